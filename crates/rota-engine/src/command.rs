@@ -1,0 +1,300 @@
+//! All that can be asked of the engine, and all that it can answer.
+//!
+//! Front ends build a [`Command`]; [`crate::engine::Engine::execute`] decides it at once. The one thing that is not
+//! answered at once is a reserve that waits: its [`Delivery`] comes later.
+
+use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::queue::QueueId;
+use crate::session::SessionId;
+use std::time::Duration;
+
+/// One request of one session.
+#[derive(Debug)]
+pub enum Command<'a> {
+    /// Puts a job. Answers [`Answer::Put`] (or, with [`OnConflict::Keep`], [`Answer::Kept`]).
+    Put(NewJob<'a>),
+    /// Makes this the queue of the session's puts without a name, peeks and kicks. Answers [`Answer::Done`].
+    Use(&'a QueueName),
+    /// Adds a queue to those the session reserves from. Answers [`Answer::Watching`].
+    Watch(&'a QueueName),
+    /// Takes a queue from those the session reserves from. Answers [`Answer::Watching`].
+    Ignore(&'a QueueName),
+    /// Asks for the first ready job of the watched queues. Answers [`Answer::Reserved`], [`Answer::DeadlineSoon`],
+    /// [`Answer::TimedOut`], or [`Answer::Waiting`]: then a [`Delivery`] follows.
+    Reserve {
+        /// How long to wait for one: zero not at all, `None` without end.
+        wait: Option<Duration>,
+    },
+    /// Asks for one ready, delayed or buried job. Answers [`Answer::Reserved`].
+    ReserveJob(JobId),
+    /// Complete where the session holds the job, or held it last and nobody holds it now; else cancel, which is
+    /// refused for a job that another holds. Answers [`Answer::Done`].
+    Delete(JobId),
+    /// The work of a held job is done. Answers [`Answer::Done`].
+    Complete(Held),
+    /// Gives a held job back. A delay of zero puts it in its old place. Answers [`Answer::Done`].
+    Release {
+        /// Which job.
+        held: Held,
+        /// Its priority from now on.
+        priority: Priority,
+        /// How long from now it is due.
+        delay: Duration,
+    },
+    /// Says that an attempt at a held job failed. Buries it if that was its last attempt. Answers [`Answer::Done`].
+    Fail {
+        /// Which job.
+        held: Held,
+        /// How long from now the next attempt is due.
+        delay: Duration,
+    },
+    /// Sets a held job aside. Answers [`Answer::Done`].
+    Bury {
+        /// Which job.
+        held: Held,
+        /// Its priority from now on.
+        priority: Priority,
+    },
+    /// Begins a held job's lease anew. Answers [`Answer::Done`].
+    Touch(Held),
+    /// Calls a job off in whatever state it is, held or not. Answers [`Answer::Cancelled`].
+    Cancel(JobId),
+    /// The same, by the key it was put with. Answers [`Answer::Cancelled`].
+    CancelKey {
+        /// The job's queue.
+        queue: &'a QueueName,
+        /// The job's key.
+        key: &'a [u8],
+    },
+    /// Makes buried jobs of a queue ready, or delayed ones if none is buried; never both. Answers
+    /// [`Answer::Kicked`], which says what is left to do: one call handles a slice.
+    Kick {
+        /// Which queue.
+        queue: Target<'a>,
+        /// The most jobs to kick.
+        limit: u64,
+        /// Which of the two to kick; `None` decides it. A caller that goes on passes what the first answer said.
+        source: Option<KickSource>,
+    },
+    /// Makes one buried or delayed job ready. Answers [`Answer::Done`].
+    KickJob(JobId),
+    /// Lets a queue hand nothing out for a while; zero ends that. Answers [`Answer::Done`].
+    Pause {
+        /// Which queue; it must exist.
+        queue: &'a QueueName,
+        /// For how long from now.
+        length: Duration,
+    },
+}
+
+/// A job to put.
+#[derive(Debug)]
+pub struct NewJob<'a> {
+    /// Where it goes.
+    pub queue: Target<'a>,
+    /// Its urgency.
+    pub priority: Priority,
+    /// When it is due.
+    pub due: Due,
+    /// Length of a lease on it.
+    pub ttr: Duration,
+    /// Lost leases after which it is buried; 0 for no limit.
+    pub max_lost_leases: u16,
+    /// Failed attempts after which it is buried; 0 for no limit.
+    pub max_attempts: u16,
+    /// The client's own name for it, unique among the open jobs of its queue: 1 to `limits::KEY_BYTES` bytes.
+    pub key: Option<&'a [u8]>,
+    /// What to do when the key is taken.
+    pub on_conflict: OnConflict,
+    /// The work itself.
+    pub body: Box<[u8]>,
+}
+
+/// Which queue a command is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// The one the session uses.
+    Used,
+    /// This one.
+    Named(&'a QueueName),
+}
+
+/// When a new job is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// So long from now; it doesn't move when the wall clock is set. Zero is now.
+    In(Duration),
+    /// When the wall clock shows this many nanoseconds since 1970. A moment already past takes the place it gives.
+    At(Time),
+}
+
+/// What a put does when its key is taken by an open job of the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnConflict {
+    /// Refuses: [`Refusal::KeyTaken`].
+    #[default]
+    Reject,
+    /// Puts nothing and answers the first job's id: [`Answer::Kept`].
+    Keep,
+}
+
+/// A job, named by its holder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Which job.
+    pub job: JobId,
+    /// The stamp of the lease. `None`: whatever lease the asking session itself has on it.
+    pub token: Option<LeaseToken>,
+}
+
+impl Held {
+    /// The job that the asking session itself holds.
+    #[must_use]
+    pub fn by_me(job: JobId) -> Held {
+        Held { job, token: None }
+    }
+}
+
+/// Which jobs a kick takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KickSource {
+    /// Those that were set aside, the first buried first.
+    Buried,
+    /// Those whose `run_at` is ahead, the next due first.
+    Delayed,
+}
+
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It was done, and there is nothing more to say.
+    Done,
+    /// The new job's id.
+    Put(JobId),
+    /// Nothing was put: this open job has the key.
+    Kept(JobId),
+    /// The session now holds this job; its body is [`crate::engine::Engine::job`]'s.
+    Reserved(JobId, LeaseToken),
+    /// No job was ready in time.
+    TimedOut,
+    /// No job is ready, and one of the session's own leases ends within [`crate::limits::LEASE_SAFETY_MARGIN`].
+    DeadlineSoon,
+    /// No job is ready: a [`Delivery`] will come.
+    Waiting,
+    /// So many queues are watched now.
+    Watching(usize),
+    /// This job was called off.
+    Cancelled(JobId),
+    /// A slice of a kick was done.
+    Kicked {
+        /// How many jobs this slice kicked.
+        count: u64,
+        /// Which kind they were; to be passed on by a caller that goes on.
+        source: KickSource,
+        /// How many more jobs of that kind, within the limit, there are to kick: 0 when the kick is done.
+        left: u64,
+    },
+}
+
+/// Why nothing was done. A refused command leaves the state as it was; sending it again is always safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such job, or it is not in a state (or not held by the asker) in which that could be done.
+    #[error("job not found, or not in a state that allows it")]
+    NotFound,
+    /// No such queue.
+    #[error("queue not found")]
+    NoSuchQueue,
+    /// It is the only queue that the session watches.
+    #[error("a session must watch at least one queue")]
+    LastWatched,
+    /// The session watches as many queues as it may.
+    #[error("too many watched queues: the limit is {}", crate::limits::WATCHED_QUEUES)]
+    TooManyWatched,
+    /// An open job of the queue has that key.
+    #[error("the key is taken by job {0}")]
+    KeyTaken(JobId),
+    /// The key is empty or too long.
+    #[error("a key has 1 to {} bytes", crate::limits::KEY_BYTES)]
+    BadKey,
+    /// The session's earlier reserve has not been answered yet.
+    #[error("the session already waits for a job")]
+    AlreadyWaiting,
+}
+
+/// The late answer to a reserve that waited.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// Who waited.
+    pub session: SessionId,
+    /// What came.
+    pub what: Delivered,
+}
+
+/// What ended a wait.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// A job, which the session holds now. The body is a copy: the job may be cancelled before it is sent.
+    Job {
+        /// Which job.
+        job: JobId,
+        /// The lease's stamp.
+        token: LeaseToken,
+        /// The work itself.
+        body: Box<[u8]>,
+    },
+    /// The time to wait is over.
+    TimedOut,
+    /// One of the session's own leases is about to end.
+    DeadlineSoon,
+}
+
+/// A job as it can be seen from outside, at the moment of asking.
+#[derive(Clone, Copy, Debug)]
+pub struct JobView<'a> {
+    /// Its number.
+    pub id: JobId,
+    /// Where it stands in line.
+    pub queue: &'a QueueName,
+    /// That queue's handle.
+    pub queue_id: QueueId,
+    /// Where it stands.
+    pub state: crate::job::JobState,
+    /// Its urgency.
+    pub priority: Priority,
+    /// When it was put, in engine time.
+    pub created_at: Time,
+    /// When it is (or was) due, in engine time.
+    pub run_at: Time,
+    /// The delay last asked for.
+    pub delay: Duration,
+    /// Length of a lease on it.
+    pub ttr: Duration,
+    /// Until it is due (delayed) or its lease ends (reserved); zero otherwise.
+    pub time_left: Duration,
+    /// Who holds it, and until when.
+    pub lease: Option<(SessionId, LeaseToken, Time)>,
+    /// The client's own name for it.
+    pub key: Option<&'a [u8]>,
+    /// The work itself.
+    pub body: &'a [u8],
+    /// How often what happened to it.
+    pub tally: JobTally,
+}
+
+/// How often a job went through what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct JobTally {
+    /// Leases given on it.
+    pub reserves: u32,
+    /// Leases that ran out.
+    pub lost_leases: u32,
+    /// Times a holder gave it back.
+    pub releases: u32,
+    /// Times it was set aside.
+    pub buries: u32,
+    /// Times it was kicked.
+    pub kicks: u32,
+    /// Attempts that failed.
+    pub attempts: u32,
+}

@@ -1,0 +1,452 @@
+//! The engine: the one owner of the state. It decides commands, lets time pass, keeps the log's next records and hands
+//! out what waited.
+//!
+//! It has no thread and no lock of its own: whoever embeds it calls it from one place at a time, tells it the time,
+//! and writes what [`Engine::take_records`] gives to the log's writer. **What leaves the process must wait**: an answer
+//! (or a delivery, or anything read) may be shown once the log is as far as [`Engine::depends_on`] said right after it
+//! was decided.
+
+use crate::command::{Answer, Command, Delivered, Delivery, JobView, Refusal, Target};
+use crate::event::{Event, QueueNames};
+use crate::job::{JobId, JobState, QueueName, Time};
+use crate::limits::{NUMBER_BLOCK, STEP_OBJECTS};
+use crate::log::{self, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
+use crate::queue::{QueueId, QueueView};
+use crate::session::SessionId;
+use crate::state::{Due, State, Totals};
+use crate::storage::Storage;
+use std::time::Duration;
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How much time a spoke of the wheel covers; at least a nanosecond.
+    pub spoke: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { spoke: crate::limits::DEFAULT_SPOKE }
+    }
+}
+
+/// What an answer waits for before it leaves the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct DependsOn {
+    /// The log must be this far by the promise of the sync mode: written, or durable.
+    pub promised: Lsn,
+    /// The log must be durable this far in every sync mode: here stand the numbers that must never be issued again.
+    pub durable: Lsn,
+}
+
+/// The newest reservation of numbers in the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    job_ids_below: u64,
+    seqs_below: u64,
+    lsn: Lsn,
+}
+
+/// The state, its log, and what is on its way out.
+#[derive(Debug)]
+pub struct Engine {
+    state: State,
+    /// `None`: nothing is kept.
+    pending: Option<Pending>,
+    promised: Lsn,
+    blocks: [Block; 2],
+    now: Time,
+    events: Vec<Event>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Engine {
+    /// An engine that keeps nothing.
+    ///
+    /// `now` is where engine time begins; `wall` is what the wall clock shows then, nanoseconds since 1970.
+    #[must_use]
+    pub fn in_memory(options: Options, now: Time, wall: Time) -> Engine {
+        let mut engine = Engine::new(State::new(options.spoke), None, now);
+        engine.happen(Event::Started { epoch: 1, engine_time: now, wall_time: wall });
+        engine
+    }
+
+    /// An engine with the jobs that a log holds, and the writer that its records go to from now on.
+    ///
+    /// Engine time goes on from `wall` (the wall clock, nanoseconds since 1970), or from the newest moment in the log
+    /// if that is later: ask [`Engine::now`]. Nothing may be served before the first records are durable: write what
+    /// [`Engine::take_records`] gives, and sync.
+    ///
+    /// # Errors
+    /// [`OpenError`], when the log can't be read or must not be trusted. Nothing on the disk was changed then.
+    pub fn recover<S: Storage>(
+        options: Options,
+        storage: S,
+        new_store_id: [u8; 16],
+        wall: Time,
+    ) -> Result<(Engine, LogWriter<S>, Recovery), OpenError> {
+        let mut state = State::new(options.spoke);
+        let (writer, recovery) = log::open(storage, new_store_id, &mut |record| {
+            let event = record.event.resolve(&mut |name| state.open_queue(name));
+            state.replay(event, record.seq, record.at);
+            Ok(())
+        })?;
+        let now = recovery.last_at.max(wall);
+        let mut engine = Engine::new(state, Some(Pending::new(recovery.next_lsn)), now);
+        let epoch = engine.state.numbers().epoch + 1;
+        engine.happen(Event::Started { epoch, engine_time: now, wall_time: wall });
+        engine.state.leave_idle_queues();
+        engine.reserve_numbers();
+        engine.blocks[0] = engine.blocks[1];
+        engine.settle();
+        Ok((engine, writer, recovery))
+    }
+
+    fn new(state: State, pending: Option<Pending>, now: Time) -> Engine {
+        Engine {
+            state,
+            pending,
+            promised: Lsn(0),
+            blocks: [Block::default(); 2],
+            now,
+            events: Vec::new(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// The newest moment that the engine was told.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Opens a session; it uses and watches the queue `default`. `None` when there are as many as there can be.
+    pub fn open_session(&mut self) -> Option<SessionId> {
+        self.state.open_session()
+    }
+
+    /// Ends a session: its leases end without fault and its jobs are ready again, a slice at a time where it holds many.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn close_session(&mut self, session: SessionId, now: Time) {
+        self.now = self.now.max(now);
+        self.state.close_session(session);
+        self.tick(now);
+    }
+
+    /// Decides one command at `now`. A `now` before the newest one counts as that one.
+    ///
+    /// On return everything that follows from it has happened too: a put job is with a consumer that waited for it.
+    /// Nothing of it may leave the process before the log is as far as [`Engine::depends_on`] says now.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was changed.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn execute(&mut self, session: SessionId, command: Command<'_>, now: Time) -> Result<Answer, Refusal> {
+        self.now = self.now.max(now);
+        if self.state.next_wake() <= self.now {
+            self.tick(now);
+        }
+        let answer = self.decide(session, command);
+        self.settle();
+        answer
+    }
+
+    fn decide(&mut self, session: SessionId, command: Command<'_>) -> Result<Answer, Refusal> {
+        let wait = match command {
+            Command::Use(name) => return Ok(self.state.use_queue(session, name)),
+            Command::Watch(name) => return self.state.watch(session, name),
+            Command::Ignore(name) => return self.state.ignore(session, name),
+            Command::Put(ref job) => {
+                if let Target::Named(name) = job.queue {
+                    let queue = self.state.open_queue(name);
+                    self.state.leave_queue(queue);
+                }
+                None
+            }
+            Command::Reserve { wait } => Some(wait),
+            _ => None,
+        };
+        self.reserve_numbers();
+        let mut events = std::mem::take(&mut self.events);
+        let answer = self.state.decide(session, command, self.now, &mut events);
+        for event in events.drain(..) {
+            self.happen(event);
+        }
+        self.events = events;
+        if let (Ok(Answer::Waiting), Some(wait)) = (answer, wait) {
+            self.state.begin_wait(session, wait, self.now);
+        }
+        answer
+    }
+
+    /// Ends a session's wait unanswered: no delivery comes for it any more. Returns whether it waited.
+    pub fn stop_waiting(&mut self, session: SessionId) -> bool {
+        self.state.end_wait(session)
+    }
+
+    /// Lets time pass: what is due at `now` happens, in the order of the deadlines. Returns whether that was all of it;
+    /// if not, there was more than one step handles, and it is to be called again.
+    pub fn tick(&mut self, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let mut left = STEP_OBJECTS;
+        while left > 0 {
+            let Some(due) = self.state.next_due(self.now) else {
+                self.settle();
+                return true;
+            };
+            left -= 1;
+            self.reserve_numbers();
+            match due {
+                Due::Happens(event) => self.happen(event),
+                Due::WaitOver(session) => self.end_wait(session, Delivered::TimedOut),
+                Due::DeadlineSoon(session) => self.end_wait(session, Delivered::DeadlineSoon),
+            }
+        }
+        self.settle();
+        false
+    }
+
+    /// When [`Engine::tick`] is to be called next; [`Time::NEVER`] if only commands can change anything. It may be
+    /// called at any other time too.
+    #[must_use]
+    pub fn next_tick(&self) -> Time {
+        self.state.next_wake()
+    }
+
+    /// Tells that the wall clock shows `wall` at `now`, after it was set. Spans are not touched by it; jobs put for a
+    /// moment of the wall clock are placed anew.
+    pub fn clock_stepped(&mut self, now: Time, wall: Time) {
+        self.now = self.now.max(now);
+        self.happen(Event::ClockStepped { engine_time: self.now, wall_time: wall });
+        self.settle();
+    }
+
+    /// Writes down that the engine stops in good order, so that the next start wastes no numbers. To be called last.
+    pub fn stop(&mut self) {
+        let numbers = *self.state.numbers();
+        // The number after this event's own.
+        let next_seq = numbers.next_seq + 1;
+        self.happen(Event::Stopped { next_job_id: numbers.next_job_id, next_seq });
+    }
+
+    /// Answers to reserves that waited, in the order in which they were decided. They depend on the log like answers.
+    pub fn take_deliveries(&mut self) -> impl Iterator<Item = Delivery> + '_ {
+        self.deliveries.drain(..)
+    }
+
+    /// What all that was decided so far waits for before it may leave the process.
+    #[must_use]
+    pub fn depends_on(&self) -> DependsOn {
+        let numbers = self.state.numbers();
+        let [old, new] = self.blocks;
+        let in_old = numbers.next_job_id <= old.job_ids_below && numbers.next_seq <= old.seqs_below;
+        DependsOn { promised: self.promised, durable: if in_old { old.lsn } else { new.lsn } }
+    }
+
+    /// How far the log should be made durable without being asked, whatever the sync mode: numbers that will be issued
+    /// soon are reserved there.
+    #[must_use]
+    pub fn wants_durable(&self) -> Lsn {
+        self.blocks[1].lsn
+    }
+
+    /// Moves the records that were decided since the last call into `group`, for the log's writer. Returns whether
+    /// there were any.
+    pub fn take_records(&mut self, group: &mut Group) -> bool {
+        self.pending.as_mut().is_some_and(|pending| pending.take(group))
+    }
+
+    /// Bytes of records that nobody took yet. Past [`crate::limits::UNWRITTEN_BYTES`] front ends stop reading.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, Pending::bytes)
+    }
+
+    /// An open job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<JobView<'_>> {
+        self.state.view_job(id, self.now)
+    }
+
+    /// The first job of a queue in that state: the next to be reserved, the next due, the first buried. `None` if there
+    /// is none, and always for [`JobState::Reserved`].
+    #[must_use]
+    pub fn first_job(&self, queue: QueueId, state: JobState) -> Option<JobView<'_>> {
+        self.state.view_first(queue, state, self.now)
+    }
+
+    /// The handle of the queue of that name, good until the next command.
+    #[must_use]
+    pub fn find_queue(&self, name: &QueueName) -> Option<QueueId> {
+        self.state.find_queue(name)
+    }
+
+    /// A queue's counters.
+    ///
+    /// # Panics
+    /// If there is no such queue any more.
+    #[must_use]
+    pub fn queue(&self, id: QueueId) -> QueueView {
+        self.state.view_queue(id, self.now)
+    }
+
+    /// A queue's name.
+    ///
+    /// # Panics
+    /// If there is no such queue any more.
+    #[must_use]
+    pub fn queue_name(&self, id: QueueId) -> &QueueName {
+        self.state.queue_name(id)
+    }
+
+    /// Queues in the order of their creation, after the one of that number (0: from the first), each with its number:
+    /// long lists are read in slices.
+    pub fn queues_after(&self, number: u64) -> impl Iterator<Item = (u64, QueueId)> + '_ {
+        self.state.queues_after(number)
+    }
+
+    /// How many queues there are.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.state.queues()
+    }
+
+    /// The queue that a session uses.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    #[must_use]
+    pub fn used(&self, session: SessionId) -> QueueId {
+        self.state.used(session)
+    }
+
+    /// The queues that a session watches, in the order in which they came to be.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    #[must_use]
+    pub fn watched(&self, session: SessionId) -> &[QueueId] {
+        self.state.watched(session)
+    }
+
+    /// Counts over all queues.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        self.state.totals()
+    }
+
+    /// How many sessions are open.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.state.sessions()
+    }
+
+    /// How often this data was started, this time included.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.state.numbers().epoch
+    }
+
+    fn happen(&mut self, event: Event) {
+        let seq = self.state.take_seq();
+        if let Some(pending) = self.pending.as_mut().filter(|_| event.is_durable()) {
+            let lsn = pending.append(seq, self.now, &event, &self.state);
+            if event.is_awaited() {
+                self.promised = lsn;
+            }
+        }
+        self.state.apply(event, self.now);
+    }
+
+    /// Keeps numbers reserved in the log well ahead of their use.
+    fn reserve_numbers(&mut self) {
+        let numbers = self.state.numbers();
+        let ahead = NUMBER_BLOCK / 2;
+        let enough = numbers.next_job_id + ahead < numbers.job_ids_below && numbers.next_seq + ahead < numbers.seqs_below;
+        if enough || self.pending.is_none() {
+            return;
+        }
+        let job_ids_below = numbers.next_job_id + NUMBER_BLOCK;
+        let seqs_below = numbers.next_seq + NUMBER_BLOCK;
+        self.happen(Event::NumbersReserved { job_ids_below, seqs_below });
+        self.blocks = [self.blocks[1], Block { job_ids_below, seqs_below, lsn: self.promised }];
+    }
+
+    fn end_wait(&mut self, session: SessionId, what: Delivered) {
+        // A job that became ready before this moment goes first.
+        self.hand_over();
+        if self.state.end_wait(session) {
+            self.deliveries.push(Delivery { session, what });
+        }
+    }
+
+    /// What follows at once from what just happened.
+    fn settle(&mut self) {
+        self.hand_over();
+        while let Some((queue, logged)) = self.state.next_idle_queue() {
+            if logged {
+                self.happen(Event::QueueDropped { queue });
+            } else {
+                self.state.forget_queue(queue);
+            }
+        }
+    }
+
+    /// Gives ready jobs to the sessions that wait for them.
+    fn hand_over(&mut self) {
+        while let Some((session, job)) = self.state.next_handover(self.now) {
+            self.state.end_wait(session);
+            let mut events = std::mem::take(&mut self.events);
+            let answer = self.state.lease_to(session, job, self.now, &mut events);
+            for event in events.drain(..) {
+                self.happen(event);
+            }
+            self.events = events;
+            if let Answer::Reserved(job, token) = answer {
+                let body = self.job(job).expect("it was just reserved").body.into();
+                self.deliveries.push(Delivery { session, what: Delivered::Job { job, token, body } });
+            }
+        }
+    }
+}
+
+/// What tests and simulations look at.
+#[cfg(any(test, feature = "testing"))]
+impl Engine {
+    /// Recounts everything.
+    ///
+    /// # Panics
+    /// If an index, a counter or a line disagrees with the jobs.
+    pub fn check(&self) {
+        self.state.check(self.now);
+    }
+
+    /// Everything that a replay of the log must give back, as text, at the moment `now`.
+    #[must_use]
+    pub fn durable_text(&self, now: Time) -> String {
+        self.state.durable_text(now)
+    }
+
+    /// Everything that a refusal must leave as it was, as text.
+    #[must_use]
+    pub fn whole_text(&self) -> String {
+        self.state.whole_text(self.now)
+    }
+
+    /// The last record that was decided, taken or not.
+    #[must_use]
+    pub fn log_end(&self) -> Lsn {
+        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+    }
+
+    /// The id of the next job and the number of the next event.
+    #[must_use]
+    pub fn next_numbers(&self) -> (u64, u64) {
+        let numbers = self.state.numbers();
+        (numbers.next_job_id, numbers.next_seq)
+    }
+}

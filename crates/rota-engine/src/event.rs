@@ -1,0 +1,227 @@
+//! All that can happen. State changes by [`crate::state`] applying events, and by nothing else.
+//!
+//! A *durable* event is a record of the log; replaying those gives the state back. A *soft* one follows from what is
+//! known after a restart anyway (a lease is void then), so it is applied and never written.
+
+use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::queue::QueueId;
+use crate::session::SessionId;
+use std::time::Duration;
+
+/// One fact. Durable variants come first; see [`Event::is_durable`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The engine started on this data: leases of earlier epochs are void. Time goes on from `engine_time`, when the
+    /// wall clock showed `wall_time`.
+    Started {
+        /// One more than that of the start before; 1 on new data.
+        epoch: u32,
+        /// Engine time at the start.
+        engine_time: Time,
+        /// Wall clock at the start, nanoseconds since 1970.
+        wall_time: Time,
+    },
+    /// Numbers below these may be issued from here on. A start issues none below them again.
+    NumbersReserved {
+        /// Job ids below this may have been issued.
+        job_ids_below: u64,
+        /// Event numbers below this may have been issued.
+        seqs_below: u64,
+    },
+    /// An orderly stop: exactly the numbers below these were issued. It is the last record of a run.
+    Stopped {
+        /// The id of the next job.
+        next_job_id: u64,
+        /// The number of the next event.
+        next_seq: u64,
+    },
+    /// A job was put.
+    JobPut(PutJob),
+    /// A job's work was done: its holder said so.
+    JobCompleted {
+        /// Which job.
+        job: JobId,
+    },
+    /// A job was called off by somebody who did not hold it.
+    JobCancelled {
+        /// Which job.
+        job: JobId,
+    },
+    /// A holder gave a job back, to be due at `run_at`.
+    JobReleased {
+        /// Which job.
+        job: JobId,
+        /// Its priority from now on.
+        priority: Priority,
+        /// The delay asked for: zero puts the job back in its old place.
+        delay: Duration,
+        /// When it is due.
+        run_at: Time,
+        /// How often it was reserved so far.
+        reserves: u32,
+    },
+    /// A holder said that an attempt failed; it is due again at `run_at`.
+    JobFailed {
+        /// Which job.
+        job: JobId,
+        /// The delay until the next attempt.
+        delay: Duration,
+        /// When it is due again.
+        run_at: Time,
+        /// How often it was reserved so far.
+        reserves: u32,
+    },
+    /// A job was set aside.
+    JobBuried {
+        /// Which job.
+        job: JobId,
+        /// Its priority from now on.
+        priority: Priority,
+        /// Why.
+        reason: BuryReason,
+        /// How often it was reserved so far.
+        reserves: u32,
+    },
+    /// A buried or delayed job was made ready, its `run_at` now.
+    JobKicked {
+        /// Which job.
+        job: JobId,
+        /// When it is due: the moment of the kick for a delayed job, its old one for a buried job.
+        run_at: Time,
+    },
+    /// A delayed or buried job was made ready before its time, because a session reserved it by its id.
+    JobPulled {
+        /// Which job.
+        job: JobId,
+        /// When it is due: now for a delayed job, its old moment for a buried one.
+        run_at: Time,
+    },
+    /// A lease ran out before its holder was done. Nobody waits for this record.
+    LeaseLost {
+        /// Which job.
+        job: JobId,
+        /// How often it was reserved so far.
+        reserves: u32,
+    },
+    /// A queue hands nothing out until `until`; a point not after now ends a pause.
+    QueuePaused {
+        /// Which queue.
+        queue: QueueId,
+        /// When it goes on.
+        until: Time,
+        /// The length that was asked for.
+        length: Duration,
+    },
+    /// A queue that had been used ended, with its counters: nothing was in it and nobody referred to it. Nobody waits
+    /// for this record.
+    QueueDropped {
+        /// Which queue.
+        queue: QueueId,
+    },
+    /// The wall clock was set: jobs put for a moment of the wall clock are placed anew.
+    ClockStepped {
+        /// Engine time at that moment.
+        engine_time: Time,
+        /// What the wall clock shows now, nanoseconds since 1970.
+        wall_time: Time,
+    },
+
+    /// Soft: a job was handed to a session.
+    LeaseGiven {
+        /// Which job.
+        job: JobId,
+        /// To whom.
+        session: SessionId,
+        /// The lease's stamp.
+        token: LeaseToken,
+        /// When it ends.
+        deadline: Time,
+    },
+    /// Soft: a holder asked for more time.
+    LeaseExtended {
+        /// Which job.
+        job: JobId,
+        /// When the lease ends now.
+        deadline: Time,
+    },
+    /// Soft: a lease ended without fault, because its holder went away.
+    LeaseDropped {
+        /// Which job.
+        job: JobId,
+    },
+    /// Soft: a pause ran out.
+    PauseOver {
+        /// Which queue.
+        queue: QueueId,
+    },
+    /// Soft: a delayed job's moment came.
+    JobDue {
+        /// Which job.
+        job: JobId,
+    },
+}
+
+/// The fields of a new job, with every value that came from a clock or a default filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PutJob {
+    /// Its number.
+    pub job: JobId,
+    /// Where it stands in line.
+    pub queue: QueueId,
+    /// Its urgency.
+    pub priority: Priority,
+    /// When it was put, in engine time.
+    pub created_at: Time,
+    /// When it is due.
+    pub run_at: Time,
+    /// The wall-clock moment asked for, nanoseconds since 1970, where the put named one (`at`) and not a span.
+    pub at_wall: Option<Time>,
+    /// Length of a lease on it.
+    pub ttr: Duration,
+    /// Lost leases after which it is buried; 0 for no limit.
+    pub max_lost_leases: u16,
+    /// Failed attempts after which it is buried; 0 for no limit.
+    pub max_attempts: u16,
+    /// The client's own name for it, unique among the open jobs of its queue.
+    pub key: Option<Box<[u8]>>,
+    /// The work itself.
+    pub body: Box<[u8]>,
+}
+
+/// Why a job is buried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuryReason {
+    /// Its holder asked for it.
+    Asked,
+    /// It lost its lease too often: it may be what kills its workers.
+    LostLeases,
+    /// Its attempts are used up.
+    Attempts,
+}
+
+impl Event {
+    /// Whether the event is written to the log.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !matches!(
+            self,
+            Event::LeaseGiven { .. }
+                | Event::LeaseExtended { .. }
+                | Event::LeaseDropped { .. }
+                | Event::PauseOver { .. }
+                | Event::JobDue { .. }
+        )
+    }
+
+    /// Whether an answer waits until the event's record is as durable as promised.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.is_durable() && !matches!(self, Event::LeaseLost { .. } | Event::QueueDropped { .. })
+    }
+}
+
+/// How the log turns a queue of this process into its lasting name and back; the engine's state does it.
+pub trait QueueNames {
+    /// The name of a queue that is in an event being written.
+    fn queue_name(&self, queue: QueueId) -> &QueueName;
+}

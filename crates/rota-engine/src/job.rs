@@ -1,0 +1,219 @@
+//! What a job is: its identity, its fields, its states, the points of time it is measured in, and the orders it
+//! stands in.
+//!
+//! Everything else in the crate is built from these types. They hold no behaviour beyond their own arithmetic.
+
+use crate::command::JobTally;
+use crate::pages::{Pages, Slot};
+use crate::queue::QueueId;
+use crate::session::SessionId;
+use crate::wheel::Keys;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A job's number: at least 1, increasing in the order of the puts, never issued twice, across restarts too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobId(pub u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How urgent a job is: 0 is the most urgent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Priority(pub u32);
+
+impl Priority {
+    /// Jobs below this priority count as urgent (beanstalkd's `current-jobs-urgent`).
+    pub const URGENT_BELOW: Priority = Priority(1024);
+}
+
+/// A point in engine time: nanoseconds on a line that never runs backwards, across restarts too.
+///
+/// It starts near the wall clock (nanoseconds since 1970) and is not moved when the wall clock is set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The point no deadline reaches.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// The point `span` later; `NEVER` if that is past the end of the line.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Time {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Time(self.0.saturating_add(nanos))
+    }
+
+    /// The span from `earlier` to this point; zero if `earlier` is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Where a job stands. Final jobs are not kept, so there is no state for them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JobState {
+    /// Its `run_at` is ahead.
+    Delayed,
+    /// It can be reserved.
+    Ready,
+    /// Somebody holds a lease on it.
+    Reserved,
+    /// It was set aside, and waits for a kick.
+    Buried,
+}
+
+impl JobState {
+    /// The four states, in the order of a job's life; the index of each is `as usize`.
+    pub const ALL: [JobState; 4] = [JobState::Delayed, JobState::Ready, JobState::Reserved, JobState::Buried];
+
+    /// The lower-case word for it: `delayed`, `ready`, `reserved`, `buried`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Delayed => "delayed",
+            JobState::Ready => "ready",
+            JobState::Reserved => "reserved",
+            JobState::Buried => "buried",
+        }
+    }
+}
+
+/// A queue's name: 1–200 bytes of `A-Za-z0-9-+/;.$_()`, not starting with `-`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct QueueName(Arc<str>);
+
+impl QueueName {
+    /// Takes a name as it came from outside.
+    ///
+    /// # Errors
+    /// [`BadQueueName`] if it breaks the rule above; nothing is kept of it.
+    pub fn new(name: &str) -> Result<QueueName, BadQueueName> {
+        if QueueName::is_valid(name.as_bytes()) { Ok(QueueName(name.into())) } else { Err(BadQueueName(name.into())) }
+    }
+
+    /// Whether these bytes make a name, without taking them.
+    #[must_use]
+    pub fn is_valid(name: &[u8]) -> bool {
+        let fits = (1..=crate::limits::QUEUE_NAME_BYTES).contains(&name.len());
+        fits && name[0] != b'-' && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-+/;.$_()".contains(&b))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A queue name that breaks the rule for names.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{0:?} is not a queue name: use 1 to 200 of the characters A-Z a-z 0-9 - + / ; . $ _ ( ), and do not start with -"
+)]
+pub struct BadQueueName(pub String);
+
+/// What stamps a lease: a later lease of the same job has a greater token, across restarts too.
+///
+/// The epoch counts the starts of this data directory and is durable before the first lease is given, so a token of
+/// before a restart never fits a lease of after it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseToken {
+    /// Which start of the engine gave it; 1 for the first.
+    pub epoch: u32,
+    /// Which lease of that start it is; 1 for the first.
+    pub counter: u64,
+}
+
+/// A job as the state holds it. What plain jobs don't use lives in [`JobExtra`], so that it costs them nothing.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) run_at: Time,
+    pub(crate) created_at: Time,
+    pub(crate) body: Box<[u8]>,
+    pub(crate) extra: Option<Box<JobExtra>>,
+    /// Nanoseconds.
+    pub(crate) ttr: u64,
+    /// Reserved: the slot of its lease. Buried: its number in the order of burials.
+    pub(crate) place: u64,
+    pub(crate) queue: QueueId,
+    pub(crate) priority: Priority,
+    pub(crate) state: JobState,
+}
+
+/// The rest of a job that has more to it than a body and a place in line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobExtra {
+    pub(crate) key: Option<Box<[u8]>>,
+    /// The delay last asked for; `None` while it is that of the put, which `created_at` and `run_at` still tell.
+    pub(crate) delay: Option<Duration>,
+    pub(crate) at_wall: Option<Time>,
+    pub(crate) max_lost_leases: u16,
+    pub(crate) max_attempts: u16,
+    pub(crate) tally: JobTally,
+    /// Who lost its lease last, while nobody has had one since.
+    pub(crate) last_holder: Option<SessionId>,
+}
+
+impl Job {
+    pub(crate) fn delay(&self) -> Duration {
+        let asked = self.extra.as_ref().and_then(|extra| extra.delay);
+        asked.unwrap_or_else(|| self.run_at.since(self.created_at))
+    }
+
+    pub(crate) fn extra_mut(&mut self) -> &mut JobExtra {
+        self.extra.get_or_insert_with(Box::default)
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.priority < Priority::URGENT_BELOW
+    }
+}
+
+/// Ready jobs: by (priority, run_at, id). Their order has no span of time, so their spokes are cut by number alone.
+pub(crate) struct ReadyOrder<'a>(pub(crate) &'a Pages<Job>);
+
+impl Keys for ReadyOrder<'_> {
+    type Key = (Priority, Time, JobId);
+
+    fn key(&self, slot: Slot) -> Self::Key {
+        let job = &self.0[slot];
+        (job.priority, job.run_at, job.id)
+    }
+
+    fn span_start(&self, _: Self::Key) -> Self::Key {
+        (Priority(0), Time(0), JobId(0))
+    }
+}
+
+/// Delayed jobs: by (run_at, id).
+pub(crate) struct DueOrder<'a> {
+    pub(crate) jobs: &'a Pages<Job>,
+    /// Nanoseconds that a spoke covers.
+    pub(crate) spoke: u64,
+}
+
+impl Keys for DueOrder<'_> {
+    type Key = (Time, JobId);
+
+    fn key(&self, slot: Slot) -> Self::Key {
+        let job = &self.jobs[slot];
+        (job.run_at, job.id)
+    }
+
+    fn span_start(&self, key: Self::Key) -> Self::Key {
+        (Time(key.0.0 - key.0.0 % self.spoke), JobId(0))
+    }
+}

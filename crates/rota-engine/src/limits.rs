@@ -1,0 +1,43 @@
+//! Every bound of the engine, with its unit. A peer can make nothing grow past one of these.
+
+use std::time::Duration;
+
+/// Longest queue name, in bytes.
+pub const QUEUE_NAME_BYTES: usize = 200;
+
+/// Longest key of a job, in bytes.
+pub const KEY_BYTES: usize = 200;
+
+/// Largest job body in bytes, unless configured.
+pub const DEFAULT_MAX_JOB_BYTES: usize = 65_535;
+
+/// The most that [`DEFAULT_MAX_JOB_BYTES`] can be raised to, in bytes: a record's length must fit the log's.
+pub const MAX_JOB_BYTES_CEILING: usize = 1 << 30;
+
+/// The most objects that one step handles; what is larger is done in slices.
+pub const STEP_OBJECTS: usize = 1_000;
+
+/// The most jobs in one spoke of the wheel; a fuller one is split.
+pub const SPOKE_JOBS: usize = 512;
+
+/// How much time a spoke covers, unless configured.
+pub const DEFAULT_SPOKE: Duration = Duration::from_secs(10);
+
+/// The most queues that one session watches.
+pub const WATCHED_QUEUES: usize = 65_536;
+
+/// How many job ids, and how many event numbers, are reserved in the log at a time.
+pub const NUMBER_BLOCK: u64 = 1 << 18;
+
+/// A holder that asks for a job this shortly before one of its leases ends is told so instead (beanstalkd's safety
+/// margin).
+pub const LEASE_SAFETY_MARGIN: Duration = Duration::from_secs(1);
+
+/// Lost leases after which a job is buried, where the put does not say. Puts over the beanstalkd protocol say none.
+pub const DEFAULT_MAX_LOST_LEASES: u16 = 10;
+
+/// Bytes decided but not yet written to the log, past which front ends stop reading.
+pub const UNWRITTEN_BYTES: usize = 64 << 20;
+
+/// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
+pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -1,0 +1,508 @@
+//! One event as bytes, and back: the record header, the fixed fields of each type, its optional fields.
+//!
+//! [`super::Pending`] encodes, under the engine's lock, so it copies a body once and allocates nothing else;
+//! [`super::recovery`] decodes. The layout is a table in `docs/disk-format.md`. Bytes are never trusted: garbage gives a
+//! [`RecordFault`], never a panic and never memory beyond its own length.
+
+use super::LoggedEvent;
+use crate::event::{BuryReason, Event, PutJob, QueueNames};
+use crate::job::{JobId, Priority, QueueName, Time};
+use crate::limits;
+use crate::queue::QueueId;
+use std::time::Duration;
+
+/// Length of a record's header in bytes.
+pub(super) const RECORD_HEADER_BYTES: usize = 28;
+
+/// Flag of a record that a reader who does not know its type passes over.
+const SKIPPABLE: u16 = 1;
+
+/// Tags from here on may be passed over by a reader who does not know them.
+const FIRST_SKIPPABLE_TAG: u8 = 128;
+
+/// The version of every type's fixed fields so far.
+const VERSION: u8 = 1;
+
+/// The numbers of the record types; never used again for another one.
+mod kind {
+    pub(super) const STARTED: u8 = 1;
+    pub(super) const NUMBERS_RESERVED: u8 = 2;
+    pub(super) const STOPPED: u8 = 3;
+    pub(super) const JOB_PUT: u8 = 4;
+    pub(super) const JOB_COMPLETED: u8 = 5;
+    pub(super) const JOB_CANCELLED: u8 = 6;
+    pub(super) const JOB_RELEASED: u8 = 7;
+    pub(super) const JOB_FAILED: u8 = 8;
+    pub(super) const JOB_BURIED: u8 = 9;
+    pub(super) const JOB_KICKED: u8 = 10;
+    pub(super) const LEASE_LOST: u8 = 11;
+    pub(super) const QUEUE_PAUSED: u8 = 12;
+    pub(super) const JOB_PULLED: u8 = 13;
+    pub(super) const QUEUE_DROPPED: u8 = 14;
+    pub(super) const CLOCK_STEPPED: u8 = 15;
+}
+
+/// The optional fields of a put.
+mod put_tag {
+    pub(super) const AT: u8 = 1;
+    pub(super) const KEY: u8 = 2;
+}
+
+/// Why a record cannot be read although its checksum may be right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RecordFault {
+    /// It ends in the middle of a field, or of its header.
+    #[error("a record that ends in the middle")]
+    Short,
+    /// Bytes are left over behind its fields.
+    #[error("bytes behind a record's last field")]
+    LeftOver,
+    /// Its checksum is wrong.
+    #[error("a record with a wrong checksum")]
+    Checksum,
+    /// A newer server wrote a type that must not be passed over.
+    #[error("a record of type {kind} version {version}, which this version of rota does not know")]
+    UnknownType {
+        /// The type's number.
+        kind: u8,
+        /// The version of its fixed fields.
+        version: u8,
+    },
+    /// A newer server wrote a field that must not be passed over.
+    #[error("a mandatory field {tag} in a record of type {kind}, which this version of rota does not know")]
+    UnknownField {
+        /// The type's number.
+        kind: u8,
+        /// The field's tag.
+        tag: u8,
+    },
+    /// A newer server set flags that this one does not know.
+    #[error("a record with the flags {0:#06x}, which this version of rota does not know")]
+    UnknownFlags(u16),
+    /// Its optional fields are not in rising order of their tags.
+    #[error("the optional fields of a record out of order")]
+    TagOrder,
+    /// A field has a value that nobody writes.
+    #[error("a record with an impossible {0}")]
+    BadField(&'static str),
+}
+
+/// What a record's header says, and where the record ends.
+pub(super) struct RecordHeader {
+    pub(super) seq: u64,
+    pub(super) at: Time,
+    kind: u8,
+    version: u8,
+    skippable: bool,
+    /// Length of the record with its header, in bytes.
+    pub(super) length: usize,
+}
+
+/// Appends one record.
+///
+/// # Panics
+/// If the event is a soft one, or its body is longer than any that a put may have: the engine has a bug then.
+pub(super) fn encode(buffer: &mut Vec<u8>, seq: u64, at: Time, event: &Event, names: &impl QueueNames) {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+    let kind = encode_payload(buffer, event, names);
+    let payload_bytes = buffer.len() - start - RECORD_HEADER_BYTES;
+    let payload_bytes = u32::try_from(payload_bytes).expect("a body is at most MAX_JOB_BYTES_CEILING long");
+    let record = &mut buffer[start..];
+    record[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
+    record[8] = kind;
+    record[9] = VERSION;
+    record[12..20].copy_from_slice(&seq.to_le_bytes());
+    record[20..28].copy_from_slice(&at.0.to_le_bytes());
+    let checksum = crc32fast::hash(&record[4..]);
+    record[..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> u8 {
+    match event {
+        Event::Started { epoch, engine_time, wall_time } => {
+            out.extend_from_slice(&epoch.to_le_bytes());
+            put_time(out, *engine_time);
+            put_time(out, *wall_time);
+            kind::STARTED
+        }
+        Event::NumbersReserved { job_ids_below, seqs_below } => {
+            out.extend_from_slice(&job_ids_below.to_le_bytes());
+            out.extend_from_slice(&seqs_below.to_le_bytes());
+            kind::NUMBERS_RESERVED
+        }
+        Event::Stopped { next_job_id, next_seq } => {
+            out.extend_from_slice(&next_job_id.to_le_bytes());
+            out.extend_from_slice(&next_seq.to_le_bytes());
+            kind::STOPPED
+        }
+        Event::JobPut(put) => {
+            encode_put(out, put, names);
+            kind::JOB_PUT
+        }
+        Event::JobCompleted { job } => {
+            put_job(out, *job);
+            kind::JOB_COMPLETED
+        }
+        Event::JobCancelled { job } => {
+            put_job(out, *job);
+            kind::JOB_CANCELLED
+        }
+        Event::JobReleased { job, priority, delay, run_at, reserves } => {
+            put_job(out, *job);
+            out.extend_from_slice(&priority.0.to_le_bytes());
+            put_span(out, *delay);
+            put_time(out, *run_at);
+            out.extend_from_slice(&reserves.to_le_bytes());
+            kind::JOB_RELEASED
+        }
+        Event::JobFailed { job, delay, run_at, reserves } => {
+            put_job(out, *job);
+            put_span(out, *delay);
+            put_time(out, *run_at);
+            out.extend_from_slice(&reserves.to_le_bytes());
+            kind::JOB_FAILED
+        }
+        Event::JobBuried { job, priority, reason, reserves } => {
+            put_job(out, *job);
+            out.extend_from_slice(&priority.0.to_le_bytes());
+            out.push(match reason {
+                BuryReason::Asked => 1,
+                BuryReason::LostLeases => 2,
+                BuryReason::Attempts => 3,
+            });
+            out.extend_from_slice(&reserves.to_le_bytes());
+            kind::JOB_BURIED
+        }
+        Event::JobKicked { job, run_at } => {
+            put_job(out, *job);
+            put_time(out, *run_at);
+            kind::JOB_KICKED
+        }
+        Event::LeaseLost { job, reserves } => {
+            put_job(out, *job);
+            out.extend_from_slice(&reserves.to_le_bytes());
+            kind::LEASE_LOST
+        }
+        Event::QueuePaused { queue, until, length } => {
+            put_time(out, *until);
+            put_span(out, *length);
+            put_name(out, names.queue_name(*queue));
+            kind::QUEUE_PAUSED
+        }
+        Event::JobPulled { job, run_at } => {
+            put_job(out, *job);
+            put_time(out, *run_at);
+            kind::JOB_PULLED
+        }
+        Event::QueueDropped { queue } => {
+            put_name(out, names.queue_name(*queue));
+            kind::QUEUE_DROPPED
+        }
+        Event::ClockStepped { engine_time, wall_time } => {
+            put_time(out, *engine_time);
+            put_time(out, *wall_time);
+            kind::CLOCK_STEPPED
+        }
+        Event::LeaseGiven { .. }
+        | Event::LeaseExtended { .. }
+        | Event::LeaseDropped { .. }
+        | Event::PauseOver { .. }
+        | Event::JobDue { .. } => unreachable!("soft events are not appended: {event:?}"),
+    }
+}
+
+fn encode_put(out: &mut Vec<u8>, put: &PutJob, names: &impl QueueNames) {
+    let name = names.queue_name(put.queue);
+    out.reserve(96 + name.as_str().len() + put.body.len() + put.key.as_ref().map_or(0, |key| key.len()));
+    put_job(out, put.job);
+    out.extend_from_slice(&put.priority.0.to_le_bytes());
+    put_time(out, put.created_at);
+    put_time(out, put.run_at);
+    put_span(out, put.ttr);
+    out.extend_from_slice(&put.max_lost_leases.to_le_bytes());
+    out.extend_from_slice(&put.max_attempts.to_le_bytes());
+    put_length(out, put.body.len());
+    put_name(out, name);
+    out.extend_from_slice(&put.body);
+    if let Some(at) = put.at_wall {
+        out.push(put_tag::AT);
+        put_length(out, 8);
+        put_time(out, at);
+    }
+    if let Some(key) = &put.key {
+        out.push(put_tag::KEY);
+        put_length(out, key.len());
+        out.extend_from_slice(key);
+    }
+}
+
+fn put_job(out: &mut Vec<u8>, job: JobId) {
+    out.extend_from_slice(&job.0.to_le_bytes());
+}
+
+fn put_time(out: &mut Vec<u8>, time: Time) {
+    out.extend_from_slice(&time.0.to_le_bytes());
+}
+
+fn put_span(out: &mut Vec<u8>, span: Duration) {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    out.extend_from_slice(&nanos.to_le_bytes());
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a body is at most MAX_JOB_BYTES_CEILING long");
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+fn put_name(out: &mut Vec<u8>, name: &QueueName) {
+    let length = u8::try_from(name.as_str().len()).expect("a queue name is at most 200 bytes long");
+    out.push(length);
+    out.extend_from_slice(name.as_str().as_bytes());
+}
+
+impl RecordHeader {
+    /// Reads the header of the record that `bytes` begin with, and checks the whole record's checksum.
+    pub(super) fn read(bytes: &[u8]) -> Result<RecordHeader, RecordFault> {
+        let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(RecordFault::Short)?;
+        let mut fields = Fields { left: header };
+        let checksum = fields.u32()?;
+        let payload_bytes = fields.u32()? as usize;
+        let kind = fields.u8()?;
+        let version = fields.u8()?;
+        let flags = fields.u16()?;
+        let seq = fields.u64()?;
+        let at = fields.time()?;
+        let length = RECORD_HEADER_BYTES.checked_add(payload_bytes).ok_or(RecordFault::Short)?;
+        let record = bytes.get(..length).ok_or(RecordFault::Short)?;
+        if crc32fast::hash(&record[4..]) != checksum {
+            return Err(RecordFault::Checksum);
+        }
+        if flags & !SKIPPABLE != 0 {
+            return Err(RecordFault::UnknownFlags(flags));
+        }
+        Ok(RecordHeader { seq, at, kind, version, skippable: flags & SKIPPABLE != 0, length })
+    }
+
+    /// Reads the event behind this header; `None` if it is of a kind that may be passed over.
+    pub(super) fn event<'n>(
+        &self,
+        record: &[u8],
+        names: &'n mut NameCache,
+    ) -> Result<Option<LoggedEvent<'n>>, RecordFault> {
+        let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
+        decode_payload(self.kind, self.version, self.skippable, payload, names)
+    }
+}
+
+/// The queue name read last: most records name the queue that the record before named.
+#[derive(Default)]
+pub(super) struct NameCache {
+    last: Option<QueueName>,
+}
+
+impl NameCache {
+    /// What stands for the queue until its name is resolved.
+    const UNRESOLVED: QueueId = QueueId(u32::MAX);
+
+    fn keep(&mut self, name: &[u8]) -> Result<QueueId, RecordFault> {
+        if self.last.as_ref().is_none_or(|last| last.as_str().as_bytes() != name) {
+            let text = std::str::from_utf8(name).map_err(|_| RecordFault::BadField("queue name"))?;
+            self.last = Some(QueueName::new(text).map_err(|_| RecordFault::BadField("queue name"))?);
+        }
+        Ok(NameCache::UNRESOLVED)
+    }
+}
+
+/// Reads a payload of a type and version.
+pub(super) fn decode_payload<'n>(
+    kind: u8,
+    version: u8,
+    skippable: bool,
+    payload: &[u8],
+    names: &'n mut NameCache,
+) -> Result<Option<LoggedEvent<'n>>, RecordFault> {
+    let event = if version == VERSION { decode_event(kind, Fields { left: payload }, names)? } else { None };
+    match event {
+        Some(event) => {
+            let names_queue =
+                matches!(event, Event::JobPut(_) | Event::QueuePaused { .. } | Event::QueueDropped { .. });
+            Ok(Some(LoggedEvent { queue: names.last.as_ref().filter(|_| names_queue), event }))
+        }
+        None if skippable => Ok(None),
+        None => Err(RecordFault::UnknownType { kind, version }),
+    }
+}
+
+/// Reads the fields of a type; `None` if it does not know the type.
+fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result<Option<Event>, RecordFault> {
+    let event = match kind {
+        kind::STARTED => {
+            Event::Started { epoch: fields.u32()?, engine_time: fields.time()?, wall_time: fields.time()? }
+        }
+        kind::NUMBERS_RESERVED => Event::NumbersReserved { job_ids_below: fields.u64()?, seqs_below: fields.u64()? },
+        kind::STOPPED => Event::Stopped { next_job_id: fields.u64()?, next_seq: fields.u64()? },
+        kind::JOB_PUT => return decode_put(fields, names).map(Some),
+        kind::JOB_COMPLETED => Event::JobCompleted { job: fields.job()? },
+        kind::JOB_CANCELLED => Event::JobCancelled { job: fields.job()? },
+        kind::JOB_RELEASED => Event::JobReleased {
+            job: fields.job()?,
+            priority: Priority(fields.u32()?),
+            delay: fields.span()?,
+            run_at: fields.time()?,
+            reserves: fields.u32()?,
+        },
+        kind::JOB_FAILED => Event::JobFailed {
+            job: fields.job()?,
+            delay: fields.span()?,
+            run_at: fields.time()?,
+            reserves: fields.u32()?,
+        },
+        kind::JOB_BURIED => Event::JobBuried {
+            job: fields.job()?,
+            priority: Priority(fields.u32()?),
+            reason: match fields.u8()? {
+                1 => BuryReason::Asked,
+                2 => BuryReason::LostLeases,
+                3 => BuryReason::Attempts,
+                _ => return Err(RecordFault::BadField("reason")),
+            },
+            reserves: fields.u32()?,
+        },
+        kind::JOB_KICKED => Event::JobKicked { job: fields.job()?, run_at: fields.time()? },
+        kind::LEASE_LOST => Event::LeaseLost { job: fields.job()?, reserves: fields.u32()? },
+        kind::QUEUE_PAUSED => {
+            let until = fields.time()?;
+            let length = fields.span()?;
+            Event::QueuePaused { queue: names.keep(fields.name()?)?, until, length }
+        }
+        kind::JOB_PULLED => Event::JobPulled { job: fields.job()?, run_at: fields.time()? },
+        kind::QUEUE_DROPPED => Event::QueueDropped { queue: names.keep(fields.name()?)? },
+        kind::CLOCK_STEPPED => Event::ClockStepped { engine_time: fields.time()?, wall_time: fields.time()? },
+        _ => return Ok(None),
+    };
+    // No type but a put has optional fields so far, so every tag below 128 is one of a newer server.
+    fields.each_optional(kind, |_, _| Ok(false))?;
+    Ok(Some(event))
+}
+
+fn decode_put(mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, RecordFault> {
+    let job = fields.job()?;
+    let priority = Priority(fields.u32()?);
+    let created_at = fields.time()?;
+    let run_at = fields.time()?;
+    let ttr = fields.span()?;
+    let max_lost_leases = fields.u16()?;
+    let max_attempts = fields.u16()?;
+    let body_bytes = fields.u32()? as usize;
+    let name = fields.name()?;
+    let body = fields.bytes(body_bytes)?;
+    let mut at_wall = None;
+    let mut key = None;
+    fields.each_optional(kind::JOB_PUT, |tag, mut value| match tag {
+        put_tag::AT => {
+            at_wall = Some(value.time()?);
+            value.end().map(|()| true)
+        }
+        put_tag::KEY if (1..=limits::KEY_BYTES).contains(&value.left.len()) => {
+            key = Some(value.left.into());
+            Ok(true)
+        }
+        put_tag::KEY => Err(RecordFault::BadField("key")),
+        _ => Ok(false),
+    })?;
+    if body.len() > limits::MAX_JOB_BYTES_CEILING {
+        return Err(RecordFault::BadField("body length"));
+    }
+    Ok(Event::JobPut(PutJob {
+        job,
+        queue: names.keep(name)?,
+        priority,
+        created_at,
+        run_at,
+        at_wall,
+        ttr,
+        max_lost_leases,
+        max_attempts,
+        key,
+        body: body.into(),
+    }))
+}
+
+/// Bytes not yet read of a record.
+struct Fields<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn bytes(&mut self, count: usize) -> Result<&'a [u8], RecordFault> {
+        let (taken, left) = self.left.split_at_checked(count).ok_or(RecordFault::Short)?;
+        self.left = left;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
+        let (taken, left) = self.left.split_first_chunk::<N>().ok_or(RecordFault::Short)?;
+        self.left = left;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, RecordFault> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordFault> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordFault> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordFault> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn job(&mut self) -> Result<JobId, RecordFault> {
+        self.u64().map(JobId)
+    }
+
+    fn time(&mut self) -> Result<Time, RecordFault> {
+        self.u64().map(Time)
+    }
+
+    fn span(&mut self) -> Result<Duration, RecordFault> {
+        self.u64().map(Duration::from_nanos)
+    }
+
+    fn name(&mut self) -> Result<&'a [u8], RecordFault> {
+        let length = self.u8()?;
+        self.bytes(length.into())
+    }
+
+    fn end(&self) -> Result<(), RecordFault> {
+        if self.left.is_empty() { Ok(()) } else { Err(RecordFault::LeftOver) }
+    }
+
+    /// Walks the optional fields up to the end; `known` says whether it knows the tag, and takes the value if so.
+    fn each_optional(
+        mut self,
+        kind: u8,
+        mut known: impl FnMut(u8, Fields<'a>) -> Result<bool, RecordFault>,
+    ) -> Result<(), RecordFault> {
+        let mut last_tag = None;
+        while !self.left.is_empty() {
+            let tag = self.u8()?;
+            let length = self.u32()? as usize;
+            let value = Fields { left: self.bytes(length)? };
+            if last_tag.is_some_and(|last| last >= tag) {
+                return Err(RecordFault::TagOrder);
+            }
+            last_tag = Some(tag);
+            if !known(tag, value)? && tag < FIRST_SKIPPABLE_TAG {
+                return Err(RecordFault::UnknownField { kind, tag });
+            }
+        }
+        Ok(())
+    }
+}

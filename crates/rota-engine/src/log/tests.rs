@@ -1,0 +1,217 @@
+//! What the log promises, on a simulated disk: its format, damage, crashes, garbage.
+
+mod crash;
+mod damage;
+mod format;
+mod garbage;
+
+use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
+use crate::event::{BuryReason, Event, PutJob, QueueNames};
+use crate::job::{JobId, Priority, QueueName, Time};
+use crate::queue::QueueId;
+use crate::storage::Storage;
+use crate::testing::storage::SimulatedDisk;
+use std::time::Duration;
+
+const STORE: [u8; 16] = *b"the first store!";
+
+/// Queue numbers are indexes of these names.
+struct Names(Vec<QueueName>);
+
+impl Names {
+    fn new() -> Names {
+        Names(["default", "mail", "a-rather-long-name/with;all.$(_)+"].map(|name| QueueName::new(name).unwrap()).into())
+    }
+
+    fn number(&self, name: &QueueName) -> QueueId {
+        QueueId(self.0.iter().position(|known| known == name).unwrap() as u32)
+    }
+}
+
+impl QueueNames for Names {
+    fn queue_name(&self, queue: QueueId) -> &QueueName {
+        &self.0[queue.0 as usize]
+    }
+}
+
+/// A record as it went in, and as it comes back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    lsn: Lsn,
+    seq: u64,
+    at: Time,
+    event: Event,
+}
+
+fn put(job: u64, body: &[u8]) -> PutJob {
+    PutJob {
+        job: JobId(job),
+        queue: QueueId(1),
+        priority: Priority(7),
+        created_at: Time(1_000 + job),
+        run_at: Time(2_000 + job),
+        at_wall: None,
+        ttr: Duration::from_secs(60),
+        max_lost_leases: 10,
+        max_attempts: 25,
+        key: None,
+        body: body.into(),
+    }
+}
+
+/// One of every durable event.
+fn every_event() -> Vec<Event> {
+    let full = PutJob {
+        at_wall: Some(Time(9)),
+        key: Some((*b"welcome-42").into()),
+        queue: QueueId(2),
+        ttr: Duration::from_nanos(u64::MAX),
+        job: JobId(u64::MAX),
+        ..put(4, &[0xff; 70])
+    };
+    let (job, priority, run_at, delay) = (JobId(3), Priority(u32::MAX), Time(77), Duration::from_millis(5));
+    vec![
+        Event::Started { epoch: 3, engine_time: Time(4), wall_time: Time(5) },
+        Event::NumbersReserved { job_ids_below: 65_537, seqs_below: 131_073 },
+        Event::JobPut(put(3, b"")),
+        Event::JobPut(full),
+        Event::JobCompleted { job },
+        Event::JobCancelled { job },
+        Event::JobReleased { job, priority, delay, run_at, reserves: 2 },
+        Event::JobFailed { job, delay, run_at, reserves: 3 },
+        Event::JobBuried { job, priority, reason: BuryReason::Asked, reserves: 4 },
+        Event::JobBuried { job, priority, reason: BuryReason::LostLeases, reserves: 5 },
+        Event::JobBuried { job, priority, reason: BuryReason::Attempts, reserves: 6 },
+        Event::JobKicked { job, run_at },
+        Event::JobPulled { job, run_at },
+        Event::LeaseLost { job, reserves: 7 },
+        Event::QueuePaused { queue: QueueId(0), until: Time(8), length: delay },
+        Event::QueueDropped { queue: QueueId(2) },
+        Event::ClockStepped { engine_time: Time(10), wall_time: Time(11) },
+        Event::Stopped { next_job_id: 4, next_seq: 18 },
+    ]
+}
+
+/// A log being written, and what went into it.
+struct Scribe<S: Storage> {
+    writer: LogWriter<S>,
+    pending: Pending,
+    group: Group,
+    names: Names,
+    entries: Vec<Entry>,
+}
+
+impl<S: Storage> Scribe<S> {
+    fn open(storage: S) -> Result<Scribe<S>, OpenError> {
+        let (writer, recovery, entries) = read(storage)?;
+        let pending = Pending::new(recovery.next_lsn);
+        Ok(Scribe { writer, pending, group: Group::default(), names: Names::new(), entries })
+    }
+
+    fn append(&mut self, event: Event) {
+        let seq = 100 + self.entries.len() as u64;
+        let at = Time(5_000 + seq);
+        let lsn = self.pending.append(seq, at, &event, &self.names);
+        self.entries.push(Entry { lsn, seq, at, event });
+    }
+
+    fn write(&mut self) -> Result<Lsn, super::LogError> {
+        self.pending.take(&mut self.group);
+        self.writer.write(&mut self.group)
+    }
+
+    /// Appends the events as one group.
+    fn commit(&mut self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.append(event));
+        self.write().unwrap();
+    }
+}
+
+fn read<S: Storage>(storage: S) -> Result<(LogWriter<S>, Recovery, Vec<Entry>), OpenError> {
+    let names = Names::new();
+    let mut entries = Vec::new();
+    let (writer, recovery) = open(storage, STORE, &mut |record| {
+        let event = record.event.resolve(&mut |name| names.number(name));
+        entries.push(Entry { lsn: record.lsn, seq: record.seq, at: record.at, event });
+        Ok(())
+    })?;
+    assert_eq!(recovery.records, entries.len() as u64);
+    assert_eq!(recovery.next_lsn, Lsn(entries.len() as u64 + 1));
+    assert!(entries.iter().enumerate().all(|(index, entry)| entry.lsn == Lsn(index as u64 + 1)));
+    Ok((writer, recovery, entries))
+}
+
+fn disk_with_segments_of(bytes: u64) -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    disk.set_segment_bytes(Some(bytes));
+    disk
+}
+
+#[test]
+fn what_goes_in_comes_out() {
+    let disk = disk_with_segments_of(1 << 20);
+    let mut scribe = Scribe::open(disk.clone()).unwrap();
+    scribe.commit(every_event());
+    scribe.commit(vec![Event::JobPut(put(4, &vec![b'x'; 300_000]))]);
+    assert_eq!(scribe.writer.written(), Lsn(19));
+    assert_eq!(scribe.writer.durable(), Lsn(0));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(19));
+    let entries = scribe.entries;
+    let (writer, recovery, found) = read(disk).unwrap();
+    assert_eq!(found, entries);
+    assert_eq!(recovery.torn, None);
+    assert_eq!(recovery.last_seq, 118);
+    assert_eq!(recovery.last_at, Time(5_118));
+    assert_eq!(writer.durable(), Lsn(19));
+}
+
+#[test]
+fn a_log_goes_on_over_segments_and_restarts() {
+    let disk = disk_with_segments_of(1_000);
+    let mut expected = Vec::new();
+    for run in 0..5_u64 {
+        let mut scribe = Scribe::open(disk.clone()).unwrap();
+        assert_eq!(scribe.entries, expected);
+        for index in 0..7 {
+            // Some are longer than a segment.
+            let body = vec![b'y'; if index == 3 { 3_000 } else { 100 }];
+            scribe.commit(vec![Event::JobPut(put(run * 10 + index, &body))]);
+        }
+        expected = scribe.entries;
+        if run % 2 == 0 {
+            scribe.writer.close().unwrap();
+        }
+    }
+    let (writer, recovery, found) = read(disk.clone()).unwrap();
+    assert_eq!(found, expected);
+    assert!(recovery.segments > 5, "{recovery:?}");
+    assert_eq!(writer.stats().segments, disk.segments().unwrap().len() as u64);
+}
+
+#[test]
+fn taking_gives_the_records_once_and_keeps_the_numbers_going() {
+    let names = Names::new();
+    let mut pending = Pending::new(Lsn(41));
+    let mut group = Group::default();
+    assert_eq!(pending.last_lsn(), Lsn(40));
+    assert!(!pending.take(&mut group));
+    assert_eq!(pending.append(1, Time(1), &Event::JobCompleted { job: JobId(1) }, &names), Lsn(41));
+    assert!(pending.bytes() > 0);
+    assert!(pending.take(&mut group));
+    assert_eq!((pending.bytes(), pending.is_empty(), pending.last_lsn()), (0, true, Lsn(41)));
+    assert_eq!(pending.append(2, Time(1), &Event::JobCompleted { job: JobId(2) }, &names), Lsn(42));
+    assert_eq!((group.first_lsn, group.records), (Lsn(41), 1));
+}
+
+#[test]
+fn an_event_that_cannot_be_applied_refuses_the_start_and_names_its_place() {
+    let disk = disk_with_segments_of(1 << 20);
+    let mut scribe = Scribe::open(disk.clone()).unwrap();
+    scribe.commit(every_event());
+    drop(scribe);
+    let refused =
+        open(disk, STORE, &mut |record| if record.lsn == Lsn(5) { Err("no such job".into()) } else { Ok(()) });
+    let error = refused.map(|_| ()).unwrap_err();
+    let OpenError::Replay { lsn: Lsn(5), offset, .. } = error else { panic!("{error:?}") };
+    assert!(offset > 64, "{error}");
+}

@@ -1,0 +1,51 @@
+//! A session: one front end's client, which holds leases and waits for jobs.
+//!
+//! A beanstalkd connection is one; a program that embeds the engine opens one itself. Sessions are soft: nothing of
+//! them is in the log, and when one ends its leases end with it.
+
+use crate::job::{JobId, Time};
+use crate::pages::Slot;
+use crate::queue::QueueId;
+use crate::wheel::Wheel;
+
+/// A session's number, never used twice in one process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+const SLOT_BITS: u32 = 24;
+
+impl SessionId {
+    /// The most sessions at one time.
+    pub(crate) const MOST: usize = 1 << SLOT_BITS;
+
+    pub(crate) fn new(serial: u64, slot: Slot) -> SessionId {
+        SessionId(serial << SLOT_BITS | u64::from(slot.0))
+    }
+
+    pub(crate) fn slot(self) -> Slot {
+        Slot((self.0 & ((1 << SLOT_BITS) - 1)) as u32)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) used: QueueId,
+    /// In the order they were watched in; no queue twice.
+    pub(crate) watched: Vec<QueueId>,
+    /// The jobs it holds, by the end of their leases.
+    pub(crate) leases: Wheel<(Time, JobId)>,
+    pub(crate) wait: Option<Wait>,
+    /// It is gone; only its leases are still to be ended.
+    pub(crate) closing: bool,
+    /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
+    pub(crate) wake_at: Time,
+}
+
+/// A reserve that has not been answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// Its number in the order of all waits.
+    pub(crate) number: u64,
+    pub(crate) until: Time,
+}

@@ -1,0 +1,334 @@
+//! The state machine: `decide` says what a command would make happen, `apply` makes it happen.
+//!
+//! ```text
+//!   command ──decide──► events ──apply──► state          (live)
+//!                          log ──apply──► state          (recovery)
+//! ```
+//!
+//! [`State::decide`] reads and never writes; [`State::apply`] is the one way in which jobs change, and it cannot fail.
+//! Only [`crate::engine`] calls them. Nothing here asks a clock, throws a die or touches a disk: the same events
+//! applied to the same state give the same state.
+
+mod apply;
+#[cfg(any(test, feature = "testing"))]
+mod check;
+mod decide;
+mod due;
+mod sessions;
+mod view;
+
+pub(crate) use due::Due;
+
+use crate::index::{Hashed, Index};
+use crate::job::{DueOrder, Job, JobId, JobState, QueueName, ReadyOrder, Time};
+use crate::lease::{Lease, LeaseOrder};
+use crate::pages::{Pages, Slot};
+use crate::queue::{Queue, QueueId};
+use crate::session::{Session, SessionId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that is known, at one moment.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) jobs: Pages<Job>,
+    by_id: Index,
+    by_key: Index,
+    queues: Pages<Queue>,
+    queues_by_name: Index,
+    queues_in_order: BTreeMap<u64, QueueId>,
+    sessions: Pages<Session>,
+    leases: Pages<Lease>,
+    /// When each queue and session is to be looked at next.
+    wakes: BTreeSet<(Time, Owner)>,
+    /// Jobs put for a moment of the wall clock and still delayed.
+    at_wall: BTreeSet<Slot>,
+    /// Queues in which a job became ready while somebody waited.
+    unserved: Vec<QueueId>,
+    /// Queues that something or somebody left, to be looked at for the last time.
+    left: Vec<QueueId>,
+    numbers: Numbers,
+    pub(crate) totals: Totals,
+    /// Nanoseconds that a spoke covers.
+    spoke: u64,
+}
+
+/// Whose turn it is at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Owner {
+    Queue(QueueId),
+    Session(SessionId),
+}
+
+/// Every number that is handed out, and what the log says of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) epoch: u32,
+    pub(crate) next_job_id: u64,
+    pub(crate) job_ids_below: u64,
+    pub(crate) next_seq: u64,
+    pub(crate) seqs_below: u64,
+    /// The last record was that of an orderly stop.
+    stopped: bool,
+    /// Wall clock minus engine time, nanoseconds.
+    wall_offset: i128,
+    leases: u64,
+    waits: u64,
+    burials: u64,
+    queues: u64,
+    sessions: u64,
+}
+
+/// Counts over all queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Jobs by state, indexed by `JobState as usize`.
+    pub by_state: [u64; 4],
+    /// Ready jobs of a priority below `Priority::URGENT_BELOW`.
+    pub urgent: u64,
+    /// Jobs put.
+    pub puts: u64,
+    /// Jobs completed.
+    pub completed: u64,
+    /// Jobs cancelled.
+    pub cancelled: u64,
+    /// Leases that ran out.
+    pub lost_leases: u64,
+    /// Sessions that wait for a job.
+    pub waiting: u64,
+}
+
+impl State {
+    pub(crate) fn new(spoke: std::time::Duration) -> State {
+        let spoke = u64::try_from(spoke.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let mut state = State {
+            jobs: Pages::default(),
+            by_id: Index::default(),
+            by_key: Index::default(),
+            queues: Pages::default(),
+            queues_by_name: Index::default(),
+            queues_in_order: BTreeMap::new(),
+            sessions: Pages::default(),
+            leases: Pages::default(),
+            wakes: BTreeSet::new(),
+            at_wall: BTreeSet::new(),
+            unserved: Vec::new(),
+            left: Vec::new(),
+            numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
+            totals: Totals::default(),
+            spoke,
+        };
+        let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
+        // Something always refers to it, so it never goes.
+        state.queue_mut(default).using = 1;
+        state
+    }
+
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The number of the event under way; the next one gets the next.
+    pub(crate) fn take_seq(&mut self) -> u64 {
+        let seq = self.numbers.next_seq;
+        self.numbers.next_seq += 1;
+        seq
+    }
+
+    /// Applies an event that the log holds, with its number and its moment.
+    pub(crate) fn replay(&mut self, event: crate::event::Event, seq: u64, at: Time) {
+        self.numbers.next_seq = self.numbers.next_seq.max(seq + 1);
+        self.apply(event, at);
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> &Queue {
+        &self.queues[id.slot()]
+    }
+
+    fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
+        &mut self.queues[id.slot()]
+    }
+
+    fn find_job(&self, id: JobId) -> Option<Slot> {
+        self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
+    }
+
+    fn find_key(&self, queue: QueueId, key: &[u8]) -> Option<Slot> {
+        self.by_key.find(Hashed::name(queue.0, key), |slot| {
+            let job = &self.jobs[slot];
+            job.queue == queue && job.extra.as_ref().is_some_and(|extra| extra.key.as_deref() == Some(key))
+        })
+    }
+
+    pub(crate) fn find_queue(&self, name: &QueueName) -> Option<QueueId> {
+        let at = Hashed::name(0, name.as_str().as_bytes());
+        self.queues_by_name.find(at, |slot| self.queues[slot].name == *name).map(|slot| QueueId(slot.0))
+    }
+
+    /// The queue of that name, made if there is none. One that stays unused is to be told to [`State::leave_queue`].
+    pub(crate) fn open_queue(&mut self, name: &QueueName) -> QueueId {
+        if let Some(id) = self.find_queue(name) {
+            return id;
+        }
+        self.numbers.queues += 1;
+        let created = self.numbers.queues;
+        let slot = self.queues.insert(Queue::new(name.clone(), created));
+        let queues = &self.queues;
+        let hash = |slot: Slot| Hashed::name(0, queues[slot].name.as_str().as_bytes());
+        self.queues_by_name.insert(hash(slot), slot, hash);
+        self.queues_in_order.insert(created, QueueId(slot.0));
+        QueueId(slot.0)
+    }
+
+    /// Remembers to look whether a queue is needed any more.
+    pub(crate) fn leave_queue(&mut self, id: QueueId) {
+        if self.queue(id).is_idle() {
+            self.left.push(id);
+        }
+    }
+
+    /// A queue that nothing needs any more, and whether the log knows of it.
+    pub(crate) fn next_idle_queue(&mut self) -> Option<(QueueId, bool)> {
+        while let Some(id) = self.left.pop() {
+            if let Some(queue) = self.queues.get(id.slot()).filter(|queue| queue.is_idle()) {
+                return Some((id, queue.logged));
+            }
+        }
+        None
+    }
+
+    /// Every queue that nothing needs, after a recovery.
+    pub(crate) fn leave_idle_queues(&mut self) {
+        let idle = self.queues.iter().filter(|(_, queue)| queue.is_idle()).map(|(slot, _)| QueueId(slot.0));
+        self.left = idle.collect();
+    }
+
+    pub(crate) fn forget_queue(&mut self, id: QueueId) {
+        let queues = &self.queues;
+        let hash = |slot: Slot| Hashed::name(0, queues[slot].name.as_str().as_bytes());
+        self.queues_by_name.remove(hash(id.slot()), id.slot(), hash);
+        let queue = self.queues.remove(id.slot()).expect("a queue is forgotten once");
+        self.queues_in_order.remove(&queue.created);
+        self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
+    }
+
+    /// Takes a job out of the line it stands in, whichever it is. To be followed by an attach or a removal.
+    fn detach(&mut self, slot: Slot) {
+        let job = &self.jobs[slot];
+        let (id, state) = (job.queue, job.state);
+        let urgent = job.is_urgent();
+        let queue = &mut self.queues[id.slot()];
+        match state {
+            JobState::Ready => {
+                queue.ready.remove(slot, &ReadyOrder(&self.jobs));
+                queue.urgent -= u64::from(urgent);
+                self.totals.urgent -= u64::from(urgent);
+            }
+            JobState::Delayed => {
+                queue.delayed.remove(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+                if !self.at_wall.is_empty() {
+                    self.at_wall.remove(&slot);
+                }
+            }
+            JobState::Buried => {
+                queue.buried.remove(&job.place);
+            }
+            JobState::Reserved => {
+                queue.reserved -= 1;
+                let order = LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
+                let lease_slot = job.lease_slot();
+                let session = &mut self.sessions[self.leases[lease_slot].session.slot()];
+                session.leases.remove(slot, &order);
+                self.leases.remove(lease_slot);
+            }
+        }
+        self.totals.by_state[state as usize] -= 1;
+    }
+
+    /// Puts a detached job among the delayed or the ready ones of its queue, as its `run_at` says.
+    fn attach_by_time(&mut self, slot: Slot, now: Time) {
+        let state = if self.jobs[slot].run_at > now { JobState::Delayed } else { JobState::Ready };
+        self.jobs[slot].state = state;
+        self.totals.by_state[state as usize] += 1;
+        let job = &self.jobs[slot];
+        let (id, run_at, urgent) = (job.queue, job.run_at, job.is_urgent());
+        let queue = &mut self.queues[id.slot()];
+        if state == JobState::Ready {
+            queue.ready.insert(slot, &ReadyOrder(&self.jobs));
+            queue.urgent += u64::from(urgent);
+            self.totals.urgent += u64::from(urgent);
+            if !queue.waiting.is_empty() {
+                self.unserved.push(id);
+            }
+        } else {
+            queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+            if job.extra.as_ref().is_some_and(|extra| extra.at_wall.is_some()) {
+                self.at_wall.insert(slot);
+            }
+            self.wake_queue_at(id, run_at);
+        }
+    }
+
+    fn attach_buried(&mut self, slot: Slot) {
+        self.numbers.burials += 1;
+        let job = &mut self.jobs[slot];
+        job.state = JobState::Buried;
+        job.place = self.numbers.burials;
+        self.queues[job.queue.slot()].buried.insert(job.place, slot);
+        self.totals.by_state[JobState::Buried as usize] += 1;
+    }
+
+    fn attach_reserved(&mut self, slot: Slot, lease: Lease) {
+        let (session, deadline) = (lease.session, lease.deadline);
+        let lease = self.leases.insert(lease);
+        let job = &mut self.jobs[slot];
+        job.state = JobState::Reserved;
+        job.place = u64::from(lease.0);
+        self.queues[job.queue.slot()].reserved += 1;
+        self.totals.by_state[JobState::Reserved as usize] += 1;
+        let order = LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
+        self.sessions[session.slot()].leases.insert(slot, &order);
+        self.wake_session_at(session, deadline);
+    }
+
+    fn remove_job(&mut self, slot: Slot) {
+        self.detach(slot);
+        let jobs = &self.jobs;
+        let job = &jobs[slot];
+        let queue = job.queue;
+        self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
+        if let Some(key) = job.extra.as_ref().and_then(|extra| extra.key.as_ref()) {
+            self.by_key.remove(Hashed::name(queue.0, key), slot, |other| key_hash(&jobs[other]));
+        }
+        self.jobs.remove(slot);
+        self.queue_mut(queue).totals.deletes += 1;
+        self.leave_queue(queue);
+    }
+
+    fn wake_queue_at(&mut self, id: QueueId, at: Time) {
+        let queue = &mut self.queues[id.slot()];
+        if at < queue.wake_at {
+            self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
+            queue.wake_at = at;
+            self.wakes.insert((at, Owner::Queue(id)));
+        }
+    }
+
+    fn wake_session_at(&mut self, id: SessionId, at: Time) {
+        let session = &mut self.sessions[id.slot()];
+        if at < session.wake_at {
+            self.wakes.remove(&(session.wake_at, Owner::Session(id)));
+            session.wake_at = at;
+            self.wakes.insert((at, Owner::Session(id)));
+        }
+    }
+
+    /// When `due` has something to do next: never later than the next deadline, at times before it.
+    pub(crate) fn next_wake(&self) -> Time {
+        self.wakes.first().map_or(Time::NEVER, |&(at, _)| at)
+    }
+}
+
+fn key_hash(job: &Job) -> Hashed {
+    let key = job.extra.as_ref().and_then(|extra| extra.key.as_deref());
+    Hashed::name(job.queue.0, key.expect("only jobs with a key are in the index of keys"))
+}

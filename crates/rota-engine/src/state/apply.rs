@@ -1,0 +1,251 @@
+//! What each event does to the state. Nothing here decides anything, and nothing can fail.
+
+use super::{Hashed, State, key_hash};
+use crate::event::{BuryReason, Event, PutJob};
+use crate::job::{Job, JobExtra, JobId, JobState, Time};
+use crate::lease::Lease;
+use crate::pages::Slot;
+use std::time::Duration;
+
+impl State {
+    /// Makes an event's fact true. `now` is the moment it happened at.
+    ///
+    /// # Panics
+    /// If the event does not fit the state, which only a bug (or a log that lies despite its checksums) can bring about.
+    pub(crate) fn apply(&mut self, event: Event, now: Time) {
+        let stopped = std::mem::take(&mut self.numbers.stopped);
+        match event {
+            Event::Started { epoch, engine_time, wall_time } => {
+                self.start(epoch, stopped);
+                self.set_wall_clock(engine_time, wall_time);
+            }
+            Event::NumbersReserved { job_ids_below, seqs_below } => {
+                self.numbers.job_ids_below = job_ids_below;
+                self.numbers.seqs_below = seqs_below;
+            }
+            Event::Stopped { next_job_id, next_seq } => {
+                self.numbers.next_job_id = next_job_id;
+                self.numbers.next_seq = next_seq;
+                self.numbers.stopped = true;
+            }
+            Event::ClockStepped { engine_time, wall_time } => self.set_wall_clock(engine_time, wall_time),
+            Event::JobPut(put) => self.put(put, now),
+            Event::JobCompleted { job } => {
+                self.totals.completed += 1;
+                self.remove_job(self.the(job));
+            }
+            Event::JobCancelled { job } => {
+                self.totals.cancelled += 1;
+                self.remove_job(self.the(job));
+            }
+            Event::JobReleased { job, priority, delay, run_at, reserves } => {
+                let slot = self.give_back(job, delay, run_at, reserves);
+                let job = &mut self.jobs[slot];
+                job.priority = priority;
+                job.extra_mut().tally.releases += 1;
+                self.attach_by_time(slot, now);
+            }
+            Event::JobFailed { job, delay, run_at, reserves } => {
+                let slot = self.give_back(job, delay, run_at, reserves);
+                self.jobs[slot].extra_mut().tally.attempts += 1;
+                self.attach_by_time(slot, now);
+            }
+            Event::JobBuried { job, priority, reason, reserves } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                let job = &mut self.jobs[slot];
+                job.priority = priority;
+                let tally = &mut job.extra_mut().tally;
+                tally.buries += 1;
+                tally.reserves = reserves;
+                match reason {
+                    BuryReason::Asked => {}
+                    BuryReason::Attempts => tally.attempts += 1,
+                    BuryReason::LostLeases => {
+                        tally.lost_leases += 1;
+                        self.count_lost_lease(slot);
+                    }
+                }
+                self.attach_buried(slot);
+            }
+            Event::JobKicked { job, run_at } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                let job = &mut self.jobs[slot];
+                let delay = job.delay();
+                job.run_at = run_at;
+                let extra = job.extra_mut();
+                extra.delay = Some(delay);
+                extra.at_wall = None;
+                extra.tally.kicks += 1;
+                self.attach_by_time(slot, now);
+            }
+            Event::JobPulled { job, run_at } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                let job = &mut self.jobs[slot];
+                let delay = job.delay();
+                job.run_at = run_at;
+                job.extra_mut().delay = Some(delay);
+                self.attach_by_time(slot, now);
+            }
+            Event::LeaseLost { job, reserves } => {
+                let slot = self.the(job);
+                let holder = self.holder(slot);
+                self.detach(slot);
+                let extra = self.jobs[slot].extra_mut();
+                extra.tally.lost_leases += 1;
+                extra.tally.reserves = reserves;
+                extra.last_holder = holder;
+                self.count_lost_lease(slot);
+                self.attach_by_time(slot, now);
+            }
+            Event::QueuePaused { queue, until, length } => {
+                let paused = self.queue_mut(queue);
+                paused.paused_until = if until > now { until } else { Time(0) };
+                paused.pause_length = if until > now { length } else { Duration::ZERO };
+                paused.totals.pauses += 1;
+                paused.logged = true;
+                if until > now {
+                    self.wake_queue_at(queue, until);
+                } else {
+                    self.end_pause(queue);
+                }
+            }
+            Event::QueueDropped { queue } => {
+                // In a replay sessions refer to nothing, so what was idle then is idle now.
+                if self.queue(queue).is_idle() {
+                    self.forget_queue(queue);
+                }
+            }
+            Event::LeaseGiven { job, session, token, deadline } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                if let Some(extra) = &mut self.jobs[slot].extra {
+                    extra.last_holder = None;
+                }
+                self.numbers.leases = self.numbers.leases.max(token.counter);
+                self.attach_reserved(slot, Lease { session, token, deadline });
+            }
+            Event::LeaseExtended { job, deadline } => {
+                let slot = self.the(job);
+                let order = super::LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
+                let lease = self.jobs[slot].lease_slot();
+                let session = self.leases[lease].session;
+                self.sessions[session.slot()].leases.remove(slot, &order);
+                self.leases[lease].deadline = deadline;
+                let order = super::LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
+                self.sessions[session.slot()].leases.insert(slot, &order);
+                self.wake_session_at(session, deadline);
+            }
+            Event::LeaseDropped { job } => {
+                let slot = self.the(job);
+                let reserves = self.reserves(slot);
+                self.detach(slot);
+                self.jobs[slot].extra_mut().tally.reserves = reserves;
+                self.attach_by_time(slot, now);
+            }
+            Event::PauseOver { queue } => self.end_pause(queue),
+            Event::JobDue { job } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                self.attach_by_time(slot, now.max(self.jobs[slot].run_at));
+            }
+        }
+    }
+
+    fn the(&self, job: JobId) -> Slot {
+        self.find_job(job).expect("an event names a job that is there")
+    }
+
+    /// Numbers go on where an orderly stop left them, or above all that may have been issued.
+    fn start(&mut self, epoch: u32, stopped: bool) {
+        let numbers = &mut self.numbers;
+        if !stopped {
+            numbers.next_job_id = numbers.next_job_id.max(numbers.job_ids_below);
+            numbers.next_seq = numbers.next_seq.max(numbers.seqs_below);
+        }
+        numbers.epoch = epoch;
+        numbers.leases = 0;
+    }
+
+    /// Jobs put for a moment of the wall clock go where that moment is now. All of them in one step: those are few
+    /// beside jobs with a delay, and the clock is set rarely.
+    fn set_wall_clock(&mut self, engine_time: Time, wall_time: Time) {
+        self.numbers.wall_offset = i128::from(wall_time.0) - i128::from(engine_time.0);
+        for slot in std::mem::take(&mut self.at_wall) {
+            let at = self.jobs[slot].extra.as_ref().and_then(|extra| extra.at_wall);
+            let run_at = self.engine_time(at.expect("the index holds jobs with a moment of the wall clock"));
+            self.detach(slot);
+            self.jobs[slot].run_at = run_at;
+            self.attach_by_time(slot, engine_time);
+        }
+    }
+
+    /// The moment of engine time at which the wall clock shows `wall`, as far as is known.
+    pub(super) fn engine_time(&self, wall: Time) -> Time {
+        let nanos = (i128::from(wall.0) - self.numbers.wall_offset).clamp(0, i128::from(u64::MAX - 1));
+        Time(u64::try_from(nanos).expect("clamped to the range"))
+    }
+
+    fn put(&mut self, put: PutJob, now: Time) {
+        let PutJob { job: id, queue, priority, created_at, run_at, at_wall, ttr, .. } = put;
+        let plain = at_wall.is_none() && put.key.is_none() && put.max_lost_leases == 0 && put.max_attempts == 0;
+        let past = run_at < created_at;
+        let extra = (!plain || past).then(|| {
+            Box::new(JobExtra {
+                key: put.key,
+                // A moment before the put is no delay.
+                delay: past.then_some(Duration::ZERO),
+                at_wall,
+                max_lost_leases: put.max_lost_leases,
+                max_attempts: put.max_attempts,
+                ..JobExtra::default()
+            })
+        });
+        let ttr = u64::try_from(ttr.as_nanos()).unwrap_or(u64::MAX);
+        let state = JobState::Ready;
+        let job = Job { id, run_at, created_at, body: put.body, extra, ttr, place: 0, queue, priority, state };
+        let slot = self.jobs.insert(job);
+        let jobs = &self.jobs;
+        self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
+        if jobs[slot].extra.as_ref().is_some_and(|extra| extra.key.is_some()) {
+            self.by_key.insert(key_hash(&jobs[slot]), slot, |other| key_hash(&jobs[other]));
+        }
+        self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
+        self.totals.puts += 1;
+        let queue = self.queue_mut(queue);
+        queue.totals.puts += 1;
+        queue.logged = true;
+        self.attach_by_time(slot, now);
+    }
+
+    /// Detaches a job that its holder gives back, with when it is due next.
+    fn give_back(&mut self, job: JobId, delay: Duration, run_at: Time, reserves: u32) -> Slot {
+        let slot = self.the(job);
+        self.detach(slot);
+        let job = &mut self.jobs[slot];
+        job.run_at = run_at;
+        let extra = job.extra_mut();
+        extra.delay = Some(delay);
+        extra.at_wall = None;
+        extra.tally.reserves = reserves;
+        slot
+    }
+
+    fn count_lost_lease(&mut self, slot: Slot) {
+        let queue = self.jobs[slot].queue;
+        self.queue_mut(queue).totals.lost_leases += 1;
+        self.totals.lost_leases += 1;
+    }
+
+    fn end_pause(&mut self, id: crate::queue::QueueId) {
+        let queue = self.queue_mut(id);
+        queue.paused_until = Time(0);
+        queue.pause_length = Duration::ZERO;
+        if !queue.waiting.is_empty() && queue.ready.len() > 0 {
+            self.unserved.push(id);
+        }
+        self.leave_queue(id);
+    }
+}

@@ -1,0 +1,195 @@
+//! The invariants, asserted by a recount of everything: for tests and simulations, at any moment between two steps.
+
+use super::{Owner, State, Totals};
+use crate::job::{DueOrder, Job, JobState, Priority, Time};
+use crate::pages::Slot;
+use crate::queue::Queue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+impl State {
+    /// Recounts everything.
+    ///
+    /// # Panics
+    /// If an index, a counter or a line disagrees with the jobs, naming which.
+    pub(crate) fn check(&self, now: Time) {
+        self.check_jobs();
+        self.check_queues(now);
+        self.check_sessions();
+        self.check_wakes();
+    }
+
+    fn check_jobs(&self) {
+        let mut by_state = [0u64; 4];
+        let mut urgent = 0;
+        let mut keys = 0;
+        for (slot, job) in self.jobs.iter() {
+            by_state[job.state as usize] += 1;
+            urgent += u64::from(job.state == JobState::Ready && job.is_urgent());
+            assert_eq!(self.find_job(job.id), Some(slot), "job {} is found by its id", job.id);
+            assert!(job.id.0 < self.numbers.next_job_id, "job {} is below the next id", job.id);
+            if let Some(key) = job.extra.as_ref().and_then(|extra| extra.key.as_deref()) {
+                keys += 1;
+                assert_eq!(self.find_key(job.queue, key), Some(slot), "job {} is found by its key", job.id);
+            }
+        }
+        assert_eq!(self.totals.by_state, by_state, "jobs by state");
+        assert_eq!(self.totals.urgent, urgent, "urgent jobs");
+        assert_eq!(self.by_id.len(), self.jobs.len(), "the index of ids");
+        assert_eq!(self.by_key.len(), keys, "the index of keys");
+    }
+
+    fn check_queues(&self, now: Time) {
+        let mut listed: BTreeMap<Slot, usize> = BTreeMap::new();
+        for (slot, queue) in self.queues.iter() {
+            let jobs = |state| self.jobs.iter().filter(move |(_, job)| job.queue.slot() == slot && job.state == state);
+            for (line, state) in [
+                (queue.ready.all().collect::<Vec<_>>(), JobState::Ready),
+                (queue.delayed.all().collect(), JobState::Delayed),
+                (queue.buried.values().copied().collect(), JobState::Buried),
+            ] {
+                assert_eq!(line.len(), jobs(state).count(), "{} jobs of queue {}", state.name(), queue.name);
+                for job in line {
+                    assert_eq!(self.jobs[job].state, state, "a job in the line of {} jobs", state.name());
+                    *listed.entry(job).or_default() += 1;
+                }
+            }
+            assert_eq!(queue.reserved, jobs(JobState::Reserved).count() as u64, "reserved jobs of {}", queue.name);
+            assert_eq!(queue.urgent, jobs(JobState::Ready).filter(|(_, job)| job.is_urgent()).count() as u64);
+            let least = jobs(JobState::Ready).min_by_key(|(_, job)| (job.priority, job.run_at, job.id));
+            assert_eq!(queue.ready.first(), least.map(|(slot, _)| slot), "the first ready job of {}", queue.name);
+            let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (job.run_at, job.id));
+            assert_eq!(queue.delayed.first(), least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
+            if !queue.is_paused(now) && queue.ready.len() > 0 {
+                assert!(queue.waiting.is_empty(), "somebody waits for {} while a job is ready", queue.name);
+            }
+            assert!(!queue.is_idle(), "queue {} is kept though nothing needs it", queue.name);
+        }
+        assert!(listed.values().all(|&times| times == 1), "a job stands in one line");
+        assert_eq!(self.queues_by_name.len(), self.queues.len());
+        assert_eq!(self.queues_in_order.len(), self.queues.len());
+    }
+
+    fn check_sessions(&self) {
+        let mut held = BTreeSet::new();
+        let mut waiting = 0;
+        let mut references: BTreeMap<Slot, (u32, u32)> = BTreeMap::new();
+        for (_, session) in self.sessions.iter() {
+            for slot in session.leases.all() {
+                assert_eq!(self.holder(slot), Some(session.id), "a held job names its holder");
+                assert!(held.insert(slot), "a job is held once");
+            }
+            waiting += u64::from(session.wait.is_some());
+            if !session.closing {
+                references.entry(session.used.slot()).or_default().0 += 1;
+            }
+            for queue in &session.watched {
+                references.entry(queue.slot()).or_default().1 += 1;
+                let wait = session.wait.map(|wait| wait.number);
+                let stands = self.queue(*queue).waiting.iter().find(|(_, id)| **id == session.id);
+                assert_eq!(stands.map(|(&number, _)| number), wait, "who waits stands in each watched queue");
+            }
+        }
+        assert_eq!(held.len() as u64, self.totals.by_state[JobState::Reserved as usize], "each held job has a holder");
+        assert_eq!(self.leases.len(), held.len(), "one lease a held job");
+        assert_eq!(self.totals.waiting, waiting, "waiting sessions");
+        for (slot, queue) in self.queues.iter() {
+            let kept = u32::from(queue.created == 1);
+            let (using, watching) = references.get(&slot).copied().unwrap_or_default();
+            assert_eq!((queue.using - kept, queue.watching), (using, watching), "references to {}", queue.name);
+        }
+    }
+
+    fn check_wakes(&self) {
+        let mut wakes = 0;
+        for (slot, queue) in self.queues.iter() {
+            let id = crate::queue::QueueId(slot.0);
+            wakes += usize::from(queue.wake_at < Time::NEVER);
+            assert_eq!(self.wakes.contains(&(queue.wake_at, Owner::Queue(id))), queue.wake_at < Time::NEVER);
+            let due = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
+            assert!(queue.wake_at <= due, "queue {} is looked at when its next job is due", queue.name);
+            assert!(queue.paused_until == Time(0) || queue.wake_at <= queue.paused_until);
+            let order = DueOrder { jobs: &self.jobs, spoke: self.spoke };
+            assert!(queue.delayed.first().is_none_or(|slot| crate::wheel::Keys::key(&order, slot).0 == due));
+        }
+        for (_, session) in self.sessions.iter() {
+            wakes += usize::from(session.wake_at < Time::NEVER);
+            let next = self.session_deadline(session.id).unwrap_or(Time::NEVER);
+            assert!(session.wake_at <= next || session.closing, "a session is looked at when its next lease ends");
+        }
+        assert_eq!(self.wakes.len(), wakes, "one wake an owner");
+    }
+
+    /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
+    /// and a delayed job whose moment came by `now` counts as ready.
+    pub(crate) fn durable_text(&self, now: Time) -> String {
+        let Totals { puts, completed, cancelled, lost_leases, .. } = self.totals;
+        let mut text = format!("puts {puts} completed {completed} cancelled {cancelled} lost {lost_leases}\n");
+        let mut jobs: Vec<&Job> = self.jobs.iter().map(|(_, job)| job).collect();
+        jobs.sort_by_key(|job| job.id);
+        let mut burials: Vec<u64> = jobs.iter().filter(|j| j.state == JobState::Buried).map(|j| j.place).collect();
+        burials.sort_unstable();
+        for job in jobs {
+            let state = match job.state {
+                JobState::Buried => format!("buried {}", burials.partition_point(|&place| place < job.place)),
+                _ if job.run_at > now => String::from("delayed"),
+                _ => String::from("ready"),
+            };
+            let extra = job.extra.as_deref().cloned().unwrap_or_default();
+            let tally = crate::command::JobTally { reserves: 0, ..extra.tally };
+            let queue = &self.queue(job.queue).name;
+            let Priority(priority) = job.priority;
+            let _ = writeln!(
+                text,
+                "{} {queue} {state} {priority} {:?} {:?} {:?} {} {:?} {:?} {} {} {tally:?} {:?}",
+                job.id,
+                job.run_at,
+                job.created_at,
+                job.delay(),
+                job.ttr,
+                extra.key,
+                extra.at_wall,
+                extra.max_lost_leases,
+                extra.max_attempts,
+                job.body
+            );
+        }
+        let mut queues: Vec<&Queue> =
+            self.queues.iter().map(|(_, queue)| queue).filter(|queue| is_kept(queue, now)).collect();
+        queues.sort_by_key(|queue| &queue.name);
+        for queue in queues {
+            let (until, length) =
+                if queue.is_paused(now) { (queue.paused_until, queue.pause_length) } else { Default::default() };
+            let _ = writeln!(text, "{} {:?} paused until {until:?} for {length:?}", queue.name, queue.totals);
+        }
+        text
+    }
+
+    /// All that a refused command must leave as it was, as text: what the log gives back, and who holds, uses, watches
+    /// and waits.
+    pub(crate) fn whole_text(&self, now: Time) -> String {
+        let mut text = self.durable_text(now);
+        let _ = writeln!(text, "{:?}", self.totals);
+        for (_, job) in self.jobs.iter() {
+            let _ = writeln!(text, "{} {:?} {} {:?}", job.id, job.state, job.place, job.extra);
+        }
+        for (_, lease) in self.leases.iter() {
+            let _ = writeln!(text, "{lease:?}");
+        }
+        for (_, session) in self.sessions.iter() {
+            let queue = |&id| &self.queue(id).name;
+            let watched: Vec<_> = session.watched.iter().map(queue).collect();
+            let _ = writeln!(text, "{:?} {} {watched:?} {:?}", session.id, queue(&session.used), session.wait);
+        }
+        for (_, queue) in self.queues.iter() {
+            let _ = writeln!(text, "{} {:?} {} {}", queue.name, queue.waiting, queue.using, queue.watching);
+        }
+        text
+    }
+}
+
+/// Whether a queue is there after a restart: an idle one is dropped then.
+fn is_kept(queue: &Queue, now: Time) -> bool {
+    let jobs = queue.ready.len() + queue.delayed.len() + queue.buried.len();
+    queue.created == 1 || jobs > 0 || queue.reserved > 0 || queue.is_paused(now)
+}

@@ -1,0 +1,301 @@
+//! What a command would make happen. Nothing here changes the state: a refusal leaves no trace.
+
+use super::State;
+use crate::command::{Answer, Command, Due, Held, KickSource, NewJob, OnConflict, Refusal, Target};
+use crate::event::{BuryReason, Event, PutJob};
+use crate::job::{Job, JobId, JobState, LeaseToken, Time};
+use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
+use crate::pages::Slot;
+use crate::queue::QueueId;
+use crate::session::SessionId;
+use std::time::Duration;
+
+impl State {
+    /// Decides a command on jobs or queues; those on the session itself are in `sessions.rs`. What would happen is
+    /// added to `events`, in order; on a refusal nothing is.
+    pub(crate) fn decide(
+        &self,
+        session: SessionId,
+        command: Command<'_>,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
+        match command {
+            Command::Put(job) => self.decide_put(session, job, now, events),
+            Command::Reserve { wait } => self.decide_reserve(session, wait, now, events),
+            Command::ReserveJob(job) => {
+                let slot = self.find_job(job).ok_or(Refusal::NotFound)?;
+                match self.jobs[slot].state {
+                    JobState::Reserved => return Err(Refusal::NotFound),
+                    JobState::Ready => {}
+                    JobState::Delayed | JobState::Buried => {
+                        events.push(Event::JobPulled { job, run_at: self.jobs[slot].run_at.min(now) });
+                    }
+                }
+                Ok(self.lease(session, slot, now, events))
+            }
+            Command::Delete(job) => self.decide_delete(session, job, events),
+            Command::Complete(held) => {
+                self.held(session, held)?;
+                events.push(Event::JobCompleted { job: held.job });
+                Ok(Answer::Done)
+            }
+            Command::Release { held, priority, delay } => {
+                let slot = self.held(session, held)?;
+                let run_at = if delay.is_zero() { self.jobs[slot].run_at } else { now.after(delay) };
+                let reserves = self.reserves(slot);
+                events.push(Event::JobReleased { job: held.job, priority, delay, run_at, reserves });
+                Ok(Answer::Done)
+            }
+            Command::Fail { held, delay } => self.decide_fail(session, held, delay, now, events),
+            Command::Bury { held, priority } => {
+                let slot = self.held(session, held)?;
+                let reserves = self.reserves(slot);
+                events.push(Event::JobBuried { job: held.job, priority, reason: BuryReason::Asked, reserves });
+                Ok(Answer::Done)
+            }
+            Command::Touch(held) => {
+                let slot = self.held(session, held)?;
+                let deadline = lease_end(&self.jobs[slot], now);
+                events.push(Event::LeaseExtended { job: held.job, deadline });
+                Ok(Answer::Done)
+            }
+            Command::Cancel(job) => {
+                self.find_job(job).ok_or(Refusal::NotFound)?;
+                events.push(Event::JobCancelled { job });
+                Ok(Answer::Cancelled(job))
+            }
+            Command::CancelKey { queue, key } => {
+                let queue = self.find_queue(queue).ok_or(Refusal::NotFound)?;
+                let job = self.jobs[self.find_key(queue, key).ok_or(Refusal::NotFound)?].id;
+                events.push(Event::JobCancelled { job });
+                Ok(Answer::Cancelled(job))
+            }
+            Command::Kick { queue, limit, source } => {
+                let queue = self.target(session, queue).ok_or(Refusal::NoSuchQueue)?;
+                Ok(self.decide_kick(queue, limit, source, now, events))
+            }
+            Command::KickJob(job) => {
+                let job = &self.jobs[self.find_job(job).ok_or(Refusal::NotFound)?];
+                if !matches!(job.state, JobState::Buried | JobState::Delayed) {
+                    return Err(Refusal::NotFound);
+                }
+                events.push(kicked(job, now));
+                Ok(Answer::Done)
+            }
+            Command::Pause { queue, length } => {
+                let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
+                events.push(Event::QueuePaused { queue, until: now.after(length), length });
+                Ok(Answer::Done)
+            }
+            Command::Use(_) | Command::Watch(_) | Command::Ignore(_) => {
+                unreachable!("the engine hands these to the session's own methods")
+            }
+        }
+    }
+
+    pub(super) fn target(&self, session: SessionId, queue: Target<'_>) -> Option<QueueId> {
+        match queue {
+            Target::Used => Some(self.session(session).used),
+            Target::Named(name) => self.find_queue(name),
+        }
+    }
+
+    fn decide_put(
+        &self,
+        session: SessionId,
+        new: NewJob<'_>,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
+        let queue = self.target(session, new.queue).ok_or(Refusal::NoSuchQueue)?;
+        if let Some(key) = new.key {
+            if !(1..=KEY_BYTES).contains(&key.len()) {
+                return Err(Refusal::BadKey);
+            }
+            if let Some(taken) = self.find_key(queue, key) {
+                let taken = self.jobs[taken].id;
+                return match new.on_conflict {
+                    OnConflict::Reject => Err(Refusal::KeyTaken(taken)),
+                    OnConflict::Keep => Ok(Answer::Kept(taken)),
+                };
+            }
+        }
+        let (run_at, at_wall) = match new.due {
+            Due::In(delay) => (now.after(delay), None),
+            Due::At(wall) => (self.engine_time(wall), Some(wall)),
+        };
+        let job = JobId(self.numbers.next_job_id);
+        events.push(Event::JobPut(PutJob {
+            job,
+            queue,
+            priority: new.priority,
+            created_at: now,
+            run_at,
+            at_wall,
+            ttr: new.ttr,
+            max_lost_leases: new.max_lost_leases,
+            max_attempts: new.max_attempts,
+            key: new.key.map(Box::from),
+            body: new.body,
+        }));
+        Ok(Answer::Put(job))
+    }
+
+    fn decide_reserve(
+        &self,
+        session: SessionId,
+        wait: Option<Duration>,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
+        if self.session(session).wait.is_some() {
+            return Err(Refusal::AlreadyWaiting);
+        }
+        if let Some(slot) = self.best_ready(session, now) {
+            return Ok(self.lease(session, slot, now, events));
+        }
+        if self.lease_ends_soon(session, now) {
+            return Ok(Answer::DeadlineSoon);
+        }
+        Ok(if wait == Some(Duration::ZERO) { Answer::TimedOut } else { Answer::Waiting })
+    }
+
+    /// The job that a reserve of the session gets now: the least of the watched, unpaused queues.
+    pub(super) fn best_ready(&self, session: SessionId, now: Time) -> Option<Slot> {
+        let queues = self.session(session).watched.iter().map(|&id| self.queue(id));
+        let heads = queues.filter(|queue| !queue.is_paused(now)).filter_map(|queue| queue.ready.first());
+        heads.min_by_key(|&slot| {
+            let job = &self.jobs[slot];
+            (job.priority, job.run_at, job.id)
+        })
+    }
+
+    pub(super) fn lease_ends_soon(&self, session: SessionId, now: Time) -> bool {
+        self.first_lease_end(session).is_some_and(|end| end <= now.after(LEASE_SAFETY_MARGIN))
+    }
+
+    /// Hands a ready job to a session that waited for it.
+    pub(crate) fn lease_to(&self, session: SessionId, job: JobId, now: Time, events: &mut Vec<Event>) -> Answer {
+        let slot = self.find_job(job).expect("a job that is handed over is there");
+        self.lease(session, slot, now, events)
+    }
+
+    /// Hands a job to a session.
+    fn lease(&self, session: SessionId, slot: Slot, now: Time, events: &mut Vec<Event>) -> Answer {
+        let job = &self.jobs[slot];
+        let token = LeaseToken { epoch: self.numbers.epoch, counter: self.numbers.leases + 1 };
+        events.push(Event::LeaseGiven { job: job.id, session, token, deadline: lease_end(job, now) });
+        Answer::Reserved(job.id, token)
+    }
+
+    /// The job, if the asker holds it.
+    fn held(&self, session: SessionId, held: Held) -> Result<Slot, Refusal> {
+        let slot = self.find_job(held.job).ok_or(Refusal::NotFound)?;
+        if self.jobs[slot].state != JobState::Reserved {
+            return Err(Refusal::NotFound);
+        }
+        let lease = &self.leases[self.jobs[slot].lease_slot()];
+        let fits = match held.token {
+            Some(token) => lease.token == token,
+            None => lease.session == session,
+        };
+        if fits { Ok(slot) } else { Err(Refusal::NotFound) }
+    }
+
+    pub(super) fn holder(&self, slot: Slot) -> Option<SessionId> {
+        let job = &self.jobs[slot];
+        (job.state == JobState::Reserved).then(|| self.leases[job.lease_slot()].session)
+    }
+
+    /// How many leases were given on a job so far.
+    pub(super) fn reserves(&self, slot: Slot) -> u32 {
+        let job = &self.jobs[slot];
+        let ended = job.extra.as_ref().map_or(0, |extra| extra.tally.reserves);
+        ended.saturating_add(u32::from(job.state == JobState::Reserved))
+    }
+
+    fn decide_delete(&self, session: SessionId, id: JobId, events: &mut Vec<Event>) -> Result<Answer, Refusal> {
+        let slot = self.find_job(id).ok_or(Refusal::NotFound)?;
+        let job = &self.jobs[slot];
+        let last = match self.holder(slot) {
+            Some(holder) if holder != session => return Err(Refusal::NotFound),
+            Some(holder) => Some(holder),
+            None => job.extra.as_ref().and_then(|extra| extra.last_holder),
+        };
+        events.push(if last == Some(session) {
+            Event::JobCompleted { job: id }
+        } else {
+            Event::JobCancelled { job: id }
+        });
+        Ok(Answer::Done)
+    }
+
+    fn decide_fail(
+        &self,
+        session: SessionId,
+        held: Held,
+        delay: Duration,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
+        let slot = self.held(session, held)?;
+        let job = &self.jobs[slot];
+        let reserves = self.reserves(slot);
+        let (attempts, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
+        events.push(if most > 0 && attempts + 1 >= most {
+            Event::JobBuried { job: held.job, priority: job.priority, reason: BuryReason::Attempts, reserves }
+        } else {
+            Event::JobFailed { job: held.job, delay, run_at: now.after(delay), reserves }
+        });
+        Ok(Answer::Done)
+    }
+
+    /// What the end of a lease makes of its job: ready again, or buried if it was lost too often.
+    pub(super) fn lease_lost(&self, slot: Slot) -> Event {
+        let job = &self.jobs[slot];
+        let reserves = self.reserves(slot);
+        let (lost, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
+        if most > 0 && lost + 1 >= most {
+            Event::JobBuried { job: job.id, priority: job.priority, reason: BuryReason::LostLeases, reserves }
+        } else {
+            Event::LeaseLost { job: job.id, reserves }
+        }
+    }
+
+    fn decide_kick(
+        &self,
+        queue: QueueId,
+        limit: u64,
+        source: Option<KickSource>,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Answer {
+        let queue = self.queue(queue);
+        let source =
+            source.unwrap_or(if queue.buried.is_empty() { KickSource::Delayed } else { KickSource::Buried });
+        let slice = usize::try_from(limit).unwrap_or(usize::MAX).min(STEP_OBJECTS);
+        let before = events.len();
+        let there = match source {
+            KickSource::Buried => {
+                events.extend(queue.buried.values().take(slice).map(|&slot| kicked(&self.jobs[slot], now)));
+                queue.buried.len()
+            }
+            KickSource::Delayed => {
+                events.extend(queue.delayed.near().take(slice).map(|slot| kicked(&self.jobs[slot], now)));
+                queue.delayed.len()
+            }
+        };
+        let count = (events.len() - before) as u64;
+        Answer::Kicked { count, source, left: limit.min(there as u64) - count }
+    }
+}
+
+/// A kick makes a delayed job due now; a buried one returns to its old place.
+fn kicked(job: &Job, now: Time) -> Event {
+    Event::JobKicked { job: job.id, run_at: job.run_at.min(now) }
+}
+
+fn lease_end(job: &Job, now: Time) -> Time {
+    now.after(Duration::from_nanos(job.ttr))
+}

@@ -1,0 +1,174 @@
+//! Sessions: who is there, what they use and watch, who waits. None of it is in the log.
+
+use super::{Owner, State};
+use crate::command::{Answer, Refusal};
+use crate::job::{JobId, QueueName, Time};
+use crate::limits::{LEASE_SAFETY_MARGIN, WATCHED_QUEUES};
+use crate::queue::QueueId;
+use crate::session::{Session, SessionId, Wait};
+use crate::wheel::Wheel;
+use std::time::Duration;
+
+impl State {
+    /// A new session, which uses and watches `default`; `None` with as many sessions as there can be.
+    pub(crate) fn open_session(&mut self) -> Option<SessionId> {
+        if self.sessions.len() >= SessionId::MOST {
+            return None;
+        }
+        let default = self.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
+        let queue = self.queue_mut(default);
+        queue.using += 1;
+        queue.watching += 1;
+        self.numbers.sessions += 1;
+        let slot = self.sessions.insert(Session {
+            id: SessionId(0),
+            used: default,
+            watched: vec![default],
+            leases: Wheel::default(),
+            wait: None,
+            closing: false,
+            wake_at: Time::NEVER,
+        });
+        let id = SessionId::new(self.numbers.sessions, slot);
+        self.sessions[slot].id = id;
+        Some(id)
+    }
+
+    /// Ends a session: at once, or, if it still holds leases, with the steps that end those.
+    pub(crate) fn close_session(&mut self, id: SessionId) {
+        self.end_wait(id);
+        let session = &mut self.sessions[id.slot()];
+        session.closing = true;
+        let used = session.used;
+        let watched = std::mem::take(&mut session.watched);
+        for queue in watched {
+            self.queue_mut(queue).watching -= 1;
+            self.leave_queue(queue);
+        }
+        self.queue_mut(used).using -= 1;
+        self.leave_queue(used);
+        if self.sessions[id.slot()].leases.len() == 0 {
+            self.forget_session(id);
+        } else {
+            self.wake_session_at(id, Time(0));
+        }
+    }
+
+    pub(super) fn forget_session(&mut self, id: SessionId) {
+        let session = self.sessions.remove(id.slot()).expect("a session is forgotten once");
+        self.wakes.remove(&(session.wake_at, Owner::Session(id)));
+    }
+
+    /// The session of that number.
+    ///
+    /// # Panics
+    /// If it was closed: front ends own their sessions.
+    pub(super) fn session(&self, id: SessionId) -> &Session {
+        let session = &self.sessions[id.slot()];
+        assert_eq!(session.id, id, "a front end asks for its own, open session");
+        session
+    }
+
+    pub(crate) fn use_queue(&mut self, session: SessionId, name: &QueueName) -> Answer {
+        let queue = self.open_queue(name);
+        self.queue_mut(queue).using += 1;
+        let before = std::mem::replace(&mut self.sessions[session.slot()].used, queue);
+        self.queue_mut(before).using -= 1;
+        self.leave_queue(before);
+        Answer::Done
+    }
+
+    pub(crate) fn watch(&mut self, session: SessionId, name: &QueueName) -> Result<Answer, Refusal> {
+        let watched = self.session(session).watched.len();
+        let known = self.find_queue(name).is_some_and(|queue| self.session(session).watched.contains(&queue));
+        if !known {
+            if watched >= WATCHED_QUEUES {
+                return Err(Refusal::TooManyWatched);
+            }
+            let queue = self.open_queue(name);
+            self.queue_mut(queue).watching += 1;
+            self.sessions[session.slot()].watched.push(queue);
+        }
+        Ok(Answer::Watching(watched + usize::from(!known)))
+    }
+
+    pub(crate) fn ignore(&mut self, session: SessionId, name: &QueueName) -> Result<Answer, Refusal> {
+        let watched = &self.session(session).watched;
+        let place = self.find_queue(name).and_then(|queue| watched.iter().position(|&other| other == queue));
+        let Some(place) = place else { return Ok(Answer::Watching(watched.len())) };
+        if watched.len() == 1 {
+            return Err(Refusal::LastWatched);
+        }
+        let queue = self.sessions[session.slot()].watched.remove(place);
+        self.queue_mut(queue).watching -= 1;
+        self.leave_queue(queue);
+        Ok(Answer::Watching(self.session(session).watched.len()))
+    }
+
+    /// Lets a session stand in line in each queue that it watches.
+    pub(crate) fn begin_wait(&mut self, id: SessionId, wait: Option<Duration>, now: Time) {
+        self.numbers.waits += 1;
+        let until = wait.map_or(Time::NEVER, |wait| now.after(wait));
+        let wait = Wait { number: self.numbers.waits, until };
+        let session = &mut self.sessions[id.slot()];
+        session.wait = Some(wait);
+        for &queue in &session.watched {
+            self.queues[queue.slot()].waiting.insert(wait.number, id);
+        }
+        self.totals.waiting += 1;
+        if let Some(at) = self.session_deadline(id) {
+            self.wake_session_at(id, at);
+        }
+    }
+
+    /// Takes a session out of the lines it stands in, if it does. Returns whether it did.
+    pub(crate) fn end_wait(&mut self, id: SessionId) -> bool {
+        let Some(wait) = self.sessions[id.slot()].wait.take() else { return false };
+        for queue in &self.sessions[id.slot()].watched {
+            self.queues[queue.slot()].waiting.remove(&wait.number);
+        }
+        self.totals.waiting -= 1;
+        true
+    }
+
+    pub(super) fn first_lease_end(&self, id: SessionId) -> Option<Time> {
+        let slot = self.session(id).leases.first()?;
+        Some(self.leases[self.jobs[slot].lease_slot()].deadline)
+    }
+
+    /// When something next happens to a session by the passing of time alone.
+    pub(super) fn session_deadline(&self, id: SessionId) -> Option<Time> {
+        let lease_end = self.first_lease_end(id);
+        let Some(wait) = self.session(id).wait else { return lease_end };
+        let margin = u64::try_from(LEASE_SAFETY_MARGIN.as_nanos()).expect("a second fits");
+        let soon = lease_end.map_or(Time::NEVER, |end| Time(end.0.saturating_sub(margin)));
+        Some(soon.min(wait.until)).filter(|&at| at < Time::NEVER)
+    }
+
+    /// The session that waits longest for a queue in which a job is ready, with that job.
+    pub(crate) fn next_handover(&mut self, now: Time) -> Option<(SessionId, JobId)> {
+        while let Some(&queue) = self.unserved.last() {
+            let waits = self.queues.get(queue.slot()).filter(|queue| !queue.is_paused(now) && queue.ready.len() > 0);
+            let Some((_, &session)) = waits.and_then(|queue| queue.waiting.first_key_value()) else {
+                self.unserved.pop();
+                continue;
+            };
+            let slot = self.best_ready(session, now).expect("its queue has a ready job");
+            return Some((session, self.jobs[slot].id));
+        }
+        None
+    }
+
+    /// The queues that a session watches, in the order it came to them.
+    pub(crate) fn watched(&self, id: SessionId) -> &[QueueId] {
+        &self.session(id).watched
+    }
+
+    pub(crate) fn used(&self, id: SessionId) -> QueueId {
+        self.session(id).used
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be seen of the state without changing it. Each answer is read from kept counters and heads of lines.
+
+use super::{State, Totals};
+use crate::command::{JobTally, JobView};
+use crate::event::QueueNames;
+use crate::job::{JobId, JobState, QueueName, Time};
+use crate::pages::Slot;
+use crate::queue::{QueueId, QueueView};
+use std::time::Duration;
+
+impl State {
+    pub(crate) fn view_job(&self, id: JobId, now: Time) -> Option<JobView<'_>> {
+        Some(self.view(self.find_job(id)?, now))
+    }
+
+    /// The first job of a queue in that state: next to be reserved, next due, first buried. None for reserved ones,
+    /// which stand in no line.
+    pub(crate) fn view_first(&self, queue: QueueId, state: JobState, now: Time) -> Option<JobView<'_>> {
+        let queue = self.queue(queue);
+        let slot = match state {
+            JobState::Ready => queue.ready.first(),
+            JobState::Delayed => queue.delayed.first(),
+            JobState::Buried => queue.buried.first_key_value().map(|(_, &slot)| slot),
+            JobState::Reserved => None,
+        };
+        slot.map(|slot| self.view(slot, now))
+    }
+
+    fn view(&self, slot: Slot, now: Time) -> JobView<'_> {
+        let job = &self.jobs[slot];
+        let lease = (job.state == JobState::Reserved).then(|| &self.leases[job.lease_slot()]);
+        let time_left = match (job.state, lease) {
+            (JobState::Delayed, _) => job.run_at.since(now),
+            (_, Some(lease)) => lease.deadline.since(now),
+            _ => Duration::ZERO,
+        };
+        let tally = job.extra.as_ref().map_or_else(JobTally::default, |extra| extra.tally);
+        JobView {
+            id: job.id,
+            queue: &self.queue(job.queue).name,
+            queue_id: job.queue,
+            state: job.state,
+            priority: job.priority,
+            created_at: job.created_at,
+            run_at: job.run_at,
+            delay: job.delay(),
+            ttr: Duration::from_nanos(job.ttr),
+            time_left,
+            lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
+            key: job.extra.as_ref().and_then(|extra| extra.key.as_deref()),
+            body: &job.body,
+            tally: JobTally { reserves: self.reserves(slot), ..tally },
+        }
+    }
+
+    pub(crate) fn view_queue(&self, id: QueueId, now: Time) -> QueueView {
+        let queue = self.queue(id);
+        // The default queue is held in being by a reference that is nobody's.
+        let kept = u32::from(queue.created == 1);
+        QueueView {
+            name: queue.name.clone(),
+            urgent: queue.urgent,
+            ready: queue.ready.len() as u64,
+            reserved: queue.reserved,
+            delayed: queue.delayed.len() as u64,
+            buried: queue.buried.len() as u64,
+            totals: queue.totals,
+            using: queue.using - kept,
+            watching: queue.watching,
+            waiting: queue.waiting.len() as u64,
+            pause: if queue.is_paused(now) { queue.pause_length } else { Duration::ZERO },
+            pause_left: queue.paused_until.since(now),
+        }
+    }
+
+    /// Queues in the order of their creation, from after the one of that number on (0: from the first), each with its
+    /// number.
+    pub(crate) fn queues_after(&self, number: u64) -> impl Iterator<Item = (u64, QueueId)> + '_ {
+        let after = (std::ops::Bound::Excluded(number), std::ops::Bound::Unbounded);
+        self.queues_in_order.range(after).map(|(&number, &id)| (number, id))
+    }
+
+    pub(crate) fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+}
+
+impl QueueNames for State {
+    fn queue_name(&self, queue: QueueId) -> &QueueName {
+        &self.queue(queue).name
+    }
+}

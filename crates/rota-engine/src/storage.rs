@@ -1,0 +1,139 @@
+//! Where the log's bytes are: the disk as a trait, so that a simulated one can stand in.
+//!
+//! [`crate::log`] calls it, and nobody else does file I/O in this crate. [`DataDirectory`] is the real one. A storage
+//! knows segments by number and never looks into them; it must never retry a failed write or sync.
+
+mod directory;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use directory::{DataDirectory, DirectoryError, SegmentFile};
+
+/// The random name of a store: in every segment, so that a foreign one is noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+impl std::fmt::Display for StoreId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// A folder of segments that belongs to this process alone.
+pub trait Storage: Send {
+    /// One open segment.
+    type File: StorageFile;
+
+    /// The id that [`Storage::set_store_id`] left; `None` on new data.
+    ///
+    /// # Errors
+    /// What the disk says, or `InvalidData` if the id cannot be read.
+    fn store_id(&self) -> io::Result<Option<StoreId>>;
+
+    /// Leaves the store's id, all or nothing. It is durable on return.
+    ///
+    /// # Errors
+    /// What the disk says; it is then unknown whether the id is there.
+    fn set_store_id(&mut self, id: StoreId) -> io::Result<()>;
+
+    /// The numbers of the segments that are there, rising.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn segments(&self) -> io::Result<Vec<u64>>;
+
+    /// Opens a segment that is there, for reading and writing. Several handles of one segment may be open.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn open(&self, segment: u64) -> io::Result<Self::File>;
+
+    /// Makes an empty segment. Its name is durable after [`Storage::sync_names`].
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or what the disk says.
+    fn create(&mut self, segment: u64) -> io::Result<Self::File>;
+
+    /// Takes a segment away; for good after [`Storage::sync_names`].
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn remove(&mut self, segment: u64) -> io::Result<()>;
+
+    /// Makes creations and removals durable.
+    ///
+    /// # Errors
+    /// What the disk says; not to be tried again.
+    fn sync_names(&mut self) -> io::Result<()>;
+
+    /// Length at which a segment is closed, and up to which room is reserved for it, in bytes.
+    fn segment_bytes(&self) -> u64 {
+        crate::limits::SEGMENT_BYTES
+    }
+
+    /// Where a segment is, for messages.
+    fn path(&self, segment: u64) -> PathBuf;
+}
+
+/// One open segment.
+pub trait StorageFile: Send {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `into` from `offset` on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before, or what the disk says.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Hands bytes to the kernel; the file grows as needed. They are durable after [`StorageFile::sync`].
+    ///
+    /// # Errors
+    /// What the disk says; any part of the bytes may have been written.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sets aside room on the disk for the first `bytes` bytes without changing the file's length; does nothing where
+    /// the file system cannot.
+    ///
+    /// # Errors
+    /// `StorageFull`, or what else the disk says.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Cuts the file to `bytes` bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn truncate(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Makes everything written and cut so far durable.
+    ///
+    /// # Errors
+    /// What the disk says. What was written since the last success may be lost then, whatever a later call says.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The name of a segment's file: 20 digits and `.seg`.
+#[must_use]
+pub fn segment_file_name(segment: u64) -> String {
+    format!("{segment:020}.seg")
+}
+
+/// The number in a segment's file name; `None` if it is not one.
+#[must_use]
+pub fn segment_number(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(".seg")?;
+    let well_formed = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    if well_formed { digits.parse().ok() } else { None }
+}

@@ -1,0 +1,301 @@
+//! The data directory on a real disk: who may use it, and the files in it.
+//!
+//! The binary opens one and hands it to [`crate::log::open`]. The layout is in `docs/disk-format.md`. It must never
+//! change anything in a directory that is not ours, nor unlink the lock: a second process could then hold another one.
+
+use super::{Storage, StorageFile, StoreId, segment_file_name, segment_number};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a directory of ours holds before it has a `store`; `lost+found` is the file system's own.
+const OURS: [&str; 4] = ["lock", "log", "store.new", "lost+found"];
+
+/// A data directory, locked for this process until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    log: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process has it.
+    #[error(
+        "data directory {} is in use by process {}: stop that one, or name another directory with --data",
+        path.display(),
+        pid.as_deref().unwrap_or("(unknown)")
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The process id that the other one left in the lock, if it is readable.
+        pid: Option<String>,
+    },
+    /// The path is something else.
+    #[error("{} is not a directory: name another one with --data", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It holds files of somebody else, and none of ours.
+    #[error(
+        "{} holds {entry:?} and is no data directory of Rota: name an empty or a new one with --data",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files.
+        entry: String,
+    },
+    /// Others may read or change it, and it is not ours to tighten.
+    #[error(
+        "data directory {} is open to other users (mode {mode:04o}) and belongs to user {owner}, not to {user}: \
+         run `chown -R {user} {}; chmod 700 {}`",
+        path.display(), path.display(), path.display()
+    )]
+    TooOpen {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// The user id it belongs to.
+        owner: u32,
+        /// The user id of this process.
+        user: u32,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl DataDirectory {
+    /// Takes a directory for this process; makes it, with mode 0700, if it is missing.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; nothing of anybody else's was changed. Safe to try again.
+    pub fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
+        make_directory(path)?;
+        check_entries(path)?;
+        let lock = lock(path)?;
+        tighten(path)?;
+        let log = path.join("log");
+        if let Err(source) = DirBuilder::new().mode(0o700).create(&log)
+            && source.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(DirectoryError::Io { doing: "create", path: log, source });
+        }
+        let synced = sync_directory(path);
+        synced.map_err(|source| DirectoryError::Io { doing: "sync", path: path.to_owned(), source })?;
+        Ok(DataDirectory { path: path.to_owned(), log, _lock: lock })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes the directory and its parents where they are missing, and their names durable.
+fn make_directory(path: &Path) -> Result<(), DirectoryError> {
+    let failed = |doing| move |source| DirectoryError::Io { doing, path: path.to_owned(), source };
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => return Err(DirectoryError::NotADirectory { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("open")(error)),
+    }
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|part| !part.as_os_str().is_empty() && !part.exists()).collect();
+    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed("create"))?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_directory(parent).map_err(failed("sync the parent of"))?;
+    }
+    Ok(())
+}
+
+/// Whether the directory is empty or ours; an error if it is somebody else's.
+fn check_entries(path: &Path) -> Result<(), DirectoryError> {
+    let mut foreign = None;
+    for name in file_names(path)? {
+        if name == "store" {
+            return Ok(());
+        }
+        if !OURS.contains(&name.as_str()) {
+            foreign = Some(DirectoryError::Foreign { path: path.to_owned(), entry: name });
+        }
+    }
+    let log = path.join("log");
+    if foreign.is_none() && log.is_dir() {
+        let alien = file_names(&log)?.into_iter().find(|name| segment_number(name).is_none());
+        foreign = alien.map(|entry| DirectoryError::Foreign { path: log, entry });
+    }
+    foreign.map_or(Ok(()), Err)
+}
+
+fn file_names(directory: &Path) -> Result<Vec<String>, DirectoryError> {
+    let failed = |source| DirectoryError::Io { doing: "read", path: directory.to_owned(), source };
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn lock(directory: &Path) -> Result<File, DirectoryError> {
+    let path = directory.join("lock");
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| DirectoryError::Io { doing, path, source }
+    };
+    // A symbolic link is not followed: what it leads to would be overwritten.
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+    let file = options.open(&path).map_err(failed("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let read = (&file).take(32).read_to_string(&mut text);
+            let pid = read.ok().map(|_| text.trim().to_owned()).filter(|pid| !pid.is_empty());
+            return Err(DirectoryError::InUse { path: directory.to_owned(), pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+    }
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(failed("write"))?;
+    Ok(file)
+}
+
+/// Closes the directory to other users.
+fn tighten(path: &Path) -> Result<(), DirectoryError> {
+    let failed = |doing| move |source| DirectoryError::Io { doing, path: path.to_owned(), source };
+    let found = fs::metadata(path).map_err(failed("open"))?;
+    let mode = found.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if found.uid() != user {
+        return Err(DirectoryError::TooOpen { path: path.to_owned(), mode, owner: found.uid(), user });
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("change the mode of"))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn read_store_line(line: &str) -> Option<StoreId> {
+    let (_version, hex) = line.strip_prefix("rota-store ")?.strip_suffix('\n')?.split_once(' ')?;
+    if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(hex, 16).ok().map(|id| StoreId(id.to_be_bytes()))
+}
+
+impl Storage for DataDirectory {
+    type File = SegmentFile;
+
+    fn store_id(&self) -> io::Result<Option<StoreId>> {
+        match fs::read_to_string(self.path.join("store")) {
+            Ok(line) => match read_store_line(&line) {
+                Some(id) => Ok(Some(id)),
+                None => Err(io::Error::new(io::ErrorKind::InvalidData, "the file `store` does not hold a store id")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_store_id(&mut self, id: StoreId) -> io::Result<()> {
+        let new = self.path.join("store.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(format!("rota-store {} {id}\n", crate::log::FORMAT_VERSION).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, self.path.join("store"))?;
+        sync_directory(&self.path)
+    }
+
+    fn segments(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.log)? {
+            numbers.extend(entry?.file_name().to_str().and_then(segment_number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn open(&self, segment: u64) -> io::Result<SegmentFile> {
+        let file = OpenOptions::new().read(true).write(true).open(Storage::path(self, segment))?;
+        Ok(SegmentFile { file })
+    }
+
+    fn create(&mut self, segment: u64) -> io::Result<SegmentFile> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(Storage::path(self, segment))?;
+        Ok(SegmentFile { file })
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        fs::remove_file(Storage::path(self, segment))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        sync_directory(&self.log)
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.log.join(segment_file_name(segment))
+    }
+}
+
+/// A segment on a real disk.
+#[derive(Debug)]
+pub struct SegmentFile {
+    file: File,
+}
+
+impl StorageFile for SegmentFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            // A file system that cannot is used without: a full disk is then met by a write.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

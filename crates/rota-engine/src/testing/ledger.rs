@@ -1,0 +1,168 @@
+//! What clients were told, written down outside of the engine: what they may rely on after any crash.
+//!
+//! [`super::simulator`] holds every answer back until the log is as far as the engine said it must be, and only then
+//! it counts here as told. The ledger does not believe the model either: it knows only ids, bodies and log positions.
+
+use crate::engine::{DependsOn, Engine};
+use crate::job::{JobId, LeaseToken};
+use crate::log::Lsn;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// One thing that an answer says.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// This job was put.
+    Put(JobId, Vec<u8>),
+    /// This job is over: completed or cancelled.
+    Over(JobId),
+    /// This job was handed out, with that body.
+    Leased(JobId, LeaseToken, Vec<u8>),
+    /// This job is there.
+    Seen(JobId),
+}
+
+#[derive(Debug)]
+struct Held {
+    depends_on: DependsOn,
+    fact: Option<Fact>,
+    next_seq: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: Vec<u8>,
+    put: Step,
+    over: Option<Step>,
+}
+
+/// A change, where the log ends with it, and whether a client was told of it.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    lsn: Lsn,
+    told: bool,
+}
+
+/// All that was told, and what is about to be.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    held: VecDeque<Held>,
+    jobs: BTreeMap<JobId, Entry>,
+    over: BTreeSet<JobId>,
+    last_put: Option<JobId>,
+    last_token: Option<LeaseToken>,
+    greatest_id_told: u64,
+    greatest_token_told: Option<LeaseToken>,
+    seqs_told_below: u64,
+    /// How many answers were told.
+    pub told: u64,
+}
+
+impl Ledger {
+    /// Takes in what was just decided. `log_end` is the last record decided so far.
+    ///
+    /// # Panics
+    /// If the engine may not have decided that.
+    pub fn decided(&mut self, fact: Option<Fact>, depends_on: DependsOn, next_seq: u64, log_end: Lsn) {
+        assert!(depends_on.promised <= log_end && depends_on.durable <= log_end, "it waits for what nobody wrote");
+        match &fact {
+            Some(Fact::Put(id, body)) => {
+                assert!(id.0 > self.greatest_id_told, "id {id} was told to a client before");
+                assert!(self.last_put.is_none_or(|last| last < *id), "ids rise");
+                self.last_put = Some(*id);
+                let put = Step { lsn: log_end, told: false };
+                self.jobs.insert(*id, Entry { body: body.clone(), put, over: None });
+            }
+            Some(Fact::Over(id)) => {
+                let entry = self.open(*id);
+                entry.over = Some(Step { lsn: log_end, told: false });
+            }
+            Some(Fact::Leased(id, token, body)) => {
+                assert_eq!(&self.open(*id).body, body, "the body of job {id}");
+                assert!(self.last_token.is_none_or(|last| last < *token), "tokens rise");
+                assert!(self.greatest_token_told.is_none_or(|told| told < *token), "tokens rise across restarts");
+                self.last_token = Some(*token);
+            }
+            Some(Fact::Seen(id)) => drop(self.open(*id)),
+            None => {}
+        }
+        self.held.push_back(Held { depends_on, fact, next_seq });
+    }
+
+    fn open(&mut self, id: JobId) -> &mut Entry {
+        assert!(!self.over.contains(&id), "job {id} is over and was seen again");
+        let entry = self.jobs.get_mut(&id).unwrap_or_else(|| panic!("job {id} was never put"));
+        assert!(entry.over.is_none(), "job {id} is over and was seen again");
+        entry
+    }
+
+    /// Tells clients what may be told now that the log is promised and durable so far.
+    pub fn tell(&mut self, promised: Lsn, durable: Lsn) {
+        while let Some(held) = self.held.front() {
+            if held.depends_on.promised > promised || held.depends_on.durable > durable {
+                return;
+            }
+            let held = self.held.pop_front().expect("it was just looked at");
+            self.told += 1;
+            self.seqs_told_below = self.seqs_told_below.max(held.next_seq);
+            match held.fact {
+                Some(Fact::Put(id, _)) => {
+                    self.greatest_id_told = self.greatest_id_told.max(id.0);
+                    self.jobs.get_mut(&id).expect("it was put").put.told = true;
+                }
+                Some(Fact::Over(id)) => {
+                    let over = self.jobs.get_mut(&id).and_then(|entry| entry.over.as_mut());
+                    over.expect("it was just ended").told = true;
+                }
+                Some(Fact::Leased(id, token, _)) => {
+                    self.greatest_id_told = self.greatest_id_told.max(id.0);
+                    self.greatest_token_told = self.greatest_token_told.max(Some(token));
+                }
+                Some(Fact::Seen(id)) => self.greatest_id_told = self.greatest_id_told.max(id.0),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether everything decided was told.
+    #[must_use]
+    pub fn is_all_told(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Looks at an engine that recovered the records up to `recovered`. `is_promise_kept`: the crash was one after which
+    /// everything told must be there.
+    ///
+    /// # Panics
+    /// If the engine broke its word.
+    pub fn after_crash(&mut self, engine: &Engine, recovered: Lsn, is_promise_kept: bool) {
+        self.held.clear();
+        self.last_put = None;
+        self.last_token = None;
+        let (next_job_id, next_seq) = engine.next_numbers();
+        assert!(next_job_id > self.greatest_id_told, "id {next_job_id} may have been told to a client before");
+        assert!(next_seq >= self.seqs_told_below, "event number {next_seq} may have been told before");
+        let mut left = 0;
+        let over = &mut self.over;
+        self.jobs.retain(|&id, entry| {
+            let survived = |step: Step| {
+                let is_there = step.lsn <= recovered;
+                assert!(is_there || !step.told || !is_promise_kept, "job {id}: a client was told what is lost");
+                is_there
+            };
+            let is_put = survived(entry.put);
+            let is_over = entry.over.is_some_and(survived);
+            let found = engine.job(id);
+            assert_eq!(found.is_some(), is_put && !is_over, "job {id} after a crash");
+            if let Some(found) = found {
+                assert_eq!(found.body, entry.body, "the body of job {id}");
+                entry.over = None;
+                left += 1;
+            }
+            if is_over {
+                over.insert(id);
+            }
+            is_put && !is_over
+        });
+        assert_eq!(engine.totals().by_state.iter().sum::<u64>(), left, "there are jobs that nobody put");
+    }
+}

@@ -1,0 +1,219 @@
+//! The engine and the model, side by side: whatever happens to one happens to the other, and they must agree.
+//!
+//! The simulator and the model test feed it. It compares every answer, every late answer and the counts at each input;
+//! [`Lockstep::check`] compares everything.
+
+use super::model::{Model, Outcome, Place};
+use super::workload::{Client, Input, Request};
+use crate::command::{Answer, Command, Delivered, Refusal};
+use crate::engine::Engine;
+use crate::job::{JobId, JobState, Time};
+use crate::session::SessionId;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+/// An engine and its model.
+#[derive(Debug)]
+pub struct Lockstep {
+    /// The engine.
+    pub engine: Engine,
+    /// What it must be like.
+    pub model: Model,
+    sessions: BTreeMap<Client, SessionId>,
+    clients: BTreeMap<SessionId, Client>,
+}
+
+/// What both of them said.
+#[derive(Debug)]
+pub struct Agreed {
+    /// What came of the input.
+    pub outcome: Outcome,
+    /// How many jobs were kicked, where some were.
+    pub kicked: Option<u64>,
+}
+
+impl Lockstep {
+    /// The two, as they are after a start.
+    #[must_use]
+    pub fn new(engine: Engine, model: Model) -> Lockstep {
+        Lockstep { engine, model, sessions: BTreeMap::new(), clients: BTreeMap::new() }
+    }
+
+    /// Makes an input happen to both.
+    ///
+    /// # Panics
+    /// If they disagree.
+    pub fn feed(&mut self, input: &Input, at: Time) -> Agreed {
+        let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+        let engine = &mut self.engine;
+        match input {
+            Input::Open(client) => {
+                let session = engine.open_session().expect("there are few sessions");
+                self.sessions.insert(*client, session);
+                self.clients.insert(session, *client);
+            }
+            Input::Close(client) => {
+                let session = self.sessions.remove(client).expect("it is open");
+                engine.close_session(session, at);
+            }
+            Input::StopWaiting(client) => outcome.is_done = engine.stop_waiting(self.sessions[client]),
+            Input::Ask(client, request) => {
+                outcome.answer = Some(engine.execute(self.sessions[client], request.command(), at));
+            }
+            Input::Tick => {
+                outcome.is_done = engine.tick(at);
+                let now = engine.now();
+                assert!(!outcome.is_done || engine.next_tick() > now, "a tick is done and something is due");
+            }
+            Input::SetClock(wall) => engine.clock_stepped(at, *wall),
+            Input::Stop => engine.stop(),
+        }
+        let clients = &self.clients;
+        outcome.deliveries = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
+        let kicked = match outcome.answer {
+            Some(Ok(Answer::Kicked { count, .. })) => Some(count),
+            _ => None,
+        };
+        let expected = self.model.apply(input, at, kicked);
+        assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
+        assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
+        let says_done = matches!(input, Input::Tick | Input::StopWaiting(_));
+        assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
+        self.compare_counts();
+        if let Some(id) = outcome.answer.and_then(named) {
+            self.compare_job(id);
+        }
+        Agreed { outcome, kicked }
+    }
+
+    /// The command that `request` is, refused or not, at the time that it is; used to see that a refusal leaves no trace.
+    ///
+    /// # Errors
+    /// As [`Engine::execute`].
+    pub fn engine_answers(&mut self, client: Client, command: Command<'_>, at: Time) -> Result<Answer, Refusal> {
+        self.engine.execute(self.sessions[&client], command, at)
+    }
+
+    /// Compares all that can be seen, and lets the engine recount all that cannot.
+    ///
+    /// # Panics
+    /// If something disagrees.
+    pub fn check(&self) {
+        self.engine.check();
+        self.compare_counts();
+        for &id in self.model.jobs().keys() {
+            self.compare_job(id);
+        }
+        assert_eq!(self.engine.queue_count(), self.model.queues().len(), "the number of queues");
+        for (name, queue) in self.model.queues() {
+            let id = self.engine.find_queue(name).unwrap_or_else(|| panic!("there is no queue {name}"));
+            let view = self.engine.queue(id);
+            let jobs = || self.model.jobs().values().filter(|job| job.queue == *name);
+            let count = |state| jobs().filter(|job| job.place.state() == state).count() as u64;
+            let ready = count(JobState::Ready);
+            let counts = [view.delayed, view.ready, view.reserved, view.buried];
+            assert_eq!(counts, JobState::ALL.map(count), "jobs by state in {name}");
+            assert!(view.urgent <= ready);
+            assert_eq!(view.totals, queue.totals, "the counters of {name}");
+            assert_eq!((view.using, view.watching, view.waiting), self.model.references(name), "who refers to {name}");
+            let is_paused = queue.paused_until > self.model.now();
+            let left = queue.paused_until.since(self.model.now());
+            assert_eq!(view.pause_left, left, "what is left of the pause of {name}");
+            assert_eq!(view.pause, if is_paused { queue.pause_length } else { std::time::Duration::ZERO });
+            self.compare_heads(name);
+        }
+    }
+
+    fn compare_counts(&self) {
+        assert_eq!(self.engine.now(), self.model.now(), "the time");
+        assert_eq!(*self.engine.totals(), self.model.totals(), "the counts over all queues");
+        assert_eq!(self.engine.session_count(), self.model.session_count(), "the number of sessions");
+        let next = self.model.next_deadline().unwrap_or(Time::NEVER);
+        assert!(self.engine.next_tick() <= next, "the engine sleeps past the deadline {next:?}");
+    }
+
+    fn compare_heads(&self, name: &crate::job::QueueName) {
+        let queue = self.engine.find_queue(name).expect("the caller found it");
+        let jobs = || self.model.jobs().iter().filter(|(_, job)| job.queue == *name);
+        let ready = jobs().filter(|(_, job)| job.place == Place::Ready);
+        let delayed = jobs().filter(|(_, job)| job.place == Place::Delayed);
+        let buried = jobs().filter(|(_, job)| job.place.state() == JobState::Buried);
+        let number = |place: &Place| if let Place::Buried(number) = place { *number } else { 0 };
+        for (state, first) in [
+            (JobState::Ready, ready.min_by_key(|(id, job)| (job.priority, job.run_at, **id))),
+            (JobState::Delayed, delayed.min_by_key(|(id, job)| (job.run_at, **id))),
+            (JobState::Buried, buried.min_by_key(|(_, job)| number(&job.place))),
+        ] {
+            let seen = self.engine.first_job(queue, state).map(|view| view.id);
+            assert_eq!(seen, first.map(|(&id, _)| id), "the first {} job of {name}", state.name());
+        }
+    }
+
+    /// Compares all that can be seen of one job, there or not.
+    fn compare_job(&self, id: JobId) {
+        let (view, job) = match (self.engine.job(id), self.model.jobs().get(&id)) {
+            (None, None) => return,
+            (Some(view), Some(job)) => (view, job),
+            (view, job) => panic!("job {id}: the engine has {view:?}, it should be {job:?}"),
+        };
+        assert_eq!(view.id, id);
+        assert_eq!(view.queue, &job.queue, "the queue of job {id}");
+        assert_eq!(view.state, job.place.state(), "the state of job {id}");
+        assert_eq!((view.priority, view.run_at), (job.priority, job.run_at), "the place of job {id}");
+        assert_eq!((view.created_at, view.ttr), (job.created_at, job.ttr), "the times of job {id}");
+        assert_eq!(view.delay, job.delay(), "the delay of job {id}");
+        assert_eq!(view.key, job.key.as_deref(), "the key of job {id}");
+        assert_eq!(view.body, job.body, "the body of job {id}");
+        assert_eq!(view.tally, job.tally, "what job {id} went through");
+        let lease = view.lease.map(|(session, token, deadline)| (self.clients[&session], token, deadline));
+        let expected = match job.place {
+            Place::Reserved { by, token, deadline } => Some((by, token, deadline)),
+            _ => None,
+        };
+        assert_eq!(lease, expected, "the lease of job {id}");
+    }
+}
+
+/// The job that an answer names.
+fn named(answer: Result<Answer, Refusal>) -> Option<JobId> {
+    match answer {
+        Ok(Answer::Put(id) | Answer::Kept(id) | Answer::Reserved(id, _) | Answer::Cancelled(id))
+        | Err(Refusal::KeyTaken(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// A sum over all that happened: the same seed must give the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trace(pub u64);
+
+impl Default for Trace {
+    fn default() -> Trace {
+        Trace(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Trace {
+    /// Takes in one input and what came of it.
+    pub fn add(&mut self, at: Time, outcome: &Outcome) {
+        write!(self, "{} {:?} {}", at.0, outcome.answer, outcome.is_done).expect("nothing here fails");
+        for (client, what) in &outcome.deliveries {
+            let job = if let Delivered::Job { job, .. } = what { job.0 } else { 0 };
+            write!(self, "{client} {job}").expect("nothing here fails");
+        }
+    }
+}
+
+impl Write for Trace {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // FNV-1a.
+        self.0 = text.bytes().fold(self.0, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Ok(())
+    }
+}
+
+/// Whether a request is one that changes nothing when it is refused, whatever it is: all are.
+#[must_use]
+pub fn is_on_jobs(request: &Request) -> bool {
+    !matches!(request, Request::Use(_) | Request::Watch(_) | Request::Ignore(_))
+}

@@ -1,0 +1,646 @@
+//! What the engine must do, written as plainly as can be: maps that are searched from end to end, no index, no wheel.
+//!
+//! [`super::lockstep`] runs it beside the engine and compares every answer. It takes the same inputs and must stay so
+//! simple that a reader can see that it is right; it knows nothing of how the engine does it. Time is in [`due`].
+
+mod due;
+
+use super::workload::{Client, Input, Put, Request};
+use crate::command::{Answer, Delivered, Due, Held, JobTally, KickSource, OnConflict, Refusal};
+use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
+use crate::queue::QueueTotals;
+use crate::state::Totals;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The world as it should be.
+#[derive(Clone, Debug)]
+pub struct Model {
+    now: Time,
+    /// Wall clock minus engine time, nanoseconds.
+    wall_offset: i128,
+    epoch: u32,
+    next_job_id: u64,
+    leases: u64,
+    waits: u64,
+    burials: u64,
+    jobs: BTreeMap<JobId, Job>,
+    queues: BTreeMap<QueueName, Queue>,
+    sessions: BTreeMap<Client, Session>,
+    totals: Totals,
+    deliveries: Vec<(Client, Delivered)>,
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are those of the engine's job")]
+pub struct Job {
+    pub queue: QueueName,
+    pub priority: Priority,
+    pub created_at: Time,
+    pub run_at: Time,
+    /// `None` while it is what the put made it.
+    pub delay: Option<Duration>,
+    pub at_wall: Option<Time>,
+    pub ttr: Duration,
+    pub max_lost_leases: u16,
+    pub max_attempts: u16,
+    pub key: Option<Vec<u8>>,
+    pub body: Vec<u8>,
+    pub place: Place,
+    pub tally: JobTally,
+    /// The reserves that are in the log.
+    pub logged_reserves: u32,
+    /// Who lost its lease last.
+    pub last_holder: Option<Client>,
+}
+
+/// Where a job is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the states of a job")]
+pub enum Place {
+    Delayed,
+    Ready,
+    /// With the number of the burial.
+    Buried(u64),
+    Reserved { by: Client, token: LeaseToken, deadline: Time },
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of the engine's queue")]
+pub struct Queue {
+    /// Zero when it is not paused, or was found to be no longer.
+    pub paused_until: Time,
+    pub pause_length: Duration,
+    pub totals: QueueTotals,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    used: QueueName,
+    watched: Vec<QueueName>,
+    wait: Option<Wait>,
+    closing: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    number: u64,
+    until: Time,
+}
+
+/// What an input brought about.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The answer, where something was asked.
+    pub answer: Option<Result<Answer, Refusal>>,
+    /// What came to clients that waited.
+    pub deliveries: Vec<(Client, Delivered)>,
+    /// Whether everything that was due happened, where time passed; whether it waited, where a wait was stopped.
+    pub is_done: bool,
+}
+
+impl Job {
+    /// The delay last asked for.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.delay.unwrap_or_else(|| self.run_at.since(self.created_at))
+    }
+
+    fn order(&self, id: JobId) -> (Priority, Time, JobId) {
+        (self.priority, self.run_at, id)
+    }
+
+    fn settle_by_time(&mut self, now: Time) {
+        self.place = if self.run_at > now { Place::Delayed } else { Place::Ready };
+    }
+
+    /// What every end of a lease that is logged does.
+    fn log_reserves(&mut self) {
+        self.logged_reserves = self.tally.reserves;
+    }
+}
+
+fn default_queue() -> QueueName {
+    QueueName::new("default").expect("it keeps the rule for names")
+}
+
+impl Model {
+    /// An engine that just started for the first time.
+    #[must_use]
+    pub fn new(now: Time, wall: Time) -> Model {
+        Model {
+            now,
+            wall_offset: i128::from(wall.0) - i128::from(now.0),
+            epoch: 1,
+            next_job_id: 1,
+            leases: 0,
+            waits: 0,
+            burials: 0,
+            jobs: BTreeMap::new(),
+            queues: BTreeMap::from([(default_queue(), Queue::default())]),
+            sessions: BTreeMap::new(),
+            totals: Totals::default(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// The engine starts again: every session and lease is gone. Its epoch and next id are the engine's to choose.
+    pub fn restart(&mut self, now: Time, wall: Time, epoch: u32, next_job_id: u64) {
+        assert!(now >= self.now, "time goes on across a restart");
+        self.sessions.clear();
+        for job in self.jobs.values_mut() {
+            if matches!(job.place, Place::Reserved { .. }) {
+                job.settle_by_time(now);
+            }
+            job.tally.reserves = job.logged_reserves;
+            job.last_holder = None;
+        }
+        self.now = now;
+        self.epoch = epoch;
+        self.leases = 0;
+        self.next_job_id = next_job_id;
+        self.deliveries.clear();
+        self.set_clock(wall);
+        self.drop_idle_queues();
+        while !self.tick() {}
+    }
+
+    /// Makes an input happen at a time. `kicked` is how many jobs the engine kicked: how large a slice is is its affair.
+    pub fn apply(&mut self, input: &Input, at: Time, kicked: Option<u64>) -> Outcome {
+        self.now = self.now.max(at);
+        let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+        match input {
+            Input::Open(client) => {
+                let session = Session { used: default_queue(), watched: vec![default_queue()], wait: None, closing: false };
+                self.sessions.insert(*client, session);
+            }
+            Input::Close(client) => {
+                let session = self.session_mut(*client);
+                session.wait = None;
+                session.closing = true;
+                session.watched.clear();
+                session.used = default_queue();
+                outcome.is_done = self.tick();
+            }
+            Input::StopWaiting(client) => outcome.is_done = self.session_mut(*client).wait.take().is_some(),
+            Input::Ask(client, request) => {
+                self.tick();
+                outcome.answer = Some(self.ask(*client, request, kicked));
+                self.settle();
+            }
+            Input::Tick => outcome.is_done = self.tick(),
+            Input::SetClock(wall) => {
+                self.set_clock(*wall);
+                self.settle();
+            }
+            Input::Stop => {}
+        }
+        outcome.deliveries = std::mem::take(&mut self.deliveries);
+        outcome
+    }
+
+    fn ask(&mut self, client: Client, request: &Request, kicked: Option<u64>) -> Result<Answer, Refusal> {
+        let now = self.now;
+        let waits = self.sessions[&client].wait.is_some();
+        match request {
+            Request::Put(put) => self.put(client, put),
+            Request::Use(name) => {
+                self.session_mut(client).used = name.clone();
+                self.queues.entry(name.clone()).or_default();
+                Ok(Answer::Done)
+            }
+            Request::Watch(_) | Request::Ignore(_) | Request::Reserve { .. } | Request::ReserveJob(_) if waits => {
+                Err(Refusal::AlreadyWaiting)
+            }
+            Request::Watch(name) => {
+                self.queues.entry(name.clone()).or_default();
+                let watched = &mut self.session_mut(client).watched;
+                if !watched.contains(name) {
+                    watched.push(name.clone());
+                }
+                Ok(Answer::Watching(watched.len()))
+            }
+            Request::Ignore(name) => {
+                let watched = &mut self.session_mut(client).watched;
+                if watched == &[name.clone()] {
+                    return Err(Refusal::LastWatched);
+                }
+                watched.retain(|other| other != name);
+                Ok(Answer::Watching(watched.len()))
+            }
+            Request::Reserve { wait } => Ok(self.reserve(client, *wait)),
+            Request::ReserveJob(id) => {
+                let job = self.jobs.get_mut(id).ok_or(Refusal::NotFound)?;
+                match job.place {
+                    Place::Reserved { .. } => return Err(Refusal::NotFound),
+                    Place::Ready => {}
+                    Place::Delayed | Place::Buried(_) => {
+                        job.delay = Some(job.delay());
+                        job.run_at = job.run_at.min(now);
+                    }
+                }
+                Ok(self.lease(client, *id))
+            }
+            Request::Delete(id) => {
+                let job = self.jobs.get(id).ok_or(Refusal::NotFound)?;
+                let last = match job.place {
+                    Place::Reserved { by, .. } if by != client => return Err(Refusal::NotFound),
+                    Place::Reserved { by, .. } => Some(by),
+                    _ => job.last_holder,
+                };
+                self.remove(*id, last == Some(client));
+                Ok(Answer::Done)
+            }
+            Request::Complete(held) => {
+                self.held(client, held)?;
+                self.remove(held.job, true);
+                Ok(Answer::Done)
+            }
+            Request::Release { held, priority, delay } => {
+                let job = self.held(client, held)?;
+                job.priority = *priority;
+                job.tally.releases += 1;
+                job.give_back(*delay, if delay.is_zero() { job.run_at } else { now.after(*delay) }, now);
+                Ok(Answer::Done)
+            }
+            Request::Fail { held, delay } => {
+                let job = self.held(client, held)?;
+                job.tally.attempts += 1;
+                if job.max_attempts > 0 && job.tally.attempts >= u32::from(job.max_attempts) {
+                    self.bury(held.job);
+                } else {
+                    job.give_back(*delay, now.after(*delay), now);
+                }
+                Ok(Answer::Done)
+            }
+            Request::Bury { held, priority } => {
+                self.held(client, held)?.priority = *priority;
+                self.bury(held.job);
+                Ok(Answer::Done)
+            }
+            Request::Touch(held) => {
+                let job = self.held(client, held)?;
+                if let Place::Reserved { deadline, .. } = &mut job.place {
+                    *deadline = now.after(job.ttr);
+                }
+                Ok(Answer::Done)
+            }
+            Request::Cancel(id) => {
+                self.jobs.get(id).ok_or(Refusal::NotFound)?;
+                self.remove(*id, false);
+                Ok(Answer::Cancelled(*id))
+            }
+            Request::CancelKey { queue, key } => {
+                let id = self.find_key(queue, key).ok_or(Refusal::NotFound)?;
+                self.remove(id, false);
+                Ok(Answer::Cancelled(id))
+            }
+            Request::Kick { queue, limit, source } => self.kick(client, queue.as_ref(), *limit, *source, kicked),
+            Request::KickJob(id) => {
+                let job = self.jobs.get(id).ok_or(Refusal::NotFound)?;
+                if !matches!(job.place, Place::Buried(_) | Place::Delayed) {
+                    return Err(Refusal::NotFound);
+                }
+                self.kick_one(*id);
+                Ok(Answer::Done)
+            }
+            Request::Pause { queue, length } => {
+                let until = now.after(*length);
+                let queue = self.queues.get_mut(queue).ok_or(Refusal::NoSuchQueue)?;
+                let is_pause = until > now;
+                queue.paused_until = if is_pause { until } else { Time(0) };
+                queue.pause_length = if is_pause { representable(*length) } else { Duration::ZERO };
+                queue.totals.pauses += 1;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn put(&mut self, client: Client, put: &Put) -> Result<Answer, Refusal> {
+        let queue = put.queue.clone().unwrap_or_else(|| self.sessions[&client].used.clone());
+        if let Some(key) = &put.key {
+            if !(1..=KEY_BYTES).contains(&key.len()) {
+                return Err(Refusal::BadKey);
+            }
+            if let Some(taken) = self.find_key(&queue, key) {
+                return match put.on_conflict {
+                    OnConflict::Reject => Err(Refusal::KeyTaken(taken)),
+                    OnConflict::Keep => Ok(Answer::Kept(taken)),
+                };
+            }
+        }
+        let (run_at, at_wall) = match put.due {
+            Due::In(delay) => (self.now.after(delay), None),
+            Due::At(wall) => (self.engine_time(wall), Some(wall)),
+        };
+        let id = JobId(self.next_job_id);
+        self.next_job_id += 1;
+        self.totals.puts += 1;
+        self.queues.entry(queue.clone()).or_default().totals.puts += 1;
+        let mut job = Job {
+            queue,
+            priority: put.priority,
+            created_at: self.now,
+            run_at,
+            delay: (run_at < self.now).then_some(Duration::ZERO),
+            at_wall,
+            ttr: representable(put.ttr),
+            max_lost_leases: put.max_lost_leases,
+            max_attempts: put.max_attempts,
+            key: put.key.clone(),
+            body: put.body.clone(),
+            place: Place::Ready,
+            tally: JobTally::default(),
+            logged_reserves: 0,
+            last_holder: None,
+        };
+        job.settle_by_time(self.now);
+        self.jobs.insert(id, job);
+        Ok(Answer::Put(id))
+    }
+
+    fn reserve(&mut self, client: Client, wait: Option<Duration>) -> Answer {
+        if let Some(id) = self.best_ready(client) {
+            return self.lease(client, id);
+        }
+        if self.lease_ends_soon(client) {
+            return Answer::DeadlineSoon;
+        }
+        if wait == Some(Duration::ZERO) {
+            return Answer::TimedOut;
+        }
+        self.waits += 1;
+        let wait = Wait { number: self.waits, until: wait.map_or(Time::NEVER, |wait| self.now.after(wait)) };
+        self.session_mut(client).wait = Some(wait);
+        Answer::Waiting
+    }
+
+    fn kick(
+        &mut self,
+        client: Client,
+        queue: Option<&QueueName>,
+        limit: u64,
+        source: Option<KickSource>,
+        kicked: Option<u64>,
+    ) -> Result<Answer, Refusal> {
+        let queue = queue.unwrap_or(&self.sessions[&client].used).clone();
+        if !self.queues.contains_key(&queue) {
+            return Err(Refusal::NoSuchQueue);
+        }
+        let jobs = || self.jobs.iter().filter(|(_, job)| job.queue == queue);
+        let mut buried: Vec<(u64, JobId)> =
+            jobs().filter_map(|(&id, job)| if let Place::Buried(n) = job.place { Some((n, id)) } else { None }).collect();
+        let mut delayed: Vec<(Time, JobId)> =
+            jobs().filter(|(_, job)| job.place == Place::Delayed).map(|(&id, job)| (job.run_at, id)).collect();
+        buried.sort_unstable();
+        delayed.sort_unstable();
+        let source = source.unwrap_or(if buried.is_empty() { KickSource::Delayed } else { KickSource::Buried });
+        let line: Vec<JobId> = match source {
+            KickSource::Buried => buried.into_iter().map(|(_, id)| id).collect(),
+            KickSource::Delayed => delayed.into_iter().map(|(_, id)| id).collect(),
+        };
+        let all = limit.min(line.len() as u64);
+        let count = kicked.expect("the engine answered a kick");
+        assert!(count <= all.min(STEP_OBJECTS as u64), "a slice of {count} jobs of {all}");
+        assert!(count > 0 || all == 0, "a slice of nothing");
+        for &id in &line[..usize::try_from(count).expect("a slice is short")] {
+            self.kick_one(id);
+        }
+        Ok(Answer::Kicked { count, source, left: all - count })
+    }
+
+    fn kick_one(&mut self, id: JobId) {
+        let now = self.now;
+        let job = self.job_mut(id);
+        job.delay = Some(job.delay());
+        job.run_at = job.run_at.min(now);
+        job.at_wall = None;
+        job.tally.kicks += 1;
+        job.settle_by_time(now);
+    }
+
+    fn bury(&mut self, id: JobId) {
+        self.burials += 1;
+        let place = Place::Buried(self.burials);
+        let job = self.job_mut(id);
+        job.place = place;
+        job.tally.buries += 1;
+        job.log_reserves();
+    }
+
+    fn remove(&mut self, id: JobId, is_complete: bool) {
+        let job = self.jobs.remove(&id).expect("what is removed is there");
+        self.queues.get_mut(&job.queue).expect("a job's queue is there").totals.deletes += 1;
+        if is_complete {
+            self.totals.completed += 1;
+        } else {
+            self.totals.cancelled += 1;
+        }
+    }
+
+    fn lease(&mut self, client: Client, id: JobId) -> Answer {
+        self.leases += 1;
+        let token = LeaseToken { epoch: self.epoch, counter: self.leases };
+        let now = self.now;
+        let job = self.job_mut(id);
+        job.place = Place::Reserved { by: client, token, deadline: now.after(job.ttr) };
+        job.tally.reserves += 1;
+        job.last_holder = None;
+        Answer::Reserved(id, token)
+    }
+
+    fn held(&mut self, client: Client, held: &Held) -> Result<&mut Job, Refusal> {
+        let job = self.jobs.get_mut(&held.job).ok_or(Refusal::NotFound)?;
+        match job.place {
+            Place::Reserved { by, token, .. } if held.token.map_or(by == client, |asked| asked == token) => Ok(job),
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    fn find_key(&self, queue: &QueueName, key: &[u8]) -> Option<JobId> {
+        let is_it = |job: &Job| job.queue == *queue && job.key.as_deref() == Some(key);
+        self.jobs.iter().find(|(_, job)| is_it(job)).map(|(&id, _)| id)
+    }
+
+    /// The first job that a client could have.
+    fn best_ready(&self, client: Client) -> Option<JobId> {
+        let session = &self.sessions[&client];
+        let ready = self.jobs.iter().filter(|(_, job)| job.place == Place::Ready);
+        let eligible = ready.filter(|(_, job)| {
+            session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until <= self.now
+        });
+        eligible.min_by_key(|(id, job)| job.order(**id)).map(|(&id, _)| id)
+    }
+
+    fn first_lease_end(&self, client: Client) -> Option<(Time, JobId)> {
+        let end = |(&id, job): (&JobId, &Job)| match job.place {
+            Place::Reserved { by, deadline, .. } if by == client => Some((deadline, id)),
+            _ => None,
+        };
+        self.jobs.iter().filter_map(end).min()
+    }
+
+    fn lease_ends_soon(&self, client: Client) -> bool {
+        self.first_lease_end(client).is_some_and(|(end, _)| end <= self.now.after(LEASE_SAFETY_MARGIN))
+    }
+
+    fn engine_time(&self, wall: Time) -> Time {
+        let nanos = (i128::from(wall.0) - self.wall_offset).clamp(0, i128::from(u64::MAX - 1));
+        Time(u64::try_from(nanos).expect("clamped to the range"))
+    }
+
+    /// What waits for a moment of the wall clock is placed anew, unless its time has come already.
+    fn set_clock(&mut self, wall: Time) {
+        self.wall_offset = i128::from(wall.0) - i128::from(self.now.0);
+        let waits = |job: &Job| job.place == Place::Delayed && job.run_at > self.now;
+        let waiting: Vec<(JobId, Time)> =
+            self.jobs.iter().filter(|(_, job)| waits(job)).filter_map(|(&id, job)| Some((id, job.at_wall?))).collect();
+        for (id, at) in waiting {
+            let (now, run_at) = (self.now, self.engine_time(at));
+            let job = self.job_mut(id);
+            job.run_at = run_at;
+            job.settle_by_time(now);
+        }
+    }
+
+    /// What follows at once: who waits gets what they could have, the longest waiting first; queues that nothing needs go.
+    fn settle(&mut self) {
+        self.hand_over();
+        self.drop_idle_queues();
+    }
+
+    fn hand_over(&mut self) {
+        loop {
+            let waiting = self.sessions.iter().filter_map(|(&client, session)| Some((session.wait?.number, client)));
+            let served = waiting.filter_map(|(number, client)| Some((number, client, self.best_ready(client)?))).min();
+            let Some((_, client, id)) = served else { return };
+            self.session_mut(client).wait = None;
+            if let Answer::Reserved(job, token) = self.lease(client, id) {
+                let body = self.jobs[&job].body.as_slice().into();
+                self.deliveries.push((client, Delivered::Job { job, token, body }));
+            }
+        }
+    }
+
+    fn drop_idle_queues(&mut self) {
+        let (jobs, sessions) = (&self.jobs, &self.sessions);
+        self.queues.retain(|name, queue| {
+            name.as_str() == "default"
+                || queue.paused_until > Time(0)
+                || sessions.values().any(|session| session.used == *name || session.watched.contains(name))
+                || jobs.values().any(|job| job.queue == *name)
+        });
+    }
+
+    fn job_mut(&mut self, id: JobId) -> &mut Job {
+        self.jobs.get_mut(&id).expect("the job is there")
+    }
+
+    fn session_mut(&mut self, client: Client) -> &mut Session {
+        self.sessions.get_mut(&client).expect("the session is open")
+    }
+}
+
+/// A span as it can be written down: no longer than 64 bits of nanoseconds.
+fn representable(span: Duration) -> Duration {
+    Duration::from_nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Job {
+    fn give_back(&mut self, delay: Duration, run_at: Time, now: Time) {
+        self.run_at = run_at;
+        self.delay = Some(representable(delay));
+        self.at_wall = None;
+        self.log_reserves();
+        self.settle_by_time(now);
+    }
+}
+
+/// What can be seen of it.
+impl Model {
+    /// The newest moment that it was told.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// What the wall clock shows now.
+    #[must_use]
+    pub fn wall(&self) -> Time {
+        Time(u64::try_from(i128::from(self.now.0) + self.wall_offset).unwrap_or(0))
+    }
+
+    /// The open jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &BTreeMap<JobId, Job> {
+        &self.jobs
+    }
+
+    /// The queues.
+    #[must_use]
+    pub fn queues(&self) -> &BTreeMap<QueueName, Queue> {
+        &self.queues
+    }
+
+    /// The id of the next job.
+    #[must_use]
+    pub fn next_job_id(&self) -> u64 {
+        self.next_job_id
+    }
+
+    /// The clients with an open session.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Client> {
+        self.sessions.iter().filter(|(_, session)| !session.closing).map(|(&client, _)| client).collect()
+    }
+
+    /// How many sessions there are, those included whose last leases are being ended.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether a client waits for a job.
+    #[must_use]
+    pub fn is_waiting(&self, client: Client) -> bool {
+        self.sessions.get(&client).is_some_and(|session| session.wait.is_some())
+    }
+
+    /// How many sessions use, watch and wait for a queue.
+    #[must_use]
+    pub fn references(&self, queue: &QueueName) -> (u32, u32, u64) {
+        let open = || self.sessions.values().filter(|session| !session.closing);
+        let using = open().filter(|session| session.used == *queue).count();
+        let watching = || open().filter(|session| session.watched.contains(queue));
+        let waiting = watching().filter(|session| session.wait.is_some()).count();
+        (using as u32, watching().count() as u32, waiting as u64)
+    }
+
+    /// The counts over all queues.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { by_state: [0; 4], urgent: 0, waiting: 0, ..self.totals };
+        for job in self.jobs.values() {
+            totals.by_state[job.place.state() as usize] += 1;
+            totals.urgent += u64::from(job.place == Place::Ready && job.priority < Priority::URGENT_BELOW);
+        }
+        totals.waiting = self.sessions.values().filter(|session| session.wait.is_some()).count() as u64;
+        totals
+    }
+}
+
+impl Place {
+    /// The state of a job that is there.
+    #[must_use]
+    pub fn state(&self) -> crate::job::JobState {
+        match self {
+            Place::Delayed => crate::job::JobState::Delayed,
+            Place::Ready => crate::job::JobState::Ready,
+            Place::Buried(_) => crate::job::JobState::Buried,
+            Place::Reserved { .. } => crate::job::JobState::Reserved,
+        }
+    }
+}

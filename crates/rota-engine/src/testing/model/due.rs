@@ -1,0 +1,128 @@
+//! What the passing of time must bring about in the model: one thing at a time, the earliest deadline first.
+
+use super::{Client, Model, Place};
+use crate::command::Delivered;
+use crate::job::{JobId, QueueName, Time};
+use crate::limits::{LEASE_SAFETY_MARGIN, STEP_OBJECTS};
+use std::time::Duration;
+
+/// Whose deadline it is. Of deadlines at one moment, queues come before sessions, and older sessions first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Owner {
+    Queue(QueueName),
+    Session(Client),
+}
+
+impl Model {
+    /// The earliest deadline there is.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.first_deadline().map(|(at, _)| at)
+    }
+
+    /// Lets what is due happen; returns whether that was all of it.
+    pub(super) fn tick(&mut self) -> bool {
+        for _ in 0..STEP_OBJECTS {
+            if !self.one_thing_happens() {
+                self.settle();
+                return true;
+            }
+        }
+        self.settle();
+        false
+    }
+
+    fn first_deadline(&self) -> Option<(Time, Owner)> {
+        let mut first: Option<(Time, Owner)> = None;
+        let mut offer = |at: Time, owner: Owner| {
+            if at < Time::NEVER && first.as_ref().is_none_or(|first| (at, &owner) < (first.0, &first.1)) {
+                first = Some((at, owner));
+            }
+        };
+        for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.paused_until > Time(0)) {
+            offer(queue.paused_until, Owner::Queue(name.clone()));
+        }
+        let delayed = || self.jobs.values().filter(|job| job.place == Place::Delayed);
+        if let Some(job) = delayed().min_by_key(|job| (job.run_at, &job.queue)) {
+            offer(job.run_at, Owner::Queue(job.queue.clone()));
+        }
+        for (&client, session) in &self.sessions {
+            if session.closing {
+                offer(Time(0), Owner::Session(client));
+                continue;
+            }
+            let end = self.first_lease_end(client).map_or(Time::NEVER, |(end, _)| end);
+            match session.wait {
+                None => offer(end, Owner::Session(client)),
+                Some(wait) => {
+                    let soon = Time(end.0.saturating_sub(LEASE_SAFETY_MARGIN.as_nanos() as u64));
+                    let soon = if end == Time::NEVER { Time::NEVER } else { soon };
+                    offer(soon.min(wait.until), Owner::Session(client));
+                }
+            }
+        }
+        first
+    }
+
+    fn one_thing_happens(&mut self) -> bool {
+        match self.first_deadline() {
+            Some((at, Owner::Queue(name))) if at <= self.now => self.queue_due(&name),
+            Some((at, Owner::Session(client))) if at <= self.now => self.session_due(client),
+            _ => return false,
+        }
+        true
+    }
+
+    fn queue_due(&mut self, name: &QueueName) {
+        let now = self.now;
+        let queue = self.queues.get_mut(name).expect("it has a deadline");
+        if queue.paused_until > Time(0) && queue.paused_until <= now {
+            queue.paused_until = Time(0);
+            queue.pause_length = Duration::ZERO;
+            return;
+        }
+        let delayed = self.jobs.iter_mut().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);
+        let (_, job) = delayed.min_by_key(|(id, job)| (job.run_at, **id)).expect("it has a deadline");
+        job.place = Place::Ready;
+    }
+
+    fn session_due(&mut self, client: Client) {
+        let now = self.now;
+        let lease = self.first_lease_end(client);
+        if self.sessions[&client].closing {
+            match lease {
+                Some((_, id)) => self.job_mut(id).settle_by_time(now),
+                None => drop(self.sessions.remove(&client)),
+            }
+            return;
+        }
+        if let Some((_, id)) = lease.filter(|&(end, _)| end <= now) {
+            return self.lose_lease(client, id);
+        }
+        // A job that became ready before this moment goes first.
+        let is_over = self.sessions[&client].wait.is_some_and(|wait| wait.until <= now);
+        self.hand_over();
+        if self.session_mut(client).wait.take().is_some() {
+            let what = if is_over { Delivered::TimedOut } else { Delivered::DeadlineSoon };
+            self.deliveries.push((client, what));
+        }
+    }
+
+    fn lose_lease(&mut self, client: Client, id: JobId) {
+        self.totals.lost_leases += 1;
+        let now = self.now;
+        let job = self.job_mut(id);
+        job.tally.lost_leases += 1;
+        job.log_reserves();
+        let is_poison = job.max_lost_leases > 0 && job.tally.lost_leases >= u32::from(job.max_lost_leases);
+        if !is_poison {
+            job.last_holder = Some(client);
+            job.settle_by_time(now);
+        }
+        let queue = job.queue.clone();
+        self.queues.get_mut(&queue).expect("a job's queue is there").totals.lost_leases += 1;
+        if is_poison {
+            self.bury(id);
+        }
+    }
+}

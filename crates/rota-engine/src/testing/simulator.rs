@@ -1,0 +1,415 @@
+//! The simulator: random clients, a clock that only it moves, a disk that loses power, and an engine between them.
+//!
+//! One seed decides everything. The engine runs in [`lockstep`](super::lockstep) with the model; its records go to the
+//! simulated disk by a writer that takes, writes and syncs at random moments; answers reach the [ledger](super::ledger)
+//! when they may leave. At any moment everything crashes and recovers: the engine must then be what the model was at
+//! the last record that survived, and nobody may have been told what is lost.
+
+mod crash;
+
+use super::ledger::{Fact, Ledger};
+use super::lockstep::{Lockstep, Trace, is_on_jobs};
+use super::model::{Model, Outcome};
+use super::random::Random;
+use super::storage::{Fault, SimulatedDisk};
+use super::workload::{Input, Request, Workload};
+use crate::command::{Answer, Delivered, Refusal};
+use crate::engine::Engine;
+use crate::job::{JobId, Time};
+use crate::log::{Group, LogError, LogWriter, Lsn};
+use std::collections::VecDeque;
+
+/// What is to be simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Decides everything that is not said here.
+    pub seed: u64,
+    /// How many things happen.
+    pub steps: u64,
+    /// Whether and how the disk and the machine fail.
+    pub faults: Faults,
+    /// The most jobs at a time, about.
+    pub most_jobs: usize,
+    /// Everything is recounted once in so many steps.
+    pub check_every: u64,
+}
+
+/// What goes wrong in a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Faults {
+    /// Nothing; and nothing is kept: there is no log.
+    Memory,
+    /// Nothing.
+    None,
+    /// The process is killed and the power fails, the start included.
+    Crashes,
+    /// As `Crashes`; and writes and syncs fail, and the disk fills up.
+    All,
+}
+
+/// What happened in a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// A sum over all inputs and answers: equal for equal plans.
+    pub trace: u64,
+    /// Crashes survived.
+    pub crashes: u64,
+    /// Starts that did not come to their end.
+    pub broken_starts: u64,
+    /// Starts that cut something off the log's end.
+    pub torn: u64,
+    /// Orderly stops.
+    pub stops: u64,
+    /// Answers that left.
+    pub told: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Jobs put.
+    pub puts: u64,
+    /// Jobs completed or cancelled.
+    pub ended: u64,
+    /// The most jobs at a time.
+    pub most_jobs: u64,
+}
+
+/// When an answer may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sync {
+    /// When its records are durable.
+    Always,
+    /// When they are written.
+    Never,
+}
+
+/// One input of the past, or a start.
+#[derive(Debug)]
+enum Past {
+    Input { input: Input, at: Time, kicked: Option<u64> },
+    Started { at: Time, wall: Time, epoch: u32, next_job_id: u64 },
+}
+
+struct Simulation {
+    plan: Plan,
+    random: Random,
+    workload: Workload,
+    sync: Sync,
+    /// One step in so many is one of the writer's.
+    writer_every: u64,
+    /// One step in so many is a crash.
+    crash_every: u64,
+    disk: SimulatedDisk,
+    /// `None` where nothing is kept.
+    writer: Option<LogWriter<SimulatedDisk>>,
+    both: Lockstep,
+    taken: VecDeque<Group>,
+    /// The model when the log ended at `checkpoint_lsn`, and all since, each with the log's end after it.
+    checkpoint: Model,
+    checkpoint_lsn: Lsn,
+    past: Vec<(Lsn, Past)>,
+    ledger: Ledger,
+    step: u64,
+    trace: Trace,
+    report: Report,
+}
+
+/// Simulates.
+///
+/// # Panics
+/// If the engine, its log or its disk did what they must not; the command that does it again is printed.
+#[must_use]
+pub fn simulate(plan: Plan) -> Report {
+    let mut simulation = Simulation::new(plan);
+    for step in 0..plan.steps {
+        simulation.step = step;
+        simulation.one_step();
+        if step % plan.check_every == 0 {
+            simulation.both.check();
+            simulation.compare_with_replay();
+        }
+    }
+    simulation.finish();
+    simulation.report()
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Plan { seed, steps, faults, most_jobs, check_every } = self.plan;
+            eprintln!(
+                "\nThe simulation of seed {seed} failed at step {}. To see it again:\n  cargo run --release -p \
+                 rota-engine --features testing --example simulate -- --seed {seed} --steps {steps} --faults {} \
+                 --jobs {most_jobs} --check-every {check_every}\nWhat happened last:",
+                self.step,
+                faults.name(),
+            );
+            for (lsn, past) in self.past.iter().rev().take(12).rev() {
+                eprintln!("  log at {lsn}: {past:?}");
+            }
+        }
+    }
+}
+
+impl Faults {
+    /// All of them.
+    pub const ALL: [Faults; 4] = [Faults::Memory, Faults::None, Faults::Crashes, Faults::All];
+
+    /// The word for it on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Faults::Memory => "memory",
+            Faults::None => "none",
+            Faults::Crashes => "crashes",
+            Faults::All => "all",
+        }
+    }
+}
+
+impl Simulation {
+    fn new(plan: Plan) -> Simulation {
+        let mut random = Random::new(plan.seed);
+        let workload = Workload::new(&mut random, plan.most_jobs);
+        let disk = SimulatedDisk::new();
+        disk.set_segment_bytes(Some(*random.pick(&[512, 4096, 60_000])));
+        let now = Time(1_700_000_000_000_000_000 + random.below(1_000_000_000));
+        let engine = Engine::in_memory(crash::options(&mut random), now, now);
+        let model = Model::new(now, now);
+        let mut simulation = Simulation {
+            plan,
+            sync: *random.pick(&[Sync::Always, Sync::Always, Sync::Never]),
+            writer_every: *random.pick(&[2, 5, 40]),
+            crash_every: *random.pick(&[50, 400, 3000]),
+            random,
+            workload,
+            disk,
+            writer: None,
+            checkpoint: model.clone(),
+            both: Lockstep::new(engine, model),
+            taken: VecDeque::new(),
+            checkpoint_lsn: Lsn(0),
+            past: Vec::new(),
+            ledger: Ledger::default(),
+            step: 0,
+            trace: Trace::default(),
+            report: Report::default(),
+        };
+        if plan.faults != Faults::Memory {
+            simulation.start(now, false);
+        }
+        simulation
+    }
+
+    fn one_step(&mut self) {
+        if self.writer.is_some() && self.random.chance(1, self.writer_every) {
+            return self.writer_step();
+        }
+        if matches!(self.plan.faults, Faults::Crashes | Faults::All) && self.random.chance(1, self.crash_every) {
+            return self.crash();
+        }
+        if self.writer.is_some() && self.random.chance(1, 5000) {
+            return self.stop();
+        }
+        let now = self.both.model.now();
+        let at = if self.random.chance(1, 50) {
+            // Somebody has an old clock.
+            Time(now.0.saturating_sub(self.random.below(5_000_000_000)))
+        } else {
+            now.after(self.workload.lapse(&mut self.random, &self.both.model))
+        };
+        let input = self.workload.input(&mut self.random, &self.both.model);
+        self.feed(input, at);
+    }
+
+    fn feed(&mut self, input: Input, at: Time) {
+        let is_sampled = matches!(&input, Input::Ask(_, request) if is_on_jobs(request)) && self.random.chance(1, 16);
+        let before = is_sampled.then(|| self.text_before(at)).flatten();
+        let agreed = self.both.feed(&input, at);
+        self.trace.add(at, &agreed.outcome);
+        if let (Some(before), Some(Err(_))) = (&before, agreed.outcome.answer) {
+            assert_eq!(*before, self.both.engine.whole_text(), "the refused {input:?} left a trace");
+        }
+        self.report.refused += u64::from(matches!(agreed.outcome.answer, Some(Err(_))));
+        self.write_down(&input, agreed.outcome);
+        let jobs = self.both.model.jobs().len() as u64;
+        self.report.most_jobs = self.report.most_jobs.max(jobs);
+        if self.writer.is_some() {
+            self.past.push((self.both.engine.log_end(), Past::Input { input, at, kicked: agreed.kicked }));
+            self.tell();
+        }
+    }
+
+    /// The state before a command: what the passing of time alone changes must have happened.
+    fn text_before(&mut self, at: Time) -> Option<String> {
+        let at = self.both.model.now().max(at);
+        let is_due = self.both.model.next_deadline().is_some_and(|next| next <= at);
+        (!is_due && at == self.both.model.now()).then(|| self.both.engine.whole_text())
+    }
+
+    /// Hands the ledger what was decided.
+    fn write_down(&mut self, input: &Input, outcome: Outcome) {
+        let (mut first, mut leases, mut last) = (None, Vec::new(), None);
+        let asked = if let Input::Ask(_, request) = input { Some(request) } else { None };
+        match (outcome.answer, asked) {
+            (Some(Ok(Answer::Put(id))), Some(Request::Put(put))) => first = Some(Fact::Put(id, put.body.clone())),
+            (Some(Ok(Answer::Reserved(id, token))), _) => {
+                let body = self.both.engine.job(id).expect("it was just reserved").body.to_vec();
+                leases.push((token, Fact::Leased(id, token, body)));
+            }
+            (Some(Ok(Answer::Kept(id)) | Err(Refusal::KeyTaken(id))), _) => last = Some(Fact::Seen(id)),
+            (Some(Ok(Answer::Cancelled(id))), _) => last = Some(Fact::Over(id)),
+            (Some(Ok(Answer::Done)), Some(Request::Delete(id))) => last = Some(Fact::Over(*id)),
+            (Some(Ok(Answer::Done)), Some(Request::Complete(held))) => last = Some(Fact::Over(held.job)),
+            _ => {}
+        }
+        for (_, what) in outcome.deliveries {
+            if let Delivered::Job { job, token, body } = what {
+                leases.push((token, Fact::Leased(job, token, body.into())));
+            }
+        }
+        leases.sort_by_key(|&(token, _)| token);
+        for (token, fact) in &leases {
+            if let Fact::Leased(id, ..) = fact {
+                self.workload.leased(*id, *token);
+            }
+        }
+        let facts = first.into_iter().chain(leases.into_iter().map(|(_, fact)| fact)).chain(last).map(Some);
+        let mut facts: Vec<Option<Fact>> = facts.collect();
+        if facts.is_empty() && outcome.answer.is_some() {
+            facts.push(None);
+        }
+        let (_, next_seq) = self.both.engine.next_numbers();
+        for fact in facts {
+            let engine = &self.both.engine;
+            self.ledger.decided(fact, engine.depends_on(), next_seq, engine.log_end());
+        }
+        if self.writer.is_none() {
+            self.ledger.tell(Lsn(0), Lsn(0));
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        let promised = match self.sync {
+            Sync::Always => writer.durable(),
+            Sync::Never => writer.written(),
+        };
+        self.ledger.tell(promised, writer.durable());
+    }
+
+    /// The thread of the log does one of its things.
+    fn writer_step(&mut self) {
+        if self.plan.faults == Faults::All && self.random.chance(1, 200) {
+            self.arm_fault();
+        }
+        let done = match self.random.below(4) {
+            0 => {
+                self.take();
+                Ok(())
+            }
+            1 => self.write_one(),
+            2 => self.sync(),
+            _ => self.flush(),
+        };
+        match done {
+            Ok(()) => self.tell(),
+            Err(_) => self.crash(),
+        }
+    }
+
+    fn arm_fault(&mut self) {
+        let later = self.random.below(6);
+        match self.random.below(4) {
+            0 => self.disk.fail(Fault::Write, later),
+            1 => self.disk.fail(Fault::Sync, later),
+            2 => self.disk.die_after(later),
+            _ => self.disk.set_capacity(Some(self.random.below(200_000))),
+        }
+    }
+
+    fn take(&mut self) {
+        let mut group = Group::default();
+        if self.both.engine.take_records(&mut group) {
+            self.taken.push_back(group);
+        }
+    }
+
+    fn write_one(&mut self) -> Result<(), LogError> {
+        let Some(mut group) = self.taken.pop_front() else { return Ok(()) };
+        let writer = self.writer.as_mut().expect("only a log's group was taken");
+        writer.write(&mut group).map(drop)
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.sync().map(drop))
+    }
+
+    /// Brings everything decided to the disk; nothing waits then.
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.take();
+        while !self.taken.is_empty() {
+            self.write_one()?;
+        }
+        self.sync()?;
+        if let Some(writer) = &self.writer {
+            assert_eq!(writer.durable(), self.both.engine.log_end(), "all is durable");
+            assert!(self.both.engine.wants_durable() <= writer.durable());
+        }
+        self.tell();
+        assert!(self.ledger.is_all_told(), "all is durable, and an answer still waits");
+        Ok(())
+    }
+
+    /// Ends every job, as patient clients would: with nothing failing, none is left over.
+    fn finish(&mut self) {
+        self.both.check();
+        let mut client = None;
+        for round in 0.. {
+            assert!(round < 1000, "jobs that nobody can end");
+            let now = self.both.model.now();
+            let Some(&worker) = client.as_ref() else {
+                self.feed(Input::Open(u32::MAX), now);
+                client = Some(u32::MAX);
+                continue;
+            };
+            for other in self.both.model.clients().into_iter().filter(|&other| other != worker) {
+                self.feed(Input::Close(other), now);
+            }
+            self.feed(Input::Tick, now);
+            let queues: Vec<_> = self.both.model.queues().keys().cloned().collect();
+            for queue in queues {
+                let length = std::time::Duration::ZERO;
+                self.feed(Input::Ask(worker, Request::Pause { queue: queue.clone(), length }), now);
+                self.feed(Input::Ask(worker, Request::Watch(queue.clone())), now);
+                self.feed(Input::Ask(worker, Request::Kick { queue: Some(queue), limit: u64::MAX, source: None }), now);
+            }
+            let ready: Vec<JobId> = self.both.model.jobs().keys().copied().collect();
+            for _ in ready {
+                let wait = Some(std::time::Duration::ZERO);
+                self.feed(Input::Ask(worker, Request::Reserve { wait }), now);
+                let held = self.both.model.jobs().iter().find(|(_, job)| job.place.state() == crate::job::JobState::Reserved);
+                let Some((&id, _)) = held else { break };
+                self.feed(Input::Ask(worker, Request::Delete(id)), now);
+            }
+            if self.both.model.jobs().is_empty() {
+                break;
+            }
+        }
+        self.feed(Input::Close(u32::MAX), self.both.model.now());
+        self.both.check();
+        assert_eq!(self.both.engine.queue_count(), 1, "only the default queue is left");
+        if self.plan.faults == Faults::None {
+            self.flush().expect("nothing fails");
+        }
+    }
+
+    fn report(&self) -> Report {
+        let totals = self.both.engine.totals();
+        Report {
+            trace: self.trace.0,
+            told: self.ledger.told,
+            puts: totals.puts,
+            ended: totals.completed + totals.cancelled,
+            ..self.report
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! How a simulation ends a life of the engine and begins the next one.
+
+use super::{Faults, Past, Simulation, Sync};
+use crate::engine::{Engine, Options};
+use crate::job::Time;
+use crate::limits::DEFAULT_SPOKE;
+use crate::log::{LogWriter, Lsn, OpenError, Recovery};
+use crate::storage::Storage;
+use crate::testing::lockstep::Lockstep;
+use crate::testing::model::Model;
+use crate::testing::random::Random;
+use crate::testing::storage::{Crash, SimulatedDisk};
+use crate::testing::workload::Input;
+use std::time::Duration;
+
+const STORE: [u8; 16] = *b"a simulated disk";
+
+/// Options of some start: their values must not matter.
+pub(super) fn options(random: &mut Random) -> Options {
+    let spoke = *random.pick(&[DEFAULT_SPOKE, Duration::from_nanos(1), Duration::from_millis(7), Duration::MAX]);
+    Options { spoke }
+}
+
+impl Simulation {
+    /// Everything stops where it is.
+    pub(super) fn crash(&mut self) {
+        self.report.crashes += 1;
+        let kind = *self.random.pick(&Crash::ALL);
+        // What the disk said may be told even if the process dies right after.
+        self.tell();
+        self.restart(kind);
+    }
+
+    /// The engine stops in good order, and starts again.
+    pub(super) fn stop(&mut self) {
+        self.report.stops += 1;
+        let now = self.both.model.now();
+        let numbers = self.both.engine.next_numbers();
+        self.feed(Input::Stop, now);
+        if self.flush().is_err() {
+            return self.crash();
+        }
+        let writer = self.writer.take().expect("there is a log");
+        let is_closed = writer.close().is_ok();
+        let kind = *self.random.pick(&Crash::ALL);
+        let broken = self.report.broken_starts;
+        self.restart(kind);
+        if is_closed && self.report.broken_starts == broken {
+            assert_eq!(self.both.engine.next_numbers().0, numbers.0, "an orderly stop wastes no ids");
+        }
+    }
+
+    fn restart(&mut self, kind: Crash) {
+        self.writer = None;
+        self.taken.clear();
+        self.disk = self.disk.restart(kind, self.random.bits());
+        self.disk.set_capacity(None);
+        let hour = 3_600_000_000_000;
+        let wall = self.both.model.wall().0.max(hour);
+        let wall = match self.random.below(6) {
+            0 => wall - self.random.below(hour),
+            1 => wall + self.random.below(hour),
+            _ => wall + self.random.below(10_000_000_000),
+        };
+        let is_promise_kept = self.sync == Sync::Always || kind == Crash::KeepWritten;
+        self.start(Time(wall), is_promise_kept);
+    }
+
+    /// Starts an engine on what is on the disk, however often it takes.
+    pub(super) fn start(&mut self, wall: Time, is_promise_kept: bool) {
+        let mut is_promise_kept = is_promise_kept;
+        loop {
+            let may_break = matches!(self.plan.faults, Faults::Crashes | Faults::All) && self.random.chance(1, 4);
+            if may_break {
+                self.disk.die_after(self.random.below(30));
+            }
+            match Engine::recover(options(&mut self.random), self.disk.clone(), STORE, wall) {
+                Ok((engine, writer, recovery)) => {
+                    if self.begin(engine, writer, &recovery, wall, is_promise_kept).is_ok() {
+                        return;
+                    }
+                }
+                Err(OpenError::Io { .. }) if may_break => {}
+                Err(error) => panic!("the start is refused: {error:?}"),
+            }
+            assert!(may_break, "a start fails though the disk does not");
+            self.report.broken_starts += 1;
+            let kind = *self.random.pick(&Crash::ALL);
+            is_promise_kept &= self.sync == Sync::Always || kind == Crash::KeepWritten;
+            self.writer = None;
+            self.taken.clear();
+            self.disk = self.disk.restart(kind, self.random.bits());
+        }
+    }
+
+    /// Looks at what was recovered, and goes on with it.
+    fn begin(
+        &mut self,
+        mut engine: Engine,
+        writer: LogWriter<SimulatedDisk>,
+        recovery: &Recovery,
+        wall: Time,
+        is_promise_kept: bool,
+    ) -> Result<(), crate::log::LogError> {
+        let recovered = Lsn(recovery.next_lsn.0 - 1);
+        self.report.torn += u64::from(recovery.torn.is_some());
+        self.model_at(recovered);
+        assert_eq!(recovery.last_at, if recovered == Lsn(0) { Time(0) } else { self.checkpoint.now() }, "the newest moment");
+        assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
+        self.compare_second_recovery(&engine, wall);
+        self.ledger.after_crash(&engine, recovered, is_promise_kept);
+
+        let now = engine.now();
+        while !engine.tick(now) {}
+        let (next_job_id, _) = engine.next_numbers();
+        let started = Past::Started { at: now, wall, epoch: engine.epoch(), next_job_id };
+        let mut model = self.checkpoint.clone();
+        happen_again(&mut model, &started);
+        self.past.push((engine.log_end(), started));
+        self.both = Lockstep::new(engine, model);
+        self.both.check();
+
+        self.writer = Some(writer);
+        self.flush()
+    }
+
+    /// Winds the checkpoint forward to what the log says up to `recovered`, and forgets what came after.
+    fn model_at(&mut self, recovered: Lsn) {
+        let past = std::mem::take(&mut self.past);
+        let mut at = self.checkpoint_lsn;
+        for (lsn, past) in past {
+            if at >= recovered {
+                break;
+            }
+            happen_again(&mut self.checkpoint, &past);
+            at = lsn;
+        }
+        assert_eq!(at, recovered, "the log was cut in the middle of one command's records");
+        self.checkpoint_lsn = recovered;
+    }
+
+    /// A start changes nothing on the disk but what it cuts off: a second one finds the same.
+    fn compare_second_recovery(&mut self, engine: &Engine, wall: Time) {
+        if !self.random.chance(1, 4) {
+            return;
+        }
+        let disk = self.disk.copy();
+        let segments = disk.segments().expect("this disk is well");
+        let from_first = segments.first().map_or(1, |first| *first)..;
+        assert!(segments.iter().copied().eq(from_first.take(segments.len())), "segments without gaps");
+        let (second, _, recovery) =
+            Engine::recover(options(&mut self.random), disk, STORE, wall).expect("it could be read before");
+        assert!(recovery.torn.is_none(), "what was cut off stays so");
+        assert_eq!(second.durable_text(engine.now()), engine.durable_text(engine.now()), "a second recovery");
+        assert_eq!(second.next_numbers(), engine.next_numbers());
+        assert_eq!(second.epoch(), engine.epoch());
+    }
+
+    /// A replay of the log gives the state that wrote it.
+    pub(super) fn compare_with_replay(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        let is_written = writer.written() == self.both.engine.log_end();
+        // The start below places what waits for a moment of the wall clock anew, and must not have to.
+        let (now, wall) = (self.both.model.now(), self.both.model.wall());
+        let waits_for_wall = self.both.model.jobs().values().any(|job| job.at_wall.is_some());
+        if !is_written || waits_for_wall || !self.random.chance(1, 8) {
+            return;
+        }
+        let (replayed, ..) = Engine::recover(options(&mut self.random), self.disk.copy(), STORE, wall)
+            .expect("what was written can be read");
+        let now = now.max(replayed.now());
+        assert_eq!(replayed.durable_text(now), self.both.engine.durable_text(now), "a replay of the log");
+    }
+}
+
+fn happen_again(model: &mut Model, past: &Past) {
+    match past {
+        Past::Input { input, at, kicked } => drop(model.apply(input, *at, *kicked)),
+        Past::Started { at, wall, epoch, next_job_id } => model.restart(*at, *wall, *epoch, *next_job_id),
+    }
+}

@@ -1,0 +1,341 @@
+//! What simulated clients ask, and when: requests that hold all that they need, and a generator that throws them.
+//!
+//! The generator looks at the model to ask things that matter (the id of a job that is there, the moment of the next
+//! deadline), and often enough asks what must be refused. [`super::lockstep`] feeds its inputs to engine and model.
+
+use super::model::{Model, Place};
+use super::random::Random;
+use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Target};
+use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::limits::KEY_BYTES;
+use std::time::Duration;
+
+/// A client of a simulation; a number is never used twice.
+pub type Client = u32;
+
+/// One thing that happens to the engine from outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A session is opened.
+    Open(Client),
+    /// A session is closed.
+    Close(Client),
+    /// A session stops waiting.
+    StopWaiting(Client),
+    /// A session asks for something.
+    Ask(Client, Request),
+    /// The engine is told that time passed.
+    Tick,
+    /// The wall clock was set.
+    SetClock(Time),
+    /// The engine is stopped in good order.
+    Stop,
+}
+
+/// A [`Command`] that owns what it names.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is the command of that name")]
+pub enum Request {
+    Put(Put),
+    Use(QueueName),
+    Watch(QueueName),
+    Ignore(QueueName),
+    Reserve { wait: Option<Duration> },
+    ReserveJob(JobId),
+    Delete(JobId),
+    Complete(Held),
+    Release { held: Held, priority: Priority, delay: Duration },
+    Fail { held: Held, delay: Duration },
+    Bury { held: Held, priority: Priority },
+    Touch(Held),
+    Cancel(JobId),
+    CancelKey { queue: QueueName, key: Vec<u8> },
+    Kick { queue: Option<QueueName>, limit: u64, source: Option<KickSource> },
+    KickJob(JobId),
+    Pause { queue: QueueName, length: Duration },
+}
+
+/// A [`NewJob`] that owns what it names; without a queue it goes to the one in use.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each field is the one of that name in `NewJob`")]
+pub struct Put {
+    pub queue: Option<QueueName>,
+    pub priority: Priority,
+    pub due: Due,
+    pub ttr: Duration,
+    pub max_lost_leases: u16,
+    pub max_attempts: u16,
+    pub key: Option<Vec<u8>>,
+    pub on_conflict: OnConflict,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The command that says this.
+    #[must_use]
+    pub fn command(&self) -> Command<'_> {
+        match self {
+            Request::Put(put) => Command::Put(NewJob {
+                queue: target(put.queue.as_ref()),
+                priority: put.priority,
+                due: put.due,
+                ttr: put.ttr,
+                max_lost_leases: put.max_lost_leases,
+                max_attempts: put.max_attempts,
+                key: put.key.as_deref(),
+                on_conflict: put.on_conflict,
+                body: put.body.as_slice().into(),
+            }),
+            Request::Use(queue) => Command::Use(queue),
+            Request::Watch(queue) => Command::Watch(queue),
+            Request::Ignore(queue) => Command::Ignore(queue),
+            Request::Reserve { wait } => Command::Reserve { wait: *wait },
+            Request::ReserveJob(job) => Command::ReserveJob(*job),
+            Request::Delete(job) => Command::Delete(*job),
+            Request::Complete(held) => Command::Complete(*held),
+            Request::Release { held, priority, delay } => {
+                Command::Release { held: *held, priority: *priority, delay: *delay }
+            }
+            Request::Fail { held, delay } => Command::Fail { held: *held, delay: *delay },
+            Request::Bury { held, priority } => Command::Bury { held: *held, priority: *priority },
+            Request::Touch(held) => Command::Touch(*held),
+            Request::Cancel(job) => Command::Cancel(*job),
+            Request::CancelKey { queue, key } => Command::CancelKey { queue, key },
+            Request::Kick { queue, limit, source } => {
+                Command::Kick { queue: target(queue.as_ref()), limit: *limit, source: *source }
+            }
+            Request::KickJob(job) => Command::KickJob(*job),
+            Request::Pause { queue, length } => Command::Pause { queue, length: *length },
+        }
+    }
+}
+
+fn target(queue: Option<&QueueName>) -> Target<'_> {
+    queue.map_or(Target::Used, Target::Named)
+}
+
+/// What a workload is like: small worlds in which things meet often.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    queues: Vec<QueueName>,
+    clients: usize,
+    /// About so many jobs at a time.
+    jobs: usize,
+    /// The length of what is neither short nor long here.
+    unit: Duration,
+    priorities: Vec<Priority>,
+    keys: u64,
+    /// The wall clock is set now and then.
+    sets_clock: bool,
+    next_client: Client,
+    /// Stamps of leases given before, for clients that come back too late.
+    tokens: Vec<(JobId, LeaseToken)>,
+    bodies: u64,
+}
+
+impl Workload {
+    /// The workload of a seed; `most_jobs` bounds the number of jobs at a time.
+    #[must_use]
+    pub fn new(random: &mut Random, most_jobs: usize) -> Workload {
+        let names = ["default", "a", "b", "some.longer/name;(1)", "c"];
+        let queues = names[..random.within(1..6) as usize].iter().map(|name| QueueName::new(name));
+        let units = [Duration::from_millis(1), Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(60)];
+        let priorities: &[&[u32]] = &[&[0], &[0, 1], &[5, 1023, 1024, 7000], &[0, 1, 2, 3, u32::MAX]];
+        let sizes = [3, 12, 40, 150, 1500];
+        let sizes = &sizes[..sizes.iter().take_while(|&&size| size <= most_jobs).count().max(1)];
+        Workload {
+            queues: queues.collect::<Result<_, _>>().expect("they keep the rule for names"),
+            clients: random.within(1..9) as usize,
+            jobs: *random.pick(sizes),
+            unit: *random.pick(&units),
+            priorities: random.pick(priorities).iter().copied().map(Priority).collect(),
+            keys: random.within(1..6),
+            sets_clock: random.chance(1, 2),
+            next_client: 0,
+            tokens: Vec::new(),
+            bodies: 0,
+        }
+    }
+
+    /// Tells of a lease that was given.
+    pub fn leased(&mut self, job: JobId, token: LeaseToken) {
+        if self.tokens.len() >= 32 {
+            self.tokens.remove(0);
+        }
+        self.tokens.push((job, token));
+    }
+
+    /// How long it is until the next thing happens.
+    pub fn lapse(&self, random: &mut Random, model: &Model) -> Duration {
+        match random.weighted(&[60, 20, 12, 8, 1]) {
+            0 => Duration::ZERO,
+            1 => self.unit / 50 * random.below(10) as u32,
+            2 => self.unit * random.below(5) as u32,
+            3 => {
+                // The very moment of a deadline, or a nanosecond beside it.
+                let Some(next) = model.next_deadline() else { return self.unit };
+                let to_next = next.since(model.now());
+                let around = [to_next, to_next.saturating_sub(Duration::from_nanos(1)), to_next + Duration::from_nanos(1)];
+                (*random.pick(&around)).min(Duration::from_secs(40 * 86400))
+            }
+            _ => {
+                let most = if random.chance(1, 20) { 2_000_000 } else { 5000 };
+                Duration::from_secs(random.below(most))
+            }
+        }
+    }
+
+    /// The next thing that happens.
+    pub fn input(&mut self, random: &mut Random, model: &Model) -> Input {
+        let clients = model.clients();
+        if clients.is_empty() || (clients.len() < self.clients && random.chance(1, 10)) {
+            self.next_client += 1;
+            return Input::Open(self.next_client);
+        }
+        match random.weighted(&[400, 60, 4, 2, u64::from(self.sets_clock)]) {
+            0 => {
+                // Who waits for an answer mostly asks nothing else meanwhile.
+                let mut client = *random.pick(&clients);
+                if model.is_waiting(client) && random.chance(9, 10) {
+                    client = *random.pick(&clients);
+                }
+                Input::Ask(client, self.request(random, model, client))
+            }
+            1 => Input::Tick,
+            2 => Input::Close(*random.pick(&clients)),
+            3 => Input::StopWaiting(*random.pick(&clients)),
+            _ => {
+                let hour = 3_600_000_000_000;
+                let step = random.pick(&[1, 1_000_000_000, hour]).to_owned();
+                let wall = model.wall().0.saturating_add(random.below(2 * step)).saturating_sub(step);
+                Input::SetClock(Time(wall))
+            }
+        }
+    }
+
+    fn request(&mut self, random: &mut Random, model: &Model, client: Client) -> Request {
+        let many = model.jobs().len() >= self.jobs;
+        let puts = if many { 20 } else { 100 };
+        let ends = if many { 60 } else { 20 };
+        match random.weighted(&[
+            puts, 4, 10, 6, 90, 8, ends, ends, 15, 10, 10, 8, ends / 2, 6, 10, 8, 3,
+        ]) {
+            0 => Request::Put(self.put(random, model)),
+            1 => Request::Use(self.queue(random)),
+            2 => Request::Watch(self.queue(random)),
+            3 => Request::Ignore(self.queue(random)),
+            4 => Request::Reserve {
+                wait: match random.below(4) {
+                    0 => Some(Duration::ZERO),
+                    1 => None,
+                    _ => Some(self.span(random)),
+                },
+            },
+            5 => Request::ReserveJob(self.job(random, model, client)),
+            6 => Request::Delete(self.job(random, model, client)),
+            7 => Request::Complete(self.held(random, model, client)),
+            8 => Request::Release {
+                held: self.held(random, model, client),
+                priority: *random.pick(&self.priorities),
+                delay: self.delay(random),
+            },
+            9 => Request::Fail { held: self.held(random, model, client), delay: self.delay(random) },
+            10 => Request::Bury { held: self.held(random, model, client), priority: *random.pick(&self.priorities) },
+            11 => Request::Touch(self.held(random, model, client)),
+            12 => Request::Cancel(self.job(random, model, client)),
+            13 => Request::CancelKey { queue: self.queue(random), key: self.key(random) },
+            14 => Request::Kick {
+                queue: random.chance(1, 2).then(|| self.queue(random)),
+                limit: *random.pick(&[0, 1, 2, 7, 1200, u64::MAX]),
+                source: *random.pick(&[None, None, Some(KickSource::Buried), Some(KickSource::Delayed)]),
+            },
+            15 => Request::KickJob(self.job(random, model, client)),
+            _ => Request::Pause { queue: self.queue(random), length: self.delay(random) },
+        }
+    }
+
+    fn put(&mut self, random: &mut Random, model: &Model) -> Put {
+        self.bodies += 1;
+        let mut body = self.bodies.to_le_bytes().to_vec();
+        body.resize(random.below(40) as usize, random.bits() as u8);
+        let wall = model.wall().0;
+        let reach = self.unit.as_nanos() as u64 * 20;
+        Put {
+            queue: random.chance(2, 3).then(|| self.queue(random)),
+            priority: *random.pick(&self.priorities),
+            due: match random.below(8) {
+                0 => Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 4))),
+                1 => Due::At(*random.pick(&[Time(0), Time(wall), Time(wall + 1), Time::NEVER])),
+                _ => Due::In(self.delay(random)),
+            },
+            ttr: match random.below(20) {
+                0 => *random.pick(&[Duration::ZERO, Duration::MAX, Duration::from_nanos(1)]),
+                _ => self.span(random) + self.unit,
+            },
+            max_lost_leases: *random.pick(&[0, 0, 1, 3]),
+            max_attempts: *random.pick(&[0, 0, 1, 2]),
+            key: random.chance(1, 3).then(|| self.key(random)),
+            on_conflict: *random.pick(&[OnConflict::Reject, OnConflict::Keep]),
+            body,
+        }
+    }
+
+    fn queue(&self, random: &mut Random) -> QueueName {
+        random.pick(&self.queues).clone()
+    }
+
+    fn key(&self, random: &mut Random) -> Vec<u8> {
+        match random.below(40) {
+            0 => Vec::new(),
+            1 => vec![b'k'; KEY_BYTES + random.below(2) as usize],
+            _ => vec![0, random.below(self.keys) as u8],
+        }
+    }
+
+    /// Around the length of the workload's unit.
+    fn span(&self, random: &mut Random) -> Duration {
+        self.unit * random.below(8) as u32 + Duration::from_nanos(random.below(3))
+    }
+
+    fn delay(&self, random: &mut Random) -> Duration {
+        match random.below(20) {
+            0..10 => Duration::ZERO,
+            10..18 => self.span(random),
+            18 => Duration::from_secs(random.below(100_000)),
+            _ => *random.pick(&[Duration::MAX, Duration::from_nanos(1), Duration::from_secs(u64::from(u32::MAX))]),
+        }
+    }
+
+    /// Mostly a job that is there.
+    fn job(&self, random: &mut Random, model: &Model, client: Client) -> JobId {
+        if random.chance(1, 3) {
+            return self.held_job(random, model, client);
+        }
+        let jobs = model.jobs();
+        let next = model.next_job_id();
+        if jobs.is_empty() || random.chance(1, 12) {
+            return JobId(random.below(next.saturating_add(3)));
+        }
+        let from = JobId(random.within(jobs.first_key_value().map_or(0, |(id, _)| id.0)..next));
+        *jobs.range(from..).next().or_else(|| jobs.first_key_value()).expect("there is one").0
+    }
+
+    /// Mostly a job that the client holds.
+    fn held_job(&self, random: &mut Random, model: &Model, client: Client) -> JobId {
+        let is_own = |place: &Place| matches!(place, Place::Reserved { by, .. } if *by == client);
+        let held: Vec<JobId> = model.jobs().iter().filter(|(_, job)| is_own(&job.place)).map(|(&id, _)| id).collect();
+        if held.is_empty() { JobId(random.below(model.next_job_id().saturating_add(3))) } else { *random.pick(&held) }
+    }
+
+    fn held(&self, random: &mut Random, model: &Model, client: Client) -> Held {
+        if !self.tokens.is_empty() && random.chance(1, 8) {
+            let &(job, token) = random.pick(&self.tokens);
+            return Held { job, token: Some(token) };
+        }
+        let job = self.held_job(random, model, client);
+        match model.jobs().get(&job).map(|job| &job.place) {
+            Some(&Place::Reserved { token, .. }) if random.chance(1, 3) => Held { job, token: Some(token) },
+            _ => Held::by_me(job),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! All that a client is told, as bytes. The connection writes these; there is no answer that is not listed here.
+
+/// One answer, with what it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer<'a> {
+    /// The job was put, and has this id.
+    Inserted(u64),
+    /// An open job of the tube has that key already; this one. Rota's own.
+    KeyTaken(u64),
+    /// A job, and a lease on it.
+    Reserved {
+        /// Which job.
+        id: u64,
+        /// All of its body.
+        body: &'a [u8],
+    },
+    /// A job, looked at.
+    Found {
+        /// Which job.
+        id: u64,
+        /// All of its body.
+        body: &'a [u8],
+    },
+    /// A document in YAML: statistics, or a list.
+    Document(&'a [u8]),
+    /// The tube that puts go to.
+    Using(&'a str),
+    /// How many tubes are watched.
+    Watching(usize),
+    /// How many jobs were kicked.
+    Kicked(u64),
+    /// The job of that key was called off. Rota's own.
+    CancelledKey(u64),
+    /// An answer that is one word.
+    Word(Word),
+}
+
+/// The answers that are one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// To `delete`.
+    Deleted,
+    /// To `release`.
+    Released,
+    /// To `bury`.
+    Buried,
+    /// To `touch`.
+    Touched,
+    /// To `kick-job`.
+    Kicked,
+    /// To `pause-tube`.
+    Paused,
+    /// To `cancel`. Rota's own.
+    Cancelled,
+    /// No such job or tube, or not in a state or hands that allow it.
+    NotFound,
+    /// The only tube watched can't be ignored.
+    NotIgnored,
+    /// No job came in the time given.
+    TimedOut,
+    /// A lease of this connection ends within a second.
+    DeadlineSoon,
+    /// The line breaks the grammar.
+    BadFormat,
+    /// The line begins like no command.
+    UnknownCommand,
+    /// The body is larger than a job may be.
+    JobTooBig,
+    /// The body was not followed by CRLF.
+    ExpectedCrlf,
+    /// The server takes no new jobs for now.
+    Draining,
+    /// There is no room for the job.
+    OutOfMemory,
+}
+
+impl Word {
+    /// The word as it is sent, without its CRLF.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Word::Deleted => "DELETED",
+            Word::Released => "RELEASED",
+            Word::Buried => "BURIED",
+            Word::Touched => "TOUCHED",
+            Word::Kicked => "KICKED",
+            Word::Paused => "PAUSED",
+            Word::Cancelled => "CANCELLED",
+            Word::NotFound => "NOT_FOUND",
+            Word::NotIgnored => "NOT_IGNORED",
+            Word::TimedOut => "TIMED_OUT",
+            Word::DeadlineSoon => "DEADLINE_SOON",
+            Word::BadFormat => "BAD_FORMAT",
+            Word::UnknownCommand => "UNKNOWN_COMMAND",
+            Word::JobTooBig => "JOB_TOO_BIG",
+            Word::ExpectedCrlf => "EXPECTED_CRLF",
+            Word::Draining => "DRAINING",
+            Word::OutOfMemory => "OUT_OF_MEMORY",
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// Appends the answer to what is to be sent.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        match *self {
+            Answer::Inserted(id) => number_line(out, "INSERTED", id),
+            Answer::KeyTaken(id) => number_line(out, "KEY_TAKEN", id),
+            Answer::Reserved { id, body } => job(out, "RESERVED", id, body),
+            Answer::Found { id, body } => job(out, "FOUND", id, body),
+            Answer::Document(text) => {
+                number_line(out, "OK", text.len() as u64);
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+            Answer::Using(tube) => text_line(out, "USING ", tube),
+            Answer::Watching(tubes) => number_line(out, "WATCHING", tubes as u64),
+            Answer::Kicked(jobs) => number_line(out, "KICKED", jobs),
+            Answer::CancelledKey(id) => number_line(out, "CANCELLED", id),
+            Answer::Word(word) => text_line(out, word.text(), ""),
+        }
+    }
+}
+
+/// `RESERVED`, two numbers of 20 digits, and what stands between and after.
+const LONGEST_JOB_HEAD: usize = 56;
+
+fn job(out: &mut Vec<u8>, word: &str, id: u64, body: &[u8]) {
+    out.reserve(LONGEST_JOB_HEAD + body.len());
+    out.extend_from_slice(word.as_bytes());
+    number(out, id);
+    number(out, body.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number_line(out: &mut Vec<u8>, word: &str, value: u64) {
+    out.extend_from_slice(word.as_bytes());
+    number(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn text_line(out: &mut Vec<u8>, word: &str, rest: &str) {
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(rest.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    out.push(b' ');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}

@@ -1,0 +1,316 @@
+//! Cuts a connection's bytes into requests: lines, bodies, and what must be skipped to stay in step.
+//!
+//! The connection calls [`Parser::next`] with what it has read until that asks for more. The parser keeps what is
+//! incomplete: at most one line, and of a body what has arrived so far. It must never allocate by a size that the peer
+//! has merely announced, nor answer one bad line twice.
+
+use super::LINE_BYTES;
+use super::foreign::{Foreign, Sniffer, Verdict};
+use super::grammar::{self, Line, PutHead};
+use super::request::{Put, Refusal, Request, When};
+use std::time::Duration;
+
+/// What the next bytes hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parsed<'a> {
+    /// A well-formed command.
+    Request(Request<'a>),
+    /// A command that is answered with an error and changes nothing.
+    Refused(Refusal),
+    /// Nothing whole. All of the input was taken.
+    NeedMore,
+    /// The first line is not ours. Nothing was run; close the connection. Every further call says the same.
+    Foreign(Foreign),
+}
+
+/// The parser of one connection.
+#[derive(Debug)]
+pub struct Parser {
+    max_job_bytes: u32,
+    state: State,
+    /// The start of a line whose end has not arrived, or, after a split line was handed out, that line.
+    line: Vec<u8>,
+    line_is_spent: bool,
+    /// Looks at the first line; gone once that is known to be ours.
+    sniffer: Option<Sniffer>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// At the start of a line, or inside one.
+    Line,
+    /// Inside a line that is too long already.
+    LongLine { after_cr: bool },
+    /// Inside the body of a put.
+    Body(PartialPut),
+    /// Inside the body of a put that is too big, with this much of it and its CRLF to come.
+    TooBig { left: u64 },
+    /// Another protocol spoke first.
+    Foreign(Foreign),
+}
+
+/// A put whose body has not arrived whole.
+#[derive(Debug)]
+struct PartialPut {
+    priority: u32,
+    when: When,
+    ttr: Duration,
+    key: Option<Box<[u8]>>,
+    size: usize,
+    body: Vec<u8>,
+    /// How much of the CRLF after the body was seen, and whether it was one.
+    tail_bytes: usize,
+    tail_fits: bool,
+}
+
+const CRLF: &[u8] = b"\r\n";
+
+impl Parser {
+    /// A parser at the start of a connection, for jobs of at most `max_job_bytes` bytes.
+    #[must_use]
+    pub fn new(max_job_bytes: u32) -> Parser {
+        Parser {
+            max_job_bytes,
+            state: State::Line,
+            line: Vec::new(),
+            line_is_spent: false,
+            sniffer: Some(Sniffer::new()),
+        }
+    }
+
+    /// Takes the next request off the front of `input`.
+    ///
+    /// What is left in `input` comes after that request. On [`Parsed::NeedMore`] nothing is left.
+    pub fn next<'p, 'i: 'p>(&'p mut self, input: &mut &'i [u8]) -> Parsed<'p> {
+        if self.line_is_spent {
+            self.line.clear();
+            self.line_is_spent = false;
+        }
+        if let Some(sniffer) = &mut self.sniffer {
+            match sniffer.feed(input) {
+                Verdict::Undecided => {}
+                Verdict::Ours => self.sniffer = None,
+                Verdict::Theirs(foreign) => self.state = State::Foreign(foreign),
+            }
+        }
+        match &mut self.state {
+            State::Line => self.next_line(input),
+            State::LongLine { after_cr } => {
+                if !skip_long_line(after_cr, input) {
+                    return Parsed::NeedMore;
+                }
+                self.state = State::Line;
+                Parsed::Refused(Refusal::BadFormat)
+            }
+            State::Body(put) => {
+                if !put.take(input) {
+                    return Parsed::NeedMore;
+                }
+                let parsed = put.finish();
+                self.state = State::Line;
+                parsed
+            }
+            State::TooBig { left } => {
+                if !skip_body(left, input) {
+                    return Parsed::NeedMore;
+                }
+                self.state = State::Line;
+                Parsed::Refused(Refusal::JobTooBig)
+            }
+            State::Foreign(foreign) => Parsed::Foreign(*foreign),
+        }
+    }
+
+    /// Whether everything so far was handed out: no line or body is under way.
+    #[must_use]
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::Line) && (self.line.is_empty() || self.line_is_spent)
+    }
+
+    /// The memory held for what is incomplete, in bytes: at most twice what has arrived of it, and a line.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        let body = if let State::Body(put) = &self.state {
+            put.body.capacity()
+        } else {
+            0
+        };
+        self.line.capacity() + body
+    }
+
+    fn next_line<'p, 'i: 'p>(&'p mut self, input: &mut &'i [u8]) -> Parsed<'p> {
+        let window = &input[..input.len().min(LINE_BYTES - self.line.len())];
+        let Some(end) = line_end(window, self.line.last() == Some(&b'\r')) else {
+            return self.keep_part_of_line(window.len(), input);
+        };
+        let (line, after) = input.split_at(end);
+        *input = after;
+        let line = if self.line.is_empty() {
+            line
+        } else {
+            self.line.extend_from_slice(line);
+            self.line_is_spent = true;
+            &self.line
+        };
+        match grammar::line(&line[..line.len() - CRLF.len()]) {
+            Line::Request(request) => Parsed::Request(request),
+            Line::Refused(refusal) => Parsed::Refused(refusal),
+            Line::Put(head) if head.size > self.max_job_bytes => {
+                let mut left = u64::from(head.size) + CRLF.len() as u64;
+                if skip_body(&mut left, input) {
+                    return Parsed::Refused(Refusal::JobTooBig);
+                }
+                self.state = State::TooBig { left };
+                Parsed::NeedMore
+            }
+            Line::Put(head) => match head.key {
+                Ok(key) => put(head, key, &mut self.state, input),
+                Err(refusal) => Parsed::Refused(refusal),
+            },
+        }
+    }
+
+    /// Keeps the next `length` bytes, in which no line ends; a line that fills up with them is too long.
+    fn keep_part_of_line<'p, 'i: 'p>(
+        &'p mut self,
+        length: usize,
+        input: &mut &'i [u8],
+    ) -> Parsed<'p> {
+        let (part, after) = input.split_at(length);
+        *input = after;
+        if self.line.len() + length < LINE_BYTES {
+            // Once for the life of the connection, and never larger.
+            self.line.reserve_exact(LINE_BYTES - self.line.len());
+            self.line.extend_from_slice(part);
+            return Parsed::NeedMore;
+        }
+        self.line.clear();
+        let mut after_cr = part.last() == Some(&b'\r');
+        if skip_long_line(&mut after_cr, input) {
+            return Parsed::Refused(Refusal::BadFormat);
+        }
+        self.state = State::LongLine { after_cr };
+        Parsed::NeedMore
+    }
+}
+
+impl PartialPut {
+    /// Takes what `input` has of the body and its CRLF; true once all of it was taken.
+    fn take(&mut self, input: &mut &[u8]) -> bool {
+        let missing = self.size - self.body.len();
+        let (part, after) = input.split_at(missing.min(input.len()));
+        let needed = self.body.len() + part.len();
+        if needed > self.body.capacity() {
+            // By what has arrived, not by what was announced.
+            let capacity = self.size.min(needed.max(2 * self.body.capacity()));
+            self.body.reserve_exact(capacity - self.body.len());
+        }
+        self.body.extend_from_slice(part);
+        let tail = &after[..after.len().min(CRLF.len() - self.tail_bytes)];
+        if self.body.len() == self.size {
+            self.tail_fits &= CRLF[self.tail_bytes..].starts_with(tail);
+            self.tail_bytes += tail.len();
+            *input = &after[tail.len()..];
+        } else {
+            *input = after;
+        }
+        self.tail_bytes == CRLF.len()
+    }
+
+    /// The put, its last byte taken.
+    fn finish(&mut self) -> Parsed<'static> {
+        if !self.tail_fits {
+            return Parsed::Refused(Refusal::ExpectedCrlf);
+        }
+        Parsed::Request(Request::Put(Put {
+            priority: self.priority,
+            when: self.when,
+            ttr: self.ttr,
+            key: self.key.take(),
+            body: std::mem::take(&mut self.body).into_boxed_slice(),
+        }))
+    }
+}
+
+/// The put of this head, if its body is there; otherwise what is there is kept in `state`.
+fn put(
+    head: PutHead<'_>,
+    key: Option<&[u8]>,
+    state: &mut State,
+    input: &mut &[u8],
+) -> Parsed<'static> {
+    let PutHead {
+        priority,
+        when,
+        ttr,
+        size,
+        ..
+    } = head;
+    let size = size as usize;
+    let key = key.map(Box::from);
+    if input.len() < size + CRLF.len() {
+        let (body, tail_bytes, tail_fits) = (Vec::new(), 0, true);
+        let mut put = PartialPut {
+            priority,
+            when,
+            ttr,
+            key,
+            size,
+            body,
+            tail_bytes,
+            tail_fits,
+        };
+        put.take(input);
+        *state = State::Body(put);
+        return Parsed::NeedMore;
+    }
+    let (body, after) = input.split_at(size);
+    let (tail, after) = after.split_at(CRLF.len());
+    *input = after;
+    if tail != CRLF {
+        return Parsed::Refused(Refusal::ExpectedCrlf);
+    }
+    Parsed::Request(Request::Put(Put {
+        priority,
+        when,
+        ttr,
+        key,
+        body: body.into(),
+    }))
+}
+
+/// Drops what `input` has of a line that is too long; true once its end was dropped.
+fn skip_long_line(after_cr: &mut bool, input: &mut &[u8]) -> bool {
+    if let Some(end) = line_end(input, *after_cr) {
+        *input = &input[end..];
+        return true;
+    }
+    if let Some(&last) = input.last() {
+        *after_cr = last == b'\r';
+    }
+    *input = &[];
+    false
+}
+
+/// Drops what `input` has of the `left` bytes to be dropped; true once none is left.
+fn skip_body(left: &mut u64, input: &mut &[u8]) -> bool {
+    let here = usize::try_from(*left)
+        .unwrap_or(usize::MAX)
+        .min(input.len());
+    *input = &input[here..];
+    *left -= here as u64;
+    *left == 0
+}
+
+/// Where the first line in `bytes` ends: behind its CRLF. `after_cr` says that the byte before `bytes` is a CR.
+fn line_end(bytes: &[u8], after_cr: bool) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes)
+        .find(|&lf| {
+            if lf == 0 {
+                after_cr
+            } else {
+                bytes[lf - 1] == b'\r'
+            }
+        })
+        .map(|lf| lf + 1)
+}

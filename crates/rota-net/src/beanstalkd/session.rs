@@ -1,0 +1,445 @@
+//! One connection's half of the conversation: takes bytes, has the engine do what they ask, gives bytes.
+//!
+//! The listener calls [`Session::receive`] with what it read, under whatever keeps the engine single-threaded, and sends
+//! what that wrote. Nothing here waits: a reserve that finds no job says [`Status::Waiting`], and goes on with
+//! [`Session::deliver`]. Nothing is unbounded either: one call writes about [`OUTPUT_BYTES`] at the most, and work on
+//! many jobs or tubes is done a slice at a time.
+
+use super::answer::{Answer, Word};
+use super::counters::{Counters, Verb};
+use super::facts::Facts;
+use super::parse::{Parsed, Parser};
+use super::request::{Put, Refusal, Request, When};
+use super::stats::{self, Document};
+use crate::timings::{Timed, Timings};
+use rota_engine::command::{self, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target};
+use rota_engine::engine::Engine;
+use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
+use rota_engine::limits::STEP_OBJECTS;
+use rota_engine::session::SessionId;
+use std::time::{Duration, Instant};
+
+/// A call of [`Session::receive`] carries out no further command once it has written this much.
+pub const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// What a session works with, for the length of one call.
+#[derive(Debug)]
+pub struct Server<'a> {
+    /// The engine, which nobody else touches meanwhile.
+    pub engine: &'a mut Engine,
+    /// The front end's counts.
+    pub counters: &'a mut Counters,
+    /// What the server tells of itself.
+    pub facts: &'a Facts,
+    /// How long commands take; `None` if nobody collects it.
+    pub timings: Option<&'a mut Timings>,
+    /// This moment.
+    pub now: Time,
+}
+
+/// How a session stands after a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// All input was taken. It goes on when there is more.
+    NeedMore,
+    /// It stopped in between: send what there is to send, let others have a turn, and call again with the input that
+    /// was not taken, even if that is none.
+    Again,
+    /// It waits for a job. Call nothing but [`Session::deliver`], [`Session::half_close`] and [`Session::close`].
+    Waiting,
+    /// Send what there is to send, and close the connection.
+    Close,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Session {
+    parser: Parser,
+    client: Client,
+}
+
+/// What a connection is, beside its bytes.
+#[derive(Debug)]
+struct Client {
+    id: SessionId,
+    /// The command that is carried out in slices.
+    ongoing: Option<Ongoing>,
+    waits: bool,
+    /// It sends nothing more.
+    half_closed: bool,
+    is_producer: bool,
+    is_worker: bool,
+}
+
+/// A command that handles more than one step may.
+#[derive(Debug)]
+enum Ongoing {
+    /// Kicks `left` more jobs of the used queue.
+    Kick { source: Option<KickSource>, kicked: u64, left: u64 },
+    /// Lists the queues created after that one.
+    List { after: u64, document: Document },
+}
+
+impl Session {
+    /// A new connection; `None` if the engine has no room for one.
+    pub fn open(server: &mut Server<'_>) -> Option<Session> {
+        let id = server.engine.open_session()?;
+        server.counters.connections += 1;
+        server.counters.total_connections += 1;
+        let client = Client {
+            id,
+            ongoing: None,
+            waits: false,
+            half_closed: false,
+            is_producer: false,
+            is_worker: false,
+        };
+        Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
+    }
+
+    /// Its number in the engine: deliveries name it.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.client.id
+    }
+
+    /// Whether it is in the middle of a line, a body or a command: a peer that leaves it there for long may be cut off.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        !self.parser.is_between_requests() || self.client.ongoing.is_some()
+    }
+
+    /// Carries out what `input` asks, and appends the answers to `out`. Says how many bytes it took.
+    ///
+    /// The answers depend on the log as [`Engine::depends_on`] says afterwards.
+    ///
+    /// # Panics
+    /// If it waits.
+    pub fn receive(&mut self, server: &mut Server<'_>, input: &[u8], out: &mut Vec<u8>) -> (usize, Status) {
+        assert!(!self.client.waits, "commands behind a reserve that waits are kept back");
+        let mut rest = input;
+        let status = self.carry_out(server, &mut rest, out);
+        (input.len() - rest.len(), status)
+    }
+
+    /// Ends its wait with what came of it. It goes on with [`Session::receive`], if only to learn its status.
+    ///
+    /// # Panics
+    /// If it doesn't wait.
+    pub fn deliver(&mut self, delivered: Delivered, out: &mut Vec<u8>) {
+        assert!(self.client.waits, "only who waits is delivered to");
+        self.client.waits = false;
+        match delivered {
+            Delivered::Job { job, body, .. } => Answer::Reserved { id: job.0, body: &body }.write_to(out),
+            Delivered::TimedOut => Answer::Word(Word::TimedOut).write_to(out),
+            Delivered::DeadlineSoon => Answer::Word(Word::DeadlineSoon).write_to(out),
+        }
+    }
+
+    /// The client sends nothing more: what it sent is carried out by further calls of [`Session::receive`], with no
+    /// reserve waiting any more, until that says [`Status::Close`]. This says [`Status::Again`], or
+    /// [`Status::Waiting`] if a delivery is on its way already.
+    pub fn half_close(&mut self, server: &mut Server<'_>, out: &mut Vec<u8>) -> Status {
+        self.client.half_closed = true;
+        if self.client.waits {
+            if !server.engine.stop_waiting(self.client.id) {
+                return Status::Waiting;
+            }
+            self.deliver(Delivered::TimedOut, out);
+        }
+        Status::Again
+    }
+
+    /// Ends the connection: its jobs are ready again.
+    pub fn close(self, server: &mut Server<'_>) {
+        server.counters.connections -= 1;
+        server.counters.producers -= u64::from(self.client.is_producer);
+        server.counters.workers -= u64::from(self.client.is_worker);
+        server.engine.close_session(self.client.id, server.now);
+    }
+
+    fn carry_out(&mut self, server: &mut Server<'_>, input: &mut &[u8], out: &mut Vec<u8>) -> Status {
+        loop {
+            if let Some(ongoing) = self.client.ongoing.take() {
+                self.client.ongoing = ongoing.step(self.client.id, server, out);
+                if self.client.ongoing.is_some() {
+                    return Status::Again;
+                }
+            }
+            if out.len() >= OUTPUT_BYTES {
+                return Status::Again;
+            }
+            match self.parser.next(input) {
+                Parsed::Request(Request::Quit) | Parsed::Foreign(_) => return Status::Close,
+                Parsed::Request(request) => self.client.request(server, request, out),
+                Parsed::Refused(refusal) => refuse(refusal, server.counters, out),
+                Parsed::NeedMore if self.client.half_closed => return Status::Close,
+                Parsed::NeedMore => return Status::NeedMore,
+            }
+            if self.client.waits {
+                return Status::Waiting;
+            }
+        }
+    }
+}
+
+/// Answers a command that its bytes alone refuse.
+fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
+    let word = match refusal {
+        Refusal::BadFormat => Word::BadFormat,
+        Refusal::UnknownCommand => Word::UnknownCommand,
+        // Their heads were well-formed.
+        Refusal::JobTooBig => {
+            counters.count(Verb::Put);
+            Word::JobTooBig
+        }
+        Refusal::ExpectedCrlf => {
+            counters.count(Verb::Put);
+            Word::ExpectedCrlf
+        }
+    };
+    Answer::Word(word).write_to(out);
+}
+
+impl Client {
+    /// Carries out one command.
+    fn request(&mut self, server: &mut Server<'_>, request: Request<'_>, out: &mut Vec<u8>) {
+        if let Some(verb) = Verb::of(&request) {
+            server.counters.count(verb);
+        }
+        let by_me = |id| Held::by_me(JobId(id));
+        match request {
+            Request::Put(put) => self.put(server, put, out),
+            Request::Reserve => self.reserve(server, None, out),
+            Request::ReserveWithTimeout { seconds } => {
+                self.reserve(server, Some(Duration::from_secs(seconds.into())), out);
+            }
+            Request::ReserveJob { id } => self.reserve_job(server, id, out),
+            Request::Delete { id } => self.word(server, Command::Delete(JobId(id)), Word::Deleted, out),
+            Request::Release { id, priority, delay } => {
+                let release = Command::Release { held: by_me(id), priority: Priority(priority), delay };
+                self.word(server, release, Word::Released, out);
+            }
+            Request::Bury { id, priority } => {
+                let bury = Command::Bury { held: by_me(id), priority: Priority(priority) };
+                self.word(server, bury, Word::Buried, out);
+            }
+            Request::Touch { id } => self.word(server, Command::Touch(by_me(id)), Word::Touched, out),
+            Request::Cancel { id } => self.word(server, Command::Cancel(JobId(id)), Word::Cancelled, out),
+            Request::CancelKey { tube, key } => self.cancel_key(server, tube, key, out),
+            Request::Use { tube } => {
+                self.execute(server, Command::Use(&name(tube))).expect("any queue can be used");
+                Answer::Using(tube).write_to(out);
+            }
+            Request::Watch { tube } => self.watching(server, Command::Watch(&name(tube)), out),
+            Request::Ignore { tube } => self.watching(server, Command::Ignore(&name(tube)), out),
+            Request::Peek { id } => found(server.engine.job(JobId(id)), out),
+            Request::PeekReady => self.peek(server, JobState::Ready, out),
+            Request::PeekDelayed => self.peek(server, JobState::Delayed, out),
+            Request::PeekBuried => self.peek(server, JobState::Buried, out),
+            Request::Kick { bound } => {
+                self.ongoing = Some(Ongoing::Kick { source: None, kicked: 0, left: bound.into() });
+            }
+            Request::KickJob { id } => self.word(server, Command::KickJob(JobId(id)), Word::Kicked, out),
+            Request::Stats => {
+                let document = stats::server(server.engine, server.counters, server.facts, server.now);
+                Answer::Document(document.as_bytes()).write_to(out);
+            }
+            Request::StatsJob { id } => {
+                let document = server.engine.job(JobId(id)).map(|job| stats::job(&job, server.engine.now()));
+                document_or_not_found(document, out);
+            }
+            Request::StatsTube { tube } => {
+                let queue = server.engine.find_queue(&name(tube));
+                document_or_not_found(queue.map(|queue| stats::tube(&server.engine.queue(queue))), out);
+            }
+            Request::ListTubes => self.ongoing = Some(Ongoing::List { after: 0, document: Document::new() }),
+            Request::ListTubeUsed => self.using(server, out),
+            Request::ListTubesWatched => self.list_watched(server, out),
+            Request::PauseTube { tube, delay } => {
+                self.word(server, Command::Pause { queue: &name(tube), length: delay }, Word::Paused, out);
+            }
+            Request::Quit => unreachable!("quit never gets here"),
+        }
+    }
+
+    fn execute(&self, server: &mut Server<'_>, command: Command<'_>) -> Result<command::Answer, command::Refusal> {
+        // Clocks are looked at only for somebody who collects, and for what they collect.
+        let timed = server.timings.as_ref().and(Timed::of(&command)).map(|what| (what, Instant::now()));
+        let answer = server.engine.execute(self.id, command, server.now);
+        if let (Some((what, since)), Some(timings)) = (timed, &mut server.timings) {
+            timings.note(what, since);
+        }
+        answer
+    }
+
+    /// A command that is answered by one word when it was done.
+    fn word(&self, server: &mut Server<'_>, command: Command<'_>, done: Word, out: &mut Vec<u8>) {
+        match self.execute(server, command) {
+            Ok(_) => Answer::Word(done).write_to(out),
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn put(&mut self, server: &mut Server<'_>, put: Put, out: &mut Vec<u8>) {
+        if server.facts.draining {
+            return Answer::Word(Word::Draining).write_to(out);
+        }
+        if !self.is_producer {
+            self.is_producer = true;
+            server.counters.producers += 1;
+        }
+        let job = NewJob {
+            queue: Target::Used,
+            priority: Priority(put.priority),
+            due: match put.when {
+                When::In(delay) => Due::In(delay),
+                When::At { unix_ms } => Due::At(Time(unix_ms * 1_000_000)),
+            },
+            ttr: put.ttr,
+            // Clients rely on getting a job back however often they lose it.
+            max_lost_leases: 0,
+            max_attempts: 0,
+            key: put.key.as_deref(),
+            on_conflict: OnConflict::Reject,
+            body: put.body,
+        };
+        match self.execute(server, Command::Put(job)) {
+            Ok(command::Answer::Put(id)) => Answer::Inserted(id.0).write_to(out),
+            Ok(answer) => unreachable!("a put is not answered {answer:?}"),
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn reserve(&mut self, server: &mut Server<'_>, wait: Option<Duration>, out: &mut Vec<u8>) {
+        self.becomes_worker(server);
+        let wait = if self.half_closed { Some(Duration::ZERO) } else { wait };
+        match self.execute(server, Command::Reserve { wait }) {
+            Ok(command::Answer::Reserved(id, _)) => reserved(server.engine, id, out),
+            Ok(command::Answer::TimedOut) => Answer::Word(Word::TimedOut).write_to(out),
+            Ok(command::Answer::DeadlineSoon) => Answer::Word(Word::DeadlineSoon).write_to(out),
+            Ok(command::Answer::Waiting) => self.waits = true,
+            answer => unreachable!("a reserve is not answered {answer:?}"),
+        }
+    }
+
+    fn reserve_job(&mut self, server: &mut Server<'_>, id: u64, out: &mut Vec<u8>) {
+        match self.execute(server, Command::ReserveJob(JobId(id))) {
+            Ok(_) => {
+                self.becomes_worker(server);
+                reserved(server.engine, JobId(id), out);
+            }
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn becomes_worker(&mut self, server: &mut Server<'_>) {
+        if !self.is_worker {
+            self.is_worker = true;
+            server.counters.workers += 1;
+        }
+    }
+
+    fn cancel_key(&self, server: &mut Server<'_>, tube: &str, key: &[u8], out: &mut Vec<u8>) {
+        match self.execute(server, Command::CancelKey { queue: &name(tube), key }) {
+            Ok(command::Answer::Cancelled(id)) => Answer::CancelledKey(id.0).write_to(out),
+            Ok(answer) => unreachable!("a cancel is not answered {answer:?}"),
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn watching(&self, server: &mut Server<'_>, command: Command<'_>, out: &mut Vec<u8>) {
+        match self.execute(server, command) {
+            Ok(command::Answer::Watching(tubes)) => Answer::Watching(tubes).write_to(out),
+            Ok(answer) => unreachable!("watch and ignore are not answered {answer:?}"),
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn peek(&self, server: &Server<'_>, state: JobState, out: &mut Vec<u8>) {
+        found(server.engine.first_job(server.engine.used(self.id), state), out);
+    }
+
+    fn using(&self, server: &Server<'_>, out: &mut Vec<u8>) {
+        let used = server.engine.used(self.id);
+        Answer::Using(server.engine.queue_name(used).as_str()).write_to(out);
+    }
+
+    fn list_watched(&self, server: &Server<'_>, out: &mut Vec<u8>) {
+        let mut document = Document::new();
+        for &queue in server.engine.watched(self.id) {
+            document.item(server.engine.queue_name(queue).as_str());
+        }
+        Answer::Document(document.as_bytes()).write_to(out);
+    }
+}
+
+impl Ongoing {
+    /// Does the next slice, and answers if it was the last.
+    fn step(self, session: SessionId, server: &mut Server<'_>, out: &mut Vec<u8>) -> Option<Ongoing> {
+        match self {
+            Ongoing::Kick { source, kicked, left } => {
+                let kick = Command::Kick { queue: Target::Used, limit: left, source };
+                let answer = server.engine.execute(session, kick, server.now);
+                let Ok(command::Answer::Kicked { count, source, left }) = answer else {
+                    unreachable!("a kick is not answered {answer:?}");
+                };
+                let kicked = kicked + count;
+                if left > 0 {
+                    return Some(Ongoing::Kick { source: Some(source), kicked, left });
+                }
+                Answer::Kicked(kicked).write_to(out);
+            }
+            Ongoing::List { mut after, mut document } => {
+                let mut listed = 0;
+                for (number, queue) in server.engine.queues_after(after).take(STEP_OBJECTS) {
+                    document.item(server.engine.queue_name(queue).as_str());
+                    after = number;
+                    listed += 1;
+                }
+                if listed == STEP_OBJECTS {
+                    return Some(Ongoing::List { after, document });
+                }
+                Answer::Document(document.as_bytes()).write_to(out);
+            }
+        }
+        None
+    }
+}
+
+/// The name of a tube as the engine takes it.
+fn name(tube: &str) -> QueueName {
+    QueueName::new(tube).expect("the parser lets no other names through")
+}
+
+/// Shows a job that was just reserved.
+fn reserved(engine: &Engine, id: JobId, out: &mut Vec<u8>) {
+    let job = engine.job(id).expect("a job that was just reserved is there");
+    Answer::Reserved { id: id.0, body: job.body }.write_to(out);
+}
+
+fn found(job: Option<JobView<'_>>, out: &mut Vec<u8>) {
+    match job {
+        Some(job) => Answer::Found { id: job.id.0, body: job.body }.write_to(out),
+        None => Answer::Word(Word::NotFound).write_to(out),
+    }
+}
+
+fn document_or_not_found(document: Option<Document>, out: &mut Vec<u8>) {
+    match document {
+        Some(document) => Answer::Document(document.as_bytes()).write_to(out),
+        None => Answer::Word(Word::NotFound).write_to(out),
+    }
+}
+
+/// How the engine's refusals are told.
+fn refused(refusal: command::Refusal) -> Answer<'static> {
+    match refusal {
+        command::Refusal::NotFound | command::Refusal::NoSuchQueue => Answer::Word(Word::NotFound),
+        command::Refusal::LastWatched => Answer::Word(Word::NotIgnored),
+        command::Refusal::TooManyWatched => Answer::Word(Word::OutOfMemory),
+        command::Refusal::KeyTaken(id) => Answer::KeyTaken(id.0),
+        command::Refusal::BadKey => Answer::Word(Word::BadFormat),
+        command::Refusal::AlreadyWaiting => unreachable!("who waits asks for nothing"),
+    }
+}

@@ -1,0 +1,222 @@
+//! What runs the engine in a process: its lock, its clock, the thread that writes the log, the thread that keeps time.
+//!
+//! Front ends call [`Host::with`] once for all that one read brought, then wait with [`Host::left_behind`] until the
+//! log is as far as their answers depend on, then send. The engine is behind one short lock; no file is touched and
+//! nothing is awaited while it is held. After a failed write or sync nothing that waits is ever let go: the process has
+//! to stop, and [`Host::failure`] says why.
+
+mod commit;
+mod timer;
+
+use rota_engine::clock::{Clock, EngineTime, SystemClock};
+use rota_engine::command::{Delivered, Delivery};
+use rota_engine::engine::{DependsOn, Engine};
+use rota_engine::job::Time;
+use rota_engine::limits::UNWRITTEN_BYTES;
+use rota_engine::log::LogWriter;
+use rota_engine::session::SessionId;
+use rota_engine::storage::DataDirectory;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+pub use commit::{CommitError, LogFigures};
+
+use crate::beanstalkd::{Counters, Facts, Server};
+use crate::timings::Timings;
+
+
+/// When an answer may leave, where a log is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// When its record is on the disk.
+    Durable,
+    /// When its record is with the kernel.
+    Written {
+        /// How often the log is synced; `None`: when the kernel sees fit.
+        sync_every: Option<Duration>,
+    },
+}
+
+/// An engine at work.
+pub struct Host {
+    shared: Mutex<Shared>,
+    time: EngineTime<SystemClock>,
+    log: Option<commit::Commit>,
+    timer: timer::Timer,
+    /// Bytes that are decided and not yet written, as of the last look.
+    unwritten: AtomicU64,
+}
+
+/// What is behind the lock.
+pub struct Shared {
+    /// The engine.
+    pub engine: Engine,
+    /// What the beanstalkd front end counts.
+    pub beanstalkd: Counters,
+    /// What the server tells of itself.
+    pub facts: Facts,
+    /// How long commands took; `None` where nobody collects it.
+    pub timings: Option<Timings>,
+    waiting: HashMap<SessionId, oneshot::Sender<(Delivered, DependsOn)>>,
+}
+
+impl Shared {
+    /// What a session of the beanstalkd protocol works with at this moment.
+    pub fn server(&mut self, now: Time) -> Server<'_> {
+        let Shared { engine, beanstalkd: counters, facts, timings, .. } = self;
+        Server { engine, counters, facts, timings: timings.as_mut(), now }
+    }
+
+    /// Where a session that waits now gets what it waits for, and what that depends on.
+    pub fn await_delivery(&mut self, session: SessionId) -> oneshot::Receiver<(Delivered, DependsOn)> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(session, sender);
+        receiver
+    }
+
+    /// Nobody listens for that session's deliveries any more.
+    pub fn await_nothing(&mut self, session: SessionId) {
+        self.waiting.remove(&session);
+    }
+
+    fn post_deliveries(&mut self) {
+        let depends_on = self.engine.depends_on();
+        for Delivery { session, what } in self.engine.take_deliveries() {
+            if let Some(sender) = self.waiting.remove(&session) {
+                // A receiver that is gone belongs to a connection that is about to close its session.
+                let _ = sender.send((what, depends_on));
+            }
+        }
+    }
+}
+
+impl Host {
+    /// Sets an engine to work, with the threads it needs. Durable engines come with their log's writer; their first
+    /// records are on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`CommitError`] if those records can't be written.
+    ///
+    /// # Panics
+    /// If the system has no room for two threads.
+    pub fn start(
+        engine: Engine,
+        log: Option<(LogWriter<DataDirectory>, Promise)>,
+        facts: Facts,
+        timings: Option<Timings>,
+    ) -> Result<Arc<Host>, CommitError> {
+        let time = EngineTime::starting_at(engine.now(), SystemClock);
+        let beanstalkd = Counters::default();
+        let shared = Shared { engine, beanstalkd, facts, timings, waiting: HashMap::new() };
+        let host = Arc::new(Host {
+            shared: Mutex::new(shared),
+            time,
+            log: log.map(|(writer, promise)| commit::Commit::new(writer, promise)),
+            timer: timer::Timer::default(),
+            unwritten: AtomicU64::new(0),
+        });
+        if let Some(log) = &host.log {
+            log.commit(&host, true)?;
+        }
+        commit::spawn(&host);
+        timer::spawn(&host);
+        Ok(host)
+    }
+
+    /// Does something with the engine at this moment, and says what all that was decided so far depends on.
+    ///
+    /// It holds the lock: no file, no socket, no waiting in there.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Shared, Time) -> T) -> (T, DependsOn) {
+        let mut shared = self.lock();
+        let now = self.time.now();
+        let result = work(&mut shared, now);
+        shared.post_deliveries();
+        let depends_on = shared.engine.depends_on();
+        let next_tick = shared.engine.next_tick();
+        let unwritten = shared.engine.unwritten_bytes();
+        let wants_durable = shared.engine.wants_durable();
+        drop(shared);
+        self.timer.look_by(next_tick);
+        if let Some(log) = &self.log {
+            self.unwritten.store(unwritten as u64, Ordering::Relaxed);
+            log.notice(unwritten, wants_durable);
+        }
+        (result, depends_on)
+    }
+
+    /// The same, to look at something that no answer depends on: metrics.
+    pub fn look<T>(&self, look: impl FnOnce(&Shared) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Waits until the log is so far that what depends on it may leave the process.
+    ///
+    /// # Errors
+    /// [`CommitError`]: it never will be. Nothing may leave.
+    pub async fn left_behind(&self, depends_on: DependsOn) -> Result<(), CommitError> {
+        match &self.log {
+            Some(log) => log.reached(self, depends_on).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether so much is decided and not written that nothing more should be read.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.unwritten_bytes() > UNWRITTEN_BYTES as u64
+    }
+
+    /// Waits for the log to fail, and says how. Without a log, and with luck, it waits for ever.
+    pub async fn failure(&self) -> CommitError {
+        match &self.log {
+            Some(log) => log.failure().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How the log failed, if it did.
+    #[must_use]
+    pub fn failed(&self) -> Option<CommitError> {
+        self.log.as_ref().and_then(commit::Commit::failed)
+    }
+
+    /// Bytes that are decided and not yet written.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// What the log has grown to; `None` where none is kept.
+    #[must_use]
+    pub fn log_figures(&self) -> Option<LogFigures> {
+        self.log.as_ref().map(commit::Commit::figures)
+    }
+
+    /// The last act of an orderly stop: the end is written down and everything is made durable. Sessions must be closed
+    /// before.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that failed.
+    pub fn stop(&self) -> Result<(), CommitError> {
+        let ((), _) = self.with(|shared, now| {
+            while !shared.engine.tick(now) {}
+            shared.engine.stop();
+        });
+        match &self.log {
+            Some(log) => log.close(self),
+            None => Ok(()),
+        }
+    }
+
+    /// The wall clock and engine time, at this moment.
+    fn clocks(&self) -> (Time, Time) {
+        (self.time.clock().wall(), self.time.now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("a panic under the lock is a bug in the engine, after which nothing may be served")
+    }
+}

@@ -1,0 +1,247 @@
+//! Group commit: one write, and where it is promised one sync, for all that was decided meanwhile.
+//!
+//! Where an answer waits for the disk, a thread does both, over and over, as long as there is something to write. Where
+//! it waits for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
+
+use super::{Host, Promise};
+use rota_engine::engine::DependsOn;
+use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
+use rota_engine::storage::DataDirectory;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The log failed. Nothing that was not acknowledged before may be acknowledged now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log failed, so nothing more may be acknowledged")]
+pub struct CommitError(#[source] pub Arc<LogError>);
+
+/// How far the log is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogFigures {
+    /// The newest record that the kernel has.
+    pub written: Lsn,
+    /// The newest record that the disk has.
+    pub durable: Lsn,
+    /// What there is of it, and what was done since the start.
+    pub stats: LogStats,
+}
+
+pub(super) struct Commit {
+    promise: Promise,
+    log: Mutex<Log>,
+    /// As of the last commit: to be read while one is under way.
+    stats: Mutex<LogStats>,
+    written: AtomicU64,
+    durable: AtomicU64,
+    waiters: Mutex<Vec<(DependsOn, Waker)>>,
+    /// Whether the thread has something to do, and what wakes it.
+    due: Mutex<bool>,
+    due_changed: Condvar,
+    /// As `due`, to be read without its lock.
+    is_due: AtomicBool,
+    failed: OnceLock<CommitError>,
+    failed_now: Notify,
+}
+
+struct Log {
+    /// `None` once it was closed in good order.
+    writer: Option<LogWriter<DataDirectory>>,
+    group: Group,
+}
+
+impl Commit {
+    pub(super) fn new(writer: LogWriter<DataDirectory>, promise: Promise) -> Commit {
+        Commit {
+            promise,
+            stats: Mutex::new(writer.stats()),
+            written: AtomicU64::new(writer.written().0),
+            durable: AtomicU64::new(writer.durable().0),
+            log: Mutex::new(Log { writer: Some(writer), group: Group::default() }),
+            waiters: Mutex::new(Vec::new()),
+            due: Mutex::new(false),
+            due_changed: Condvar::new(),
+            is_due: AtomicBool::new(false),
+            failed: OnceLock::new(),
+            failed_now: Notify::new(),
+        }
+    }
+
+    /// Writes all that was decided, and syncs it if asked to.
+    pub(super) fn commit(&self, host: &Host, sync: bool) -> Result<(), CommitError> {
+        let mut log = lock(&self.log);
+        if let Some(failed) = self.failed.get() {
+            return Err(failed.clone());
+        }
+        let result = self.write_and_sync(&mut log, host, sync);
+        drop(log);
+        self.conclude(result)
+    }
+
+    /// Closes the log in good order, everything in it written and synced.
+    pub(super) fn close(&self, host: &Host) -> Result<(), CommitError> {
+        self.commit(host, true)?;
+        let writer = lock(&self.log).writer.take();
+        self.conclude(writer.map_or(Ok(()), LogWriter::close))
+    }
+
+    /// Lets go who waited for it, or tells everybody that it failed.
+    fn conclude(&self, result: Result<(), LogError>) -> Result<(), CommitError> {
+        if let Err(cause) = result {
+            let error = self.failed.get_or_init(|| CommitError(Arc::new(cause))).clone();
+            self.failed_now.notify_waiters();
+            self.wake(|_| true);
+            return Err(error);
+        }
+        self.wake(|depends_on| self.has_reached(depends_on));
+        Ok(())
+    }
+
+    fn write_and_sync(&self, log: &mut Log, host: &Host, sync: bool) -> Result<(), LogError> {
+        let Log { writer: Some(writer), group } = log else { return Ok(()) };
+        let stats = writer.stats();
+        let (any, unwritten) = {
+            let mut shared = host.lock();
+            shared.facts.log.current_segment = stats.segments;
+            shared.facts.log.records_written = stats.records_written;
+            (shared.engine.take_records(group), shared.engine.unwritten_bytes())
+        };
+        host.unwritten.store(unwritten as u64, Ordering::Relaxed);
+        if any {
+            self.written.store(writer.write(group)?.0, Ordering::SeqCst);
+        }
+        if sync {
+            self.durable.store(writer.sync()?.0, Ordering::SeqCst);
+        }
+        *lock(&self.stats) = writer.stats();
+        Ok(())
+    }
+
+    fn has_reached(&self, depends_on: DependsOn) -> bool {
+        let durable = Lsn(self.durable.load(Ordering::SeqCst));
+        let promised = match self.promise {
+            Promise::Durable => durable,
+            Promise::Written { .. } => Lsn(self.written.load(Ordering::SeqCst)),
+        };
+        depends_on.promised <= promised && depends_on.durable <= durable
+    }
+
+    pub(super) async fn reached(&self, host: &Host, depends_on: DependsOn) -> Result<(), CommitError> {
+        if self.has_reached(depends_on) {
+            return self.failed.get().map_or(Ok(()), |failed| Err(failed.clone()));
+        }
+        if matches!(self.promise, Promise::Written { .. }) {
+            // Let the other connections that have something to read decide first: one write serves them all.
+            tokio::task::yield_now().await;
+            if !self.has_reached(depends_on) {
+                self.commit(host, false)?;
+            }
+        }
+        if !self.has_reached(depends_on) {
+            self.call_thread();
+        }
+        std::future::poll_fn(|context| {
+            let mut waiters = lock(&self.waiters);
+            if let Some(failed) = self.failed.get() {
+                return Poll::Ready(Err(failed.clone()));
+            }
+            if self.has_reached(depends_on) {
+                return Poll::Ready(Ok(()));
+            }
+            waiters.push((depends_on, context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn wake(&self, is_over: impl Fn(DependsOn) -> bool) {
+        let woken: Vec<Waker> = {
+            let mut waiters = lock(&self.waiters);
+            waiters.extract_if(.., |(depends_on, _)| is_over(*depends_on)).map(|(_, waker)| waker).collect()
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes note of how the engine stands after something was decided.
+    pub(super) fn notice(&self, unwritten: usize, wants_durable: Lsn) {
+        let to_write = unwritten > 0 && self.promise == Promise::Durable;
+        if to_write || wants_durable.0 > self.durable.load(Ordering::Relaxed) {
+            self.call_thread();
+        }
+    }
+
+    /// Writes what no answer waits for, after time has passed.
+    pub(super) fn tidy_up(&self, host: &Host) {
+        if matches!(self.promise, Promise::Written { .. }) && host.unwritten.load(Ordering::Relaxed) > 0 {
+            // A failure is kept, and shown by `failure`.
+            let _ = self.commit(host, false);
+        }
+    }
+
+    fn call_thread(&self) {
+        if !self.is_due.swap(true, Ordering::SeqCst) {
+            *lock(&self.due) = true;
+            self.due_changed.notify_one();
+        }
+    }
+
+    pub(super) async fn failure(&self) -> CommitError {
+        loop {
+            let told = self.failed_now.notified();
+            if let Some(failed) = self.failed.get() {
+                return failed.clone();
+            }
+            told.await;
+        }
+    }
+
+    pub(super) fn failed(&self) -> Option<CommitError> {
+        self.failed.get().cloned()
+    }
+
+    pub(super) fn figures(&self) -> LogFigures {
+        LogFigures {
+            written: Lsn(self.written.load(Ordering::Relaxed)),
+            durable: Lsn(self.durable.load(Ordering::Relaxed)),
+            stats: *lock(&self.stats),
+        }
+    }
+}
+
+/// Starts the thread that syncs, if there is anything to sync.
+pub(super) fn spawn(host: &Arc<Host>) {
+    let Some(log) = &host.log else { return };
+    let every = match log.promise {
+        Promise::Durable | Promise::Written { sync_every: None } => None,
+        Promise::Written { sync_every } => sync_every,
+    };
+    let weak = Arc::downgrade(host);
+    let thread = std::thread::Builder::new().name("rota-log".into()).spawn(move || {
+        while let Some(host) = weak.upgrade() {
+            let log = host.log.as_ref().expect("the thread is started where a log is kept");
+            if log.wait_until_due(every) && log.commit(&host, true).is_err() {
+                return;
+            }
+        }
+    });
+    thread.expect("a process that starts has room for a thread");
+}
+
+impl Commit {
+    /// Returns whether the thread is to write and sync now; false: look whether the host is still there.
+    fn wait_until_due(&self, every: Option<Duration>) -> bool {
+        let due = lock(&self.due);
+        let patience = every.unwrap_or(Duration::from_secs(1));
+        let waited = self.due_changed.wait_timeout_while(due, patience, |due| !*due);
+        let (mut due, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let was_due = std::mem::take(&mut *due);
+        self.is_due.store(false, Ordering::SeqCst);
+        was_due || (every.is_some() && timeout.timed_out())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

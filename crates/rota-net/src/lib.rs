@@ -1,0 +1,16 @@
+//! The only place that serves outside protocols.
+//!
+//! ```text
+//!   socket ──bytes──► listener ──bytes──► beanstalkd::Parser ──requests──► connection ──► engine
+//!          ◄──bytes──          ◄──bytes── beanstalkd::Answer ◄──answers──
+//! ```
+//!
+//! What is said is apart from how it travels: [`beanstalkd`] turns bytes into requests and answers into bytes, and never
+//! sees a socket or a clock.
+
+pub mod beanstalkd;
+pub mod host;
+pub mod http;
+pub mod listener;
+pub mod metrics;
+pub mod timings;

@@ -1,0 +1,272 @@
+//! The socket side of the beanstalkd front end: accepts connections, and moves bytes between each and its session.
+//!
+//! A connection's commands of one read are handed to the engine together, answered by one write, and waited for once.
+//! While a connection waits (for a job, for the disk, for its peer to read) nothing more of it is read than one buffer:
+//! a slow peer slows itself alone.
+
+use crate::beanstalkd::{OUTPUT_BYTES, Session, Status};
+use crate::host::{CommitError, Host};
+use rota_engine::command::Delivered;
+use rota_engine::engine::DependsOn;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+/// What is read of a connection at a time, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long a peer may take none of what it is sent before it is cut off.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long accepting rests when there is no room for one more connection.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long a stop waits for connections to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// Where this thread reads to: an idle connection keeps no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Serves the beanstalkd protocol on a socket until `stop` says true (or is gone). Then it accepts no more, answers what
+/// was read, and returns once every connection is closed, or after five seconds. Past `max_connections` connections,
+/// the next ones wait to be accepted.
+pub async fn serve(host: Arc<Host>, socket: TcpListener, max_connections: usize, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = accept(&socket, &room) => accepted,
+        };
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(_) => {
+                // Out of descriptors, or a peer that was gone at once: wait quietly for better times.
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let (host, stop) = (host.clone(), stop.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            if stream.set_nodelay(true).is_ok() {
+                serve_connection(&host, stream, stop).await;
+            }
+        });
+    }
+    drop(socket);
+    let most = u32::try_from(max_connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(most)).await;
+}
+
+async fn accept(
+    socket: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    Ok((socket.accept().await?.0, permit))
+}
+
+async fn serve_connection(host: &Host, stream: TcpStream, stop: watch::Receiver<bool>) {
+    let (session, _) = host.with(|shared, now| Session::open(&mut shared.server(now)));
+    let Some(session) = session else { return };
+    let mut connection = Connection {
+        host,
+        stream,
+        stop,
+        session,
+        backlog: Vec::new(),
+        out: Vec::new(),
+        depends_on: DependsOn::default(),
+    };
+    // However it ends, nobody is left to be told.
+    let _ = connection.run().await;
+    let session = connection.session;
+    host.with(|shared, now| {
+        shared.await_nothing(session.id());
+        session.close(&mut shared.server(now));
+    });
+}
+
+/// Why a connection is closed.
+enum Ended {
+    /// One side said so.
+    Closed,
+    /// The socket failed.
+    Socket,
+    /// The log failed: nothing may be sent any more.
+    Log,
+}
+
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Ended {
+        Ended::Socket
+    }
+}
+
+impl From<CommitError> for Ended {
+    fn from(_: CommitError) -> Ended {
+        Ended::Log
+    }
+}
+
+type Waited = oneshot::Receiver<(Delivered, DependsOn)>;
+
+struct Connection<'a> {
+    host: &'a Host,
+    stream: TcpStream,
+    stop: watch::Receiver<bool>,
+    session: Session,
+    /// What was read and not handled yet.
+    backlog: Vec<u8>,
+    out: Vec<u8>,
+    /// What `out` waits for.
+    depends_on: DependsOn,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Result<(), Ended> {
+        let mut read_on = true;
+        loop {
+            let (status, waited) = if read_on && self.backlog.is_empty() {
+                self.read_and_handle().await?
+            } else {
+                let backlog = std::mem::take(&mut self.backlog);
+                self.handle(&backlog)
+            };
+            read_on = status != Status::Again;
+            if !read_on && self.out.len() < OUTPUT_BYTES {
+                // Nothing to wait for yet; only the others get their turn.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.send().await?;
+            match status {
+                Status::NeedMore | Status::Again => {}
+                Status::Close => return Err(Ended::Closed),
+                Status::Waiting => {
+                    self.wait(waited.expect("who waits has where to wait")).await?;
+                    self.send().await?;
+                }
+            }
+            while self.host.is_behind() {
+                self.host.left_behind(self.depends_on).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Reads once, and handles what came.
+    async fn read_and_handle(&mut self) -> Result<(Status, Option<Waited>), Ended> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            handled = std::future::poll_fn(|context| self.poll_read_and_handle(context)) => handled,
+            _ = stop.wait_for(|stop| *stop) => Err(Ended::Closed),
+        }
+    }
+
+    fn poll_read_and_handle(&mut self, context: &mut Context<'_>) -> Poll<Result<(Status, Option<Waited>), Ended>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(Ended::Closed));
+            }
+            Poll::Ready(Ok(self.handle(buffer.filled())))
+        })
+    }
+
+    /// Hands input to the session, and keeps what it leaves.
+    fn handle(&mut self, input: &[u8]) -> (Status, Option<Waited>) {
+        let Connection { session, out, .. } = self;
+        let ((taken, status, waited), depends_on) = self.host.with(|shared, now| {
+            let (taken, status) = session.receive(&mut shared.server(now), input, out);
+            let waited = (status == Status::Waiting).then(|| shared.await_delivery(session.id()));
+            (taken, status, waited)
+        });
+        self.depends_on = depends_on;
+        self.backlog.extend_from_slice(&input[taken..]);
+        (status, waited)
+    }
+
+    /// Sends what is to be sent, once it may leave.
+    async fn send(&mut self) -> Result<(), Ended> {
+        if !self.out.is_empty() {
+            self.host.left_behind(self.depends_on).await?;
+            let sent = self.stream.try_write(&self.out).unwrap_or(0);
+            if sent < self.out.len() {
+                let rest = self.stream.write_all(&self.out[sent..]);
+                tokio::time::timeout(WRITE_PATIENCE, rest).await.map_err(|_| Ended::Socket)??;
+            }
+            self.out.clear();
+            self.out.shrink_to(READ_BYTES);
+        }
+        Ok(())
+    }
+
+    /// Waits for a job, while it watches for the peer to go.
+    async fn wait(&mut self, mut waited: Waited) -> Result<(), Ended> {
+        loop {
+            let mut stop = self.stop.clone();
+            let gone = tokio::select! {
+                biased;
+                delivered = &mut waited => {
+                    let (delivered, depends_on) = delivered.map_err(|_| Ended::Closed)?;
+                    self.depends_on = depends_on;
+                    self.session.deliver(delivered, &mut self.out);
+                    return Ok(());
+                }
+                read = read_more(&mut self.stream, &mut self.backlog) => read? == 0,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            if gone {
+                return self.half_close(waited).await;
+            }
+        }
+    }
+
+    /// Handles what is left after the peer (or the server) ends its side.
+    async fn half_close(&mut self, waited: Waited) -> Result<(), Ended> {
+        let Connection { session, out, .. } = self;
+        let (status, depends_on) = self.host.with(|shared, now| session.half_close(&mut shared.server(now), out));
+        self.depends_on = self.depends_on.max(depends_on);
+        if status == Status::Waiting {
+            // The delivery was decided before the wait could be ended.
+            let (delivered, depends_on) = waited.await.map_err(|_| Ended::Closed)?;
+            self.depends_on = self.depends_on.max(depends_on);
+            self.session.deliver(delivered, &mut self.out);
+        }
+        loop {
+            let backlog = std::mem::take(&mut self.backlog);
+            let (status, _) = self.handle(&backlog);
+            self.send().await?;
+            if status == Status::Close {
+                return Err(Ended::Closed);
+            }
+        }
+    }
+}
+
+/// Reads what comes behind a reserve that waits, as far as there is room for it; says how much that was.
+async fn read_more(stream: &mut TcpStream, backlog: &mut Vec<u8>) -> io::Result<usize> {
+    if backlog.len() >= READ_BYTES {
+        return std::future::pending().await;
+    }
+    std::future::poll_fn(|context| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(&mut scratch[..READ_BYTES - backlog.len()]);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            backlog.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    })
+    .await
+}

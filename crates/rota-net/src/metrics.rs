@@ -1,0 +1,98 @@
+//! What is measured, as OpenMetrics text. Every value is a counter that is kept anyway: nothing is scanned.
+
+use crate::beanstalkd::Verb;
+use crate::host::Host;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use rota_engine::job::JobState;
+use std::fmt;
+use std::sync::Arc;
+
+/// All metrics at this moment.
+#[must_use]
+pub fn render(host: &Arc<Host>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Measured(host.clone())));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
+    text
+}
+
+struct Measured(Arc<Host>);
+
+impl fmt::Debug for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Measured")
+    }
+}
+
+impl Collector for Measured {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (totals, queues, commands, connections) = self.0.look(|shared| {
+            let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
+            let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
+            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections)
+        });
+
+        let mut jobs = encoder.encode_descriptor("rota_jobs", "Open jobs by state", None, MetricType::Gauge)?;
+        for state in JobState::ALL {
+            let labels = [("state", state.name())];
+            ConstGauge::new(totals.by_state[state as usize]).encode(jobs.encode_family(&labels)?)?;
+        }
+        let mut verbs =
+            encoder.encode_descriptor("rota_commands", "Well-formed commands", None, MetricType::Counter)?;
+        for (verb, count) in commands {
+            let labels = [("command", verb.word())];
+            ConstCounter::new(count).encode(verbs.encode_family(&labels)?)?;
+        }
+        for (name, help, count) in [
+            ("rota_jobs_put", "Jobs put", totals.puts),
+            ("rota_jobs_completed", "Jobs completed by their holder", totals.completed),
+            ("rota_jobs_cancelled", "Jobs called off by others", totals.cancelled),
+            ("rota_leases_lost", "Leases that ran out", totals.lost_leases),
+            ("rota_connections_opened", "Connections of the beanstalkd protocol", connections.1),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(descriptor)?;
+        }
+        for (name, help, value) in [
+            ("rota_queues", "Queues that exist", queues as u64),
+            ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
+            ("rota_waiting_sessions", "Sessions that wait for a job", totals.waiting),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(descriptor)?;
+        }
+        self.encode_log(&mut encoder)
+    }
+}
+
+impl Measured {
+    fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(log) = self.0.log_figures() else { return Ok(()) };
+        for (name, help, count) in [
+            ("rota_log_records_written", "Records given to the kernel", log.stats.records_written),
+            ("rota_log_groups_written", "Groups of records, each written at once", log.stats.groups_written),
+            ("rota_log_bytes_written", "Bytes given to the kernel", log.stats.bytes_written),
+            ("rota_log_syncs", "Syncs of a segment", log.stats.syncs),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(descriptor)?;
+        }
+        for (name, help, value) in [
+            ("rota_log_bytes", "Length of the log that a start reads", log.stats.bytes),
+            ("rota_log_segments", "Segments that a start reads", log.stats.segments),
+            ("rota_log_written_lsn", "The newest record that the kernel has", log.written.0),
+            ("rota_log_durable_lsn", "The newest record that the disk has", log.durable.0),
+            ("rota_log_unwritten_bytes", "Bytes decided and not yet written", self.0.unwritten_bytes()),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(descriptor)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the front ends through the crate's boundary.
+
+mod parser;
+mod transcripts;

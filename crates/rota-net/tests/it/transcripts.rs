@@ -1,0 +1,70 @@
+//! Runs every transcript of `docs/protocol/beanstalkd.md`: the page says nothing that was not tried.
+//!
+//! Those that claim to hold for beanstalkd too run against the real one.
+
+mod page;
+
+mod play;
+
+mod real;
+
+mod simulated;
+
+use page::Transcript;
+use play::{Cut, play, send_lengths};
+use real::RealServer;
+use simulated::SimulatedServer;
+use std::sync::Mutex;
+
+/// How many real servers run side by side. They mostly sleep.
+const REAL_SERVERS: usize = 24;
+
+#[test]
+fn the_page_is_true_of_beanstalkd() {
+    let transcripts = page::transcripts();
+    let queue: Mutex<Vec<&Transcript>> = Mutex::new(transcripts.iter().filter(|t| !t.only_rota).collect());
+    let failures = Mutex::new(Vec::new());
+    let next = || queue.lock().expect("no holder of the lock panics").pop();
+    std::thread::scope(|scope| {
+        for _ in 0..REAL_SERVERS {
+            scope.spawn(|| {
+                while let Some(transcript) = next() {
+                    let played = RealServer::start().and_then(|mut server| play(transcript, Cut::Nowhere, &mut server));
+                    if let Err(failure) = played {
+                        failures.lock().expect("no holder of the lock panics").push(failure);
+                    }
+                }
+            });
+        }
+    });
+    report("beanstalkd", failures.into_inner().expect("no holder of the lock panics"));
+}
+
+#[test]
+fn the_page_is_true_of_rota() {
+    let played = page::transcripts().iter().map(|t| play(t, Cut::Nowhere, &mut SimulatedServer::start())).collect::<Vec<_>>();
+    report("Rota", played.into_iter().filter_map(Result::err).collect());
+}
+
+#[test]
+fn the_page_is_true_of_rota_wherever_its_bytes_are_cut() {
+    let mut failures = Vec::new();
+    for transcript in page::transcripts() {
+        let lengths = send_lengths(&transcript);
+        let places = lengths.iter().enumerate().flat_map(|(send, &bytes)| {
+            // Of a body of many bytes, the beginning, the end and a few between stand for all.
+            let near_an_end = move |byte: &usize| *byte < 300 || bytes - byte < 300 || byte % 4093 == 0;
+            (1..bytes).filter(near_an_end).map(move |byte| Cut::At { send, byte })
+        });
+        let cuts = std::iter::once(Cut::Everywhere).chain(places);
+        // The first cut that fails says enough.
+        let mut played = cuts.map(|cut| play(&transcript, cut, &mut SimulatedServer::start()));
+        failures.extend(played.find_map(Result::err));
+    }
+    report("Rota", failures);
+}
+
+fn report(server: &str, mut failures: Vec<String>) {
+    failures.sort();
+    assert!(failures.is_empty(), "{server} answers otherwise than the page says:\n\n{}", failures.join("\n\n"));
+}

@@ -1,0 +1,172 @@
+//! Rota without sockets: sessions on an engine in memory, under a clock that moves when it is told to.
+//!
+//! It does what the listener does with sockets, so that a conversation can be had thousands of times a second.
+
+use super::play::{Received, Server};
+use rota_engine::command::Delivery;
+use rota_engine::engine::{Engine, Options};
+use rota_engine::job::Time;
+use rota_net::beanstalkd::{self, Counters, Facts, LogFacts, ProcessorTime, Session, Status};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the wall clock shows when a conversation begins, as the page says.
+const START: Time = Time(2_000_000_000_000 * 1_000_000);
+
+/// How long it takes until the server sees what a client sent.
+const LATENCY: Duration = Duration::from_micros(1);
+
+pub(super) struct SimulatedServer {
+    engine: Engine,
+    counters: Counters,
+    facts: Facts,
+    now: Time,
+    connections: BTreeMap<char, Connection>,
+}
+
+struct Connection {
+    /// `None` once the server has closed it.
+    session: Option<Session>,
+    waits: bool,
+    half_closed: bool,
+    /// What came in behind a reserve that waits.
+    backlog: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl SimulatedServer {
+    pub(super) fn start() -> SimulatedServer {
+        let facts = Facts {
+            max_job_bytes: 65_535,
+            draining: false,
+            version: "0.0.0",
+            pid: 1,
+            instance: 0x0123_4567_89ab_cdef,
+            started_at: START,
+            hostname: "simulated \"host\"".to_string(),
+            os: "#1 SMP".to_string(),
+            platform: "x86_64".to_string(),
+            processor_time: || ProcessorTime { user: Duration::from_micros(1_000_002), system: Duration::ZERO },
+            log: LogFacts::default(),
+        };
+        SimulatedServer {
+            engine: Engine::in_memory(Options::default(), START, START),
+            counters: Counters::default(),
+            facts,
+            now: START,
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// Lets a session go on with its backlog as far as it can.
+    fn go_on(&mut self, name: char) {
+        let SimulatedServer { engine, counters, facts, now, connections } = self;
+        let connection = connections.get_mut(&name).expect("the connection is open");
+        let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
+        while let Some(session) = connection.session.as_mut().filter(|_| !connection.waits) {
+            let (taken, status) = session.receive(&mut server, &connection.backlog, &mut connection.out);
+            connection.backlog.drain(..taken);
+            match status {
+                Status::Again => {}
+                Status::NeedMore => {
+                    assert!(connection.backlog.is_empty(), "a session that needs more has taken all there is");
+                    break;
+                }
+                Status::Waiting => connection.waits = true,
+                Status::Close => connection.session.take().expect("it is there").close(&mut server),
+            }
+        }
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        loop {
+            let deliveries: Vec<Delivery> = self.engine.take_deliveries().collect();
+            if deliveries.is_empty() {
+                return;
+            }
+            for Delivery { session: id, what } in deliveries {
+                let to = |connection: &Connection| connection.session.as_ref().is_some_and(|s| s.id() == id);
+                let (&name, connection) =
+                    self.connections.iter_mut().find(|(_, connection)| to(connection)).expect("somebody waits for it");
+                let session = connection.session.as_mut().expect("who waits is there");
+                session.deliver(what, &mut connection.out);
+                connection.waits = false;
+                self.go_on(name);
+            }
+        }
+    }
+}
+
+impl Server for SimulatedServer {
+    fn connect(&mut self, name: char) {
+        let SimulatedServer { engine, counters, facts, now, .. } = self;
+        let session = Session::open(&mut beanstalkd::Server { engine, counters, facts, timings: None, now: *now });
+        let session = Some(session.expect("there is room for a session"));
+        let (backlog, out) = Default::default();
+        let connection = Connection { session, waits: false, half_closed: false, backlog, out };
+        self.connections.insert(name, connection);
+    }
+
+    fn send(&mut self, name: char, bytes: &[u8]) {
+        self.advance(LATENCY);
+        let connection = self.connections.get_mut(&name).expect("the connection is open");
+        if connection.session.is_some() {
+            connection.backlog.extend_from_slice(bytes);
+            self.go_on(name);
+        }
+    }
+
+    fn receive(&mut self, name: char, _patiently: bool) -> Received {
+        let connection = self.connections.get_mut(&name).expect("the connection is open");
+        match (connection.out.is_empty(), &connection.session) {
+            (false, _) => Received::Bytes(std::mem::take(&mut connection.out)),
+            (true, Some(_)) => Received::Nothing,
+            (true, None) => Received::End,
+        }
+    }
+
+    fn close(&mut self, name: char, only_half: bool) {
+        let SimulatedServer { engine, counters, facts, now, connections } = self;
+        let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
+        if only_half {
+            let connection = connections.get_mut(&name).expect("the connection is open");
+            if let Some(session) = &mut connection.session {
+                let status = session.half_close(&mut server, &mut connection.out);
+                assert_eq!(status, Status::Again, "no delivery is under way here");
+                connection.waits = false;
+                connection.half_closed = true;
+            }
+            self.go_on(name);
+        } else {
+            if let Some(session) = connections.remove(&name).expect("the connection is open").session {
+                session.close(&mut server);
+            }
+            self.deliver();
+        }
+    }
+
+    fn advance(&mut self, span: Duration) {
+        let until = self.now.after(span);
+        while self.engine.next_tick() <= until {
+            self.now = self.now.max(self.engine.next_tick());
+            while !self.engine.tick(self.now) {}
+            self.deliver();
+        }
+        self.now = until;
+        self.engine.tick(until);
+        self.deliver();
+    }
+
+    fn drain(&mut self) {
+        self.facts.draining = true;
+    }
+
+    fn quotes_names(&self) -> bool {
+        true
+    }
+
+    fn is_rota(&self) -> bool {
+        true
+    }
+}

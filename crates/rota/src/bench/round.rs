@@ -1,0 +1,406 @@
+//! One round of a mix: its stages, what they must come to, and the cleaning up.
+//!
+//! A round has a queue of its own, so that its counts can be checked; but for `--keep` it leaves nothing behind.
+
+use std::process;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::ProgressBar;
+
+use super::driver::{self, Done, Stage};
+use super::frames;
+use super::task::{Cycle, Delete, Put, PutDelayed, Shared, Take, Tally, Task, Verb};
+use super::{BenchArgs, BenchError, DelayRange, Mix};
+use crate::client::{Client, QueueName, ServerAddress};
+
+/// How many deletes are sent at once where they only clean up.
+const CLEANING_DEPTH: usize = 256;
+
+/// Longer than any stage: for those that `--time` must not end.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 86_400);
+
+/// What a round came to.
+pub(super) struct Round {
+    /// How long the measured stage took.
+    pub(super) elapsed: Duration,
+    /// Puts, cycles, jobs taken or deletes, by the mix.
+    pub(super) operations: u64,
+    /// The latencies of all stages.
+    pub(super) tally: Tally,
+    /// Filling the queue before the measured stage: puts, and how long they took.
+    pub(super) filling: Option<(u64, Duration)>,
+    /// True if time ended it before the jobs did.
+    pub(super) stopped_by_time: bool,
+}
+
+/// Where a round happens, and with how much.
+struct Ground<'a> {
+    server: &'a ServerAddress,
+    args: &'a BenchArgs,
+    delays: DelayRange,
+    queue: QueueName,
+    bar: &'a ProgressBar,
+    number: u32,
+}
+
+/// Runs round `number` of the mix.
+///
+/// # Errors
+/// Anything that is not exactly as it must be.
+pub(super) fn run(
+    server: &ServerAddress,
+    args: &BenchArgs,
+    delays: DelayRange,
+    number: u32,
+    client: &mut Client,
+    bar: &ProgressBar,
+) -> anyhow::Result<Round> {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let name = format!("rota-bench-{}-{}", process::id(), since_1970.as_nanos());
+    let queue = name.parse().expect("digits, letters and minus make a name");
+    let ground = Ground {
+        server,
+        args,
+        delays,
+        queue,
+        bar,
+        number,
+    };
+    match args.mix {
+        Mix::Put => ground.put(client),
+        Mix::Cycle => ground.cycle(client),
+        Mix::Delayed => ground.delayed(client),
+        Mix::Cancel => ground.cancel(client),
+    }
+}
+
+impl Ground<'_> {
+    fn put(&self, client: &mut Client) -> anyhow::Result<Round> {
+        let frames = repeated(self.depth(), |out| {
+            frames::push_put(out, &frames::pattern(self.args.size))
+        });
+        let done = self.stage(self.args.jobs, self.args.time, || {
+            Task::Put(Put {
+                frames: Arc::clone(&frames),
+                depth: self.depth(),
+                ids: Vec::new(),
+            })
+        })?;
+        let Done {
+            elapsed,
+            tally,
+            tasks,
+            stopped_by_time,
+        } = done;
+        let ids = unique(ids_of(tasks), "different ids")?;
+        let operations = ids.len() as u64;
+        count(
+            "answers to put",
+            tally.latencies(Verb::Put).len(),
+            operations,
+        )?;
+        self.check_jobs(client, "current-jobs-ready", operations)?;
+        if !self.args.keep {
+            self.clean(ids)?;
+            self.check_jobs(client, "current-jobs-ready", 0)?;
+        }
+        Ok(Round {
+            elapsed,
+            operations,
+            tally,
+            filling: None,
+            stopped_by_time,
+        })
+    }
+
+    fn cycle(&self, client: &mut Client) -> anyhow::Result<Round> {
+        let body: Arc<[u8]> = frames::pattern(self.args.size).into();
+        let puts = repeated(self.depth(), |out| frames::push_put(out, &body));
+        let reserves = repeated(self.depth(), |out| out.extend_from_slice(b"reserve\r\n"));
+        let done = self.stage(self.args.jobs, self.args.time, || {
+            Task::Cycle(Cycle {
+                puts: Arc::clone(&puts),
+                reserves: Arc::clone(&reserves),
+                depth: self.depth(),
+                body: Arc::clone(&body),
+                verb: Verb::Delete,
+                batch: Vec::new(),
+                put_ids: Vec::new(),
+                reserved_ids: Vec::new(),
+            })
+        })?;
+        let Done {
+            elapsed,
+            tally,
+            tasks,
+            stopped_by_time,
+        } = done;
+        let mut put = Vec::new();
+        let mut reserved = Vec::new();
+        for task in tasks {
+            if let Task::Cycle(mut task) = task {
+                put.append(&mut task.put_ids);
+                reserved.append(&mut task.reserved_ids);
+            }
+        }
+        let operations = self.check_round_trip(put, reserved)?;
+        count(
+            "answers to delete",
+            tally.latencies(Verb::Delete).len(),
+            operations,
+        )?;
+        self.check_jobs(client, "current-jobs-ready", 0)?;
+        Ok(Round {
+            elapsed,
+            operations,
+            tally,
+            filling: None,
+            stopped_by_time,
+        })
+    }
+
+    fn delayed(&self, client: &mut Client) -> anyhow::Result<Round> {
+        let body: Arc<[u8]> = frames::pattern(self.args.size).into();
+        let putting = self.connections();
+        let mut tasks = self.filling(Some(false));
+        tasks.extend((0..putting).map(|_| {
+            Task::Take(Take {
+                body: Arc::clone(&body),
+                ids: Vec::new(),
+                deleting: false,
+            })
+        }));
+        let done = driver::run(self.stage_of(tasks), || {
+            Shared::new(self.args.jobs, self.args.time, putting)
+        })?;
+        let Done {
+            elapsed,
+            tally,
+            tasks,
+            stopped_by_time,
+        } = done;
+        let (taking, putting): (Vec<_>, Vec<_>) = tasks.into_iter().partition(Task::is_open_ended);
+        let operations = self.check_round_trip(ids_of(putting), ids_of(taking))?;
+        count(
+            "answers to delete",
+            tally.latencies(Verb::Delete).len(),
+            operations,
+        )?;
+        self.check_jobs(client, "current-jobs-delayed", 0)?;
+        Ok(Round {
+            elapsed,
+            operations,
+            tally,
+            filling: None,
+            stopped_by_time,
+        })
+    }
+
+    fn cancel(&self, client: &mut Client) -> anyhow::Result<Round> {
+        self.bar.set_message("filling");
+        let tasks = self.filling(None);
+        let filled = driver::run(self.stage_of(tasks), || {
+            Shared::new(self.args.jobs, NO_LIMIT, 0)
+        })?;
+        let mut ids = unique(ids_of(filled.tasks), "different ids")?;
+        let jobs = ids.len() as u64;
+        count("answers to put", jobs, self.args.jobs)?;
+        self.check_jobs(client, "current-jobs-delayed", jobs)?;
+        fastrand::Rng::with_seed(self.args.seed).shuffle(&mut ids);
+        self.bar.set_message("cancelling");
+        let mut shares = dealt(ids, self.connections()).into_iter();
+        let done = self.stage(jobs, self.args.time, || {
+            let ids = shares.next().expect("a share for every connection");
+            Task::Delete(Delete {
+                depth: self.depth(),
+                ids,
+            })
+        })?;
+        let Done {
+            elapsed,
+            mut tally,
+            tasks,
+            stopped_by_time,
+        } = done;
+        let operations = tally.latencies(Verb::Delete).len();
+        let left = ids_of(tasks);
+        count("answers to delete", operations, jobs - left.len() as u64)?;
+        self.clean(left)?;
+        self.check_jobs(client, "current-jobs-delayed", 0)?;
+        // Its last answer is of before the measured stage.
+        tally.merge(&filled.tally);
+        Ok(Round {
+            elapsed,
+            operations,
+            tally,
+            filling: Some((jobs, filled.elapsed)),
+            stopped_by_time,
+        })
+    }
+
+    /// A task for every connection that puts delayed jobs.
+    fn filling(&self, stamped: Option<bool>) -> Vec<Task> {
+        let body: Arc<[u8]> = frames::pattern(self.args.size).into();
+        let task = |connection: usize| {
+            let seed = [self.args.seed, u64::from(self.number), connection as u64];
+            Task::PutDelayed(PutDelayed {
+                depth: self.depth(),
+                delays: self.delays,
+                random: fastrand::Rng::with_seed(seed.into_iter().fold(0, |mixed, part| {
+                    // Neighbouring seeds must not give neighbouring streams.
+                    (mixed ^ part)
+                        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                        .rotate_left(31)
+                })),
+                body: Arc::clone(&body),
+                ids: Vec::new(),
+                stamped,
+            })
+        };
+        (0..self.connections()).map(task).collect()
+    }
+
+    /// Runs a stage in which every connection has the like task.
+    fn stage(
+        &self,
+        jobs: u64,
+        time: Duration,
+        mut task: impl FnMut() -> Task,
+    ) -> Result<Done, BenchError> {
+        let tasks = (0..self.connections()).map(|_| task()).collect();
+        driver::run(self.stage_of(tasks), || Shared::new(jobs, time, 0))
+    }
+
+    fn stage_of(&self, tasks: Vec<Task>) -> Stage<'_> {
+        let longest_delay = match self.args.mix {
+            Mix::Delayed => Duration::from_millis(self.delays.to_ms),
+            _ => Duration::ZERO,
+        };
+        Stage {
+            server: self.server,
+            queue: &self.queue,
+            tasks,
+            threads: self.args.threads as usize,
+            size: self.args.size,
+            longest_delay,
+            bar: self.bar,
+        }
+    }
+
+    /// Deletes what a measured stage has left.
+    fn clean(&self, ids: Vec<u64>) -> Result<(), BenchError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.bar.set_message("cleaning up");
+        let jobs = ids.len() as u64;
+        let mut shares = dealt(ids, self.connections()).into_iter();
+        let done = self.stage(jobs, NO_LIMIT, || {
+            let ids = shares.next().expect("a share for every connection");
+            Task::Delete(Delete {
+                depth: CLEANING_DEPTH,
+                ids,
+            })
+        })?;
+        count(
+            "answers to delete",
+            done.tally.latencies(Verb::Delete).len(),
+            jobs,
+        )
+    }
+
+    /// Every job that was put was reserved, once; gives how many that is.
+    fn check_round_trip(&self, put: Vec<u64>, reserved: Vec<u64>) -> Result<u64, BenchError> {
+        let put = unique(put, "different ids")?;
+        let reserved = unique(reserved, "jobs reserved once")?;
+        count("jobs reserved", reserved.len() as u64, put.len() as u64)?;
+        let strangers = put
+            .iter()
+            .zip(&reserved)
+            .filter(|(put, reserved)| put != reserved)
+            .count();
+        count("jobs reserved that were not put", strangers as u64, 0)?;
+        Ok(put.len() as u64)
+    }
+
+    /// The server's own count of the round's jobs; a queue that is gone has none.
+    fn check_jobs(
+        &self,
+        client: &mut Client,
+        field: &'static str,
+        expected: u64,
+    ) -> anyhow::Result<()> {
+        let found = match client.stats_queue(&self.queue)? {
+            Some(fields) => {
+                let value = fields
+                    .iter()
+                    .find(|(key, _)| key == field)
+                    .map(|(_, value)| value);
+                value
+                    .and_then(|value| value.parse().ok())
+                    .unwrap_or(u64::MAX)
+            }
+            None => 0,
+        };
+        Ok(count(field, found, expected)?)
+    }
+
+    fn depth(&self) -> usize {
+        self.args.depth as usize
+    }
+
+    fn connections(&self) -> usize {
+        self.args.connections as usize
+    }
+}
+
+/// `depth` frames, one behind the other.
+fn repeated(depth: usize, push: impl Fn(&mut Vec<u8>)) -> Arc<[u8]> {
+    let mut frames = Vec::new();
+    (0..depth).for_each(|_| push(&mut frames));
+    frames.into()
+}
+
+/// What the tasks of a stage collected, or have left.
+fn ids_of(tasks: Vec<Task>) -> Vec<u64> {
+    let ids = tasks.into_iter().flat_map(|task| match task {
+        Task::Put(task) => task.ids,
+        Task::PutDelayed(task) => task.ids,
+        Task::Take(task) => task.ids,
+        Task::Delete(task) => task.ids,
+        Task::Cycle(task) => task.put_ids,
+    });
+    ids.collect()
+}
+
+/// The ids in order, if none is there twice.
+fn unique(mut ids: Vec<u64>, what: &'static str) -> Result<Vec<u64>, BenchError> {
+    let expected = ids.len() as u64;
+    ids.sort_unstable();
+    ids.dedup();
+    count(what, ids.len() as u64, expected)?;
+    Ok(ids)
+}
+
+fn count(what: &'static str, found: u64, expected: u64) -> Result<(), BenchError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(BenchError::Miscount {
+            what,
+            found,
+            expected,
+        }),
+    }
+}
+
+/// Deals ids out to `hands`, as evenly as can be.
+fn dealt(ids: Vec<u64>, hands: usize) -> Vec<Vec<u64>> {
+    let mut shares = vec![Vec::with_capacity(ids.len() / hands + 1); hands];
+    for (index, id) in ids.into_iter().enumerate() {
+        shares[index % hands].push(id);
+    }
+    shares
+}

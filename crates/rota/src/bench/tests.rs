@@ -1,0 +1,138 @@
+//! The answers' grammar at every cut, the delay range, and what is done about a server that answers wrongly.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+
+use super::driver::Stage;
+use super::frames::{self, Found};
+use super::task::{Put, Shared, Task};
+use super::*;
+
+#[test]
+fn answers_are_found_whole_and_only_then() {
+    let inserted = b"INSERTED 1234\r\n";
+    let reserved = b"RESERVED 12 3\r\nabc\r\n";
+    for cut in 0..inserted.len() {
+        assert_eq!(frames::inserted(&inserted[..cut]), Found::Part, "{cut}");
+    }
+    for cut in 0..reserved.len() {
+        assert_eq!(frames::reserved(&reserved[..cut], 3), Found::Part, "{cut}");
+    }
+    assert_eq!(
+        frames::inserted(b"INSERTED 1234\r\nINSERTED 5"),
+        Found::Answer(1234, 15)
+    );
+    assert_eq!(frames::reserved(reserved, 3), Found::Answer((12, 15), 20));
+    assert_eq!(
+        frames::reserved(b"RESERVED 12 0\r\n\r\n", 0),
+        Found::Answer((12, 15), 17)
+    );
+}
+
+#[test]
+fn other_answers_are_refused() {
+    for answer in [
+        "BURIED 1\r\n",
+        "INSERTED \r\n",
+        "INSERTED x\r\n",
+        "INSERTED 1\n",
+        "INSERTED 99999999999999999999\r\n",
+    ] {
+        assert_eq!(
+            frames::inserted(answer.as_bytes()),
+            Found::Other,
+            "{answer:?}"
+        );
+    }
+    for answer in [
+        "TIMED_OUT\r\n",
+        "RESERVED 1 4\r\nabcd\r\n",
+        "RESERVED 1 3\r\nabcde",
+        "RESERVED 1\r\n",
+        "RESERVED 1 3 \r\n",
+    ] {
+        assert_eq!(
+            frames::reserved(answer.as_bytes(), 3),
+            Found::Other,
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn delay_ranges() {
+    let range = |from_ms, to_ms| Ok(DelayRange { from_ms, to_ms });
+    assert_eq!(parse_delay_range("1s..5s"), range(1_000, 5_000));
+    assert_eq!(parse_delay_range("250ms..=1m"), range(250, 60_000));
+    assert_eq!(parse_delay_range("1s..1s"), range(1_000, 1_000));
+    assert!(range(1_000, 5_000).is_ok_and(DelayRange::is_whole_seconds));
+    assert!(!range(1_000, 5_500).is_ok_and(DelayRange::is_whole_seconds));
+    for text in ["", "1s", "5s..1s", "1s..", "1..5", "1us..1s", "1s..2000d"] {
+        assert!(parse_delay_range(text).is_err(), "{text:?}");
+    }
+}
+
+/// Runs a stage of four puts, two at a time, on a server that answers the first batch with `answers` and closes.
+fn puts_answered_with(answers: &'static [u8]) -> BenchError {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut greeting = [0; b"use q\r\nwatch q\r\nignore default\r\n".len()];
+        stream.read_exact(&mut greeting).unwrap();
+        stream
+            .write_all(b"USING q\r\nWATCHING 2\r\nWATCHING 1\r\n")
+            .unwrap();
+        let mut frame = Vec::new();
+        frames::push_put(&mut frame, b"x");
+        let mut batch = vec![0; 2 * frame.len()];
+        stream.read_exact(&mut batch).unwrap();
+        stream.write_all(answers).unwrap();
+    });
+    let mut batch = Vec::new();
+    (0..2).for_each(|_| frames::push_put(&mut batch, b"x"));
+    let stage = Stage {
+        server: &server,
+        queue: &"q".parse().unwrap(),
+        tasks: vec![Task::Put(Put {
+            frames: Arc::from(batch),
+            depth: 2,
+            ids: Vec::new(),
+        })],
+        threads: 1,
+        size: 1,
+        longest_delay: Duration::ZERO,
+        bar: &ProgressBar::hidden(),
+    };
+    let error = driver::run(stage, || Shared::new(4, Duration::from_secs(3_600), 0)).err();
+    thread.join().unwrap();
+    error.expect("the server is wrong")
+}
+
+#[test]
+fn a_server_that_answers_wrongly_ends_the_run() {
+    let cases: [(&[u8], &str); 4] = [
+        (
+            b"INSERTED 1\r\nBURIED 2\r\n",
+            "the server answered put with \"BURIED 2\"",
+        ),
+        (
+            b"INSERTED 1\r\nOUT_OF_MEMORY\r\n",
+            "the server answered put with \"OUT_OF_MEMORY\"",
+        ),
+        (
+            b"INSERTED 1\r\nINSERTED 2\r\nINSERTED 3\r\n",
+            "the server answered put with \"INSERTED 3\\r\\n\"",
+        ),
+        (
+            b"INSERTED 1\r\n",
+            "the server closed a connection while 1 answers to put were awaited",
+        ),
+    ];
+    for (answers, expected) in cases {
+        let error = puts_answered_with(answers).to_string();
+        assert_eq!(error, expected);
+    }
+}

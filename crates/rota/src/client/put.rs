@@ -1,0 +1,155 @@
+//! The put: which of the protocol's commands carries it, and what the answers mean.
+//!
+//! Plain `put` is used wherever it can say all that was asked, so that any beanstalkd understands it; `put-in` and
+//! `put-at` are for milliseconds, keys and moments.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use super::{Client, ClientError, Key, QueueName, whole_seconds_up};
+
+/// A job to be put.
+pub(crate) struct Put<'a> {
+    /// Where it goes.
+    pub(crate) queue: &'a QueueName,
+    /// Its body, without the line end.
+    pub(crate) body: &'a [u8],
+    /// 0 is the most urgent.
+    pub(crate) priority: u32,
+    /// When it becomes due.
+    pub(crate) when: When,
+    /// How long a worker may hold it; never zero.
+    pub(crate) ttr: Duration,
+    /// Unique among the open jobs of its queue, if there is one.
+    pub(crate) key: Option<&'a Key>,
+}
+
+/// When a job becomes due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When {
+    /// This long after the put; zero is at once.
+    In(Duration),
+    /// At this moment; at once if it is past.
+    At(Timestamp),
+}
+
+impl Client {
+    /// Puts a job and gives its id.
+    ///
+    /// # Errors
+    /// [`ClientError::KeyTaken`], [`ClientError::TooBig`], [`ClientError::Buried`]; [`ClientError::NoSuchCommand`]
+    /// if the job needs what only Rota has, in which case nothing was put; and all of the connection's, after
+    /// which the job may be there or not.
+    pub(crate) fn put(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
+        self.use_queue(put.queue)?;
+        let plain_ttr = plain_seconds(put.ttr);
+        let plain_delay = match put.when {
+            When::In(delay) => plain_seconds(delay),
+            When::At(_) => None,
+        };
+        if let (Some(ttr), Some(delay), None) = (plain_ttr, plain_delay, put.key) {
+            return self.put_plain(put, delay, ttr);
+        }
+        if self.has_extensions()? {
+            return self.put_extended(put);
+        }
+        let instead = match (put.key, plain_ttr, put.when) {
+            (Some(_), ..) => "only Rota has keys: leave --key away",
+            (None, None, _) => "give --ttr in whole seconds",
+            (None, Some(_), When::In(_)) => "give --delay in whole seconds",
+            (None, Some(ttr), When::At(moment)) => {
+                let delay = whole_seconds_up(until(moment)).min(u64::from(u32::MAX));
+                return self.put_plain(put, delay, ttr);
+            }
+        };
+        Err(ClientError::NoSuchCommand {
+            address: self.address.clone(),
+            command: "put-in",
+            instead,
+        })
+    }
+
+    fn put_plain(&mut self, put: &Put<'_>, delay: u64, ttr: u64) -> Result<u64, ClientError> {
+        let (priority, bytes) = (put.priority, put.body.len());
+        let frame = framed(put.body);
+        let answer = self.call(
+            "put",
+            format_args!("put {priority} {delay} {ttr} {bytes}"),
+            &frame,
+        )?;
+        self.put_answer(put, "put", &answer)
+    }
+
+    fn put_extended(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
+        let (command, moment_ms) = match put.when {
+            When::In(delay) => ("put-in", whole_millis_up(delay)),
+            When::At(moment) => {
+                let millis = u64::try_from(moment.as_millisecond()).unwrap_or(0);
+                (
+                    "put-at",
+                    millis + u64::from(moment.subsec_nanosecond() % 1_000_000 > 0),
+                )
+            }
+        };
+        let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
+        let key = put.key.map_or(String::new(), |key| format!(" {key}"));
+        let line = format_args!("{command} {priority} {moment_ms} {ttr_ms} {bytes}{key}");
+        let answer = self.call(command, line, &framed(put.body))?;
+        self.put_answer(put, command, &answer)
+    }
+
+    fn put_answer(
+        &self,
+        put: &Put<'_>,
+        command: &'static str,
+        answer: &str,
+    ) -> Result<u64, ClientError> {
+        if answer == "JOB_TOO_BIG" {
+            return Err(ClientError::TooBig {
+                address: self.address.clone(),
+                bytes: put.body.len(),
+            });
+        }
+        if let Some(key) = put.key
+            && answer.starts_with("KEY_TAKEN ")
+        {
+            let id = self.number(answer, command, "KEY_TAKEN ")?;
+            return Err(ClientError::KeyTaken {
+                queue: put.queue.clone(),
+                key: key.clone(),
+                id,
+            });
+        }
+        if answer.starts_with("BURIED ") {
+            let id = self.number(answer, command, "BURIED ")?;
+            return Err(ClientError::Buried {
+                address: self.address.clone(),
+                id,
+            });
+        }
+        self.number(answer, command, "INSERTED ")
+    }
+}
+
+/// A span in seconds, if plain `put` can say it.
+fn plain_seconds(span: Duration) -> Option<u64> {
+    let plain = span.subsec_nanos() == 0 && span.as_secs() <= u64::from(u32::MAX);
+    plain.then_some(span.as_secs())
+}
+
+fn whole_millis_up(span: Duration) -> u64 {
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    millis.saturating_add(u64::from(!span.subsec_nanos().is_multiple_of(1_000_000)))
+}
+
+/// How long it is until `moment`; zero if it is past.
+fn until(moment: Timestamp) -> Duration {
+    SystemTime::from(moment)
+        .duration_since(SystemTime::now())
+        .unwrap_or(Duration::ZERO)
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    [body, b"\r\n"].concat()
+}

@@ -1,0 +1,264 @@
+//! Names and addresses, and what the client does with a server that answers wrongly.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A client of a server that answers with `answers`, whatever it is asked, and then closes; joining the thread
+/// gives what the server read.
+fn scripted(answers: &'static [u8]) -> (Client, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(answers).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).unwrap();
+        read
+    });
+    (
+        Client::connect(&address).expect("the listener accepts"),
+        server,
+    )
+}
+
+fn queue(name: &str) -> QueueName {
+    name.parse().unwrap()
+}
+
+proptest! {
+    /// Whatever text is given, what gets through as a name or key is one word of one line.
+    #[test]
+    fn nothing_that_ends_a_word_gets_into_a_name(text in any::<String>(), bad in "[\r\n \0\t]", at in 0usize..300) {
+        for candidate in [text.clone(), insert(&text, &bad, at), insert("jobs", &bad, at)] {
+            if candidate.contains(['\r', '\n', ' ', '\0', '\t']) {
+                prop_assert!(candidate.parse::<QueueName>().is_err());
+                prop_assert!(candidate.parse::<Key>().is_err());
+            }
+            if let Ok(name) = candidate.parse::<QueueName>() {
+                prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_graphic()));
+                prop_assert!((1..=200).contains(&name.as_str().len()));
+                prop_assert!(!name.as_str().starts_with('-'));
+            }
+        }
+    }
+
+    /// Every name of the protocol's alphabet is taken as it is.
+    #[test]
+    fn every_name_of_the_alphabet_is_taken(name in "[A-Za-z0-9+/;.$_()][-A-Za-z0-9+/;.$_()]{0,199}") {
+        prop_assert_eq!(name.parse::<QueueName>().map(|queue| queue.to_string()), Ok(name));
+    }
+
+    /// Every printable key is taken as it is.
+    #[test]
+    fn every_printable_key_is_taken(key in "[!-~]{1,200}") {
+        prop_assert_eq!(key.parse::<Key>().map(|key| key.to_string()), Ok(key));
+    }
+}
+
+fn insert(text: &str, piece: &str, at: usize) -> String {
+    let mut characters: Vec<char> = text.chars().collect();
+    let at = at.min(characters.len());
+    characters.splice(at..at, piece.chars());
+    characters.into_iter().collect()
+}
+
+#[test]
+fn refused_names_say_why() {
+    let long = "x".repeat(201);
+    let cases = [
+        ("", "it is empty"),
+        (long.as_str(), "it has 201 bytes, and may have 200"),
+        ("-x", "it starts with '-'"),
+        (
+            "a b",
+            "' ' can't be in it, only letters, digits and - + / ; . $ _ ( )",
+        ),
+        (
+            "a\r\nquit",
+            "'\\r' can't be in it, only letters, digits and - + / ; . $ _ ( )",
+        ),
+        (
+            "a\0",
+            "'\\0' can't be in it, only letters, digits and - + / ; . $ _ ( )",
+        ),
+    ];
+    for (name, reason) in cases {
+        assert_eq!(
+            name.parse::<QueueName>().map_err(|error| error.to_string()),
+            Err(reason.to_owned())
+        );
+    }
+    let reason = "'\\n' can't be in it, only printable ASCII without spaces";
+    assert_eq!(
+        "a\nb".parse::<Key>().map_err(|error| error.to_string()),
+        Err(reason.to_owned())
+    );
+    assert!("-key".parse::<Key>().is_ok());
+}
+
+#[test]
+fn addresses_in_every_form() {
+    let cases = [
+        (
+            "beanstalkd://127.0.0.1:11300",
+            "beanstalkd://127.0.0.1:11300",
+        ),
+        (
+            "beanstalkd://example.org/",
+            "beanstalkd://example.org:11300",
+        ),
+        ("beanstalk://example.org:1", "beanstalkd://example.org:1"),
+        ("localhost", "beanstalkd://localhost:11300"),
+        ("localhost:7", "beanstalkd://localhost:7"),
+        ("beanstalkd://[::1]:7", "beanstalkd://[::1]:7"),
+        ("[::1]", "beanstalkd://[::1]:11300"),
+    ];
+    for (text, expected) in cases {
+        let address = text.parse::<ServerAddress>();
+        assert_eq!(
+            address.map(|address| address.to_string()),
+            Ok(expected.to_owned()),
+            "{text}"
+        );
+    }
+    for text in [
+        "",
+        "redis://x",
+        "beanstalkd://",
+        "x:",
+        "x:0",
+        "x:y",
+        "x:99999",
+        "[::1]7",
+        "a b",
+        "beanstalkd://u@x",
+    ] {
+        assert!(text.parse::<ServerAddress>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_body_is_sent_only_to_a_server_that_has_the_command() {
+    let (mut client, server) = scripted(b"USING q\r\nUNKNOWN_COMMAND\r\n");
+    let error = client
+        .put(&Put {
+            queue: &queue("q"),
+            body: b"quit",
+            priority: 0,
+            when: When::In(Duration::from_millis(1)),
+            ttr: Duration::from_secs(1),
+            key: None,
+        })
+        .expect_err("the server has no put-in");
+    assert!(
+        matches!(
+            error,
+            ClientError::NoSuchCommand {
+                command: "put-in",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    drop(client);
+    assert_eq!(server.join().unwrap(), b"use q\r\ncancel 0\r\n");
+}
+
+#[test]
+fn an_extended_put_rounds_up_to_milliseconds_and_carries_its_key() {
+    let (mut client, server) =
+        scripted(b"USING q\r\nNOT_FOUND\r\nINSERTED 7\r\nUSING q\r\nKEY_TAKEN 7\r\n");
+    let key = "k".parse().unwrap();
+    let queue = queue("q");
+    let mut put = Put {
+        queue: &queue,
+        body: b"b",
+        priority: 9,
+        when: When::In(Duration::from_micros(1_500)),
+        ttr: Duration::from_secs(2),
+        key: Some(&key),
+    };
+    assert_eq!(client.put(&put).unwrap(), 7);
+    put.when = When::At("1970-01-01T00:00:01.0000001Z".parse().unwrap());
+    let error = client.put(&put).expect_err("the key is taken");
+    assert_eq!(
+        error.to_string(),
+        "the key k is taken in queue q: job 7 has it"
+    );
+    drop(client);
+    let sent = b"use q\r\ncancel 0\r\nput-in 9 2 2000 1 k\r\nb\r\nuse q\r\nput-at 9 1001 2000 1 k\r\nb\r\n";
+    assert_eq!(
+        String::from_utf8(server.join().unwrap()),
+        String::from_utf8(sent.to_vec())
+    );
+}
+
+#[test]
+fn rotas_own_answers_are_understood() {
+    let (mut client, server) =
+        scripted(b"NOT_FOUND\r\nCANCELLED\r\nNOT_FOUND\r\nCANCELLED 12\r\nNOT_FOUND\r\n");
+    let (queue, key) = (queue("q"), "k".parse().unwrap());
+    assert!(client.cancel(5).unwrap());
+    assert!(!client.cancel(6).unwrap());
+    assert_eq!(client.cancel_key(&queue, &key).unwrap(), Some(12));
+    assert_eq!(client.cancel_key(&queue, &key).unwrap(), None);
+    drop(client);
+    let sent = "cancel 0\r\ncancel 5\r\ncancel 6\r\ncancel-key q k\r\ncancel-key q k\r\n";
+    assert_eq!(String::from_utf8(server.join().unwrap()).unwrap(), sent);
+}
+
+#[test]
+fn wrong_answers_are_errors_that_show_them() {
+    let cases: [(&[u8], &str); 8] = [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n",
+            "answered delete with \"HTTP/1.1 400 Bad Request\", which is not",
+        ),
+        (
+            b"DELETED 5\r\n",
+            "answered delete with \"DELETED 5\", which is not",
+        ),
+        (
+            b"DELETED\n",
+            "answered delete with \"DELETED\\n\", which is not",
+        ),
+        (b"DELETE", "answered delete with \"DELETE\", which is not"),
+        (b"\xff\xfe\r\n", "which is not of the beanstalkd protocol"),
+        (b"", "closed the connection during delete"),
+        (b"INTERNAL_ERROR\r\n", "refused delete: INTERNAL_ERROR"),
+        (b"OUT_OF_MEMORY\r\n", "refused delete: OUT_OF_MEMORY"),
+    ];
+    for (answer, expected) in cases {
+        let (mut client, _server) = scripted(answer);
+        let error = client.delete(5).expect_err("a wrong answer").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn bodies_must_be_as_long_as_announced() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"FOUND 5 3\r\nab\r\n", "closed the connection"),
+        (b"FOUND 5 3\r\nabcde", "a body without a line end"),
+        (b"FOUND 5 99999999999\r\n", "a body of 99999999999 bytes"),
+        (b"FOUND 5 x\r\n", "FOUND 5 x"),
+    ];
+    for (answer, expected) in cases {
+        let (mut client, _server) = scripted(answer);
+        let error = client.peek(5).expect_err("a wrong answer").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let (mut client, _server) = scripted(b"FOUND 5 4\r\n\r\n\0x\r\n");
+    assert_eq!(
+        client.peek(5).unwrap(),
+        Some(Job {
+            id: 5,
+            body: b"\r\n\0x".to_vec()
+        })
+    );
+}

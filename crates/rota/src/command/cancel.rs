@@ -1,0 +1,49 @@
+//! `rota cancel`: jobs by id, or one by its key.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::{CancelArgs, Global};
+use crate::client::Client;
+use crate::report::{self, Failure};
+
+pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode> {
+    let mut client = Client::connect(&global.server)?;
+    if let (Some(queue), Some(key)) = (&args.queue, &args.key) {
+        let Some(id) = client.cancel_key(queue, key)? else {
+            return Err(Failure::nothing_there(format!(
+                "no open job of queue {queue} has the key {key}"
+            ))
+            .into());
+        };
+        let object = json!({ "id": id, "queue": queue.as_str(), "key": key.to_string(), "outcome": "cancelled" });
+        report::line(global.json, || format!("cancelled {id}"), object)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut missing = Vec::new();
+    for id in args.ids {
+        let outcome = if client.cancel(id)? {
+            "cancelled"
+        } else {
+            "not_found"
+        };
+        if outcome == "not_found" {
+            missing.push(id.to_string());
+        }
+        if global.json || outcome == "cancelled" {
+            let object = json!({ "id": id, "outcome": outcome });
+            report::line(global.json, || format!("cancelled {id}"), object)?;
+        }
+    }
+    if missing.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let failure = Failure::nothing_there(format!("there is no open job {}", missing.join(", ")));
+    Err(match client.has_extensions()? {
+        true => failure.into(),
+        false => failure
+            .hint("this server can't cancel a job that a worker holds")
+            .into(),
+    })
+}

@@ -1,0 +1,27 @@
+//! `rota stats`: the statistics of the server or of a queue, all that it gives.
+
+use std::process::ExitCode;
+
+use super::text::{lines_of, object_of};
+use crate::cli::{Global, StatsArgs};
+use crate::client::Client;
+use crate::report::{self, Failure};
+
+pub(crate) fn run(global: &Global, args: StatsArgs) -> anyhow::Result<ExitCode> {
+    let mut client = Client::connect(&global.server)?;
+    let fields = match &args.queue {
+        Some(queue) => client
+            .stats_queue(queue)?
+            .ok_or_else(|| Failure::nothing_there(format!("there is no queue {queue}")))?,
+        None => client.stats()?,
+    };
+    let mut object = object_of(&fields);
+    if args.queue.is_none()
+        && let Some((_, id)) = fields.iter().find(|(key, _)| key == "id")
+    {
+        // A server's id is text, though some consist of digits.
+        object.insert("id".into(), id.as_str().into());
+    }
+    report::line(global.json, || lines_of(&object), object.clone().into())?;
+    Ok(ExitCode::SUCCESS)
+}

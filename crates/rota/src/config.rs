@@ -1,0 +1,187 @@
+//! What `rota serve` was told: flags, then environment, then the configuration file, then defaults, in one struct.
+//!
+//! `main` resolves it and hands it to `serve`, which gets plain checked values and never sees where they came from.
+//! Every option is a row of [`options::OPTIONS`]; nothing here may name an option that has no row.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) mod error;
+pub(crate) mod file;
+pub(crate) mod options;
+
+pub(crate) use error::{ConfigError, Origin};
+use options::{OPTIONS, Setting};
+
+/// Everything that `rota serve` can be told, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServeConfig {
+    /// The folder that holds the log; made if it is missing.
+    pub(crate) data: PathBuf,
+    /// Where the beanstalkd protocol is served; none if it is off. Port 0 lets the system choose.
+    pub(crate) beanstalkd: Option<SocketAddr>,
+    /// Where `/healthz` and `/metrics` are served; none if HTTP is off. Port 0 lets the system choose.
+    pub(crate) http: Option<SocketAddr>,
+    /// Whether jobs outlive the process.
+    pub(crate) storage: StorageMode,
+    /// When an answer may leave, in durable storage.
+    pub(crate) sync: SyncMode,
+    /// How much time a spoke of the wheel covers; never zero.
+    pub(crate) spoke: Duration,
+    /// The largest body that a put may carry, in bytes; 1 to 1 GiB.
+    pub(crate) max_job_bytes: usize,
+    /// `host:port` that gets counters, timers and gauges by UDP; none if nobody does.
+    pub(crate) statsd: Option<String>,
+}
+
+/// Whether jobs outlive the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StorageMode {
+    /// In memory alone: gone when the process ends.
+    Memory,
+    /// In the log, and in memory.
+    Durable,
+}
+
+/// When what was acknowledged is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncMode {
+    /// Before the answer leaves.
+    Always,
+    /// When the operating system sees fit.
+    Never,
+    /// At most this long after the answer; never zero.
+    Every(Duration),
+}
+
+/// The text that was given for an option, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) text: String,
+    pub(crate) origin: Origin,
+}
+
+/// Texts by option name, from one source.
+pub(crate) type Givens = BTreeMap<&'static str, Given>;
+
+impl ServeConfig {
+    /// Decides every option from `flags`, the environment, the file that `--config` or `ROTA_CONFIG` names, and the
+    /// defaults, in this order.
+    ///
+    /// An environment variable that is set to nothing counts as not set.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place; the caller leaves with exit code 2.
+    pub(crate) fn resolve(
+        flags: &Givens,
+        config_file: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
+        let from_environment = variable("ROTA_CONFIG").map(PathBuf::from);
+        let in_file = match config_file.map(Path::to_path_buf).or(from_environment) {
+            Some(path) => file::read(&path)?,
+            None => Givens::new(),
+        };
+        let mut draft = Draft::default();
+        for option in OPTIONS {
+            let env = option.env();
+            let given = flags.get(option.name).cloned();
+            let given = given.or_else(|| {
+                variable(&env).map(|text| Given {
+                    text,
+                    origin: Origin::Environment(env.clone()),
+                })
+            });
+            let given = given
+                .or_else(|| in_file.get(option.name).cloned())
+                .unwrap_or_else(|| Given {
+                    text: option.default.to_owned(),
+                    origin: Origin::Default,
+                });
+            let setting = (option.read)(&given.text).map_err(|reason| ConfigError::Value {
+                option: option.name,
+                reason,
+                origin: given.origin.clone(),
+            })?;
+            draft.set(setting, given.origin);
+        }
+        draft.finish()
+    }
+}
+
+/// A configuration under way, with what the last checks need to know.
+#[derive(Default)]
+struct Draft {
+    data: PathBuf,
+    beanstalkd: Option<(SocketAddr, Origin)>,
+    http: Option<(SocketAddr, Origin)>,
+    storage: Option<StorageMode>,
+    sync: Option<SyncMode>,
+    spoke: Duration,
+    max_job_bytes: usize,
+    statsd: Option<String>,
+    insecure: bool,
+}
+
+impl Draft {
+    fn set(&mut self, setting: Setting, origin: Origin) {
+        match setting {
+            Setting::Data(path) => self.data = path,
+            Setting::Beanstalkd(address) => {
+                self.beanstalkd = address.map(|address| (address, origin))
+            }
+            Setting::Http(address) => self.http = address.map(|address| (address, origin)),
+            Setting::Storage(mode) => self.storage = Some(mode),
+            Setting::Sync(mode) => self.sync = Some(mode),
+            Setting::Spoke(span) => self.spoke = span,
+            Setting::MaxJobBytes(bytes) => self.max_job_bytes = bytes,
+            Setting::Statsd(target) => self.statsd = target,
+            Setting::Insecure(yes) => self.insecure = yes,
+        }
+    }
+
+    /// Checks what concerns several options at once.
+    fn finish(self) -> Result<ServeConfig, ConfigError> {
+        let addresses = [("beanstalkd", &self.beanstalkd), ("http", &self.http)];
+        for (option, listener) in addresses {
+            if let Some((address, origin)) = listener
+                && !address.ip().to_canonical().is_loopback()
+                && !self.insecure
+            {
+                return Err(ConfigError::Public {
+                    option,
+                    address: *address,
+                    origin: origin.clone(),
+                });
+            }
+        }
+        if self.beanstalkd.is_none() && self.http.is_none() {
+            return Err(ConfigError::NothingToServe);
+        }
+        if let (Some((beanstalkd, _)), Some((http, origin))) = (&self.beanstalkd, &self.http)
+            && beanstalkd == http
+            && http.port() != 0
+        {
+            return Err(ConfigError::SameAddress {
+                address: *http,
+                origin: origin.clone(),
+            });
+        }
+        Ok(ServeConfig {
+            data: self.data,
+            beanstalkd: self.beanstalkd.map(|(address, _)| address),
+            http: self.http.map(|(address, _)| address),
+            storage: self.storage.expect("every option has a default"),
+            sync: self.sync.expect("every option has a default"),
+            spoke: self.spoke,
+            max_job_bytes: self.max_job_bytes,
+            statsd: self.statsd,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

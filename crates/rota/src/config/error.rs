@@ -1,0 +1,150 @@
+//! What can be wrong with the configuration of `rota serve`: each case with its place, its values and a hint.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::options::OPTIONS;
+
+/// Where the text of an option came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The command line, as `--name`.
+    Flag,
+    /// An environment variable of this name.
+    Environment(String),
+    /// A line of a configuration file, counted from 1.
+    File(PathBuf, usize),
+    /// Nobody gave it.
+    Default,
+}
+
+/// Why there is no configuration. All of them are the user's to mend: exit code 2.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// A value that its option does not take.
+    #[error("{}: {reason}", place(.origin, .option))]
+    Value {
+        /// The option's name, without dashes.
+        option: &'static str,
+        /// What is wrong with it, and how to write it.
+        reason: String,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// A listener that others could reach, while nothing checks who they are.
+    #[error("{}: {address} can be reached from other machines, and Rota has no authentication yet", place(.origin, .option))]
+    Public {
+        /// The option's name, without dashes.
+        option: &'static str,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// Both listeners at one address.
+    #[error("{}: {address} is the address of the beanstalkd protocol too", place(.origin, "http"))]
+    SameAddress {
+        /// The address of both.
+        address: SocketAddr,
+        /// Where that of HTTP was given.
+        origin: Origin,
+    },
+    /// Every listener is off.
+    #[error("--beanstalkd and --http are both off: there is nothing to serve")]
+    NothingToServe,
+    /// The file can't be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Read {
+        /// Its path as it was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}: not TOML: {message}", path.display())]
+    Syntax {
+        /// Its path as it was given.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A key that is no option.
+    #[error("{}:{line}: there is no option {key:?}", path.display())]
+    UnknownKey {
+        /// The file's path as it was given.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key as it is written there.
+        key: String,
+    },
+    /// A value that is neither text, number, true nor false.
+    #[error("{}:{line}: {key} is {kind}; it must be text, a number, true or false", path.display())]
+    WrongKind {
+        /// The file's path as it was given.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key as it is written there.
+        key: String,
+        /// What TOML calls the value, with its article.
+        kind: String,
+    },
+}
+
+impl ConfigError {
+    /// What to try, where that is not plain from the message.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            ConfigError::UnknownKey { key, .. } => Some(match nearest_option(key) {
+                Some(name) => format!("did you mean {name}?"),
+                None => {
+                    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+                    format!("the options are {}", names.join(", "))
+                }
+            }),
+            ConfigError::Public { address, .. } => Some(format!(
+                "listen on 127.0.0.1:{}, or add --insecure if only machines you trust can reach this one",
+                address.port()
+            )),
+            ConfigError::SameAddress { .. } => {
+                Some("give them different ports, or turn one of them off".into())
+            }
+            ConfigError::NothingToServe => {
+                Some("give one of them an address such as 127.0.0.1:11300".into())
+            }
+            ConfigError::Read { .. } => Some("--config and ROTA_CONFIG name a TOML file".into()),
+            ConfigError::Value { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::WrongKind { .. } => None,
+        }
+    }
+}
+
+/// The option whose name is most like `key`; none if all are far from it.
+fn nearest_option(key: &str) -> Option<&'static str> {
+    let key = key.to_lowercase().replace('_', "-");
+    let scored = OPTIONS.iter().flat_map(|option| {
+        let names = std::iter::once(option.name).chain(option.aliases.iter().copied());
+        let key = &key;
+        names.map(move |name| (option.name, strsim::jaro_winkler(key, name)))
+    });
+    let best = scored.max_by(|a, b| a.1.total_cmp(&b.1));
+    best.filter(|(_, likeness)| *likeness > 0.75)
+        .map(|(name, _)| name)
+}
+
+/// The place of an option as its reader would look for it.
+fn place(origin: &Origin, option: &str) -> String {
+    match origin {
+        Origin::Flag => format!("--{option}"),
+        Origin::Environment(variable) => variable.clone(),
+        Origin::File(path, line) => format!("{}:{line}: {option}", path.display()),
+        Origin::Default => format!("the default of --{option}"),
+    }
+}

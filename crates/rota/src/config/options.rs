@@ -1,0 +1,345 @@
+//! The options of `rota serve`: one row each, with its name, its other names, its default, its doc and its reader.
+//!
+//! From a row come the flag `--name`, the environment variable `ROTA_NAME`, the key `name` of the configuration
+//! file and the entry in `--help`. To add an option, add a row and a [`Setting`].
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::Resettable;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
+
+use super::{Given, Givens, Origin, StorageMode, SyncMode};
+use crate::values::{parse_bytes, parse_duration};
+
+/// The most that `--max-job-size` can be raised to, in bytes: 1 GiB.
+pub(crate) const MAX_JOB_BYTES_CEILING: u64 = 1 << 30;
+
+/// The longest `--spoke`.
+pub(crate) const SPOKE_CEILING: Duration = Duration::from_secs(86_400);
+
+/// The longest delay of `--sync`: past it nobody would call the log durable.
+pub(crate) const SYNC_CEILING: Duration = Duration::from_secs(60);
+
+/// One option of `rota serve`.
+pub(crate) struct ServeOption {
+    /// Its name as flag and as key of the file.
+    pub(crate) name: &'static str,
+    /// goyaad's long name for it, still accepted.
+    pub(crate) aliases: &'static [&'static str],
+    /// goyaad's one-letter flag for it, still accepted.
+    pub(crate) short: Option<char>,
+    /// The value in `--help`.
+    pub(crate) value_name: &'static str,
+    /// The default, as it would be written; empty for none.
+    pub(crate) default: &'static str,
+    /// A sentence for `--help`.
+    pub(crate) doc: &'static str,
+    /// True if the flag may stand without a value, which means `true`.
+    pub(crate) switch: bool,
+    /// Reads a value; the error is a half sentence for after the option's name.
+    pub(crate) read: fn(&str) -> Result<Setting, String>,
+}
+
+/// A value that was read, with the option it is for.
+#[derive(Debug)]
+pub(crate) enum Setting {
+    Data(PathBuf),
+    Beanstalkd(Option<SocketAddr>),
+    Http(Option<SocketAddr>),
+    Storage(StorageMode),
+    Sync(SyncMode),
+    Spoke(Duration),
+    MaxJobBytes(usize),
+    Statsd(Option<String>),
+    Insecure(bool),
+}
+
+/// Every option, in the order of `--help`.
+pub(crate) const OPTIONS: &[ServeOption] = &[
+    ServeOption {
+        name: "data",
+        aliases: &[],
+        short: Some('d'),
+        value_name: "DIR",
+        default: "rota-data",
+        doc: "The folder that holds the log; made if it is missing",
+        switch: false,
+        read: |text| match text {
+            "" => Err("no folder was named".into()),
+            _ => Ok(Setting::Data(text.into())),
+        },
+    },
+    ServeOption {
+        name: "beanstalkd",
+        aliases: &["addr"],
+        short: None,
+        value_name: "ADDR|off",
+        default: "127.0.0.1:11300",
+        doc: "Serve the beanstalkd protocol at this host:port; port 0 lets the system choose",
+        switch: false,
+        read: |text| listener(text).map(Setting::Beanstalkd),
+    },
+    ServeOption {
+        name: "http",
+        aliases: &[],
+        short: None,
+        value_name: "ADDR|off",
+        default: "127.0.0.1:11380",
+        doc: "Serve /healthz and /metrics at this host:port",
+        switch: false,
+        read: |text| listener(text).map(Setting::Http),
+    },
+    ServeOption {
+        name: "storage",
+        aliases: &[],
+        short: None,
+        value_name: "memory|durable",
+        default: "durable",
+        doc: "Keep jobs in memory alone, or in the log as well",
+        switch: false,
+        read: |text| match text {
+            "memory" => Ok(Setting::Storage(StorageMode::Memory)),
+            "durable" => Ok(Setting::Storage(StorageMode::Durable)),
+            _ => Err(format!(
+                "{text:?} is no storage mode: write memory or durable"
+            )),
+        },
+    },
+    ServeOption {
+        name: "sync",
+        aliases: &[],
+        short: None,
+        value_name: "always|never|DURATION",
+        default: "always",
+        doc: "Have changes on the disk before they are answered, when the system sees fit, or at most this long after",
+        switch: false,
+        read: read_sync,
+    },
+    ServeOption {
+        name: "spoke",
+        aliases: &[],
+        short: None,
+        value_name: "DURATION",
+        default: "10s",
+        doc: "How much time one spoke of the wheel of delayed jobs covers",
+        switch: false,
+        read: |text| match parse_duration(text)? {
+            span if span < Duration::from_millis(1) => {
+                Err(format!("{text} is too short: at least 1ms"))
+            }
+            span if span > SPOKE_CEILING => Err(format!("{text} is too long: at most 1d")),
+            span => Ok(Setting::Spoke(span)),
+        },
+    },
+    ServeOption {
+        name: "max-job-size",
+        aliases: &[],
+        short: None,
+        value_name: "BYTES",
+        default: "65535",
+        doc: "The largest body that a put may carry, up to 1GiB; suffixes such as KiB are understood",
+        switch: false,
+        read: |text| match parse_bytes(text)? {
+            0 => Err("0 bytes would refuse every job: at least 1".into()),
+            bytes if bytes > MAX_JOB_BYTES_CEILING => {
+                Err(format!("{text} is too large: at most 1GiB"))
+            }
+            bytes => Ok(Setting::MaxJobBytes(
+                usize::try_from(bytes).expect("1 GiB fits into usize"),
+            )),
+        },
+    },
+    ServeOption {
+        name: "statsd",
+        aliases: &[],
+        short: Some('s'),
+        value_name: "HOST:PORT",
+        default: "",
+        doc: "Send counters, timers and gauges to this statsd by UDP",
+        switch: false,
+        read: |text| match text {
+            "" => Ok(Setting::Statsd(None)),
+            _ => split_host_port(text).map(|_| Setting::Statsd(Some(text.to_owned()))),
+        },
+    },
+    ServeOption {
+        name: "insecure",
+        aliases: &[],
+        short: None,
+        value_name: "true|false",
+        default: "false",
+        doc: "Allow addresses that other machines can reach: Rota has no authentication yet",
+        switch: true,
+        read: |text| match text {
+            "true" | "yes" | "on" | "1" => Ok(Setting::Insecure(true)),
+            "false" | "no" | "off" | "0" => Ok(Setting::Insecure(false)),
+            _ => Err(format!("{text:?} is neither true nor false")),
+        },
+    },
+];
+
+impl ServeOption {
+    /// The environment variable that sets it.
+    pub(crate) fn env(&self) -> String {
+        format!("ROTA_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    fn arg(&self) -> Arg {
+        let default = if self.default.is_empty() {
+            "none"
+        } else {
+            self.default
+        };
+        let arg = Arg::new(self.name)
+            .long(self.name)
+            .visible_aliases(self.aliases.iter().copied())
+            .short(self.short.map_or(Resettable::Reset, Resettable::Value))
+            .value_name(self.value_name)
+            .action(ArgAction::Set)
+            .overrides_with(self.name)
+            .help(format!(
+                "{} [default: {default}] [env: {}]",
+                self.doc,
+                self.env()
+            ));
+        match self.name {
+            "data" => arg.value_hint(ValueHint::DirPath),
+            _ if self.switch => arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .hide_possible_values(true),
+            _ => arg,
+        }
+    }
+}
+
+/// The flags of `rota serve` as clap sees them: a flag for every row of [`OPTIONS`], and `--config`.
+#[derive(Debug, Default)]
+pub(crate) struct ServeFlags {
+    /// What was given for each option.
+    pub(crate) given: Givens,
+    /// `--config`, if it was given.
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Args for ServeFlags {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
+            .help(
+                "A TOML file with these options, a line each: sync = \"50ms\" [env: ROTA_CONFIG]",
+            );
+        command
+            .args(OPTIONS.iter().map(ServeOption::arg))
+            .arg(config)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ServeFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = ServeFlags::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for option in OPTIONS {
+            if let Some(text) = matches.get_one::<String>(option.name) {
+                self.given.insert(
+                    option.name,
+                    Given {
+                        text: text.clone(),
+                        origin: Origin::Flag,
+                    },
+                );
+            }
+        }
+        if let Some(path) = matches.get_one::<PathBuf>("config") {
+            self.config = Some(path.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The row of this name.
+pub(crate) fn option_named(key: &str) -> Option<&'static ServeOption> {
+    OPTIONS.iter().find(|option| option.name == key)
+}
+
+fn read_sync(text: &str) -> Result<Setting, String> {
+    match text {
+        "always" => return Ok(Setting::Sync(SyncMode::Always)),
+        "never" => return Ok(Setting::Sync(SyncMode::Never)),
+        _ => {}
+    }
+    match parse_duration(text).map_err(|reason| format!("{reason}; or write always or never"))? {
+        span if span < Duration::from_millis(1) => {
+            Err(format!("{text} is too short: at least 1ms, or always"))
+        }
+        span if span > SYNC_CEILING => Err(format!("{text} is too long: at most 1m, or never")),
+        span => Ok(Setting::Sync(SyncMode::Every(span))),
+    }
+}
+
+/// Reads where to listen: none for `off`. A name is looked up, and an IPv4 address preferred.
+fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let (host, _) = split_host_port(text).map_err(|reason| format!("{reason}, or off"))?;
+    let addresses: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot find the host {host:?}: {error}"))?
+        .collect();
+    let first = addresses
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(addresses.first());
+    first
+        .copied()
+        .map(Some)
+        .ok_or_else(|| format!("the host {host:?} has no address"))
+}
+
+/// Splits `host:port`; an IPv6 host stands in brackets.
+fn split_host_port(text: &str) -> Result<(&str, u16), String> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!(
+            "{text:?} has no port: write host:port such as 127.0.0.1:11300"
+        ));
+    };
+    let Ok(port) = port.parse() else {
+        return Err(format!(
+            "{port:?} is no port: write host:port such as 127.0.0.1:11300"
+        ));
+    };
+    if host.is_empty() {
+        return Err(format!(
+            "{text:?} has no host: write 127.0.0.1:{port} for this machine, 0.0.0.0:{port} for all"
+        ));
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!(
+            "write an IPv6 address in brackets: [{host}]:{port}"
+        ));
+    }
+    if let Some(bad) = host
+        .chars()
+        .find(|c| c.is_whitespace() || c.is_control() || "/@?#".contains(*c))
+    {
+        return Err(format!(
+            "{bad:?} can't be in a host: write host:port such as 127.0.0.1:11300"
+        ));
+    }
+    Ok((host, port))
+}

@@ -1,0 +1,199 @@
+//! `rota serve`: puts the pieces together, says where it listens, and stops in good order.
+//!
+//! Everything runs on this one thread but the log's and the timer's, which are the host's. It owns nothing that could
+//! be lost: a stop at any moment, however rude, leaves a log that the next start reads.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rota_engine::clock::{Clock, SystemClock};
+use rota_engine::engine::{Engine, Options};
+use rota_engine::limits::SEGMENT_BYTES;
+use rota_engine::log::{LogWriter, Recovery};
+use rota_engine::storage::DataDirectory;
+use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
+use rota_net::host::{Host, Promise};
+use rota_net::timings::Timings;
+use rota_net::{http, listener};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{ServeConfig, StorageMode, SyncMode};
+use crate::report::Failure;
+use crate::telemetry::Statsd;
+
+/// The exit code after a failed write or sync of the log.
+pub(crate) const LOG_FAILED: u8 = 4;
+
+/// File descriptors that are kept free of connections: the log's, the standard streams', the runtime's.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Serves until it is told to stop.
+pub(crate) fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
+    // Before the data is touched: a port in use is the commoner mistake, and costs nothing to find out.
+    let beanstalkd = bind("--beanstalkd", config.beanstalkd).await?;
+    let http = bind("--http", config.http).await?;
+    let max_connections = raise_descriptor_limit();
+
+    let (engine, log) = open(&config)?;
+    let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
+    let timings = statsd.is_some().then(Timings::default);
+    let facts = facts(&config, &engine)?;
+    let host = Host::start(engine, log, facts, timings).context("cannot begin the log's new records")?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut served = tokio::task::JoinSet::new();
+    println!(
+        "rota {} ready: beanstalkd {}, http {}",
+        env!("CARGO_PKG_VERSION"),
+        address(beanstalkd.as_ref()),
+        address(http.as_ref())
+    );
+    if let Some(socket) = beanstalkd {
+        served.spawn(listener::serve(host.clone(), socket, max_connections, stopped.clone()));
+    }
+    if let Some(socket) = http {
+        served.spawn(http::serve(host.clone(), socket, stopped.clone()));
+    }
+    if let Some(statsd) = statsd {
+        served.spawn(statsd.run(host.clone(), stopped));
+    }
+
+    tokio::select! {
+        signal = stop_signal() => signal?,
+        failure = host.failure() => {
+            // Not one answer more: not even to commands that the log would not matter to.
+            return Err(Failure::log_failed(failure).into());
+        }
+    }
+    stop.send_replace(true);
+    while served.join_next().await.is_some() {}
+    host.stop().map_err(Failure::log_failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+type Log = (LogWriter<DataDirectory>, Promise);
+
+/// The engine as its data says, with the log to go on with.
+fn open(config: &ServeConfig) -> anyhow::Result<(Engine, Option<Log>)> {
+    let options = Options { spoke: config.spoke };
+    let wall = SystemClock.wall();
+    let promise = match (config.storage, config.sync) {
+        (StorageMode::Memory, _) => {
+            println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
+            return Ok((Engine::in_memory(options, wall, wall), None));
+        }
+        (StorageMode::Durable, SyncMode::Always) => Promise::Durable,
+        (StorageMode::Durable, SyncMode::Never) => Promise::Written { sync_every: None },
+        (StorageMode::Durable, SyncMode::Every(span)) => Promise::Written { sync_every: Some(span) },
+    };
+    let storage = DataDirectory::open(&config.data)?;
+    let path = std::path::absolute(storage.path()).unwrap_or_else(|_| config.data.clone());
+    println!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
+    let (engine, writer, recovery) = Engine::recover(options, storage, random()?, wall)?;
+    tell(&recovery, &engine);
+    Ok((engine, Some((writer, promise))))
+}
+
+fn tell(recovery: &Recovery, engine: &Engine) {
+    if recovery.records > 0 {
+        let jobs: u64 = engine.totals().by_state.iter().sum();
+        let (records, segments) = (recovery.records, recovery.segments);
+        println!("recovered {jobs} jobs from {records} records in {segments} segments");
+    }
+    if let Some(torn) = &recovery.torn {
+        eprintln!(
+            "rota: the log ended in the middle of a write ({}): {} bytes that were never acknowledged were cut off at \
+             offset {} of {}",
+            torn.found,
+            torn.bytes,
+            torn.offset,
+            torn.path.display()
+        );
+    }
+}
+
+async fn bind(flag: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let socket = TcpListener::bind(address).await.map_err(|cause| {
+        Failure::at_run_time(format!("cannot listen on {address}"))
+            .caused_by(cause)
+            .hint(format!("stop what listens there, or choose another address with {flag} HOST:PORT (port 0: any)"))
+    })?;
+    Ok(Some(socket))
+}
+
+fn address(socket: Option<&TcpListener>) -> String {
+    let local = socket.and_then(|socket| socket.local_addr().ok());
+    local.map_or_else(|| String::from("off"), |address| address.to_string())
+}
+
+/// Lets the process open as many files as it may. Returns how many of them can be connections.
+fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let connections = current.unwrap_or(1 << 20).saturating_sub(OTHER_DESCRIPTORS).max(1);
+    // A semaphore's counts end somewhere too.
+    usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn facts(config: &ServeConfig, engine: &Engine) -> anyhow::Result<Facts> {
+    let machine = rustix::system::uname();
+    let segments = u64::from(config.storage == StorageMode::Durable);
+    Ok(Facts {
+        max_job_bytes: u32::try_from(config.max_job_bytes).unwrap_or(u32::MAX),
+        draining: false,
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        instance: u64::from_le_bytes(random()?),
+        started_at: engine.now(),
+        hostname: machine.nodename().to_string_lossy().into_owned(),
+        os: machine.version().to_string_lossy().into_owned(),
+        platform: machine.machine().to_string_lossy().into_owned(),
+        processor_time,
+        log: LogFacts {
+            oldest_segment: segments,
+            current_segment: segments,
+            segment_bytes: SEGMENT_BYTES,
+            ..LogFacts::default()
+        },
+    })
+}
+
+fn processor_time() -> ProcessorTime {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let span = |time: nix::sys::time::TimeVal| {
+        let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
+        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    getrusage(UsageWho::RUSAGE_SELF).map_or_else(
+        |_| ProcessorTime::default(),
+        |usage| ProcessorTime { user: span(usage.user_time()), system: span(usage.system_time()) },
+    )
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    anyhow::ensure!(got.context("cannot get random bytes")? == N, "got too few random bytes");
+    Ok(bytes)
+}

@@ -1,0 +1,81 @@
+//! The project's own tool: `cargo xtask setup | test | ci | bench | tidy | docs`.
+//!
+//! This file reads the command line and hands over; each command has a file of its own. The tool runs `cargo`, Debian's
+//! and the languages' own installers, and the servers it measures. It is no part of what users get, and nothing in
+//! `crates/` may depend on it.
+
+mod ci;
+mod setup;
+mod test;
+mod tidy;
+
+mod bench;
+mod docs;
+
+mod process;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  setup                install what the tests need: Debian packages, Python, Node and Go clients
+  test [CARGO ARGS]    setup, then every test; with arguments only the tests they select, for example `-p rota-engine`
+  ci                   format, lints, documentation, tidy and tests: what has to pass before a change lands
+  bench [first|all]    measure Rota beside beanstalkd and write docs/benchmarks.md
+        [--rounds N]   samples of each contender, 1 to 50 (default 5)
+        [--quick]      short samples, to see that it works; its page goes to target/bench
+  tidy                 the rules this repository keeps: layout, map, dependencies, licences, links
+  docs                 the API documentation, where a warning is an error";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(ExitCode::from(2));
+    };
+    match command.as_str() {
+        "setup" => {
+            no_arguments(command, rest)?;
+            setup::run()?;
+        }
+        "test" => return test::run(rest),
+        "ci" => {
+            no_arguments(command, rest)?;
+            return ci::run();
+        }
+        "bench" => bench::run(&bench::Options::parse(rest)?)?,
+        "tidy" => {
+            no_arguments(command, rest)?;
+            tidy::run()?;
+        }
+        "docs" => {
+            no_arguments(command, rest)?;
+            docs::run()?;
+        }
+        // Not in the usage text: `bench` starts it as a process of its own.
+        "answer-only" => bench::answer_only(rest)?,
+        "help" | "-h" | "--help" => println!("{USAGE}"),
+        _ => bail!("no command '{command}'\n\n{USAGE}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn no_arguments(command: &str, rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(extra) => bail!("`cargo xtask {command}` takes no arguments, but got '{extra}'"),
+    }
+}

@@ -1,0 +1,141 @@
+//! The clients of beanstalkd that the tests run: installed below `target/clients`, never into the system.
+//!
+//! `crates/rota/tests/clients/README.md` says what goes where; the tests look there, whatever Cargo's target directory
+//! is. The last file of an installation is written when it is complete, so an interrupted one is made anew.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::Missing;
+use crate::process;
+
+/// The clients of one language, and how they are installed.
+struct Group {
+    name: &'static str,
+    registry: &'static str,
+    install: fn(&Places) -> Result<()>,
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "greenstalk and pystalk",
+        registry: "PyPI (https://pypi.org)",
+        install: python,
+    },
+    Group {
+        name: "jackd and fivebeans",
+        registry: "npm (https://registry.npmjs.org)",
+        install: node,
+    },
+    Group {
+        name: "go-beanstalk",
+        registry: "the Go module proxy (https://proxy.golang.org)",
+        install: go,
+    },
+];
+
+/// Where the clients are described and where they are installed.
+struct Places {
+    sources: PathBuf,
+    installed: PathBuf,
+}
+
+/// Installs all groups; gives those that could not be.
+pub(super) fn install() -> Vec<Missing> {
+    let places = Places {
+        sources: process::root().join("crates/rota/tests/clients"),
+        installed: process::root().join("target/clients"),
+    };
+    let mut missing = Vec::new();
+    for group in GROUPS {
+        if let Err(error) = (group.install)(&places) {
+            missing.push(Missing {
+                what: format!("{}: {error:#}", group.name),
+                remedy: format!(
+                    "this needs {} within reach, and the program named above",
+                    group.registry
+                ),
+            });
+        }
+    }
+    missing
+}
+
+fn python(places: &Places) -> Result<()> {
+    let wanted = places.sources.join("python/requirements.txt");
+    let venv = places.installed.join("venv");
+    let python = venv.join("bin/python");
+    let stamp = venv.join("requirements.txt");
+    if python.exists() && same(&wanted, &stamp)? {
+        return Ok(());
+    }
+    process::run(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv),
+    )?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--requirement",
+    ];
+    process::run(Command::new(&python).args(pip).arg(&wanted))?;
+    copy(&wanted, &stamp)
+}
+
+fn node(places: &Places) -> Result<()> {
+    let (wanted, home) = (places.sources.join("node"), places.installed.join("node"));
+    let complete = home.join("node_modules/.package-lock.json").exists();
+    if complete
+        && same(
+            &wanted.join("package-lock.json"),
+            &home.join("package-lock.json"),
+        )?
+    {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        copy(&wanted.join(file), &home.join(file))?;
+    }
+    process::run(
+        Command::new("npm")
+            .args([
+                "ci",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+            ])
+            .arg(&home),
+    )
+}
+
+/// Always built: Go knows best what has changed, and takes a moment when nothing has.
+fn go(places: &Places) -> Result<()> {
+    std::fs::create_dir_all(&places.installed)
+        .with_context(|| format!("cannot make {}", places.installed.display()))?;
+    let mut go = Command::new("go");
+    go.args(["build", "-mod=readonly", "-trimpath", "-o"])
+        .arg(places.installed.join("go-client"))
+        .arg(".");
+    process::run(go.current_dir(places.sources.join("go")))
+}
+
+/// Whether the installed copy is there and holds what is wanted now.
+fn same(wanted: &Path, installed: &Path) -> Result<bool> {
+    let wanted =
+        std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    Ok(std::fs::read(installed).is_ok_and(|installed| installed == wanted))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
