@@ -40,11 +40,7 @@ impl Options {
     ///
     /// A word that is none of the options, or a number of rounds out of its bounds.
     pub(crate) fn parse(arguments: &[String]) -> Result<Options> {
-        let mut options = Options {
-            first: false,
-            rounds: 5,
-            quick: false,
-        };
+        let mut options = Options { first: false, rounds: 5, quick: false };
         let mut rest = arguments.iter();
         while let Some(word) = rest.next() {
             match word.as_str() {
@@ -58,9 +54,7 @@ impl Options {
                         _ => bail!("--rounds takes a number from 1 to 50, not '{number}'"),
                     };
                 }
-                _ => bail!(
-                    "`cargo xtask bench` knows no '{word}'; it takes first, all, --rounds N and --quick"
-                ),
+                _ => bail!("`cargo xtask bench` knows no '{word}'; it takes first, all, --rounds N and --quick"),
             }
         }
         Ok(options)
@@ -83,11 +77,7 @@ impl Options {
 
     /// How long one sample is meant to take.
     fn sample_time(&self) -> Duration {
-        if self.quick {
-            Duration::from_millis(200)
-        } else {
-            Duration::from_secs(1)
-        }
+        if self.quick { Duration::from_millis(200) } else { Duration::from_secs(1) }
     }
 }
 
@@ -107,43 +97,27 @@ struct Programs {
 ///
 /// Something does not build or start, or a sample fails. A goal that is missed is no error: the page says so.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let programs = prepare()?;
+    let beanstalkd = process::find("beanstalkd")
+        .context("there is no beanstalkd to measure beside; `cargo xtask setup` installs Debian's")?;
+    // Before the build, whose load is not what the reader wants to know of.
     let machine = Machine::look()?;
+    let programs = prepare(beanstalkd)?;
     println!("{machine}");
     let disk_before = disk::measure(&programs.scratch, options.sample_time())?;
     println!("fdatasync of 512 appended bytes: {disk_before}");
 
-    let rows: Vec<&Row> = plan::ROWS
-        .iter()
-        .filter(|row| !options.first || row.first)
-        .collect();
+    let rows: Vec<&Row> = plan::ROWS.iter().filter(|row| !options.first || row.first).collect();
     let start = Instant::now();
     let mut measured = Vec::new();
     for (number, row) in rows.iter().enumerate() {
-        println!(
-            "\n[{}/{}] {} {}",
-            number + 1,
-            rows.len(),
-            row.work.title(),
-            row.shape
-        );
+        println!("\n[{}/{}] {} {}", number + 1, rows.len(), row.work.title(), row.shape);
         measured.push(measure(&programs, row, options)?);
     }
     let disk_after = disk::measure(&programs.scratch, options.sample_time())?;
-    let report = Report {
-        command: options.command(),
-        machine,
-        disk: [disk_before, disk_after],
-        rows: measured,
-    };
+    let report = Report { command: options.command(), machine, disk: [disk_before, disk_after], rows: measured };
     let page = options.page();
-    std::fs::write(&page, report.page())
-        .with_context(|| format!("cannot write {}", page.display()))?;
-    println!(
-        "\n{} rows in {:.0} s\n",
-        rows.len(),
-        start.elapsed().as_secs_f64()
-    );
+    std::fs::write(&page, report.page()).with_context(|| format!("cannot write {}", page.display()))?;
+    println!("\n{} rows in {:.0} s\n", rows.len(), start.elapsed().as_secs_f64());
     for verdict in report.verdicts() {
         println!("{verdict}");
     }
@@ -151,29 +125,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn prepare() -> Result<Programs> {
-    let beanstalkd = process::find("beanstalkd").context(
-        "there is no beanstalkd to measure beside; `cargo xtask setup` installs Debian's",
-    )?;
-    process::run(process::cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "rota",
-        "--package",
-        "xtask",
-    ]))?;
+fn prepare(beanstalkd: PathBuf) -> Result<Programs> {
+    process::run(process::cargo().args(["build", "--release", "--locked", "--package", "rota", "--package", "xtask"]))?;
     let built = process::target().join("release");
     let scratch = process::target().join("bench");
-    std::fs::create_dir_all(&scratch)
-        .with_context(|| format!("cannot make {}", scratch.display()))?;
-    Ok(Programs {
-        rota: built.join("rota"),
-        beanstalkd,
-        xtask: built.join("xtask"),
-        scratch,
-    })
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    Ok(Programs { rota: built.join("rota"), beanstalkd, xtask: built.join("xtask"), scratch })
 }
 
 /// Samples the contenders of a row in turn, so that what the machine does meanwhile hits all of them alike.
@@ -187,11 +144,7 @@ fn measure(programs: &Programs, row: &'static Row, options: &Options) -> Result<
         let mut line = format!("  round {round}:");
         for (index, contender) in row.contenders.iter().enumerate() {
             let sample = sample(programs, row, *contender, jobs[index])?;
-            line.push_str(&format!(
-                "  {} {:.1} k/s",
-                contender.name(),
-                sample.per_second / 1e3
-            ));
+            line.push_str(&format!("  {} {:.1} k/s", contender.name(), sample.per_second / 1e3));
             samples[index].push(sample);
         }
         println!("{line}");
@@ -200,12 +153,7 @@ fn measure(programs: &Programs, row: &'static Row, options: &Options) -> Result<
 }
 
 /// How many jobs keep this contender busy for one sample, by a short run of it that also warms it up.
-fn calibrate(
-    programs: &Programs,
-    row: &Row,
-    contender: Contender,
-    options: &Options,
-) -> Result<u64> {
+fn calibrate(programs: &Programs, row: &Row, contender: Contender, options: &Options) -> Result<u64> {
     const LEAST: u64 = 1_000;
     // Bounds what a sample keeps in memory and how long a misjudged one can take.
     const MOST: u64 = 4_000_000;
@@ -227,13 +175,8 @@ fn calibrate(
 fn sample(programs: &Programs, row: &Row, contender: Contender, jobs: u64) -> Result<Sample> {
     let server = server::Server::start(programs, contender)?;
     let before = server.cpu()?;
-    let run = load::run(programs, &server, row, jobs).with_context(|| {
-        format!(
-            "while measuring {} of {}",
-            row.work.title(),
-            contender.name()
-        )
-    })?;
+    let run = load::run(programs, &server, row, jobs)
+        .with_context(|| format!("while measuring {} of {}", row.work.title(), contender.name()))?;
     let cpu = server.cpu()?.saturating_sub(before);
     Ok(Sample {
         per_second: run.jobs as f64 / run.seconds,
@@ -248,33 +191,15 @@ mod tests {
     use super::Options;
 
     fn parse(words: &[&str]) -> Option<Options> {
-        Options::parse(
-            &words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .ok()
+        Options::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).ok()
     }
 
     #[test]
     fn options_have_bounds_and_come_back_as_a_command() {
-        assert_eq!(
-            parse(&[]),
-            Some(Options {
-                first: false,
-                rounds: 5,
-                quick: false
-            })
-        );
+        assert_eq!(parse(&[]), Some(Options { first: false, rounds: 5, quick: false }));
         let some = parse(&["first", "--rounds", "9", "--quick"]).expect("they are options");
         assert_eq!(some.command(), "cargo xtask bench first --rounds 9 --quick");
-        for wrong in [
-            ["--rounds", "0"],
-            ["--rounds", "51"],
-            ["all", "--rounds"],
-            ["all", "second"],
-        ] {
+        for wrong in [["--rounds", "0"], ["--rounds", "51"], ["all", "--rounds"], ["all", "second"]] {
             assert_eq!(parse(&wrong), None, "{wrong:?}");
         }
     }

@@ -11,8 +11,6 @@ use crate::process;
 /// A warning of rustdoc, for example a link that leads nowhere, or code that does not compile.
 pub(crate) fn run() -> Result<()> {
     process::run(
-        process::cargo()
-            .args(["doc", "--no-deps", "--workspace", "--locked"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
+        process::cargo().args(["doc", "--no-deps", "--workspace", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )
 }

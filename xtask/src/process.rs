@@ -14,13 +14,8 @@ use anyhow::{Context, Result, bail};
 /// Cargo says where this package is when it runs it; a binary started by hand falls back on where it was built.
 pub(crate) fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let package = package
-        .filter(|p| p.ends_with("xtask"))
-        .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    package
-        .parent()
-        .expect("the package lies in a directory of the repository")
-        .to_path_buf()
+    let package = package.filter(|p| p.ends_with("xtask")).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    package.parent().expect("the package lies in a directory of the repository").to_path_buf()
 }
 
 /// Cargo's target directory, absolute.
@@ -46,9 +41,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     println!("$ {shown}");
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }
@@ -62,41 +55,28 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// As for [`run`]; the message then holds what it wrote to its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let out = command
-        .output()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let out = command.output().with_context(|| format!("cannot start `{shown}`"))?;
     if !out.status.success() {
-        bail!(
-            "`{shown}` failed: {}\n{}",
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim_end()
-        );
+        bail!("`{shown}` failed: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim_end());
     }
-    String::from_utf8(out.stdout)
-        .with_context(|| format!("`{shown}` wrote something that is not UTF-8"))
+    String::from_utf8(out.stdout).with_context(|| format!("`{shown}` wrote something that is not UTF-8"))
 }
 
 /// The full path of a program on `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| is_executable(file))
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The command as one would type it.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// How long each part of a run took, for the table at its end.

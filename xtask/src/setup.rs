@@ -22,10 +22,8 @@ pub(crate) fn run() -> Result<()> {
         println!("setup: everything that the tests need is there");
         return Ok(());
     }
-    let list: Vec<String> = missing
-        .iter()
-        .map(|Missing { what, remedy }| format!("\n  - {what}\n    {remedy}"))
-        .collect();
+    let list: Vec<String> =
+        missing.iter().map(|Missing { what, remedy }| format!("\n  - {what}\n    {remedy}")).collect();
     bail!("the tests need what is not there:{}", list.concat())
 }
 

@@ -28,11 +28,7 @@ pub(crate) fn run(selection: &[String]) -> Result<ExitCode> {
     let outcome = all(&mut times, selection)?;
     times.print();
     outcome.print();
-    Ok(if outcome.passes() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if outcome.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Builds the tests and runs them, without setup.
@@ -46,17 +42,9 @@ pub(crate) fn all(times: &mut Times, selection: &[String]) -> Result<Outcome> {
     } else {
         selection.iter().map(String::as_str).collect()
     };
-    let options: Vec<&str> = selected
-        .iter()
-        .copied()
-        .take_while(|word| *word != "--")
-        .collect();
+    let options: Vec<&str> = selected.iter().copied().take_while(|word| *word != "--").collect();
     let built = times.part("build the tests", || {
-        process::run(
-            process::cargo()
-                .args(["test", "--locked", "--no-run"])
-                .args(&options),
-        )
+        process::run(process::cargo().args(["test", "--locked", "--no-run"]).args(&options))
     });
     if let Err(error) = built {
         println!("error: {error:#}");
@@ -69,9 +57,7 @@ pub(crate) fn all(times: &mut Times, selection: &[String]) -> Result<Outcome> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     let mut command = process::cargo();
     command.args(["test", "--locked"]).args(&selected);
-    command
-        .stdout(writer.try_clone().context("cannot share a pipe")?)
-        .stderr(writer);
+    command.stdout(writer.try_clone().context("cannot share a pipe")?).stderr(writer);
     let mut child = command.spawn().context("cannot start `cargo test`")?;
     // The command holds the pipe's writing ends, and only their closing ends the reading below.
     drop(command);
@@ -83,15 +69,10 @@ pub(crate) fn all(times: &mut Times, selection: &[String]) -> Result<Outcome> {
     let mut out = std::io::stdout().lock();
     loop {
         line.clear();
-        if lines
-            .read_until(b'\n', &mut line)
-            .context("cannot read what `cargo test` writes")?
-            == 0
-        {
+        if lines.read_until(b'\n', &mut line).context("cannot read what `cargo test` writes")? == 0 {
             break;
         }
-        out.write_all(&line)
-            .context("cannot write to standard output")?;
+        out.write_all(&line).context("cannot write to standard output")?;
         if let Some(finished) = results.line(String::from_utf8_lossy(&line).trim_end()) {
             times.note(&finished, start.elapsed());
             start = Instant::now();

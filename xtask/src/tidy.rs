@@ -31,26 +31,10 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    Rule {
-        name: "size",
-        says: "no file has over 1,200 lines; over 800 is a warning",
-        check: layout::size,
-    },
-    Rule {
-        name: "module-docs",
-        says: "every Rust file opens with `//!`",
-        check: layout::module_docs,
-    },
-    Rule {
-        name: "no-mod-rs",
-        says: "`foo.rs` and `foo/`, never `foo/mod.rs`",
-        check: layout::no_mod_rs,
-    },
-    Rule {
-        name: "imports",
-        says: "crates know each other in one direction only",
-        check: crates::imports,
-    },
+    Rule { name: "size", says: "no file has over 1,200 lines; over 800 is a warning", check: layout::size },
+    Rule { name: "module-docs", says: "every Rust file opens with `//!`", check: layout::module_docs },
+    Rule { name: "no-mod-rs", says: "`foo.rs` and `foo/`, never `foo/mod.rs`", check: layout::no_mod_rs },
+    Rule { name: "imports", says: "crates know each other in one direction only", check: crates::imports },
     Rule {
         name: "lean-engine",
         says: "the engine has no runtime, sockets or JSON below it",
@@ -61,16 +45,8 @@ const RULES: &[Rule] = &[
         says: "the engine asks no clock, opens no socket, starts no thread",
         check: code::quiet_engine,
     },
-    Rule {
-        name: "unsafe",
-        says: "no `unsafe` outside the named files",
-        check: code::no_unsafe,
-    },
-    Rule {
-        name: "unwrap",
-        says: "no `unwrap()` outside tests",
-        check: code::no_unwrap,
-    },
+    Rule { name: "unsafe", says: "no `unsafe` outside the named files", check: code::no_unsafe },
+    Rule { name: "unwrap", says: "no `unwrap()` outside tests", check: code::no_unwrap },
     Rule {
         name: "map",
         says: "ARCHITECTURE.md names every crate and module, and none that is gone",
@@ -81,31 +57,15 @@ const RULES: &[Rule] = &[
         says: "docs/dependencies.md gives a reason for each, and for no other",
         check: dependencies::reasons,
     },
-    Rule {
-        name: "licences",
-        says: "every package has a licence we allow",
-        check: dependencies::licences,
-    },
+    Rule { name: "licences", says: "every package has a licence we allow", check: dependencies::licences },
     Rule {
         name: "sources",
         says: "packages come from crates.io or from this repository",
         check: dependencies::sources,
     },
-    Rule {
-        name: "links",
-        says: "relative links in Markdown lead somewhere",
-        check: prose::links,
-    },
-    Rule {
-        name: "spaces",
-        says: "no trailing spaces, one line break at the end",
-        check: prose::spaces,
-    },
-    Rule {
-        name: "itself",
-        says: "the project speaks of itself alone",
-        check: prose::itself,
-    },
+    Rule { name: "links", says: "relative links in Markdown lead somewhere", check: prose::links },
+    Rule { name: "spaces", says: "no trailing spaces, one line break at the end", check: prose::spaces },
+    Rule { name: "itself", says: "the project speaks of itself alone", check: prose::itself },
 ];
 
 /// Whether a finding breaks the build.
@@ -127,26 +87,12 @@ struct Finding {
 }
 
 impl Finding {
-    fn failure(
-        place: impl Into<String>,
-        line: Option<usize>,
-        message: impl Into<String>,
-    ) -> Finding {
-        Finding {
-            level: Level::Failure,
-            place: place.into(),
-            line,
-            message: message.into(),
-        }
+    fn failure(place: impl Into<String>, line: Option<usize>, message: impl Into<String>) -> Finding {
+        Finding { level: Level::Failure, place: place.into(), line, message: message.into() }
     }
 
     fn warning(place: impl Into<String>, message: impl Into<String>) -> Finding {
-        Finding {
-            level: Level::Warning,
-            place: place.into(),
-            line: None,
-            message: message.into(),
-        }
+        Finding { level: Level::Warning, place: place.into(), line: None, message: message.into() }
     }
 }
 
@@ -180,10 +126,6 @@ pub(crate) fn run() -> Result<()> {
     if failures > 0 {
         bail!("tidy: {failures} places break a rule");
     }
-    println!(
-        "tidy: {} rules hold over {} files",
-        RULES.len(),
-        repository.files().count()
-    );
+    println!("tidy: {} rules hold over {} files", RULES.len(), repository.files().count());
     Ok(())
 }

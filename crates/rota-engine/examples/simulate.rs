@@ -1,4 +1,4 @@
-//! Simulates the engine: `cargo run --release -p rota-engine --features testing --example simulate -- --seed 7`.
+//! Simulates the engine: `cargo run --release -p rota-engine --example simulate -- --seed 7`.
 //!
 //! `--seed N` the first seed (1), `--seeds N` how many (1), `--steps N` how many things happen in each (1,000,000),
 //! `--faults memory|none|crashes|all` (all), `--jobs N` the most jobs at a time, about (150), `--check-every N` steps

@@ -96,7 +96,7 @@ pub struct NewJob<'a> {
     pub priority: Priority,
     /// When it is due.
     pub due: Due,
-    /// Length of a lease on it.
+    /// Length of a lease on it; zero counts as a nanosecond.
     pub ttr: Duration,
     /// Lost leases after which it is buried; 0 for no limit.
     pub max_lost_leases: u16,

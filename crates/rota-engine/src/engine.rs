@@ -22,11 +22,13 @@ use std::time::Duration;
 pub struct Options {
     /// How much time a spoke of the wheel covers; at least a nanosecond.
     pub spoke: Duration,
+    /// How many job ids, and how many event numbers, are reserved in the log at a time: at least 4,096.
+    pub number_block: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { spoke: crate::limits::DEFAULT_SPOKE }
+        Options { spoke: crate::limits::DEFAULT_SPOKE, number_block: NUMBER_BLOCK }
     }
 }
 
@@ -55,6 +57,7 @@ pub struct Engine {
     pending: Option<Pending>,
     promised: Lsn,
     blocks: [Block; 2],
+    number_block: u64,
     now: Time,
     events: Vec<Event>,
     deliveries: Vec<Delivery>,
@@ -66,7 +69,7 @@ impl Engine {
     /// `now` is where engine time begins; `wall` is what the wall clock shows then, nanoseconds since 1970.
     #[must_use]
     pub fn in_memory(options: Options, now: Time, wall: Time) -> Engine {
-        let mut engine = Engine::new(State::new(options.spoke), None, now);
+        let mut engine = Engine::new(State::new(options.spoke), None, options, now);
         engine.happen(Event::Started { epoch: 1, engine_time: now, wall_time: wall });
         engine
     }
@@ -92,7 +95,7 @@ impl Engine {
             Ok(())
         })?;
         let now = recovery.last_at.max(wall);
-        let mut engine = Engine::new(state, Some(Pending::new(recovery.next_lsn)), now);
+        let mut engine = Engine::new(state, Some(Pending::new(recovery.next_lsn)), options, now);
         let epoch = engine.state.numbers().epoch + 1;
         engine.happen(Event::Started { epoch, engine_time: now, wall_time: wall });
         engine.state.leave_idle_queues();
@@ -102,12 +105,13 @@ impl Engine {
         Ok((engine, writer, recovery))
     }
 
-    fn new(state: State, pending: Option<Pending>, now: Time) -> Engine {
+    fn new(state: State, pending: Option<Pending>, options: Options, now: Time) -> Engine {
         Engine {
             state,
             pending,
             promised: Lsn(0),
             blocks: [Block::default(); 2],
+            number_block: options.number_block.max(4096),
             now,
             events: Vec::new(),
             deliveries: Vec::new(),
@@ -365,13 +369,13 @@ impl Engine {
     /// Keeps numbers reserved in the log well ahead of their use.
     fn reserve_numbers(&mut self) {
         let numbers = self.state.numbers();
-        let ahead = NUMBER_BLOCK / 2;
+        let ahead = self.number_block / 2;
         let enough = numbers.next_job_id + ahead < numbers.job_ids_below && numbers.next_seq + ahead < numbers.seqs_below;
         if enough || self.pending.is_none() {
             return;
         }
-        let job_ids_below = numbers.next_job_id + NUMBER_BLOCK;
-        let seqs_below = numbers.next_seq + NUMBER_BLOCK;
+        let job_ids_below = numbers.next_job_id + self.number_block;
+        let seqs_below = numbers.next_seq + self.number_block;
         self.happen(Event::NumbersReserved { job_ids_below, seqs_below });
         self.blocks = [self.blocks[1], Block { job_ids_below, seqs_below, lsn: self.promised }];
     }
@@ -398,7 +402,8 @@ impl Engine {
 
     /// Gives ready jobs to the sessions that wait for them.
     fn hand_over(&mut self) {
-        while let Some((session, job)) = self.state.next_handover(self.now) {
+        while let Some((session, job)) = self.state.next_handover() {
+            self.reserve_numbers();
             self.state.end_wait(session);
             let mut events = std::mem::take(&mut self.events);
             let answer = self.state.lease_to(session, job, self.now, &mut events);
@@ -422,7 +427,7 @@ impl Engine {
     /// # Panics
     /// If an index, a counter or a line disagrees with the jobs.
     pub fn check(&self) {
-        self.state.check(self.now);
+        self.state.check();
     }
 
     /// Everything that a replay of the log must give back, as text, at the moment `now`.

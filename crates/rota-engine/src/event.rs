@@ -1,4 +1,4 @@
-//! All that can happen. State changes by [`crate::state`] applying events, and by nothing else.
+//! All that can happen. State changes by applying events, and by nothing else.
 //!
 //! A *durable* event is a record of the log; replaying those gives the state back. A *soft* one follows from what is
 //! known after a restart anyway (a lease is void then), so it is applied and never written.

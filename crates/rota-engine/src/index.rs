@@ -21,7 +21,7 @@ pub(crate) struct Hashed {
 
 impl Hashed {
     pub(crate) fn id(id: JobId) -> Hashed {
-        let wide = u128::from(id.0) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let wide = u128::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         Hashed { part: (id.0 / NEIGHBOURS % PARTS) as usize, hash: (wide >> 64) as u64 ^ wide as u64 }
     }
 
@@ -60,7 +60,9 @@ impl Index {
 
     pub(crate) fn remove(&mut self, at: Hashed, slot: Slot, hash_of: impl Fn(Slot) -> Hashed) {
         let part = &mut self.parts[at.part];
-        let found = part.find_entry(at.hash, |&other| other == slot).ok().expect("what is removed was inserted");
+        let Ok(found) = part.find_entry(at.hash, |&other| other == slot) else {
+            unreachable!("what is removed was inserted")
+        };
         found.remove();
         self.len -= 1;
         if part.capacity() > 64 && part.len() < part.capacity() / 4 {

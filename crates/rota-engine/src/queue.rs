@@ -1,6 +1,6 @@
 //! One queue: its jobs by state, who waits for them, its pause, its counters.
 //!
-//! [`crate::state`] owns the queues and is the only one to change them.
+//! The state owns the queues and is the only one to change them.
 
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::pages::Slot;
@@ -32,6 +32,8 @@ pub(crate) struct Queue {
     pub(crate) urgent: u64,
     /// By the number of the wait: first come, first served.
     pub(crate) waiting: BTreeMap<u64, SessionId>,
+    /// Whether it is among those to be looked at for somebody who waits.
+    pub(crate) is_unserved: bool,
     pub(crate) using: u32,
     pub(crate) watching: u32,
     /// `Time(0)` when not paused.
@@ -68,6 +70,7 @@ impl Queue {
             reserved: 0,
             urgent: 0,
             waiting: BTreeMap::new(),
+            is_unserved: false,
             using: 0,
             watching: 0,
             paused_until: Time(0),
@@ -80,6 +83,11 @@ impl Queue {
 
     pub(crate) fn is_paused(&self, now: Time) -> bool {
         self.paused_until > now
+    }
+
+    /// Whether it hands nothing out: its pause was not found to be over yet.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.paused_until != Time(0)
     }
 
     /// Whether nothing is in it and nothing refers to it.

@@ -25,7 +25,8 @@ use crate::lease::{Lease, LeaseOrder};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId};
 use crate::session::{Session, SessionId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Everything that is known, at one moment.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub(crate) struct State {
     wakes: BTreeSet<(Time, Owner)>,
     /// Jobs put for a moment of the wall clock and still delayed.
     at_wall: BTreeSet<Slot>,
-    /// Queues in which a job became ready while somebody waited.
-    unserved: Vec<QueueId>,
+    /// Queues in which a job became ready while somebody waited: by the number of the longest wait for each.
+    unserved: BinaryHeap<Reverse<(u64, QueueId)>>,
     /// Queues that something or somebody left, to be looked at for the last time.
     left: Vec<QueueId>,
     numbers: Numbers,
@@ -111,7 +112,7 @@ impl State {
             leases: Pages::default(),
             wakes: BTreeSet::new(),
             at_wall: BTreeSet::new(),
-            unserved: Vec::new(),
+            unserved: BinaryHeap::new(),
             left: Vec::new(),
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
             totals: Totals::default(),
@@ -256,15 +257,22 @@ impl State {
             queue.ready.insert(slot, &ReadyOrder(&self.jobs));
             queue.urgent += u64::from(urgent);
             self.totals.urgent += u64::from(urgent);
-            if !queue.waiting.is_empty() {
-                self.unserved.push(id);
-            }
+            self.serve(id);
         } else {
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
             if job.extra.as_ref().is_some_and(|extra| extra.at_wall.is_some()) {
                 self.at_wall.insert(slot);
             }
             self.wake_queue_at(id, run_at);
+        }
+    }
+
+    /// Remembers that a queue has a job for somebody who waits, if somebody does.
+    fn serve(&mut self, id: QueueId) {
+        let queue = &mut self.queues[id.slot()];
+        if let Some((&wait, _)) = queue.waiting.first_key_value().filter(|_| !queue.is_unserved) {
+            queue.is_unserved = true;
+            self.unserved.push(Reverse((wait, id)));
         }
     }
 

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Global;
@@ -36,29 +36,35 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, default_value_t = Mix::Put)]
     pub(crate) mix: Mix,
     /// How many connections at once; the delayed mix has as many again that reserve
-    #[arg(long, short, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, short, value_name = "N", default_value_t = 50, value_parser = value_parser!(u32).range(1..=100_000))]
     pub(crate) connections: u32,
     /// How many commands a connection sends at once before it waits for their answers
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=100_000))]
     pub(crate) depth: u32,
     /// The size of a body
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_size)]
     pub(crate) size: usize,
     /// How many jobs in a round
-    #[arg(long, short, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(
+        long,
+        short,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = value_parser!(u64).range(1..=1_000_000_000)
+    )]
     pub(crate) jobs: u64,
     /// End a round after this long, though there are jobs left
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub(crate) time: Duration,
     /// How often to repeat it all
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: u32,
     /// The delays of the delayed and the cancel mix: whole seconds work with any server, others use Rota's put-in
     /// [default: 1s..5s for delayed, 1h..24h for cancel]
     #[arg(long, value_name = "FROM..TO", value_parser = parse_delay_range)]
     pub(crate) delay_range: Option<DelayRange>,
     /// How many threads generate the load
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=256))]
     pub(crate) threads: u32,
     /// Where the random delays and the random order begin
     #[arg(long, value_name = "N", default_value_t = 1)]

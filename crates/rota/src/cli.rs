@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -51,11 +51,12 @@ pub(crate) struct Global {
         env = "ROTA_SERVER",
         value_name = "URL",
         default_value = "beanstalkd://127.0.0.1:11300",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "For every command"
     )]
     pub(crate) server: ServerAddress,
     /// Print JSON: one object, or for lists one object a line; errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "For every command")]
     pub(crate) json: bool,
 }
 
@@ -87,13 +88,14 @@ pub(crate) enum Verb {
 }
 
 const SERVE_NOTES: &str = "\
-A flag beats its environment variable, which beats the line of the --config file, which beats the default.
-In the file, the name of a flag is the key: sync = \"50ms\". -d, -s and --addr are goyaad's flags.";
+A flag beats its environment variable, which beats its line of the --config file, which beats the \
+default. In the file the name of a flag is the key: sync = \"50ms\". -d, -s and --addr are goyaad's.";
 
 const NEXT_NOTES: &str = "\
-With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its
-environment. Exit 0 completes the job, anything else releases it. While the command runs, the job's lease is
-renewed; should it be lost all the same, rota says so, lets the command finish, and exits with 1.
+With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its \
+environment. Exit 0 completes the job, anything else releases it. While the command runs, the job's \
+lease is renewed; should it be lost all the same, rota says so, lets the command finish, and exits \
+with 1.
 
   rota next mails --wait 10s --exec sendmail -t
 
@@ -166,7 +168,13 @@ pub(crate) struct KickArgs {
     #[arg(required_unless_present = "job", conflicts_with = "job")]
     pub(crate) queue: Option<QueueName>,
     /// How many jobs at most
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "job", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "job",
+        value_parser = value_parser!(u32).range(1..)
+    )]
     pub(crate) count: u32,
     /// Kick this job alone
     #[arg(long, value_name = "ID")]

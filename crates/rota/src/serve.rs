@@ -83,7 +83,7 @@ type Log = (LogWriter<DataDirectory>, Promise);
 
 /// The engine as its data says, with the log to go on with.
 fn open(config: &ServeConfig) -> anyhow::Result<(Engine, Option<Log>)> {
-    let options = Options { spoke: config.spoke };
+    let options = Options { spoke: config.spoke, ..Options::default() };
     let wall = SystemClock.wall();
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {

@@ -112,7 +112,10 @@ pub(crate) fn parse_moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Str
     };
     let ambiguous = zone.to_ambiguous_timestamp(local);
     ambiguous.unambiguous().map_err(|_| {
-        format!("{text:?} does not exist or exists twice in local time (the clocks change): add an offset such as +02:00")
+        format!(
+            "{text:?} does not exist or exists twice in local time (the clocks change): \
+             add an offset such as +02:00"
+        )
     })
 }
 

@@ -22,25 +22,13 @@ const LISTENER: u64 = u64::MAX;
 ///
 /// The address is none or is taken, or the system refuses a descriptor. A broken connection is no error.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let [address] = arguments else {
-        bail!("answer-only takes one address to listen on")
-    };
-    let address: SocketAddr = address
-        .parse()
-        .with_context(|| format!("'{address}' is no address"))?;
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    listener
-        .set_nonblocking(true)
-        .context("cannot make the listener non-blocking")?;
+    let [address] = arguments else { bail!("answer-only takes one address to listen on") };
+    let address: SocketAddr = address.parse().with_context(|| format!("'{address}' is no address"))?;
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true).context("cannot make the listener non-blocking")?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
-    epoll::add(
-        &poll,
-        &listener,
-        epoll::EventData::new_u64(LISTENER),
-        epoll::EventFlags::IN,
-    )
-    .context("cannot poll the listener")?;
+    epoll::add(&poll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)
+        .context("cannot poll the listener")?;
 
     let mut connections: HashMap<u64, Connection> = HashMap::new();
     let mut ids = Ids::default();
@@ -56,16 +44,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             let name = event.data.u64();
             if name == LISTENER {
                 while let Ok((stream, _)) = listener.accept() {
-                    let connection =
-                        Connection::new(stream).context("cannot set up a connection")?;
+                    let connection = Connection::new(stream).context("cannot set up a connection")?;
                     let name = connection.name();
-                    epoll::add(
-                        &poll,
-                        &connection.stream,
-                        epoll::EventData::new_u64(name),
-                        epoll::EventFlags::IN,
-                    )
-                    .context("cannot poll a connection")?;
+                    epoll::add(&poll, &connection.stream, epoll::EventData::new_u64(name), epoll::EventFlags::IN)
+                        .context("cannot poll a connection")?;
                     connections.insert(name, connection);
                 }
             } else if let Some(connection) = connections.get_mut(&name) {
@@ -74,19 +56,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                     // Closing the descriptor takes it out of the epoll.
                     connections.remove(&name);
                 } else if connection.owes_bytes() != waited {
-                    let also = if waited {
-                        epoll::EventFlags::empty()
-                    } else {
-                        epoll::EventFlags::OUT
-                    };
+                    let also = if waited { epoll::EventFlags::empty() } else { epoll::EventFlags::OUT };
                     let flags = epoll::EventFlags::IN | also;
-                    epoll::modify(
-                        &poll,
-                        &connection.stream,
-                        epoll::EventData::new_u64(name),
-                        flags,
-                    )
-                    .context("cannot poll a connection")?;
+                    epoll::modify(&poll, &connection.stream, epoll::EventData::new_u64(name), flags)
+                        .context("cannot poll a connection")?;
                 }
             }
         }
@@ -104,11 +77,7 @@ impl Connection {
     fn new(stream: TcpStream) -> std::io::Result<Connection> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream,
-            frames: Frames::default(),
-            owed: Vec::new(),
-        })
+        Ok(Connection { stream, frames: Frames::default(), owed: Vec::new() })
     }
 
     fn name(&self) -> u64 {
@@ -128,9 +97,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            self.frames
-                .answer(&buffer[..read], ids, &mut self.owed)
-                .ok_or(ErrorKind::InvalidData)?;
+            self.frames.answer(&buffer[..read], ids, &mut self.owed).ok_or(ErrorKind::InvalidData)?;
         }
         match self.stream.write(&self.owed) {
             Ok(written) => drop(self.owed.drain(..written)),
@@ -249,15 +216,11 @@ mod tests {
     fn puts_are_answered_wherever_the_stream_is_cut() {
         let stream = b"use a\r\nput 0 0 60 5\r\nhello\r\nput 1 2 3 0\r\n\r\n\
                        put 0 0 60 2\r\n\r\n\r\nstats-tube a\r\n";
-        let expected =
-            "USING a|INSERTED 1|INSERTED 2|INSERTED 3|OK 26|---\ncurrent-jobs-ready: 3\n|";
+        let expected = "USING a|INSERTED 1|INSERTED 2|INSERTED 3|OK 26|---\ncurrent-jobs-ready: 3\n|";
         for cut in 0..=stream.len() {
-            let (mut frames, mut ids, mut answers) =
-                (Frames::default(), Ids::default(), Vec::new());
+            let (mut frames, mut ids, mut answers) = (Frames::default(), Ids::default(), Vec::new());
             for part in [&stream[..cut], &stream[cut..]] {
-                frames
-                    .answer(part, &mut ids, &mut answers)
-                    .expect("all of it is understood");
+                frames.answer(part, &mut ids, &mut answers).expect("all of it is understood");
             }
             let answers = String::from_utf8_lossy(&answers).replace("\r\n", "|");
             assert_eq!(answers, expected, "cut at {cut}");
@@ -276,8 +239,7 @@ mod tests {
     fn anything_else_is_refused() {
         for line in ["reserve\r\n", "put 0 0 60 x\r\n", "put 0 0 60 5\n"] {
             let mut answers = Vec::new();
-            let answered =
-                Frames::default().answer(line.as_bytes(), &mut Ids::default(), &mut answers);
+            let answered = Frames::default().answer(line.as_bytes(), &mut Ids::default(), &mut answers);
             assert_eq!(answered, None, "{line:?}");
         }
     }

@@ -21,13 +21,7 @@ pub(super) struct SyncCost {
 impl fmt::Display for SyncCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let us = |span: Duration| span.as_micros();
-        write!(
-            f,
-            "best {} µs, median {} µs, worst {} µs",
-            us(self.best),
-            us(self.median),
-            us(self.worst)
-        )
+        write!(f, "best {} µs, median {} µs, worst {} µs", us(self.best), us(self.median), us(self.worst))
     }
 }
 
@@ -38,18 +32,13 @@ impl fmt::Display for SyncCost {
 /// The directory cannot be written to.
 pub(super) fn measure(directory: &Path, time: Duration) -> Result<SyncCost> {
     let path = directory.join(format!("sync-{}", std::process::id()));
-    let costs =
-        appends(&path, time).with_context(|| format!("cannot write and sync {}", path.display()));
+    let costs = appends(&path, time).with_context(|| format!("cannot write and sync {}", path.display()));
     // Left over only if it was never made.
     let _ = std::fs::remove_file(&path);
     let mut costs = costs?;
     costs.sort_unstable();
     let last = costs.len() - 1;
-    Ok(SyncCost {
-        best: costs[0],
-        median: costs[last / 2],
-        worst: costs[last],
-    })
+    Ok(SyncCost { best: costs[0], median: costs[last / 2], worst: costs[last] })
 }
 
 fn appends(path: &Path, time: Duration) -> std::io::Result<Vec<Duration>> {

@@ -36,10 +36,7 @@ pub(super) fn run(programs: &Programs, server: &Server, row: &Row, jobs: u64) ->
     let mut command = Command::new(&programs.rota);
     let url = format!("beanstalkd://{}", server.address);
     let [jobs_text, size] = [jobs.to_string(), BODY_BYTES.to_string()];
-    let [connections, depth] = [
-        row.shape.connections.to_string(),
-        row.shape.depth.to_string(),
-    ];
+    let [connections, depth] = [row.shape.connections.to_string(), row.shape.depth.to_string()];
     command
         .args(["bench", "--json", "--server", &url, "--mix", row.work.mix()])
         .args(["--jobs", &jobs_text, "--size", &size])
@@ -63,16 +60,11 @@ pub(super) fn run(programs: &Programs, server: &Server, row: &Row, jobs: u64) ->
         thread::sleep(Duration::from_millis(5));
     };
     if !status.success() {
-        bail!(
-            "`rota bench` failed: {status}\n{}",
-            std::fs::read_to_string(&messages).unwrap_or_default()
-        );
+        bail!("`rota bench` failed: {status}\n{}", std::fs::read_to_string(&messages).unwrap_or_default());
     }
-    let text =
-        std::fs::read_to_string(&results).context("cannot read what `rota bench` reports")?;
-    let run = read(&text, row.work.verb()).with_context(|| {
-        format!("`rota bench --json` reported something else than agreed:\n{text}")
-    })?;
+    let text = std::fs::read_to_string(&results).context("cannot read what `rota bench` reports")?;
+    let run = read(&text, row.work.verb())
+        .with_context(|| format!("`rota bench --json` reported something else than agreed:\n{text}"))?;
     if run.jobs < jobs {
         bail!("{jobs} jobs were asked for and {} went through", run.jobs);
     }
@@ -86,9 +78,7 @@ fn read(text: &str, verb: &str) -> Option<Run> {
     let latency = &round["verbs"][verb];
     Some(Run {
         jobs: round["operations"].as_u64()?,
-        seconds: round["elapsed_s"]
-            .as_f64()
-            .filter(|seconds| *seconds > 0.0)?,
+        seconds: round["elapsed_s"].as_f64().filter(|seconds| *seconds > 0.0)?,
         p50_us: latency["p50_us"].as_f64()?,
         p99_us: latency["p99_us"].as_f64()?,
     })

@@ -123,30 +123,15 @@ const fn shape(connections: u32, depth: u32) -> Shape {
 }
 
 const fn faster(against: Contender, ratio: f64) -> Goal {
-    Goal {
-        against,
-        measure: Measure::Throughput,
-        ratio,
-        first_step: false,
-    }
+    Goal { against, measure: Measure::Throughput, ratio, first_step: false }
 }
 
 const fn first_step(against: Contender, ratio: f64) -> Goal {
-    Goal {
-        against,
-        measure: Measure::Throughput,
-        ratio,
-        first_step: true,
-    }
+    Goal { against, measure: Measure::Throughput, ratio, first_step: true }
 }
 
 const fn cpu(against: Contender, ratio: f64) -> Goal {
-    Goal {
-        against,
-        measure: Measure::Cpu,
-        ratio,
-        first_step: false,
-    }
+    Goal { against, measure: Measure::Cpu, ratio, first_step: false }
 }
 
 use Contender::{AnswerOnly, Beanstalkd, BeanstalkdFsync, Rota50ms, RotaAlways, RotaMemory};
@@ -194,10 +179,6 @@ mod tests {
                 assert!(row.contenders[1..].contains(&goal.against), "{row:?}");
             }
         }
-        assert!(
-            ROWS.iter()
-                .filter(|row| row.first)
-                .all(|row| row.goals.iter().any(|goal| goal.first_step))
-        );
+        assert!(ROWS.iter().filter(|row| row.first).all(|row| row.goals.iter().any(|goal| goal.first_step)));
     }
 }

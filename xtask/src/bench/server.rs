@@ -31,29 +31,14 @@ impl Server {
     /// It cannot be started, ends at once, or does not listen within ten seconds; with what it wrote.
     pub(super) fn start(programs: &Programs, contender: Contender) -> Result<Server> {
         let address = free_address()?;
-        let directory = programs
-            .scratch
-            .join(format!("{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-        let log = File::create(directory.join("output"))
-            .context("cannot make a file for a server's output")?;
+        let directory = programs.scratch.join(format!("{}-{}", std::process::id(), address.port()));
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let log = File::create(directory.join("output")).context("cannot make a file for a server's output")?;
         let mut command = command(programs, contender, address, &directory);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot share a file")?)
-            .stderr(log);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", contender.name()))?;
-        let mut server = Server {
-            child,
-            address,
-            directory,
-        };
-        server
-            .wait_until_it_listens()
-            .with_context(|| format!("{} did not start", contender.name()))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("cannot share a file")?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {}", contender.name()))?;
+        let mut server = Server { child, address, directory };
+        server.wait_until_it_listens().with_context(|| format!("{} did not start", contender.name()))?;
         Ok(server)
     }
 
@@ -66,11 +51,7 @@ impl Server {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         cpu_ticks(&stat)
-            .map(|ticks| {
-                Duration::from_secs_f64(
-                    ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-                )
-            })
+            .map(|ticks| Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
             .with_context(|| format!("{path} is not as proc(5) says: {stat}"))
     }
 
@@ -81,11 +62,7 @@ impl Server {
                 bail!("it ended with {status}\n{}", self.output());
             }
             if Instant::now() > deadline {
-                bail!(
-                    "it does not listen on {} after {START_DEADLINE:?}\n{}",
-                    self.address,
-                    self.output()
-                );
+                bail!("it does not listen on {} after {START_DEADLINE:?}\n{}", self.address, self.output());
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -106,28 +83,14 @@ impl Drop for Server {
     }
 }
 
-fn command(
-    programs: &Programs,
-    contender: Contender,
-    address: SocketAddr,
-    directory: &Path,
-) -> Command {
+fn command(programs: &Programs, contender: Contender, address: SocketAddr, directory: &Path) -> Command {
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     let rota = |options: &[&str]| {
         let mut rota = ends_with_us(&programs.rota);
-        rota.args([
-            "serve",
-            "--http",
-            "off",
-            "--beanstalkd",
-            &address.to_string(),
-        ])
-        .args(options);
+        rota.args(["serve", "--http", "off", "--beanstalkd", &address.to_string()]).args(options);
         rota.arg("--data").arg(directory.join("data"));
         // What the user has set for other servers is not for these.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_"))
-        {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
             rota.env_remove(name);
         }
         rota
@@ -169,11 +132,8 @@ fn ends_with_us(program: &Path) -> Command {
 
 /// A port that was free a moment ago.
 fn free_address() -> Result<SocketAddr> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free loopback port")?;
-    listener
-        .local_addr()
-        .context("cannot find a free loopback port")
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free loopback port")?;
+    listener.local_addr().context("cannot find a free loopback port")
 }
 
 /// User and kernel time out of a line of `/proc/PID/stat`: the program's name may hold anything, also parentheses.

@@ -19,21 +19,9 @@ struct Group {
 }
 
 const GROUPS: &[Group] = &[
-    Group {
-        name: "greenstalk and pystalk",
-        registry: "PyPI (https://pypi.org)",
-        install: python,
-    },
-    Group {
-        name: "jackd and fivebeans",
-        registry: "npm (https://registry.npmjs.org)",
-        install: node,
-    },
-    Group {
-        name: "go-beanstalk",
-        registry: "the Go module proxy (https://proxy.golang.org)",
-        install: go,
-    },
+    Group { name: "greenstalk and pystalk", registry: "PyPI (https://pypi.org)", install: python },
+    Group { name: "jackd and fivebeans", registry: "npm (https://registry.npmjs.org)", install: node },
+    Group { name: "go-beanstalk", registry: "the Go module proxy (https://proxy.golang.org)", install: go },
 ];
 
 /// Where the clients are described and where they are installed.
@@ -53,10 +41,7 @@ pub(super) fn install() -> Vec<Missing> {
         if let Err(error) = (group.install)(&places) {
             missing.push(Missing {
                 what: format!("{}: {error:#}", group.name),
-                remedy: format!(
-                    "this needs {} within reach, and the program named above",
-                    group.registry
-                ),
+                remedy: format!("this needs {} within reach, and the program named above", group.registry),
             });
         }
     }
@@ -71,19 +56,8 @@ fn python(places: &Places) -> Result<()> {
     if python.exists() && same(&wanted, &stamp)? {
         return Ok(());
     }
-    process::run(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv),
-    )?;
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-    ];
+    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     process::run(Command::new(&python).args(pip).arg(&wanted))?;
     copy(&wanted, &stamp)
 }
@@ -91,29 +65,14 @@ fn python(places: &Places) -> Result<()> {
 fn node(places: &Places) -> Result<()> {
     let (wanted, home) = (places.sources.join("node"), places.installed.join("node"));
     let complete = home.join("node_modules/.package-lock.json").exists();
-    if complete
-        && same(
-            &wanted.join("package-lock.json"),
-            &home.join("package-lock.json"),
-        )?
-    {
+    if complete && same(&wanted.join("package-lock.json"), &home.join("package-lock.json"))? {
         return Ok(());
     }
     std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     for file in ["package.json", "package-lock.json"] {
         copy(&wanted.join(file), &home.join(file))?;
     }
-    process::run(
-        Command::new("npm")
-            .args([
-                "ci",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--prefix",
-            ])
-            .arg(&home),
-    )
+    process::run(Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&home))
 }
 
 /// Always built: Go knows best what has changed, and takes a moment when nothing has.
@@ -121,21 +80,17 @@ fn go(places: &Places) -> Result<()> {
     std::fs::create_dir_all(&places.installed)
         .with_context(|| format!("cannot make {}", places.installed.display()))?;
     let mut go = Command::new("go");
-    go.args(["build", "-mod=readonly", "-trimpath", "-o"])
-        .arg(places.installed.join("go-client"))
-        .arg(".");
+    go.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(places.installed.join("go-client")).arg(".");
     process::run(go.current_dir(places.sources.join("go")))
 }
 
 /// Whether the installed copy is there and holds what is wanted now.
 fn same(wanted: &Path, installed: &Path) -> Result<bool> {
-    let wanted =
-        std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    let wanted = std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
     Ok(std::fs::read(installed).is_ok_and(|installed| installed == wanted))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to)
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    std::fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }

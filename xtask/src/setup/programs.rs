@@ -39,26 +39,13 @@ const PROGRAMS: &[Program] = &[
         what_for: "the clients jackd and fivebeans",
         probe: &["node", "--version"],
     },
-    Program {
-        name: "npm",
-        package: "npm",
-        what_for: "installing jackd and fivebeans",
-        probe: &["npm", "--version"],
-    },
-    Program {
-        name: "go",
-        package: "golang-go",
-        what_for: "the client go-beanstalk",
-        probe: &["go", "version"],
-    },
+    Program { name: "npm", package: "npm", what_for: "installing jackd and fivebeans", probe: &["npm", "--version"] },
+    Program { name: "go", package: "golang-go", what_for: "the client go-beanstalk", probe: &["go", "version"] },
 ];
 
 /// Installs the packages of programs that are not there; gives what is missing afterwards.
 pub(super) fn install() -> Vec<Missing> {
-    let absent: Vec<&Program> = PROGRAMS
-        .iter()
-        .filter(|program| !is_there(program))
-        .collect();
+    let absent: Vec<&Program> = PROGRAMS.iter().filter(|program| !is_there(program)).collect();
     if absent.is_empty() {
         return Vec::new();
     }
@@ -81,11 +68,7 @@ pub(super) fn install() -> Vec<Missing> {
 
 fn is_there(program: &Program) -> bool {
     let mut command = Command::new(program.probe[0]);
-    command
-        .args(&program.probe[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(&program.probe[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -97,18 +80,10 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     let _guard = NoServices::forbid()?;
     let apt = |arguments: &[&str]| {
         let mut apt = Command::new("apt-get");
-        process::run(
-            apt.args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdin(Stdio::null()),
-        )
+        process::run(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
     };
     apt(&["update", "--quiet"])?;
-    apt(&[
-        &["install", "--yes", "--quiet", "--no-install-recommends"],
-        packages,
-    ]
-    .concat())
+    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat())
 }
 
 /// Keeps packages from starting services while they are installed: beanstalkd's would take the port that is Rota's too.
@@ -140,9 +115,7 @@ impl Drop for NoServices {
         if self.ours
             && let Err(error) = std::fs::remove_file(POLICY)
         {
-            println!(
-                "warning: cannot remove {POLICY}, which keeps packages from starting services: {error}"
-            );
+            println!("warning: cannot remove {POLICY}, which keeps packages from starting services: {error}");
         }
     }
 }

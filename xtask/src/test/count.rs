@@ -16,11 +16,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The tests did not compile: counted as one failure, since nothing could be run.
     pub(crate) fn not_built() -> Outcome {
-        Outcome {
-            failed: 1,
-            failures: vec!["the tests did not build".into()],
-            ..Outcome::default()
-        }
+        Outcome { failed: 1, failures: vec!["the tests did not build".into()], ..Outcome::default() }
     }
 
     /// Whether every test ran and passed, and there was one at all.
@@ -35,10 +31,7 @@ impl Outcome {
             println!("failed: {failure}");
         }
         if self.ignored > 0 {
-            println!(
-                "{} tests are marked as ignored; this project has none that are",
-                self.ignored
-            );
+            println!("{} tests are marked as ignored; this project has none that are", self.ignored);
         }
         println!("{} passed, {} failed", self.passed, self.failed);
     }
@@ -63,10 +56,7 @@ impl Reader {
             self.outcome.failed += number_before(counts, " failed");
             self.outcome.ignored += number_before(counts, " ignored");
             return self.running.take();
-        } else if let Some(test) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
+        } else if let Some(test) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             let binary = self.running.as_deref().unwrap_or("?");
             self.outcome.failures.push(format!("{binary}: {test}"));
         }
@@ -79,9 +69,7 @@ impl Reader {
         self.outcome.cargo_succeeded = cargo_succeeded;
         if !cargo_succeeded && self.outcome.failed == 0 {
             self.outcome.failed = 1;
-            self.outcome
-                .failures
-                .push("cargo test failed without naming a test: see above".into());
+            self.outcome.failures.push("cargo test failed without naming a test: see above".into());
         }
         self.outcome
     }
@@ -90,9 +78,7 @@ impl Reader {
     fn close_without_result(&mut self) {
         if let Some(binary) = self.running.take() {
             self.outcome.failed += 1;
-            self.outcome
-                .failures
-                .push(format!("{binary}: ended without a result"));
+            self.outcome.failures.push(format!("{binary}: ended without a result"));
         }
     }
 }
@@ -103,16 +89,10 @@ fn binary_named_by(line: &str) -> Option<String> {
     if let Some(name) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{name} (documentation)"));
     }
-    let (source, file) = line
-        .strip_prefix("Running ")?
-        .strip_suffix(')')?
-        .split_once(" (")?;
+    let (source, file) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
     let file = file.rsplit('/').next()?;
     let name = file.rsplit_once('-').map_or(file, |(name, _hash)| name);
-    Some(format!(
-        "{name} ({})",
-        source.trim_start_matches("unittests ")
-    ))
+    Some(format!("{name} ({})", source.trim_start_matches("unittests ")))
 }
 
 /// The number that stands before `label` in a line such as `ok. 3 passed; 0 failed; …`, or 0.
@@ -148,14 +128,7 @@ mod tests {
         );
         assert_eq!((outcome.passed, outcome.failed), (43, 0));
         assert!(outcome.passes());
-        assert_eq!(
-            finished,
-            [
-                "rota_engine (src/lib.rs)",
-                "it (tests/it/main.rs)",
-                "rota_engine (documentation)"
-            ]
-        );
+        assert_eq!(finished, ["rota_engine (src/lib.rs)", "it (tests/it/main.rs)", "rota_engine (documentation)"]);
     }
 
     #[test]
@@ -181,10 +154,7 @@ mod tests {
             false,
         );
         assert_eq!((outcome.passed, outcome.failed), (2, 1));
-        assert_eq!(
-            outcome.failures,
-            ["it (tests/it/main.rs): ended without a result"]
-        );
+        assert_eq!(outcome.failures, ["it (tests/it/main.rs): ended without a result"]);
     }
 
     #[test]

@@ -11,7 +11,10 @@ const MAY_BE_UNSAFE: &[&str] = &[];
 /// What would make the engine's steps depend on something other than its input.
 const NOT_IN_ENGINE: &[&str] = &[
     "std::net",
-    "std::thread",
+    "thread::Builder",
+    "thread::park",
+    "thread::scope",
+    "thread::sleep",
     "thread::spawn",
     "Instant::now",
     "SystemTime::now",
@@ -20,10 +23,7 @@ const NOT_IN_ENGINE: &[&str] = &[
 
 pub(super) fn no_unsafe(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (path, text) in repository
-        .rust_files()
-        .filter(|(path, _)| !MAY_BE_UNSAFE.contains(path))
-    {
+    for (path, text) in repository.rust_files().filter(|(path, _)| !MAY_BE_UNSAFE.contains(path)) {
         let code = code_only(text);
         for word in ["unsafe", "unsafe_code"] {
             for line in lines_with_word(&code, word) {
@@ -53,9 +53,7 @@ pub(super) fn no_unwrap(repository: &Repository) -> Vec<Finding> {
 
 pub(super) fn quiet_engine(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let engine = repository
-        .rust_files()
-        .filter(|(path, _)| path.starts_with("crates/rota-engine/src/"));
+    let engine = repository.rust_files().filter(|(path, _)| path.starts_with("crates/rota-engine/src/"));
     for (path, text) in engine.filter(|(path, _)| is_program(path)) {
         let code = code_outside_tests(text);
         for word in NOT_IN_ENGINE {

@@ -18,17 +18,10 @@ pub(super) fn reasons(repository: &Repository) -> Vec<Finding> {
     let Some(page) = repository.text(PAGE) else {
         return vec![Finding::failure(PAGE, None, "the page is missing")];
     };
-    let ours: BTreeSet<&str> = repository
-        .ours()
-        .map(|package| package.name.as_str())
-        .collect();
+    let ours: BTreeSet<&str> = repository.ours().map(|package| package.name.as_str()).collect();
     let mut used: BTreeMap<&str, &str> = BTreeMap::new();
     for package in repository.ours() {
-        for dependency in package
-            .direct
-            .iter()
-            .filter(|name| !ours.contains(name.as_str()))
-        {
+        for dependency in package.direct.iter().filter(|name| !ours.contains(name.as_str())) {
             used.insert(dependency, &package.name);
         }
     }
@@ -44,26 +37,14 @@ pub(super) fn reasons(repository: &Repository) -> Vec<Finding> {
             ));
         }
         if !named.insert(name) {
-            findings.push(Finding::failure(
-                PAGE,
-                Some(line),
-                format!("{name} has two rows"),
-            ));
+            findings.push(Finding::failure(PAGE, Some(line), format!("{name} has two rows")));
         }
         if !used.contains_key(name) {
-            findings.push(Finding::failure(
-                PAGE,
-                Some(line),
-                format!("no crate of ours depends on {name}"),
-            ));
+            findings.push(Finding::failure(PAGE, Some(line), format!("no crate of ours depends on {name}")));
         }
     }
     for (name, by) in used.iter().filter(|(name, _)| !named.contains(*name)) {
-        findings.push(Finding::failure(
-            PAGE,
-            None,
-            format!("lacks a row for {name}, which {by} depends on"),
-        ));
+        findings.push(Finding::failure(PAGE, None, format!("lacks a row for {name}, which {by} depends on")));
     }
     findings
 }
@@ -74,11 +55,7 @@ pub(super) fn licences(repository: &Repository) -> Vec<Finding> {
         match &package.licence {
             None => findings.push(Finding::failure(&package.name, None, "states no licence")),
             Some(licence) if !licence::is_allowed(licence) => {
-                findings.push(Finding::failure(
-                    &package.name,
-                    None,
-                    format!("licence '{licence}' is not on the list"),
-                ));
+                findings.push(Finding::failure(&package.name, None, format!("licence '{licence}' is not on the list")));
             }
             Some(_) => {}
         }
@@ -87,18 +64,13 @@ pub(super) fn licences(repository: &Repository) -> Vec<Finding> {
 }
 
 pub(super) fn sources(repository: &Repository) -> Vec<Finding> {
-    let foreign = repository
-        .packages()
-        .filter(|package| match &package.source {
-            Some(source) => source != CRATES_IO,
-            None => !package.ours,
-        });
+    let foreign = repository.packages().filter(|package| match &package.source {
+        Some(source) => source != CRATES_IO,
+        None => !package.ours,
+    });
     foreign
         .map(|package| {
-            let source = package
-                .source
-                .as_deref()
-                .unwrap_or("a path outside the workspace");
+            let source = package.source.as_deref().unwrap_or("a path outside the workspace");
             Finding::failure(&package.name, None, format!("comes from {source}"))
         })
         .collect()
@@ -106,23 +78,13 @@ pub(super) fn sources(repository: &Repository) -> Vec<Finding> {
 
 /// The rows of the table, each with its line and its cells; the head and the rule below it are none.
 fn rows(page: &str) -> Vec<(usize, Vec<&str>)> {
-    let numbered = page
-        .lines()
-        .enumerate()
-        .map(|(number, line)| (number + 1, line));
-    let section = numbered
-        .skip_while(|(_, line)| *line != HEADING)
-        .skip(1)
-        .take_while(|(_, line)| !line.starts_with("## "));
+    let numbered = page.lines().enumerate().map(|(number, line)| (number + 1, line));
+    let section =
+        numbered.skip_while(|(_, line)| *line != HEADING).skip(1).take_while(|(_, line)| !line.starts_with("## "));
     section
         .filter_map(|(number, line)| {
-            let cells: Vec<&str> = line
-                .strip_prefix('|')?
-                .trim_end()
-                .strip_suffix('|')?
-                .split('|')
-                .map(str::trim)
-                .collect();
+            let cells: Vec<&str> =
+                line.strip_prefix('|')?.trim_end().strip_suffix('|')?.split('|').map(str::trim).collect();
             cells.first()?.starts_with('`').then_some((number, cells))
         })
         .collect()

@@ -23,10 +23,7 @@ const ALLOWED: &[&str] = &[
 /// An expression that cannot be read is not allowed.
 pub(super) fn is_allowed(expression: &str) -> bool {
     // Older manifests separate choices by a slash.
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut reader = Reader { words: &words };
     reader.either() == Some(true) && reader.words.is_empty()

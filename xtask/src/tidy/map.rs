@@ -19,38 +19,19 @@ pub(super) fn complete(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, (line, files)) in &named {
         let Some(files_there) = there.get(name) else {
-            findings.push(Finding::failure(
-                PAGE,
-                Some(*line),
-                format!("names the crate {name}, which is not there"),
-            ));
+            findings.push(Finding::failure(PAGE, Some(*line), format!("names the crate {name}, which is not there")));
             continue;
         };
-        for (file, line) in files
-            .iter()
-            .filter(|(file, _)| !files_there.contains(*file))
-        {
-            findings.push(Finding::failure(
-                PAGE,
-                Some(*line),
-                format!("names {file} in {name}, which is not there"),
-            ));
+        for (file, line) in files.iter().filter(|(file, _)| !files_there.contains(*file)) {
+            findings.push(Finding::failure(PAGE, Some(*line), format!("names {file} in {name}, which is not there")));
         }
     }
     for (name, files) in &there {
         match named.get(name) {
-            None => findings.push(Finding::failure(
-                PAGE,
-                None,
-                format!("lacks the crate {name}"),
-            )),
+            None => findings.push(Finding::failure(PAGE, None, format!("lacks the crate {name}"))),
             Some((line, named)) => {
                 for file in files.iter().filter(|file| !named.contains_key(*file)) {
-                    findings.push(Finding::failure(
-                        PAGE,
-                        Some(*line),
-                        format!("lacks {file} of {name}"),
-                    ));
+                    findings.push(Finding::failure(PAGE, Some(*line), format!("lacks {file} of {name}")));
                 }
             }
         }
@@ -67,10 +48,7 @@ fn crates_there(repository: &Repository) -> BTreeMap<String, BTreeSet<String>> {
         };
         let name = home.strip_prefix("crates/").unwrap_or(home);
         if !name.contains('/') && !file.contains('/') {
-            crates
-                .entry(name.to_owned())
-                .or_default()
-                .insert(file.to_owned());
+            crates.entry(name.to_owned()).or_default().insert(file.to_owned());
         }
     }
     crates
@@ -80,17 +58,11 @@ fn crates_there(repository: &Repository) -> BTreeMap<String, BTreeSet<String>> {
 fn crates_named(page: &str) -> BTreeMap<String, (usize, BTreeMap<String, usize>)> {
     let mut crates: BTreeMap<String, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
     let mut current: Option<String> = None;
-    for (number, line) in page
-        .lines()
-        .enumerate()
-        .map(|(number, line)| (number + 1, line))
-    {
+    for (number, line) in page.lines().enumerate().map(|(number, line)| (number + 1, line)) {
         if line.starts_with('#') {
             current = backticked(line.trim_start_matches('#')).map(str::to_owned);
             if let Some(name) = &current {
-                crates
-                    .entry(name.clone())
-                    .or_insert((number, BTreeMap::new()));
+                crates.entry(name.clone()).or_insert((number, BTreeMap::new()));
             }
         } else if let (Some(name), Some(item)) = (&current, line.trim_start().strip_prefix("- "))
             && let Some(file) = backticked(item).filter(|file| file.ends_with(".rs"))
@@ -104,8 +76,5 @@ fn crates_named(page: &str) -> BTreeMap<String, (usize, BTreeMap<String, usize>)
 
 /// The name in backticks that the text begins with.
 fn backticked(text: &str) -> Option<&str> {
-    text.trim_start()
-        .strip_prefix('`')?
-        .split_once('`')
-        .map(|(name, _)| name)
+    text.trim_start().strip_prefix('`')?.split_once('`').map(|(name, _)| name)
 }

@@ -44,14 +44,7 @@ impl Repository {
     pub(super) fn load() -> Result<Repository> {
         let root = process::root();
         let mut git = Command::new("git");
-        git.args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(&root);
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(&root);
         let listed = process::output(&mut git).context("tidy checks the files that git lists")?;
         let mut files = BTreeMap::new();
         for path in listed.split('\0').filter(|path| !path.is_empty()) {
@@ -59,36 +52,23 @@ impl Repository {
             // Listed and not there: deleted, and not yet committed.
             if file.is_file() {
                 let bytes = std::fs::read(&file).with_context(|| format!("cannot read {path}"))?;
-                files.insert(
-                    path.to_owned(),
-                    String::from_utf8(bytes).unwrap_or_default(),
-                );
+                files.insert(path.to_owned(), String::from_utf8(bytes).unwrap_or_default());
             }
         }
-        let metadata = process::output(process::cargo().args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-        ]))?;
-        let metadata = serde_json::from_str(&metadata)
-            .context("`cargo metadata` wrote something that is not JSON")?;
-        let packages =
-            packages(&metadata).context("`cargo metadata` lacks a field that is always there")?;
+        let metadata = process::output(process::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
+        let metadata = serde_json::from_str(&metadata).context("`cargo metadata` wrote something that is not JSON")?;
+        let packages = packages(&metadata).context("`cargo metadata` lacks a field that is always there")?;
         Ok(Repository { files, packages })
     }
 
     /// Every file with its text, by path.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
+        self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     /// Every Rust file with its text.
     pub(super) fn rust_files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files()
-            .filter(|(path, _)| has_extension(path, &["rs"]))
+        self.files().filter(|(path, _)| has_extension(path, &["rs"]))
     }
 
     /// The text of one file.
@@ -99,9 +79,7 @@ impl Repository {
     /// Whether there is such a file, or a directory with files in it.
     pub(super) fn has(&self, path: &str) -> bool {
         let inside = format!("{path}/");
-        path.is_empty()
-            || self.files.contains_key(path)
-            || self.files.keys().any(|file| file.starts_with(&inside))
+        path.is_empty() || self.files.contains_key(path) || self.files.keys().any(|file| file.starts_with(&inside))
     }
 
     /// Every package, ours and others.
@@ -116,29 +94,17 @@ impl Repository {
 
     /// The names of all that one of our packages links into a program, near and far; empty for an unknown package.
     pub(super) fn linked_into(&self, name: &str) -> BTreeSet<&str> {
-        let start = self
-            .packages
-            .iter()
-            .find(|(_, package)| package.ours && package.name == name);
+        let start = self.packages.iter().find(|(_, package)| package.ours && package.name == name);
         let mut waiting: VecDeque<&str> = start.map(|(id, _)| id.as_str()).into_iter().collect();
         let mut seen = BTreeSet::new();
         while let Some(id) = waiting.pop_front() {
-            for next in self
-                .packages
-                .get(id)
-                .map(|package| &package.normal)
-                .into_iter()
-                .flatten()
-            {
+            for next in self.packages.get(id).map(|package| &package.normal).into_iter().flatten() {
                 if seen.insert(next.as_str()) {
                     waiting.push_back(next);
                 }
             }
         }
-        seen.into_iter()
-            .filter_map(|id| self.packages.get(id))
-            .map(|package| package.name.as_str())
-            .collect()
+        seen.into_iter().filter_map(|id| self.packages.get(id)).map(|package| package.name.as_str()).collect()
     }
 }
 
@@ -146,48 +112,29 @@ impl Repository {
 impl Repository {
     /// A made-up repository of these files.
     pub(super) fn of_files(files: &[(&str, &str)]) -> Repository {
-        let files = files
-            .iter()
-            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
-            .collect();
-        Repository {
-            files,
-            ..Repository::default()
-        }
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        Repository { files, ..Repository::default() }
     }
 
     /// The same with these packages; a package's name stands for its identity.
     pub(super) fn with_packages(mut self, packages: Vec<Package>) -> Repository {
-        self.packages = packages
-            .into_iter()
-            .map(|package| (package.name.clone(), package))
-            .collect();
+        self.packages = packages.into_iter().map(|package| (package.name.clone(), package)).collect();
         self
     }
 }
 
 /// Whether the path ends in a dot and one of these.
 pub(super) fn has_extension(path: &str, extensions: &[&str]) -> bool {
-    Path::new(path)
-        .extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| extensions.contains(&e))
+    Path::new(path).extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e))
 }
 
 /// The packages by identity, out of cargo's own description; `None` if a field is missing.
 fn packages(metadata: &Value) -> Option<BTreeMap<String, Package>> {
-    let members: BTreeSet<&str> = metadata["workspace_members"]
-        .as_array()?
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let members: BTreeSet<&str> = metadata["workspace_members"].as_array()?.iter().filter_map(Value::as_str).collect();
     let mut packages = BTreeMap::new();
     for package in metadata["packages"].as_array()? {
         let id = package["id"].as_str()?;
-        let direct = package["dependencies"]
-            .as_array()?
-            .iter()
-            .filter_map(|d| d["name"].as_str());
+        let direct = package["dependencies"].as_array()?.iter().filter_map(|d| d["name"].as_str());
         packages.insert(
             id.to_owned(),
             Package {
@@ -205,9 +152,7 @@ fn packages(metadata: &Value) -> Option<BTreeMap<String, Package>> {
         for dependency in node["deps"].as_array()? {
             let kinds = dependency["dep_kinds"].as_array()?;
             if kinds.iter().any(|kind| kind["kind"].is_null()) {
-                package
-                    .normal
-                    .insert(dependency["pkg"].as_str()?.to_owned());
+                package.normal.insert(dependency["pkg"].as_str()?.to_owned());
             }
         }
     }

@@ -33,10 +33,8 @@ pub(super) fn code_only(text: &str) -> String {
 pub(super) fn code_outside_tests(text: &str) -> String {
     let mut code = code_only(text).into_bytes();
     let mut from = 0;
-    while let Some(start) = [b"#[cfg(test)]".as_slice(), b"#[cfg(all(test"]
-        .iter()
-        .filter_map(|m| find(&code, from, m))
-        .min()
+    while let Some(start) =
+        [b"#[cfg(test)]".as_slice(), b"#[cfg(all(test"].iter().filter_map(|m| find(&code, from, m)).min()
     {
         let end = end_of_item(&code, start);
         for byte in &mut code[start..end] {
@@ -58,11 +56,7 @@ pub(super) fn lines_with_word(code: &str, word: &str) -> Vec<usize> {
             !before.is_some_and(is_name) && !after.is_some_and(is_name)
         })
     };
-    code.lines()
-        .enumerate()
-        .filter(|(_, line)| has(line))
-        .map(|(number, _)| number + 1)
-        .collect()
+    code.lines().enumerate().filter(|(_, line)| has(line)).map(|(number, _)| number + 1).collect()
 }
 
 fn is_name(c: char) -> bool {
@@ -71,11 +65,7 @@ fn is_name(c: char) -> bool {
 
 /// Where `what` starts, at `from` or after it.
 fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-    bytes
-        .get(from..)?
-        .windows(what.len())
-        .position(|window| window == what)
-        .map(|at| from + at)
+    bytes.get(from..)?.windows(what.len()).position(|window| window == what).map(|at| from + at)
 }
 
 /// Block comments nest.
@@ -117,10 +107,7 @@ fn raw_string_hashes(bytes: &[u8], at: usize) -> Option<usize> {
     if at > 0 && name(at - 1) && !prefix {
         return None;
     }
-    let hashes = bytes[at + 1..]
-        .iter()
-        .take_while(|byte| **byte == b'#')
-        .count();
+    let hashes = bytes[at + 1..].iter().take_while(|byte| **byte == b'#').count();
     (bytes.get(at + 1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 

@@ -113,7 +113,9 @@ impl State {
                 }
             }
             Event::QueueDropped { queue } => {
-                // In a replay sessions refer to nothing, so what was idle then is idle now.
+                // In a replay sessions refer to nothing, so what was idle then is idle now; but the end of a pause is
+                // not in the log.
+                self.queue_mut(queue).paused_until = Time(0);
                 if self.queue(queue).is_idle() {
                     self.forget_queue(queue);
                 }
@@ -170,10 +172,12 @@ impl State {
     }
 
     /// Jobs put for a moment of the wall clock go where that moment is now. All of them in one step: those are few
-    /// beside jobs with a delay, and the clock is set rarely.
+    /// beside jobs with a delay, and the clock is set rarely. What is due already stays so: whether it was found to be
+    /// due is not in the log, and a replay must come to the same.
     fn set_wall_clock(&mut self, engine_time: Time, wall_time: Time) {
         self.numbers.wall_offset = i128::from(wall_time.0) - i128::from(engine_time.0);
-        for slot in std::mem::take(&mut self.at_wall) {
+        let waiting = self.at_wall.iter().copied().filter(|&slot| self.jobs[slot].run_at > engine_time);
+        for slot in waiting.collect::<Vec<_>>() {
             let at = self.jobs[slot].extra.as_ref().and_then(|extra| extra.at_wall);
             let run_at = self.engine_time(at.expect("the index holds jobs with a moment of the wall clock"));
             self.detach(slot);
@@ -243,8 +247,8 @@ impl State {
         let queue = self.queue_mut(id);
         queue.paused_until = Time(0);
         queue.pause_length = Duration::ZERO;
-        if !queue.waiting.is_empty() && queue.ready.len() > 0 {
-            self.unserved.push(id);
+        if queue.ready.len() > 0 {
+            self.serve(id);
         }
         self.leave_queue(id);
     }

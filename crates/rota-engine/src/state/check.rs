@@ -3,7 +3,7 @@
 use super::{Owner, State, Totals};
 use crate::job::{DueOrder, Job, JobState, Priority, Time};
 use crate::pages::Slot;
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -12,9 +12,9 @@ impl State {
     ///
     /// # Panics
     /// If an index, a counter or a line disagrees with the jobs, naming which.
-    pub(crate) fn check(&self, now: Time) {
+    pub(crate) fn check(&self) {
         self.check_jobs();
-        self.check_queues(now);
+        self.check_queues();
         self.check_sessions();
         self.check_wakes();
     }
@@ -37,9 +37,13 @@ impl State {
         assert_eq!(self.totals.urgent, urgent, "urgent jobs");
         assert_eq!(self.by_id.len(), self.jobs.len(), "the index of ids");
         assert_eq!(self.by_key.len(), keys, "the index of keys");
+        let for_wall = |job: &Job| job.extra.as_ref().is_some_and(|extra| extra.at_wall.is_some());
+        let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
+        let waiting: BTreeSet<Slot> = waiting.map(|(slot, _)| slot).collect();
+        assert_eq!(self.at_wall, waiting, "delayed jobs for a moment of the wall clock");
     }
 
-    fn check_queues(&self, now: Time) {
+    fn check_queues(&self) {
         let mut listed: BTreeMap<Slot, usize> = BTreeMap::new();
         for (slot, queue) in self.queues.iter() {
             let jobs = |state| self.jobs.iter().filter(move |(_, job)| job.queue.slot() == slot && job.state == state);
@@ -60,10 +64,15 @@ impl State {
             assert_eq!(queue.ready.first(), least.map(|(slot, _)| slot), "the first ready job of {}", queue.name);
             let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (job.run_at, job.id));
             assert_eq!(queue.delayed.first(), least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
-            if !queue.is_paused(now) && queue.ready.len() > 0 {
+            if !queue.holds_back() && queue.ready.len() > 0 {
                 assert!(queue.waiting.is_empty(), "somebody waits for {} while a job is ready", queue.name);
             }
             assert!(!queue.is_idle(), "queue {} is kept though nothing needs it", queue.name);
+            assert_eq!(self.find_queue(&queue.name), Some(QueueId(slot.0)), "queue {} is found by its name", queue.name);
+            assert_eq!(self.queues_in_order.get(&queue.created), Some(&QueueId(slot.0)), "the order of queues");
+            let places = queue.buried.iter().map(|(&place, &slot)| (place, self.jobs[slot].place));
+            assert!(places.into_iter().all(|(line, own)| line == own), "buried jobs know their places");
+            assert!(queue.buried.keys().all(|&place| place <= self.numbers.burials), "burials are counted");
         }
         assert!(listed.values().all(|&times| times == 1), "a job stands in one line");
         assert_eq!(self.queues_by_name.len(), self.queues.len());
@@ -92,6 +101,10 @@ impl State {
         }
         assert_eq!(held.len() as u64, self.totals.by_state[JobState::Reserved as usize], "each held job has a holder");
         assert_eq!(self.leases.len(), held.len(), "one lease a held job");
+        let tokens: BTreeSet<_> = self.leases.iter().map(|(_, lease)| lease.token).collect();
+        assert_eq!(tokens.len(), held.len(), "no token twice");
+        let (epoch, leases) = (self.numbers.epoch, self.numbers.leases);
+        assert!(tokens.iter().all(|token| token.epoch == epoch && token.counter <= leases), "tokens of this start");
         assert_eq!(self.totals.waiting, waiting, "waiting sessions");
         for (slot, queue) in self.queues.iter() {
             let kept = u32::from(queue.created == 1);
@@ -103,7 +116,7 @@ impl State {
     fn check_wakes(&self) {
         let mut wakes = 0;
         for (slot, queue) in self.queues.iter() {
-            let id = crate::queue::QueueId(slot.0);
+            let id = QueueId(slot.0);
             wakes += usize::from(queue.wake_at < Time::NEVER);
             assert_eq!(self.wakes.contains(&(queue.wake_at, Owner::Queue(id))), queue.wake_at < Time::NEVER);
             let due = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);

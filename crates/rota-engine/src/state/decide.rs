@@ -24,6 +24,7 @@ impl State {
             Command::Put(job) => self.decide_put(session, job, now, events),
             Command::Reserve { wait } => self.decide_reserve(session, wait, now, events),
             Command::ReserveJob(job) => {
+                self.not_waiting(session)?;
                 let slot = self.find_job(job).ok_or(Refusal::NotFound)?;
                 match self.jobs[slot].state {
                     JobState::Reserved => return Err(Refusal::NotFound),
@@ -44,6 +45,7 @@ impl State {
                 let slot = self.held(session, held)?;
                 let run_at = if delay.is_zero() { self.jobs[slot].run_at } else { now.after(delay) };
                 let reserves = self.reserves(slot);
+                let delay = storable(delay);
                 events.push(Event::JobReleased { job: held.job, priority, delay, run_at, reserves });
                 Ok(Answer::Done)
             }
@@ -85,7 +87,7 @@ impl State {
             }
             Command::Pause { queue, length } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
-                events.push(Event::QueuePaused { queue, until: now.after(length), length });
+                events.push(Event::QueuePaused { queue, until: now.after(length), length: storable(length) });
                 Ok(Answer::Done)
             }
             Command::Use(_) | Command::Watch(_) | Command::Ignore(_) => {
@@ -133,7 +135,8 @@ impl State {
             created_at: now,
             run_at,
             at_wall,
-            ttr: new.ttr,
+            // A lease that is over when it begins would never let the state come to rest.
+            ttr: new.ttr.max(Duration::from_nanos(1)),
             max_lost_leases: new.max_lost_leases,
             max_attempts: new.max_attempts,
             key: new.key.map(Box::from),
@@ -149,10 +152,8 @@ impl State {
         now: Time,
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
-        if self.session(session).wait.is_some() {
-            return Err(Refusal::AlreadyWaiting);
-        }
-        if let Some(slot) = self.best_ready(session, now) {
+        self.not_waiting(session)?;
+        if let Some(slot) = self.best_ready(session) {
             return Ok(self.lease(session, slot, now, events));
         }
         if self.lease_ends_soon(session, now) {
@@ -162,9 +163,9 @@ impl State {
     }
 
     /// The job that a reserve of the session gets now: the least of the watched, unpaused queues.
-    pub(super) fn best_ready(&self, session: SessionId, now: Time) -> Option<Slot> {
+    pub(super) fn best_ready(&self, session: SessionId) -> Option<Slot> {
         let queues = self.session(session).watched.iter().map(|&id| self.queue(id));
-        let heads = queues.filter(|queue| !queue.is_paused(now)).filter_map(|queue| queue.ready.first());
+        let heads = queues.filter(|queue| !queue.holds_back()).filter_map(|queue| queue.ready.first());
         heads.min_by_key(|&slot| {
             let job = &self.jobs[slot];
             (job.priority, job.run_at, job.id)
@@ -246,7 +247,7 @@ impl State {
         events.push(if most > 0 && attempts + 1 >= most {
             Event::JobBuried { job: held.job, priority: job.priority, reason: BuryReason::Attempts, reserves }
         } else {
-            Event::JobFailed { job: held.job, delay, run_at: now.after(delay), reserves }
+            Event::JobFailed { job: held.job, delay: storable(delay), run_at: now.after(delay), reserves }
         });
         Ok(Answer::Done)
     }
@@ -298,4 +299,9 @@ fn kicked(job: &Job, now: Time) -> Event {
 
 fn lease_end(job: &Job, now: Time) -> Time {
     now.after(Duration::from_nanos(job.ttr))
+}
+
+/// The span as the log can hold it: in 64 bits of nanoseconds.
+fn storable(span: Duration) -> Duration {
+    Duration::from_nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -19,42 +19,56 @@ pub(crate) enum Due {
 impl State {
     /// The next thing that is due at `now`, if there is one. The caller makes it happen before it asks again.
     pub(crate) fn next_due(&mut self, now: Time) -> Option<Due> {
-        while let Some(&(at, owner)) = self.wakes.first() {
+        loop {
+            let &(at, owner) = self.wakes.first()?;
             if at > now {
                 return None;
             }
-            let due = match owner {
-                Owner::Queue(id) => self.queue_due(id, now),
-                Owner::Session(id) => self.session_due(id, now),
-            };
-            if due.is_some() {
-                return due;
+            // An owner may be looked at too early: its deadline was put off, or what was due of it happened.
+            let deadline = self.deadline(owner);
+            if deadline <= at {
+                let due = match owner {
+                    Owner::Queue(id) => self.queue_due(id, now),
+                    Owner::Session(id) => self.session_due(id, now),
+                };
+                return Some(due.expect("what is past its deadline has something due"));
             }
             self.wakes.pop_first();
             match owner {
                 Owner::Queue(id) => {
-                    let queue = &mut self.queues[id.slot()];
-                    queue.wake_at = Time::NEVER;
-                    let pause = if queue.is_paused(now) { queue.paused_until } else { Time::NEVER };
-                    let job = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
-                    self.wake_queue_at(id, job.min(pause));
+                    self.queues[id.slot()].wake_at = Time::NEVER;
+                    self.wake_queue_at(id, deadline);
                 }
                 Owner::Session(id) => {
                     self.sessions[id.slot()].wake_at = Time::NEVER;
                     if self.session(id).closing {
                         self.forget_session(id);
-                    } else if let Some(next) = self.session_deadline(id) {
-                        self.wake_session_at(id, next);
+                    } else {
+                        self.wake_session_at(id, deadline);
                     }
                 }
             }
         }
-        None
+    }
+
+    /// When something next happens to a queue or a session by the passing of time alone.
+    fn deadline(&self, owner: Owner) -> Time {
+        match owner {
+            Owner::Queue(id) => {
+                let queue = self.queue(id);
+                let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };
+                queue.delayed.first().map_or(pause, |slot| self.jobs[slot].run_at.min(pause))
+            }
+            Owner::Session(id) if self.session(id).closing => {
+                if self.session(id).leases.len() > 0 { Time(0) } else { Time::NEVER }
+            }
+            Owner::Session(id) => self.session_deadline(id).unwrap_or(Time::NEVER),
+        }
     }
 
     fn queue_due(&self, id: crate::queue::QueueId, now: Time) -> Option<Due> {
         let queue = self.queue(id);
-        if queue.paused_until != Time(0) && !queue.is_paused(now) {
+        if queue.holds_back() && !queue.is_paused(now) {
             return Some(Due::Happens(Event::PauseOver { queue: id }));
         }
         let job = &self.jobs[queue.delayed.first()?];

@@ -7,6 +7,7 @@ use crate::limits::{LEASE_SAFETY_MARGIN, WATCHED_QUEUES};
 use crate::queue::QueueId;
 use crate::session::{Session, SessionId, Wait};
 use crate::wheel::Wheel;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 impl State {
@@ -79,6 +80,7 @@ impl State {
     }
 
     pub(crate) fn watch(&mut self, session: SessionId, name: &QueueName) -> Result<Answer, Refusal> {
+        self.not_waiting(session)?;
         let watched = self.session(session).watched.len();
         let known = self.find_queue(name).is_some_and(|queue| self.session(session).watched.contains(&queue));
         if !known {
@@ -93,6 +95,7 @@ impl State {
     }
 
     pub(crate) fn ignore(&mut self, session: SessionId, name: &QueueName) -> Result<Answer, Refusal> {
+        self.not_waiting(session)?;
         let watched = &self.session(session).watched;
         let place = self.find_queue(name).and_then(|queue| watched.iter().position(|&other| other == queue));
         let Some(place) = place else { return Ok(Answer::Watching(watched.len())) };
@@ -103,6 +106,11 @@ impl State {
         self.queue_mut(queue).watching -= 1;
         self.leave_queue(queue);
         Ok(Answer::Watching(self.session(session).watched.len()))
+    }
+
+    /// A session that waits stands in line for just what it watched when it began, and holds what it held then.
+    pub(super) fn not_waiting(&self, session: SessionId) -> Result<(), Refusal> {
+        if self.session(session).wait.is_some() { Err(Refusal::AlreadyWaiting) } else { Ok(()) }
     }
 
     /// Lets a session stand in line in each queue that it watches.
@@ -145,16 +153,24 @@ impl State {
         Some(soon.min(wait.until)).filter(|&at| at < Time::NEVER)
     }
 
-    /// The session that waits longest for a queue in which a job is ready, with that job.
-    pub(crate) fn next_handover(&mut self, now: Time) -> Option<(SessionId, JobId)> {
-        while let Some(&queue) = self.unserved.last() {
-            let waits = self.queues.get(queue.slot()).filter(|queue| !queue.is_paused(now) && queue.ready.len() > 0);
-            let Some((_, &session)) = waits.and_then(|queue| queue.waiting.first_key_value()) else {
-                self.unserved.pop();
-                continue;
-            };
-            let slot = self.best_ready(session, now).expect("its queue has a ready job");
-            return Some((session, self.jobs[slot].id));
+    /// The session that waits longest of those that could have a job, with the first job that it could have.
+    pub(crate) fn next_handover(&mut self) -> Option<(SessionId, JobId)> {
+        while let Some(&Reverse((wait, id))) = self.unserved.peek() {
+            let queue = self.queues.get(id.slot()).filter(|queue| !queue.holds_back() && queue.ready.len() > 0);
+            let first = queue.and_then(|queue| queue.waiting.first_key_value());
+            if let Some((_, &session)) = first.filter(|&(&number, _)| number == wait) {
+                let slot = self.best_ready(session).expect("its queue has a ready job");
+                return Some((session, self.jobs[slot].id));
+            }
+            // Who waited longest was served: the queue's turn is now that of the next one.
+            let is_needed = first.is_some();
+            self.unserved.pop();
+            if self.queues.get(id.slot()).is_some() {
+                self.queue_mut(id).is_unserved = false;
+            }
+            if is_needed {
+                self.serve(id);
+            }
         }
         None
     }

@@ -4,8 +4,8 @@
 //! [`Lockstep::check`] compares everything.
 
 use super::model::{Model, Outcome, Place};
-use super::workload::{Client, Input, Request};
-use crate::command::{Answer, Command, Delivered, Refusal};
+use super::workload::{Client, Input};
+use crate::command::{Answer, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::job::{JobId, JobState, Time};
 use crate::session::SessionId;
@@ -84,14 +84,6 @@ impl Lockstep {
             self.compare_job(id);
         }
         Agreed { outcome, kicked }
-    }
-
-    /// The command that `request` is, refused or not, at the time that it is; used to see that a refusal leaves no trace.
-    ///
-    /// # Errors
-    /// As [`Engine::execute`].
-    pub fn engine_answers(&mut self, client: Client, command: Command<'_>, at: Time) -> Result<Answer, Refusal> {
-        self.engine.execute(self.sessions[&client], command, at)
     }
 
     /// Compares all that can be seen, and lets the engine recount all that cannot.
@@ -210,10 +202,4 @@ impl Write for Trace {
         self.0 = text.bytes().fold(self.0, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Ok(())
     }
-}
-
-/// Whether a request is one that changes nothing when it is refused, whatever it is: all are.
-#[must_use]
-pub fn is_on_jobs(request: &Request) -> bool {
-    !matches!(request, Request::Use(_) | Request::Watch(_) | Request::Ignore(_))
 }

@@ -1,9 +1,10 @@
 //! What the engine must do, written as plainly as can be: maps that are searched from end to end, no index, no wheel.
 //!
 //! [`super::lockstep`] runs it beside the engine and compares every answer. It takes the same inputs and must stay so
-//! simple that a reader can see that it is right; it knows nothing of how the engine does it. Time is in [`due`].
+//! simple that a reader can see that it is right; it knows nothing of how the engine does it. Time is in `due`, what can be seen in `view`.
 
 mod due;
+mod view;
 
 use super::workload::{Client, Input, Put, Request};
 use crate::command::{Answer, Delivered, Due, Held, JobTally, KickSource, OnConflict, Refusal};
@@ -170,7 +171,9 @@ impl Model {
 
     /// Makes an input happen at a time. `kicked` is how many jobs the engine kicked: how large a slice is is its affair.
     pub fn apply(&mut self, input: &Input, at: Time, kicked: Option<u64>) -> Outcome {
-        self.now = self.now.max(at);
+        if !matches!(input, Input::Open(_) | Input::StopWaiting(_) | Input::Stop) {
+            self.now = self.now.max(at);
+        }
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         match input {
             Input::Open(client) => {
@@ -225,7 +228,7 @@ impl Model {
             }
             Request::Ignore(name) => {
                 let watched = &mut self.session_mut(client).watched;
-                if watched == &[name.clone()] {
+                if watched.as_slice() == std::slice::from_ref(name) {
                     return Err(Refusal::LastWatched);
                 }
                 watched.retain(|other| other != name);
@@ -347,7 +350,7 @@ impl Model {
             run_at,
             delay: (run_at < self.now).then_some(Duration::ZERO),
             at_wall,
-            ttr: representable(put.ttr),
+            ttr: representable(put.ttr).max(Duration::from_nanos(1)),
             max_lost_leases: put.max_lost_leases,
             max_attempts: put.max_attempts,
             key: put.key.clone(),
@@ -470,7 +473,7 @@ impl Model {
         let session = &self.sessions[&client];
         let ready = self.jobs.iter().filter(|(_, job)| job.place == Place::Ready);
         let eligible = ready.filter(|(_, job)| {
-            session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until <= self.now
+            session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until == Time(0)
         });
         eligible.min_by_key(|(id, job)| job.order(**id)).map(|(&id, _)| id)
     }
@@ -556,91 +559,5 @@ impl Job {
         self.at_wall = None;
         self.log_reserves();
         self.settle_by_time(now);
-    }
-}
-
-/// What can be seen of it.
-impl Model {
-    /// The newest moment that it was told.
-    #[must_use]
-    pub fn now(&self) -> Time {
-        self.now
-    }
-
-    /// What the wall clock shows now.
-    #[must_use]
-    pub fn wall(&self) -> Time {
-        Time(u64::try_from(i128::from(self.now.0) + self.wall_offset).unwrap_or(0))
-    }
-
-    /// The open jobs.
-    #[must_use]
-    pub fn jobs(&self) -> &BTreeMap<JobId, Job> {
-        &self.jobs
-    }
-
-    /// The queues.
-    #[must_use]
-    pub fn queues(&self) -> &BTreeMap<QueueName, Queue> {
-        &self.queues
-    }
-
-    /// The id of the next job.
-    #[must_use]
-    pub fn next_job_id(&self) -> u64 {
-        self.next_job_id
-    }
-
-    /// The clients with an open session.
-    #[must_use]
-    pub fn clients(&self) -> Vec<Client> {
-        self.sessions.iter().filter(|(_, session)| !session.closing).map(|(&client, _)| client).collect()
-    }
-
-    /// How many sessions there are, those included whose last leases are being ended.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether a client waits for a job.
-    #[must_use]
-    pub fn is_waiting(&self, client: Client) -> bool {
-        self.sessions.get(&client).is_some_and(|session| session.wait.is_some())
-    }
-
-    /// How many sessions use, watch and wait for a queue.
-    #[must_use]
-    pub fn references(&self, queue: &QueueName) -> (u32, u32, u64) {
-        let open = || self.sessions.values().filter(|session| !session.closing);
-        let using = open().filter(|session| session.used == *queue).count();
-        let watching = || open().filter(|session| session.watched.contains(queue));
-        let waiting = watching().filter(|session| session.wait.is_some()).count();
-        (using as u32, watching().count() as u32, waiting as u64)
-    }
-
-    /// The counts over all queues.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        let mut totals = Totals { by_state: [0; 4], urgent: 0, waiting: 0, ..self.totals };
-        for job in self.jobs.values() {
-            totals.by_state[job.place.state() as usize] += 1;
-            totals.urgent += u64::from(job.place == Place::Ready && job.priority < Priority::URGENT_BELOW);
-        }
-        totals.waiting = self.sessions.values().filter(|session| session.wait.is_some()).count() as u64;
-        totals
-    }
-}
-
-impl Place {
-    /// The state of a job that is there.
-    #[must_use]
-    pub fn state(&self) -> crate::job::JobState {
-        match self {
-            Place::Delayed => crate::job::JobState::Delayed,
-            Place::Ready => crate::job::JobState::Ready,
-            Place::Buried(_) => crate::job::JobState::Buried,
-            Place::Reserved { .. } => crate::job::JobState::Reserved,
-        }
     }
 }

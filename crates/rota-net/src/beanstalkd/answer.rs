@@ -75,6 +75,27 @@ pub enum Word {
 }
 
 impl Word {
+    /// All of them.
+    pub const ALL: [Word; 17] = [
+        Word::Deleted,
+        Word::Released,
+        Word::Buried,
+        Word::Touched,
+        Word::Kicked,
+        Word::Paused,
+        Word::Cancelled,
+        Word::NotFound,
+        Word::NotIgnored,
+        Word::TimedOut,
+        Word::DeadlineSoon,
+        Word::BadFormat,
+        Word::UnknownCommand,
+        Word::JobTooBig,
+        Word::ExpectedCrlf,
+        Word::Draining,
+        Word::OutOfMemory,
+    ];
+
     /// The word as it is sent, without its CRLF.
     #[must_use]
     pub fn text(self) -> &'static str {

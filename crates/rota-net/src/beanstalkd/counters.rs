@@ -120,7 +120,9 @@ impl Verb {
             Request::PeekBuried => Verb::PeekBuried,
             Request::Reserve => Verb::Reserve,
             Request::ReserveWithTimeout { .. } => Verb::ReserveWithTimeout,
-            Request::Delete { .. } | Request::Cancel { .. } | Request::CancelKey { .. } => Verb::Delete,
+            Request::Delete { .. } | Request::Cancel { .. } | Request::CancelKey { .. } => {
+                Verb::Delete
+            }
             Request::Release { .. } => Verb::Release,
             Request::Use { .. } => Verb::Use,
             Request::Watch { .. } => Verb::Watch,

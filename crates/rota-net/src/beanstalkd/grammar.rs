@@ -275,7 +275,11 @@ fn well_formed(request: Option<Request<'_>>) -> Line<'_> {
 
 /// The bytes as a queue's name, if they are one.
 fn name(bytes: &[u8]) -> Option<&str> {
-    if QueueName::is_valid(bytes) { std::str::from_utf8(bytes).ok() } else { None }
+    if QueueName::is_valid(bytes) {
+        std::str::from_utf8(bytes).ok()
+    } else {
+        None
+    }
 }
 
 /// A key with the one space before it.

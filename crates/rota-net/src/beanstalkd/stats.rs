@@ -37,7 +37,10 @@ impl Document {
 
     /// A text. What would end it early is left out; no name has any of that in it.
     fn text(&mut self, key: &str, text: &str) {
-        let text: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
+        let text: String = text
+            .chars()
+            .filter(|c| !c.is_control() && !matches!(c, '"' | '\\'))
+            .collect();
         self.value(key, format_args!("\"{text}\""));
     }
 
@@ -45,8 +48,16 @@ impl Document {
         self.value(key, span.as_secs());
     }
 
+    /// What is left of a span. Right after its beginning the first second counts as broken, as it is a moment later.
+    fn seconds_left(&mut self, key: &str, left: Duration) {
+        self.seconds(key, left.saturating_sub(Duration::from_nanos(1)));
+    }
+
     fn seconds_with_fraction(&mut self, key: &str, span: Duration) {
-        self.value(key, format_args!("{}.{:06}", span.as_secs(), span.subsec_micros()));
+        self.value(
+            key,
+            format_args!("{}.{:06}", span.as_secs(), span.subsec_micros()),
+        );
     }
 }
 
@@ -56,7 +67,10 @@ pub(super) fn server(engine: &Engine, counters: &Counters, facts: &Facts, now: T
     let totals = engine.totals();
     document.value("current-jobs-urgent", totals.urgent);
     for state in STATES {
-        document.value(&format!("current-jobs-{}", state.name()), totals.by_state[state as usize]);
+        document.value(
+            &format!("current-jobs-{}", state.name()),
+            totals.by_state[state as usize],
+        );
     }
     for verb in Verb::ALL {
         document.value(&format!("cmd-{}", verb.word()), counters.commands(verb));
@@ -100,7 +114,7 @@ pub(super) fn job(job: &JobView<'_>, now: Time) -> Document {
     document.seconds("age", now.since(job.created_at));
     document.seconds("delay", job.delay);
     document.seconds("ttr", job.ttr);
-    document.seconds("time-left", job.time_left);
+    document.seconds_left("time-left", job.time_left);
     document.value("file", 0);
     document.value("reserves", job.tally.reserves);
     document.value("timeouts", job.tally.lost_leases);
@@ -126,9 +140,14 @@ pub(super) fn tube(queue: &QueueView) -> Document {
     document.value("cmd-delete", queue.totals.deletes);
     document.value("cmd-pause-tube", queue.totals.pauses);
     document.seconds("pause", queue.pause);
-    document.seconds("pause-time-left", queue.pause_left);
+    document.seconds_left("pause-time-left", queue.pause_left);
     document
 }
 
 /// beanstalkd's order of the states.
-const STATES: [JobState; 4] = [JobState::Ready, JobState::Reserved, JobState::Delayed, JobState::Buried];
+const STATES: [JobState; 4] = [
+    JobState::Ready,
+    JobState::Reserved,
+    JobState::Delayed,
+    JobState::Buried,
+];

@@ -1,4 +1,5 @@
 //! Tests of the front ends through the crate's boundary.
 
 mod parser;
+mod session;
 mod transcripts;

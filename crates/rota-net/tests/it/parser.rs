@@ -398,7 +398,7 @@ fn other_protocols_are_told_by_the_first_line() {
 }
 
 /// Bytes that are likely to be commands, nearly commands, or to sit on a boundary.
-fn stream() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn stream() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
             "put 0 0 0 3\r\nabc\r\n", "put 1 0 1 0\r\n\r\n", "put 0 0 0 101\r\n", "put-in 0 9 9 2 k\r\nab\r\n",

@@ -103,8 +103,11 @@ impl BenchError {
             BenchError::Connect { source, .. } if source.raw_os_error() == Some(24) => {
                 "raise the limit of open files (ulimit -n), or lower --connections".into()
             }
-            BenchError::Connect { .. } | BenchError::Closed { .. } | BenchError::Broken { .. } => {
+            BenchError::Connect { .. } => {
                 "the server may have reached its limit of connections: lower --connections".into()
+            }
+            BenchError::Closed { .. } | BenchError::Broken { .. } => {
+                "the server may have ended: look into its log".into()
             }
             BenchError::Unexpected { answer, .. } if answer.starts_with("JOB_TOO_BIG") => {
                 "lower --size, or raise the server's limit".into()

@@ -404,3 +404,27 @@ fn dealt(ids: Vec<u64>, hands: usize) -> Vec<Vec<u64>> {
     }
     shares
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_there_twice_is_a_miscount() {
+        assert_eq!(unique(vec![3, 1, 2], "ids").ok(), Some(vec![1, 2, 3]));
+        let error = unique(vec![3, 1, 3], "ids").map_err(|error| error.to_string());
+        assert_eq!(
+            error,
+            Err("the server lost count: ids: 2 instead of 3".into())
+        );
+    }
+
+    #[test]
+    fn every_id_is_dealt_to_somebody() {
+        assert_eq!(
+            dealt(vec![1, 2, 3, 4, 5], 3),
+            [vec![1, 4], vec![2, 5], vec![3]]
+        );
+        assert_eq!(dealt(vec![1], 2), [vec![1], vec![]]);
+    }
+}

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::driver::Stage;
 use super::frames::{self, Found};
-use super::task::{Put, Shared, Task};
+use super::task::{Cycle, Moment, Put, Shared, Take, Taken, Tally, Task, Verb};
 use super::*;
 
 #[test]
@@ -135,4 +135,79 @@ fn a_server_that_answers_wrongly_ends_the_run() {
         let error = puts_answered_with(answers).to_string();
         assert_eq!(error, expected);
     }
+}
+
+/// Gives one answer to a task that awaits a reserve of a body of 24 bytes.
+fn reserved_by(mut task: Task, body: &[u8; 24], tally: &mut Tally) -> Result<Taken, BenchError> {
+    let shared = Shared::new(1, Duration::from_secs(3_600), 1);
+    let moment = Moment {
+        written: shared.start,
+        read: shared.start + Duration::from_secs(5),
+    };
+    let answer = [b"RESERVED 9 24\r\n", body.as_slice(), b"\r\n"].concat();
+    task.answers(&answer, 1, moment, &shared, tally)
+}
+
+fn cycle(verb: Verb) -> Task {
+    let body: Arc<[u8]> = frames::pattern(24).into();
+    let none: Arc<[u8]> = Arc::from([]);
+    Task::Cycle(Cycle {
+        puts: Arc::clone(&none),
+        reserves: none,
+        depth: 1,
+        body,
+        verb,
+        batch: Vec::new(),
+        put_ids: Vec::new(),
+        reserved_ids: Vec::new(),
+    })
+}
+
+fn take() -> Task {
+    Task::Take(Take {
+        body: frames::pattern(24).into(),
+        ids: Vec::new(),
+        deleting: false,
+    })
+}
+
+#[test]
+fn a_body_that_was_not_put_is_an_error() {
+    let good = b"abcdefghijklmnopqrstuvwx";
+    let stamped = b"00000000002000000000uvwx";
+    let mut tally = Tally::new();
+    assert_eq!(
+        reserved_by(cycle(Verb::Reserve), good, &mut tally)
+            .unwrap()
+            .answers,
+        1
+    );
+    assert_eq!(reserved_by(take(), stamped, &mut tally).unwrap().answers, 1);
+    let wrong = [
+        reserved_by(
+            cycle(Verb::Reserve),
+            b"abcdefghijklmnopqrstuvw!",
+            &mut tally,
+        ),
+        reserved_by(take(), good, &mut tally),
+        reserved_by(take(), b"00000000002000000000uvw!", &mut tally),
+    ];
+    for outcome in wrong {
+        let error = outcome.expect_err("the body is wrong").to_string();
+        assert_eq!(error, "job 9 came back with another body than was put");
+    }
+}
+
+#[test]
+fn lateness_is_told_from_the_stamp() {
+    let mut tally = Tally::new();
+    // The answer is read five seconds after the start; these jobs were due after two and after six.
+    reserved_by(take(), b"00000000002000000000uvwx", &mut tally).unwrap();
+    reserved_by(take(), b"00000000006000000000uvwx", &mut tally).unwrap();
+    assert_eq!((tally.lateness.len(), tally.early), (1, 1));
+    let late = Duration::from_nanos(tally.lateness.max());
+    assert!(
+        late.abs_diff(Duration::from_secs(3)) < Duration::from_millis(10),
+        "{late:?}"
+    );
 }

@@ -35,7 +35,10 @@ pub(crate) enum ConfigError {
         origin: Origin,
     },
     /// A listener that others could reach, while nothing checks who they are.
-    #[error("{}: {address} can be reached from other machines, and Rota has no authentication yet", place(.origin, .option))]
+    #[error(
+        "{}: {address} can be reached from other machines, and Rota has no authentication yet",
+        place(.origin, .option)
+    )]
     Public {
         /// The option's name, without dashes.
         option: &'static str,

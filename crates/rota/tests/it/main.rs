@@ -1,4 +1,10 @@
 //! Tests of the `rota` binary from outside: its command line, and real clients against its server.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test is to panic")]
+
 mod cli;
+mod clients;
 mod server;
+mod kill;
+mod process;
+mod wire;

@@ -204,6 +204,10 @@ impl Drop for Server {
         // Both fail only if the process has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
+        let stderr = self.stderr();
+        if std::thread::panicking() && !stderr.is_empty() {
+            eprintln!("the server wrote:\n{stderr}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Entry, Lsn, Scribe, disk_with_segments_of, put, read};
 use crate::event::Event;
 use crate::job::JobId;
-use crate::log::{OpenError, Refusal};
+use crate::log::{Damage, OpenError, Refusal};
 use crate::storage::{Storage, StoreId};
 use crate::testing::storage::SimulatedDisk;
 
@@ -341,4 +341,86 @@ fn history_before_the_oldest_needed_segment_is_not_read() {
             check_refused(&disk, 2, &Refusal::Missing);
         }
     }
+}
+
+fn check_damaged(disk: &SimulatedDisk, segment: u64, expected: Damage) {
+    let before = content(disk);
+    let error = read(disk.clone()).map(|_| ()).unwrap_err();
+    assert_eq!(content(disk), before, "a refused log was changed");
+    let OpenError::Refused { path, problem: Refusal::Damaged { found, .. }, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((path, *found), (&disk.path(segment), expected), "{error}");
+}
+
+#[test]
+fn a_header_that_is_gone_though_the_segment_was_used() {
+    let sample = sample(Habit::Killed);
+    // Without the seal before it, it would look like a segment that was being begun, but for what is in it.
+    let mut before = sample.disk.bytes(sample.last - 1).unwrap();
+    before.truncate(before.len() - 48);
+    sample.disk.set_bytes(sample.last - 1, Some(before));
+    assert_eq!(check(&sample.disk.copy(), &sample.entries, "no seal"), Some(sample.entries.len()));
+    let mut bytes = sample.disk.bytes(sample.last).unwrap();
+    bytes[..64].fill(0);
+    sample.disk.set_bytes(sample.last, Some(bytes));
+    check_damaged(&sample.disk, sample.last, Damage::SegmentHeader);
+}
+
+#[test]
+fn damage_before_a_segment_that_was_being_begun() {
+    let disk = disk_with_segments_of(1 << 20);
+    let mut scribe = Scribe::open(disk.clone()).unwrap();
+    scribe.commit(vec![Event::JobPut(put(1, b"synced before the next segment is begun"))]);
+    let mut bytes = disk.bytes(1).unwrap();
+    bytes[120] ^= 1;
+    disk.set_bytes(1, Some(bytes));
+    // Alone, it would look torn; the name of the next segment says that all of it had been synced.
+    disk.set_bytes(2, Some(vec![]));
+    check_damaged(&disk, 1, Damage::Payload);
+    disk.set_bytes(2, None);
+    assert_eq!(read(disk).unwrap().1.torn.unwrap().found, Damage::Payload);
+}
+
+/// Three groups, each synced; the bodies are of one length.
+fn three_groups(first_body: &[u8; 4]) -> SimulatedDisk {
+    let disk = disk_with_segments_of(1 << 20);
+    let mut scribe = Scribe::open(disk.clone()).unwrap();
+    for body in [first_body, b"same", b"same"] {
+        scribe.commit(vec![Event::JobPut(put(1, body))]);
+        scribe.writer.sync().unwrap();
+    }
+    disk
+}
+
+#[test]
+fn a_group_of_another_past() {
+    // The same store, segment, offset and LSN, and right checksums: only the chain tells.
+    let (ours, theirs) = (three_groups(b"ours"), three_groups(b"his!"));
+    let (mut bytes, other) = (ours.bytes(1).unwrap(), theirs.bytes(1).unwrap());
+    let at = (65..bytes.len()).find(|&at| bytes[at..].starts_with(b"RGRP")).unwrap();
+    let length = at - 64;
+    bytes[at..at + length].copy_from_slice(&other[at..at + length]);
+    ours.set_bytes(1, Some(bytes));
+    check_damaged(&ours, 1, Damage::OutOfPlace);
+}
+
+#[test]
+fn a_group_that_leaves_records_out() {
+    use crate::log::segment::{GroupHeader, GroupSalt, SegmentHeader};
+    let disk = disk_with_segments_of(1 << 20);
+    drop(Scribe::open(disk.clone()).unwrap());
+    let mut bytes = disk.bytes(1).unwrap();
+    let segment = SegmentHeader::decode(&bytes).unwrap();
+    let header = GroupHeader {
+        payload_bytes: 0,
+        first_lsn: Lsn(2),
+        durable: Lsn(1),
+        records: 0,
+        is_seal: false,
+        chain: segment.checksum(),
+        payload_checksum: 0,
+    };
+    bytes.resize(64 + 48, 0);
+    header.encode(&GroupSalt::new(segment.store, 1), 64, &mut bytes[64..]);
+    disk.set_bytes(1, Some(bytes));
+    check_damaged(&disk, 1, Damage::OutOfPlace);
 }

@@ -3,7 +3,7 @@
 use super::{Faults, Past, Simulation, Sync};
 use crate::engine::{Engine, Options};
 use crate::job::Time;
-use crate::limits::DEFAULT_SPOKE;
+use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
 use crate::log::{LogWriter, Lsn, OpenError, Recovery};
 use crate::storage::Storage;
 use crate::testing::lockstep::Lockstep;
@@ -18,14 +18,14 @@ const STORE: [u8; 16] = *b"a simulated disk";
 /// Options of some start: their values must not matter.
 pub(super) fn options(random: &mut Random) -> Options {
     let spoke = *random.pick(&[DEFAULT_SPOKE, Duration::from_nanos(1), Duration::from_millis(7), Duration::MAX]);
-    Options { spoke }
+    Options { spoke, number_block: *random.pick(&[4096, 4096, NUMBER_BLOCK]) }
 }
 
 impl Simulation {
     /// Everything stops where it is.
     pub(super) fn crash(&mut self) {
         self.report.crashes += 1;
-        let kind = *self.random.pick(&Crash::ALL);
+        let kind = self.crash_kind();
         // What the disk said may be told even if the process dies right after.
         self.tell();
         self.restart(kind);
@@ -42,12 +42,17 @@ impl Simulation {
         }
         let writer = self.writer.take().expect("there is a log");
         let is_closed = writer.close().is_ok();
-        let kind = *self.random.pick(&Crash::ALL);
+        let kind = self.crash_kind();
         let broken = self.report.broken_starts;
         self.restart(kind);
         if is_closed && self.report.broken_starts == broken {
             assert_eq!(self.both.engine.next_numbers().0, numbers.0, "an orderly stop wastes no ids");
         }
+    }
+
+    fn crash_kind(&mut self) -> Crash {
+        let kinds = if std::mem::take(&mut self.is_sync_suspect) { &[Crash::KeepSynced, Crash::Tear] } else { &Crash::ALL[..] };
+        *self.random.pick(kinds)
     }
 
     fn restart(&mut self, kind: Crash) {
@@ -74,8 +79,12 @@ impl Simulation {
             if may_break {
                 self.disk.die_after(self.random.below(30));
             }
-            match Engine::recover(options(&mut self.random), self.disk.clone(), STORE, wall) {
+            let options = options(&mut self.random);
+            match Engine::recover(options, self.disk.clone(), STORE, wall) {
                 Ok((engine, writer, recovery)) => {
+                    if self.random.chance(1, 4) {
+                        self.compare_second_recovery(&engine, options, wall);
+                    }
                     if self.begin(engine, writer, &recovery, wall, is_promise_kept).is_ok() {
                         return;
                     }
@@ -107,7 +116,6 @@ impl Simulation {
         self.model_at(recovered);
         assert_eq!(recovery.last_at, if recovered == Lsn(0) { Time(0) } else { self.checkpoint.now() }, "the newest moment");
         assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
-        self.compare_second_recovery(&engine, wall);
         self.ledger.after_crash(&engine, recovered, is_promise_kept);
 
         let now = engine.now();
@@ -140,16 +148,13 @@ impl Simulation {
     }
 
     /// A start changes nothing on the disk but what it cuts off: a second one finds the same.
-    fn compare_second_recovery(&mut self, engine: &Engine, wall: Time) {
-        if !self.random.chance(1, 4) {
-            return;
-        }
+    fn compare_second_recovery(&mut self, engine: &Engine, options: Options, wall: Time) {
         let disk = self.disk.copy();
         let segments = disk.segments().expect("this disk is well");
         let from_first = segments.first().map_or(1, |first| *first)..;
         assert!(segments.iter().copied().eq(from_first.take(segments.len())), "segments without gaps");
         let (second, _, recovery) =
-            Engine::recover(options(&mut self.random), disk, STORE, wall).expect("it could be read before");
+            Engine::recover(options, disk, STORE, wall).expect("it could be read before");
         assert!(recovery.torn.is_none(), "what was cut off stays so");
         assert_eq!(second.durable_text(engine.now()), engine.durable_text(engine.now()), "a second recovery");
         assert_eq!(second.next_numbers(), engine.next_numbers());

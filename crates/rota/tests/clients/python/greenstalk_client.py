@@ -15,6 +15,13 @@ TUBE, OTHER, THIRD = "greenstalk", "greenstalk-other", "greenstalk-third"
 EVERY_NAME_CHARACTER = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-+/;.$_()"
 
 
+NAMES = [
+    ("200-long", "n" * 200), ("201-long", "n" * 201), ("empty", ""), ("dash-first", "-dash"),
+    ("star", "sta*r"), ("space", "spa ce"), ("every-character", EVERY_NAME_CHARACTER), ("not-ascii", "tübe"),
+    ("digits", "7"), ("nul", "nu\0l"),
+]
+
+
 def error_text(error):
     if isinstance(error, greenstalk.UnknownResponseError):
         return f"UnknownResponseError {error.status!r} {error.values!r}"
@@ -70,19 +77,24 @@ def names(client):
     step("watching-after", client.watching)
     step("tubes-after", client.tubes)
 
-    for label, name in [
-        ("200-long", "n" * 200), ("201-long", "n" * 201), ("empty", ""), ("dash-first", "-dash"),
-        ("star", "sta*r"), ("space", "spa ce"), ("every-character", EVERY_NAME_CHARACTER), ("not-ascii", "tübe"),
-        ("digits", "7"), ("nul", "nu\0l"),
-    ]:
+    for label, name in NAMES:
         step(f"use-name-{label}", lambda: client.use(name))
         step(f"using-after-{label}", client.using)
         step(f"watch-name-{label}", lambda: client.watch(name))
         step(f"ignore-name-{label}", lambda: client.ignore(name))
         step(f"stats-tube-name-{label}", lambda: client.stats_tube(name), tube_stats)
-        step(f"pause-tube-name-{label}", lambda: client.pause_tube(name, 0))
     client.use(TUBE)
     step("tube-is-gone", lambda: client.stats_tube(EVERY_NAME_CHARACTER), tube_stats)
+
+
+def pause_names(client):
+    for label, name in NAMES:
+        try:
+            client.use(name)
+        except (greenstalk.BadFormatError, UnicodeError):
+            pass
+        step(f"pause-tube-name-{label}", lambda: client.pause_tube(name, 0))
+    client.use(TUBE)
 
 
 def bodies(client):
@@ -274,9 +286,8 @@ def undo_deadlines(client):
             client.ignore(THIRD)
         return False
 
-    put = client.stats_tube(THIRD)["total-jobs"]
     until("the lost attempt's jobs are gone", empty)
-    return put
+    return 2
 
 
 def time_outs(client, second):
@@ -370,6 +381,8 @@ def main():
     kicks(client)
     # What comes after this asks until something holds: how often is no matter of the server's.
     step("stats-in-the-middle", client.stats, server_stats)
+    # beanstalkd counts some of the refused ones, so they come after the counters.
+    pause_names(client)
     time_outs(client, second)
     pauses(client, second)
     connections(client, second)

@@ -18,6 +18,12 @@ HOST, PORT = sys.argv[1], int(sys.argv[2])
 TUBE, OTHER, THIRD = "pystalk", "pystalk-other", "pystalk-third"
 
 
+NAMES = [
+    ("200-long", "n" * 200), ("201-long", "n" * 201), ("empty", ""), ("dash-first", "-dash"), ("star", "sta*r"),
+    ("space", "spa ce"), ("not-ascii", "tübe"), ("nul", "nu\0l"), ("number", "7"),
+]
+
+
 def error_text(error):
     if isinstance(error, BeanstalkConnectionError):
         return "BeanstalkConnectionError"
@@ -98,20 +104,27 @@ def names(client):
     step("list-tubes-of-watchlist", setter.list_tubes)
     run.open.append(setter)
 
-    for label, name in [
-        ("200-long", "n" * 200), ("201-long", "n" * 201), ("empty", ""), ("dash-first", "-dash"), ("star", "sta*r"),
-        ("space", "spa ce"), ("not-ascii", "tübe"), ("nul", "nu\0l"), ("number", "7"),
-    ]:
+    for label, name in NAMES:
         other = BeanstalkClient(HOST, PORT)
         step(f"use-name-{label}", lambda: other.use(name))
         step(f"watch-name-{label}", lambda: other.watch(name))
         step(f"stats-tube-name-{label}", lambda: other.stats_tube(name)["current-using"])
-        step(f"pause-tube-name-{label}", lambda: other.pause_tube(name, 0))
-        step(f"unpause-tube-name-{label}", lambda: other.unpause_tube(name))
         if label == "number":
             # A name is quoted or not, and YAML makes a text or a number of it.
             step("stats-tube-number-is", lambda: type(other.stats_tube(name)["name"]).__name__)
         run.open.append(other)
+
+
+def pause_names():
+    for label, name in NAMES:
+        client = BeanstalkClient(HOST, PORT)
+        try:
+            client.use(name)
+        except BeanstalkError:
+            pass
+        step(f"pause-tube-name-{label}", lambda: client.pause_tube(name, 0))
+        step(f"unpause-tube-name-{label}", lambda: client.unpause_tube(name))
+        client.close()
 
 
 def bodies(client):
@@ -301,9 +314,8 @@ def undo_deadlines(client):
                 client.delete_job(client.peek_ready())
         return False
 
-    put = client.stats_tube(THIRD)["total-jobs"]
     until("the lost attempt's jobs are gone", empty)
-    return put
+    return 1
 
 
 def time_outs(client, second):
@@ -376,6 +388,8 @@ def main():
     step("stats-in-the-middle", client.stats, server_stats)
     for connection in run.open:
         connection.close()
+    # beanstalkd counts some of the refused ones, so they come after the counters.
+    pause_names()
     pools(client)
     client.watch(OTHER)
     drain(client, "last-of-the-pools")

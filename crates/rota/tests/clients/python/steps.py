@@ -10,6 +10,8 @@ SERVER_UNSTABLE = {
     "pid", "version", "uptime", "id", "hostname", "os", "platform", "rusage-utime", "rusage-stime",
     "binlog-oldest-index", "binlog-current-index", "binlog-max-size", "binlog-records-written",
     "binlog-records-migrated", "current-connections", "total-connections",
+    # Whoever starts a server may ask for them before the script does.
+    "cmd-stats",
 }
 LAST_STANDARD_SERVER_KEY = "platform"
 DEADLINE_SECONDS = 20
@@ -171,9 +173,5 @@ def further_keys(stats):
 
 
 def server_stats(stats):
-    shown = [key for key in stats if key not in SERVER_UNSTABLE]
-    if LAST_STANDARD_SERVER_KEY in stats:
-        names = list(stats)
-        standard = names[: names.index(LAST_STANDARD_SERVER_KEY) + 1]
-        shown = [key for key in standard if key not in SERVER_UNSTABLE]
+    shown = [key for key in standard_keys(stats).split() if key not in SERVER_UNSTABLE]
     return " ".join(f"{key}={stats[key]}" for key in shown)

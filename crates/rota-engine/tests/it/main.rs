@@ -1,0 +1,6 @@
+//! Tests of the engine through its public face. The simulator and the model that they use are in
+//! `rota_engine::testing`.
+
+mod log_bytes;
+mod model;
+mod simulation;

@@ -1,0 +1,640 @@
+//! A lane: one thread's commands on tubes that nobody else touches, and the model that foretells every answer.
+//!
+//! A lane sends a batch of commands on one of its two connections, mostly pipelined, and reads the answers. Each must be
+//! the one foretold. When the server dies, the batch's commands without an answer are the ones that may or may not have
+//! happened; as a server carries a connection's commands out in order, and its log keeps that order, only a
+//! first part of them can have. [`Lane::settle`] looks which.
+//!
+//! Within a batch every job changes in ways that show (a priority that it did not have, a delay that it did not have),
+//! so that two first parts that look alike from outside are alike.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use crate::wire::{Answer, Wire, put_bytes};
+
+/// Tubes of a lane.
+const TUBES: usize = 2;
+
+/// Commands in a batch, at the most.
+const BATCH: usize = 24;
+
+/// Above so many jobs a lane rather deletes.
+const JOBS: usize = 60;
+
+/// Delays are a few times this many seconds, and a counter that rises: nothing is due while a store lives, no two are
+/// the same, and the longer one ends later, whichever began first.
+const DELAY_UNIT: u64 = 10_000_000;
+
+/// A pause that no store outlives.
+const PAUSE_SECONDS: u64 = 1_000_000;
+
+/// Commands that a failure shows.
+const RECENT: usize = 400;
+
+/// What the ledger knows of a job.
+#[derive(Clone)]
+struct Job {
+    /// Unknown until its put was answered, or the job was found.
+    id: Option<u64>,
+    tube: usize,
+    priority: u32,
+    state: State,
+    key: Option<String>,
+    body: Arc<[u8]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Ready,
+    /// For so many seconds.
+    Delayed(u64),
+    /// The number orders burials.
+    Buried(u64),
+    /// By this connection of the lane.
+    Held(usize),
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Job { id, tube, priority, state, key, body } = self;
+        write!(f, "{id:?} in {tube}, {state:?}, priority {priority}, key {key:?}, {} bytes", body.len())
+    }
+}
+
+/// The lane's jobs as they are after some of its commands. A job goes by the serial number of its put.
+#[derive(Clone, Default)]
+struct Model {
+    jobs: BTreeMap<u32, Job>,
+    paused: [bool; TUBES],
+    used: [usize; 2],
+    /// Counts commands, so that burials have an order.
+    order: u64,
+}
+
+#[derive(Clone)]
+enum Command {
+    Put { serial: u32, priority: u32, delay: u64, key: Option<String>, body: Arc<[u8]> },
+    Use(usize),
+    ReserveJob(u32),
+    Reserve,
+    Delete(u32),
+    Release(u32, u32, u64),
+    Bury(u32, u32),
+    Touch(u32),
+    Kick(usize),
+    KickJob(u32),
+    Cancel(u32),
+    CancelKey(usize, String),
+    Pause(usize, bool),
+}
+
+/// What a command is to be answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Foretold {
+    Word(&'static str),
+    Kicked(usize),
+    Using(usize),
+    Inserted(u32),
+    KeyTaken(u32),
+    Cancelled(u32),
+    ReservedJob(u32),
+    /// The best of the ready ones, whichever that is.
+    Reserved,
+}
+
+/// What was found of a job after a restart.
+pub(super) struct Found {
+    pub(super) tube: String,
+    pub(super) state: String,
+    pub(super) priority: u32,
+    pub(super) delay: u64,
+    pub(super) body: Vec<u8>,
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Found { tube, state, priority, delay, body } = self;
+        let begin = String::from_utf8_lossy(&body[..body.len().min(20)]).into_owned();
+        write!(f, "{tube}, {state}, priority {priority}, delay {delay}, {} bytes: {begin:?}", body.len())
+    }
+}
+
+/// A lane.
+pub(super) struct Lane {
+    name: String,
+    rng: Rng,
+    /// Whether some of its bodies are as large as bodies get.
+    large_bodies: bool,
+    serials: u32,
+    delays: u64,
+    /// After all that was answered.
+    model: Model,
+    /// What was sent since, in order, and by which connection.
+    unanswered: (usize, Vec<Command>),
+    /// Ids of this run that were acknowledged, gone or not.
+    pub(super) acknowledged: BTreeSet<u64>,
+    newest_id: u64,
+    /// The newest commands with their answers, for whoever has to find out.
+    recent: VecDeque<String>,
+    pub(super) answers: u64,
+}
+
+impl Lane {
+    pub(super) fn new(number: usize, seed: u64, large_bodies: bool) -> Lane {
+        Lane {
+            name: format!("lane-{number}"),
+            rng: Rng::with_seed(seed),
+            large_bodies,
+            serials: 0,
+            delays: 0,
+            model: Model::default(),
+            unanswered: (0, Vec::new()),
+            acknowledged: BTreeSet::new(),
+            newest_id: 0,
+            recent: VecDeque::new(),
+            answers: 0,
+        }
+    }
+
+    /// Works until the connection is lost, or it is enough; by one connection only if `single` says so.
+    pub(super) fn work(&mut self, address: SocketAddr, single: bool, enough: impl Fn() -> bool) -> io::Result<()> {
+        let mut wires = [Wire::connect(address)?, Wire::connect(address)?];
+        for wire in &mut wires {
+            for tube in 0..TUBES {
+                wire.send(format!("watch {}\r\n", self.tube(tube)))?;
+            }
+            wire.send(format!("ignore default\r\nuse {}\r\n", self.tube(0)))?;
+            for _ in 0..TUBES + 2 {
+                wire.answer()?;
+            }
+        }
+        self.model.used = [0; 2];
+        while !enough() {
+            let sender = usize::from(!single && self.rng.u8(..5) == 0);
+            let (batch, foretold) = self.compose(sender);
+            let bytes: Vec<u8> = batch.iter().flat_map(|command| self.encode(command)).collect();
+            self.unanswered = (sender, batch);
+            wires[sender].send(bytes)?;
+            for foretold in foretold {
+                let answer = wires[sender].answer()?;
+                let command = self.unanswered.1.remove(0);
+                self.take(sender, &command, &foretold, &answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many puts the server may have carried out without a word of it.
+    pub(super) fn unanswered_puts(&self) -> u64 {
+        let puts = |command: &&Command| matches!(command, Command::Put { .. });
+        self.unanswered.1.iter().filter(puts).count() as u64
+    }
+
+    /// Ids of jobs that were there, by all that was answered.
+    pub(super) fn known_ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.model.jobs.values().filter_map(|job| job.id)
+    }
+
+    pub(super) fn owns(&self, tube: &str) -> bool {
+        tube.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Decides what became of the unanswered commands, by what was found.
+    pub(super) fn settle(&mut self, found: &BTreeMap<u64, Found>, wire: &mut Wire) {
+        let found: BTreeMap<u64, &Found> =
+            found.iter().filter(|(_, job)| self.owns(&job.tube)).map(|(&id, job)| (id, job)).collect();
+        let paused: [bool; TUBES] = std::array::from_fn(|tube| {
+            let answer = wire.ask(&format!("stats-tube {}", self.tube(tube)));
+            answer.line != "NOT_FOUND" && answer.count("pause-time-left") > 0
+        });
+        let (sender, commands) = std::mem::take(&mut self.unanswered);
+        let mut model = self.model.clone();
+        let mut why = vec![self.differs(&model, &found, paused)];
+        let mut fits = why[0].is_none().then(|| model.clone());
+        for command in &commands {
+            model.apply(sender, command);
+            let differs = self.differs(&model, &found, paused);
+            if differs.is_none() {
+                fits = Some(model.clone());
+            }
+            why.push(differs);
+        }
+        let Some(mut model) = fits else {
+            panic!(
+                "{}: what is there is not what was acknowledged, with any first part of what was not\n\
+                 without an answer: {commands:?}\nwhat differs after 0, 1, 2 … of these: {why:#?}\n\
+                 found: {found:#?}\npaused: {paused:?}",
+                self.name
+            );
+        };
+        let ids: BTreeMap<&[u8], u64> = found.iter().map(|(&id, job)| (&job.body[..], id)).collect();
+        for job in model.jobs.values_mut() {
+            let id = ids[&job.body[..]];
+            assert!(job.id.is_some() || id > self.newest_id, "{id} was given twice: {}", self.newest_id);
+            job.id = Some(id);
+            if let State::Held(_) = job.state {
+                job.state = State::Ready;
+            }
+        }
+        self.model = model;
+        self.acknowledged.clear();
+    }
+
+    /// What the model says that was not found so, if anything.
+    fn differs(&self, model: &Model, found: &BTreeMap<u64, &Found>, paused: [bool; TUBES]) -> Option<String> {
+        if model.paused != paused {
+            return Some(format!("paused should be {:?}", model.paused));
+        }
+        let by_body: BTreeMap<&[u8], (u64, &Found)> =
+            found.iter().map(|(&id, &job)| (&job.body[..], (id, job))).collect();
+        for (serial, job) in &model.jobs {
+            let Some(&(id, seen)) = by_body.get(&job.body[..]) else {
+                return Some(format!("job {serial} (id {:?}) is not there: {job:?}", job.id));
+            };
+            let (state, delay) = match job.state {
+                State::Ready | State::Held(_) => ("ready", None),
+                State::Delayed(delay) => ("delayed", Some(delay)),
+                State::Buried(_) => ("buried", None),
+            };
+            let same = job.id.is_none_or(|known| known == id)
+                && seen.tube == self.tube(job.tube)
+                && seen.state == state
+                && seen.priority == job.priority
+                && delay.is_none_or(|delay| seen.delay == delay);
+            if !same {
+                return Some(format!("job {serial} should be {job:?}, and is {id} {seen:?}"));
+            }
+        }
+        // Bodies are unique, so that as many jobs with all of them there are the same jobs.
+        (model.jobs.len() != found.len()).then(|| format!("there should be {} jobs", model.jobs.len()))
+    }
+
+    fn tube(&self, tube: usize) -> String {
+        format!("{}/{tube}", self.name)
+    }
+
+    /// The next batch, with what it is to be answered.
+    fn compose(&mut self, sender: usize) -> (Vec<Command>, Vec<Foretold>) {
+        let size = if self.rng.bool() { 1 } else { self.rng.usize(1..=BATCH) };
+        let mut ahead = self.model.clone();
+        let mut batch = Vec::new();
+        let mut foretold = Vec::new();
+        let mut touched = BTreeSet::new();
+        if self.rng.u8(..12) == 0 {
+            let count = self.rng.usize(1..4);
+            let kicked = ahead.next_kicked(ahead.used[sender], count);
+            touched.extend(kicked);
+            batch.push(Command::Kick(count));
+        }
+        while batch.len() < size {
+            let mut commands = self.commands(&ahead, sender, &touched);
+            for command in &commands {
+                touched.extend(command.job());
+            }
+            batch.append(&mut commands);
+            for command in &batch[foretold.len()..] {
+                foretold.push(ahead.apply(sender, command));
+            }
+        }
+        for command in &batch[foretold.len()..] {
+            foretold.push(ahead.apply(sender, command));
+        }
+        if self.rng.u8(..3) == 0 {
+            // Which job it gets is not foretold, so nothing follows it.
+            batch.push(Command::Reserve);
+            foretold.push(Foretold::Reserved);
+        }
+        (batch, foretold)
+    }
+
+    /// One command at random, or a few that belong together, on a job that the batch has not been about.
+    fn commands(&mut self, ahead: &Model, sender: usize, touched: &BTreeSet<u32>) -> Vec<Command> {
+        let free: Vec<u32> = ahead
+            .jobs
+            .iter()
+            .filter(|(serial, job)| job.id.is_some() && !touched.contains(serial))
+            .map(|(&serial, _)| serial)
+            .collect();
+        let crowded = ahead.jobs.len() > JOBS;
+        let dice = self.rng.u8(..100);
+        if dice < 35 && !crowded || free.is_empty() {
+            return vec![self.put()];
+        }
+        let serial = free[self.rng.usize(..free.len())];
+        let job = &ahead.jobs[&serial];
+        let other_priority = job.priority.wrapping_add(self.rng.u32(1..2_000));
+        let other_delay = if self.rng.bool() { self.delay() } else { 0 };
+        match dice {
+            _ if crowded && dice < 50 => vec![Command::Delete(serial)],
+            0..50 => match self.rng.u8(..5) {
+                0 => vec![Command::ReserveJob(serial), Command::Delete(serial)],
+                1 => vec![Command::ReserveJob(serial), Command::Release(serial, other_priority, other_delay)],
+                2 => vec![Command::ReserveJob(serial), Command::Bury(serial, other_priority)],
+                3 => vec![Command::ReserveJob(serial), Command::Touch(serial)],
+                _ => vec![Command::ReserveJob(serial)],
+            },
+            50..60 => vec![Command::Delete(serial)],
+            60..70 => vec![Command::Release(serial, other_priority, other_delay)],
+            70..80 => vec![Command::Bury(serial, other_priority)],
+            80..84 => vec![Command::KickJob(serial)],
+            84..88 => vec![Command::Cancel(serial)],
+            88..91 => vec![Command::Touch(serial)],
+            91..94 => match &job.key {
+                Some(key) => vec![Command::CancelKey(job.tube, key.clone())],
+                None => vec![Command::CancelKey(job.tube, String::from("nobody"))],
+            },
+            94..96 => vec![Command::Pause(self.rng.usize(..TUBES), self.rng.bool())],
+            _ => {
+                let tube = 1 - ahead.used[sender];
+                vec![Command::Use(tube)]
+            }
+        }
+    }
+
+    fn put(&mut self) -> Command {
+        self.serials += 1;
+        let serial = self.serials;
+        let delay = if self.rng.u8(..4) == 0 { self.delay() } else { 0 };
+        // Few keys, so that they are often taken.
+        let key = (self.rng.u8(..4) == 0).then(|| format!("key-{}", self.rng.u8(..12)));
+        let most = if self.large_bodies && self.rng.u8(..3) == 0 { 65_000 } else { 120 };
+        let length = self.rng.usize(..most);
+        let mut body = format!("{} {serial}\r\nRGRP", self.name).into_bytes();
+        body.extend(std::iter::repeat_with(|| self.rng.u8(..)).take(length));
+        Command::Put { serial, priority: self.rng.u32(..2_000), delay, key, body: body.into() }
+    }
+
+    /// A delay that no job has or had.
+    fn delay(&mut self) -> u64 {
+        self.delays += 1;
+        DELAY_UNIT * self.rng.u64(1..6) + self.delays
+    }
+
+    fn encode(&self, command: &Command) -> Vec<u8> {
+        // As it was before the batch, so that one that the batch takes away can be named behind that.
+        let id = |serial: &u32| self.id(*serial).expect("only jobs with a known id are named");
+        let line = match command {
+            Command::Put { priority, delay, key: None, body, .. } => {
+                return put_bytes(&format!("put {priority} {delay} 5000"), body);
+            }
+            Command::Put { priority, delay, key: Some(key), body, .. } => {
+                return put_bytes(&format!("put-in {priority} {delay}000 5000000 # {key}"), body);
+            }
+            Command::Use(tube) => format!("use {}", self.tube(*tube)),
+            Command::ReserveJob(serial) => format!("reserve-job {}", id(serial)),
+            Command::Reserve => String::from("reserve-with-timeout 0"),
+            Command::Delete(serial) => format!("delete {}", id(serial)),
+            Command::Release(serial, priority, delay) => {
+                format!("release {} {priority} {delay}", id(serial))
+            }
+            Command::Bury(serial, priority) => format!("bury {} {priority}", id(serial)),
+            Command::Touch(serial) => format!("touch {}", id(serial)),
+            Command::Kick(count) => format!("kick {count}"),
+            Command::KickJob(serial) => format!("kick-job {}", id(serial)),
+            Command::Cancel(serial) => format!("cancel {}", id(serial)),
+            Command::CancelKey(tube, key) => format!("cancel-key {} {key}", self.tube(*tube)),
+            Command::Pause(tube, on) => {
+                format!("pause-tube {} {}", self.tube(*tube), if *on { PAUSE_SECONDS } else { 0 })
+            }
+        };
+        format!("{line}\r\n").into_bytes()
+    }
+
+    /// Checks an answer, and lets its command happen in the model.
+    fn take(&mut self, sender: usize, command: &Command, foretold: &Foretold, answer: &Answer) {
+        self.answers += 1;
+        let named = match foretold {
+            Foretold::KeyTaken(serial) | Foretold::Cancelled(serial) | Foretold::ReservedJob(serial) => {
+                self.id(*serial).expect("the put of a job that is named was answered before")
+            }
+            _ => 0,
+        };
+        self.recent.push_back(format!("{sender}: {command:?}: {}", answer.line));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        let expected = match foretold {
+            Foretold::Reserved => return self.take_reserved(sender, answer),
+            Foretold::Word(word) => (*word).to_owned(),
+            Foretold::Kicked(count) => format!("KICKED {count}"),
+            Foretold::Using(tube) => format!("USING {}", self.tube(*tube)),
+            Foretold::KeyTaken(_) => format!("KEY_TAKEN {named}"),
+            Foretold::Cancelled(_) => format!("CANCELLED {named}"),
+            Foretold::Inserted(_) => match answer.line.split_once(' ') {
+                Some(("INSERTED", _)) => answer.line.clone(),
+                _ => String::from("INSERTED and an id"),
+            },
+            Foretold::ReservedJob(serial) => {
+                let body = &self.model.jobs[serial].body;
+                assert!(answer.body.is_empty() || answer.body == body[..], "the body of {named} is another");
+                format!("RESERVED {named} {}", body.len())
+            }
+        };
+        if answer.line != expected {
+            self.contradict(&format!("{expected} was due"));
+        }
+        self.model.apply(sender, command);
+        if let Foretold::Inserted(serial) = foretold {
+            let id = answer.number(1);
+            if id <= self.newest_id {
+                self.contradict(&format!("{} was issued before", self.newest_id));
+            }
+            self.newest_id = id;
+            self.acknowledged.insert(id);
+            self.model.jobs.get_mut(serial).expect("it was just put").id = Some(id);
+        }
+    }
+
+    /// The same for a reserve, which may get any of the best.
+    fn take_reserved(&mut self, sender: usize, answer: &Answer) {
+        let best = self.model.best_ready();
+        if answer.line == "TIMED_OUT" {
+            if best.is_some() {
+                self.contradict(&format!("a job of priority {best:?} is ready"));
+            }
+            return;
+        }
+        let id = answer.line.starts_with("RESERVED ").then(|| answer.number(1));
+        let job = self.model.jobs.iter().find(|(_, job)| id.is_some() && job.id == id);
+        let Some((&serial, job)) = job else { self.contradict("that one is gone, or was never put") };
+        let is_free = job.state == State::Ready && !self.model.paused[job.tube];
+        if !is_free || Some(job.priority) != best || job.body[..] != answer.body {
+            self.contradict(&format!("that one is {job:?}, and the best priority {best:?}"));
+        }
+        self.model.jobs.get_mut(&serial).expect("it was just found").state = State::Held(sender);
+    }
+
+    /// Fails the test: the newest answer cannot be.
+    fn contradict(&self, why: &str) -> ! {
+        let recent: String = self.recent.iter().flat_map(|line| [line, "\n"]).collect();
+        panic!("{}: {why}. The newest commands and answers, by connection:\n{recent}", self.name);
+    }
+
+    fn id(&self, serial: u32) -> Option<u64> {
+        self.model.jobs.get(&serial).and_then(|job| job.id)
+    }
+}
+
+impl fmt::Debug for Command {
+    /// As it is sent, with the serial number in the place of the id, and without the body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Put { serial, priority, delay, key, body } => {
+                write!(f, "put {priority} {delay} {} {key:?} [{serial}]", body.len())
+            }
+            Command::Use(tube) => write!(f, "use {tube}"),
+            Command::ReserveJob(serial) => write!(f, "reserve-job [{serial}]"),
+            Command::Reserve => write!(f, "reserve"),
+            Command::Delete(serial) => write!(f, "delete [{serial}]"),
+            Command::Release(serial, priority, delay) => write!(f, "release [{serial}] {priority} {delay}"),
+            Command::Bury(serial, priority) => write!(f, "bury [{serial}] {priority}"),
+            Command::Touch(serial) => write!(f, "touch [{serial}]"),
+            Command::Kick(count) => write!(f, "kick {count}"),
+            Command::KickJob(serial) => write!(f, "kick-job [{serial}]"),
+            Command::Cancel(serial) => write!(f, "cancel [{serial}]"),
+            Command::CancelKey(tube, key) => write!(f, "cancel-key {tube} {key}"),
+            Command::Pause(tube, on) => write!(f, "pause-tube {tube} {on}"),
+        }
+    }
+}
+
+impl Command {
+    /// The job that it names.
+    fn job(&self) -> Option<u32> {
+        match self {
+            Command::Put { serial, .. }
+            | Command::ReserveJob(serial)
+            | Command::Delete(serial)
+            | Command::Release(serial, ..)
+            | Command::Bury(serial, _)
+            | Command::Touch(serial)
+            | Command::KickJob(serial)
+            | Command::Cancel(serial) => Some(*serial),
+            Command::Use(_)
+            | Command::Reserve
+            | Command::Kick(_)
+            | Command::CancelKey(..)
+            | Command::Pause(..) => None,
+        }
+    }
+}
+
+impl Model {
+    /// Lets a command of that connection happen, and foretells its answer.
+    fn apply(&mut self, sender: usize, command: &Command) -> Foretold {
+        self.order += 1;
+        let order = self.order;
+        let after = |delay: u64| if delay == 0 { State::Ready } else { State::Delayed(delay) };
+        let held = |job: &&mut Job| job.state == State::Held(sender);
+        match command {
+            Command::Put { serial, priority, delay, key, body } => {
+                let tube = self.used[sender];
+                if let Some(taken) = key.as_ref().and_then(|key| self.with_key(tube, key)) {
+                    return Foretold::KeyTaken(taken);
+                }
+                let (key, body) = (key.clone(), body.clone());
+                let job = Job { id: None, tube, priority: *priority, state: after(*delay), key, body };
+                self.jobs.insert(*serial, job);
+                return Foretold::Inserted(*serial);
+            }
+            Command::Use(tube) => {
+                self.used[sender] = *tube;
+                return Foretold::Using(*tube);
+            }
+            Command::ReserveJob(serial) => match self.jobs.get_mut(serial) {
+                Some(job) if !matches!(job.state, State::Held(_)) => {
+                    job.state = State::Held(sender);
+                    return Foretold::ReservedJob(*serial);
+                }
+                _ => {}
+            },
+            Command::Reserve => return Foretold::Reserved,
+            Command::Delete(serial) => {
+                let theirs = State::Held(1 - sender);
+                if self.jobs.get(serial).is_some_and(|job| job.state != theirs) {
+                    self.jobs.remove(serial);
+                    return Foretold::Word("DELETED");
+                }
+            }
+            Command::Release(serial, priority, delay) => {
+                if let Some(job) = self.jobs.get_mut(serial).filter(held) {
+                    (job.priority, job.state) = (*priority, after(*delay));
+                    return Foretold::Word("RELEASED");
+                }
+            }
+            Command::Bury(serial, priority) => {
+                if let Some(job) = self.jobs.get_mut(serial).filter(held) {
+                    (job.priority, job.state) = (*priority, State::Buried(order));
+                    return Foretold::Word("BURIED");
+                }
+            }
+            Command::Touch(serial) => {
+                if self.jobs.get_mut(serial).filter(held).is_some() {
+                    return Foretold::Word("TOUCHED");
+                }
+            }
+            Command::Kick(count) => {
+                let kicked = self.next_kicked(self.used[sender], *count);
+                for serial in &kicked {
+                    self.jobs.get_mut(serial).expect("it was just found").state = State::Ready;
+                }
+                return Foretold::Kicked(kicked.len());
+            }
+            Command::KickJob(serial) => {
+                let job = self.jobs.get_mut(serial);
+                if let Some(job) = job.filter(|job| matches!(job.state, State::Delayed(_) | State::Buried(_))) {
+                    job.state = State::Ready;
+                    return Foretold::Word("KICKED");
+                }
+            }
+            Command::Cancel(serial) => {
+                if self.jobs.remove(serial).is_some() {
+                    return Foretold::Word("CANCELLED");
+                }
+            }
+            Command::CancelKey(tube, key) => {
+                if let Some(serial) = self.with_key(*tube, key) {
+                    self.jobs.remove(&serial);
+                    return Foretold::Cancelled(serial);
+                }
+            }
+            Command::Pause(tube, on) => {
+                self.paused[*tube] = *on;
+                return Foretold::Word("PAUSED");
+            }
+        }
+        Foretold::Word("NOT_FOUND")
+    }
+
+    fn with_key(&self, tube: usize, key: &str) -> Option<u32> {
+        let has = |job: &Job| job.tube == tube && job.key.as_deref() == Some(key);
+        self.jobs.iter().find(|(_, job)| has(job)).map(|(&serial, _)| serial)
+    }
+
+    /// What a kick takes: buried jobs in the order of their burial, or else delayed ones in that of their time.
+    fn next_kicked(&self, tube: usize, count: usize) -> Vec<u32> {
+        let of = |pick: fn(State) -> Option<u64>| {
+            let jobs = self.jobs.iter().filter(|(_, job)| job.tube == tube);
+            let mut order: Vec<_> = jobs.filter_map(|(&serial, job)| Some((pick(job.state)?, serial))).collect();
+            order.sort_unstable();
+            order.into_iter().take(count).map(|(_, serial)| serial).collect::<Vec<u32>>()
+        };
+        let buried = of(|state| if let State::Buried(order) = state { Some(order) } else { None });
+        if buried.is_empty() {
+            return of(|state| if let State::Delayed(delay) = state { Some(delay) } else { None });
+        }
+        buried
+    }
+
+    /// The priority that a reserve has to find: the least of the ready jobs in tubes that aren't paused.
+    fn best_ready(&self) -> Option<u32> {
+        let ready = self.jobs.values().filter(|job| job.state == State::Ready && !self.paused[job.tube]);
+        ready.map(|job| job.priority).min()
+    }
+}

@@ -1,0 +1,13 @@
+//! `rota serve` from outside: how it starts, refuses to start, serves bad and slow peers, keeps time, and stops.
+//!
+//! Every test starts the real binary on a folder of its own and ends it; whatever is waited for is looked at until it is
+//! there or a deadline passes.
+
+mod damage;
+mod full;
+mod load;
+mod metrics;
+mod peers;
+mod start;
+mod stop;
+mod time;

@@ -1,0 +1,106 @@
+//! A disk that takes no more: after a failed write there is not one answer more, and nothing acknowledged is lost.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Rota, on, wrapped};
+use crate::wire::{Wire, put_bytes};
+
+/// Ends with the code of a failed log, having answered nothing after it; returns the ids that it had answered.
+#[track_caller]
+fn fill(command: Command, body_bytes: usize) -> Vec<u64> {
+    let mut rota = Rota::ready(command);
+    let mut wire = Wire::to(rota.address());
+    let mut bystander = Wire::to(rota.address());
+    bystander.expect("list-tube-used", "USING default");
+    let mut ids = Vec::new();
+    let mut put = put_bytes("put 0 0 60", &vec![b'x'; body_bytes]);
+    put.extend(b"list-tube-used\r\n");
+    loop {
+        assert!(ids.len() < 20_000, "the disk never got full");
+        if wire.send(&put).is_err() {
+            break;
+        }
+        match wire.answer() {
+            Ok(answer) => {
+                assert!(answer.line.starts_with("INSERTED "), "{answer:?}");
+                ids.push(answer.number(1));
+            }
+            Err(_) => break,
+        }
+        // What was sent with a put that was answered is answered with it.
+        assert_eq!(wire.answer().expect("an answer").line, "USING default");
+    }
+    assert_eq!(bystander.rest(), b"");
+    let status = rota.wait();
+    let err = rota.stderr();
+    assert_eq!(status.code(), Some(4), "{status}: {err}");
+    for word in ["the server stops", "log segment", ".seg", "hint:"] {
+        assert!(err.contains(word), "{word:?} is missing: {err}");
+    }
+    assert!(!ids.is_empty());
+    ids
+}
+
+/// Every acknowledged job, and at most the one whose put was not answered.
+#[track_caller]
+fn all_there(command: Command, ids: &[u64]) {
+    let rota = Rota::ready(command);
+    let mut wire = Wire::to(rota.address());
+    for id in ids {
+        let answer = wire.ask(&format!("peek {id}"));
+        assert!(answer.line.starts_with("FOUND "), "{id}: {}", answer.line);
+    }
+    let jobs = wire.ask("stats").count("current-jobs-ready");
+    let acknowledged = ids.len() as u64;
+    assert!((acknowledged..=acknowledged + 1).contains(&jobs), "{jobs} jobs, {acknowledged} acknowledged");
+}
+
+/// A limit on the length of files, met by a write as a full disk would be.
+fn limited(data: &Path, flags: &[&str]) -> Command {
+    // The signal would end the process before the write says anything.
+    let shell = "trap '' XFSZ; exec prlimit --fsize=1600000 \"$@\"";
+    wrapped(&["sh", "-c", shell, "sh"], &on(data, flags))
+}
+
+#[test]
+fn a_failed_write_ends_the_server_with_its_own_exit_code() {
+    for sync in ["always", "50ms", "never"] {
+        let data = TempDir::new().unwrap();
+        let ids = fill(limited(data.path(), &["--sync", sync]), 3_000);
+        all_there(on(data.path(), &[]), &ids);
+    }
+}
+
+/// A file system of its own, unmounted when it is dropped.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn tmpfs(options: &str) -> Option<Mounted> {
+        let folder = TempDir::new().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "rota-test"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Mounted(folder))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_started_on_again() {
+    // Room for one segment of 64 MiB and not for two.
+    let Some(disk) = Mounted::tmpfs("size=80m") else {
+        eprintln!("NOT RUN: 1 part, a full disk: mounting a small one takes root, and CAP_SYS_ADMIN");
+        return;
+    };
+    let data = disk.0.path().join("data");
+    let ids = fill(on(&data, &[]), 60_000);
+    assert!(ids.len() > 1_000, "a segment holds more than {}", ids.len());
+    // Still full: all that is there comes up.
+    all_there(on(&data, &[]), &ids);
+}

@@ -1,0 +1,138 @@
+//! What it tells of itself: health and metrics by HTTP, and statsd by UDP.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::{Rota, on};
+use crate::wire::Wire;
+
+/// Asks for a page; its head and its body.
+pub(super) fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// Jobs in every state, by known numbers of commands.
+fn work(rota: &Rota) -> Wire {
+    let mut wire = Wire::to(rota.address());
+    for _ in 0..7 {
+        wire.put("put 0 0 60", b"x");
+    }
+    wire.put("put 0 1000 60", b"x");
+    for id in 1..=3 {
+        assert_eq!(wire.ask("reserve").number(1), id);
+    }
+    wire.expect("bury 2 0", "BURIED");
+    wire.expect("delete 1", "DELETED");
+    wire.expect("delete 99", "NOT_FOUND");
+    Wire::to(rota.address()).expect("cancel 4", "CANCELLED");
+    wire
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
+    let _wire = work(&rota);
+    let (head, page) = get(rota.http(), "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let values: BTreeMap<&str, &str> =
+        page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect();
+    for (name, value) in [
+        ("rota_jobs{state=\"ready\"}", "3"),
+        ("rota_jobs{state=\"reserved\"}", "1"),
+        ("rota_jobs{state=\"delayed\"}", "1"),
+        ("rota_jobs{state=\"buried\"}", "1"),
+        ("rota_jobs_put_total", "8"),
+        ("rota_jobs_completed_total", "1"),
+        ("rota_jobs_cancelled_total", "1"),
+        ("rota_commands_total{command=\"put\"}", "8"),
+        ("rota_commands_total{command=\"reserve\"}", "3"),
+        ("rota_commands_total{command=\"delete\"}", "3"),
+        ("rota_connections_opened_total", "2"),
+        ("rota_queues", "1"),
+        ("rota_log_segments", "1"),
+        ("rota_log_unwritten_bytes", "0"),
+    ] {
+        assert_eq!(values.get(name), Some(&value), "{name}: {page}");
+    }
+    for name in ["rota_log_records_written_total", "rota_log_syncs_total", "rota_log_durable_lsn", "rota_log_bytes"] {
+        let value: u64 = values[name].parse().unwrap();
+        assert!(value >= 8, "{name} {value}");
+    }
+}
+
+#[test]
+fn the_http_port_has_two_pages_and_changes_nothing() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
+    let (head, body) = get(rota.http(), "/healthz");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(body, "ok\n");
+    assert!(get(rota.http(), "/").0.starts_with("HTTP/1.1 404"));
+    let mut stream = TcpStream::connect(rota.http()).unwrap();
+    write!(stream, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 405"), "{page}");
+    // The beanstalkd protocol is not spoken here.
+    let mut stream = TcpStream::connect(rota.http()).unwrap();
+    stream.write_all(b"put 0 0 60 1\r\nx\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 400"), "{page}");
+    assert_eq!(Wire::to(rota.address()).ask("stats").count("total-jobs"), 0);
+}
+
+#[test]
+fn statsd_gets_counters_timers_and_gauges() {
+    let statsd = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    statsd.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let address = statsd.local_addr().unwrap().to_string();
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &["--statsd", &address]));
+    let _wire = work(&rota);
+    let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+    let mut timers: BTreeMap<String, u64> = BTreeMap::new();
+    let mut gauges: BTreeMap<String, u64> = BTreeMap::new();
+    let mut packet = [0; 65_536];
+    let wanted = [("rota.put", 8), ("rota.next", 3), ("rota.cancel", 3)];
+    // Until all was counted, in however many packets.
+    while wanted.iter().any(|(name, count)| counters.get(*name).is_none_or(|seen| seen < count))
+        || counters.get("rota.tick").is_none_or(|ticks| *ticks == 0)
+        || gauges.get("rota.jobs.buried") != Some(&1)
+    {
+        let bytes = statsd.recv(&mut packet).expect("statsd is sent to each second");
+        for line in std::str::from_utf8(&packet[..bytes]).unwrap().lines() {
+            let (name, rest) = line.split_once(':').unwrap();
+            let (value, kind) = rest.split_once('|').unwrap();
+            let value: u64 = value.parse().unwrap();
+            match kind {
+                "c" => *counters.entry(name.to_owned()).or_default() += value,
+                "ms" => *timers.entry(name.to_owned()).or_default() += 1,
+                "g" => drop(gauges.insert(name.to_owned(), value)),
+                _ => panic!("what is {line}?"),
+            }
+        }
+    }
+    for (name, count) in wanted {
+        assert_eq!(counters[name], count, "{name}");
+        assert_eq!(timers[&format!("{name}.time")], count, "{name}");
+    }
+    assert!(timers["rota.tick.time"] > 0);
+    let gauges: Vec<(&str, u64)> = gauges.iter().map(|(name, value)| (&name[..], *value)).collect();
+    let states = ["buried", "delayed", "ready", "reserved"].map(|state| format!("rota.jobs.{state}"));
+    let expected: Vec<(&str, u64)> = states.iter().map(String::as_str).zip([1, 1, 3, 1]).collect();
+    assert_eq!(gauges, expected);
+}

@@ -1,0 +1,119 @@
+//! Delays, leases and pauses, with the clock of the machine: never early, in order, and over restarts.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::process::{Rota, on, until};
+use crate::wire::Wire;
+
+#[test]
+fn delayed_jobs_come_in_the_order_of_their_times_after_a_restart() {
+    let data = TempDir::new().unwrap();
+    let mut rota = Rota::ready(on(data.path(), &["--spoke", "100ms"]));
+    let mut wire = Wire::to(rota.address());
+    let delays_ms = [900, 300, 1200, 600, 450, 301, 1050, 750];
+    let mut due = Vec::new();
+    for delay in delays_ms {
+        let put_at = Instant::now();
+        let id = wire.put(&format!("put-in {} {delay} 60000", 2000 - delay), b"x");
+        due.push((delay, id, put_at + Duration::from_millis(delay)));
+    }
+    due.sort_unstable();
+    rota.kill();
+    // Some are due while nothing runs: those come at once, and like all others by their time.
+    sleep(Duration::from_millis(350).saturating_sub(due[0].2.elapsed()));
+    let rota = Rota::ready(on(data.path(), &["--spoke", "100ms"]));
+    let mut wire = Wire::to(rota.address());
+    for (delay, id, due) in due {
+        assert_eq!(wire.ask("reserve").line, format!("RESERVED {id} 1"), "delayed by {delay} ms");
+        assert!(Instant::now() >= due, "{id} came before its time");
+    }
+}
+
+#[test]
+fn leases_are_void_after_a_restart() {
+    for kill in [true, false] {
+        let data = TempDir::new().unwrap();
+        let mut rota = Rota::ready(on(data.path(), &[]));
+        let mut wire = Wire::to(rota.address());
+        let id = wire.put("put 7 0 3600", b"held");
+        assert_eq!(wire.ask("reserve").number(1), id);
+        if kill {
+            rota.kill();
+        } else {
+            rota.terminate();
+        }
+        let rota = Rota::ready(on(data.path(), &[]));
+        let mut wire = Wire::to(rota.address());
+        let stats = wire.ask(&format!("stats-job {id}"));
+        assert_eq!((stats.field("state").as_str(), stats.count("pri")), ("ready", 7));
+        assert_eq!(wire.ask("reserve-with-timeout 0").body, b"held");
+        wire.expect(&format!("delete {id}"), "DELETED");
+    }
+}
+
+#[test]
+fn a_silent_holder_loses_its_job() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &[]));
+    let (mut silent, mut next) = (Wire::to(rota.address()), Wire::to(rota.address()));
+    // Many at once, and many times: real beanstalkd forgets some of them.
+    let jobs = 200;
+    for _ in 0..jobs {
+        silent.put("put-in 0 0 150", b"x");
+    }
+    for _ in 0..jobs {
+        assert!(silent.ask("reserve").line.starts_with("RESERVED "));
+    }
+    let mut ids: Vec<u64> = (0..jobs)
+        .map(|_| {
+            let id = next.ask("reserve").number(1);
+            next.expect(&format!("delete {id}"), "DELETED");
+            id
+        })
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=jobs).collect::<Vec<u64>>());
+    assert_eq!(next.ask("stats").count("job-timeouts"), jobs);
+    silent.expect("delete 1", "NOT_FOUND");
+}
+
+#[test]
+fn a_server_that_was_frozen_past_a_lease_gives_the_job_once() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &[]));
+    let [mut holder, mut next, mut other] = std::array::from_fn(|_| Wire::to(rota.address()));
+    let id = holder.put("put-in 0 0 400", b"x");
+    holder.put("put-in 9 500 60000", b"late");
+    let reserved = Instant::now();
+    assert_eq!(holder.ask("reserve").number(1), id);
+    next.send("reserve\r\n").unwrap();
+    until("the second waits", || (other.ask("stats").count("current-waiting") == 1).then_some(()));
+    rota.signal("STOP");
+    // Both the lease and the delay end while it is frozen.
+    sleep(Duration::from_millis(700).saturating_sub(reserved.elapsed()));
+    rota.signal("CONT");
+    assert_eq!(next.answer().unwrap().line, format!("RESERVED {id} 1"));
+    assert_eq!(other.ask("reserve").body, b"late");
+    other.expect("reserve-with-timeout 0", "TIMED_OUT");
+    holder.expect(&format!("delete {id}"), "NOT_FOUND");
+    assert_eq!(other.ask("stats").count("job-timeouts"), 1);
+    next.expect(&format!("delete {id}"), "DELETED");
+}
+
+#[test]
+fn a_pause_holds_over_a_restart_and_wakes_who_waits() {
+    let data = TempDir::new().unwrap();
+    let mut rota = Rota::ready(on(data.path(), &[]));
+    let mut wire = Wire::to(rota.address());
+    let id = wire.put("put 0 0 60", b"x");
+    let paused = Instant::now();
+    wire.expect("pause-tube default 1", "PAUSED");
+    rota.kill();
+    let rota = Rota::ready(on(data.path(), &[]));
+    let mut wire = Wire::to(rota.address());
+    assert_eq!(wire.ask("reserve").number(1), id);
+    assert!(paused.elapsed() >= Duration::from_secs(1), "it was handed out of a paused tube");
+}

@@ -1,0 +1,39 @@
+//! Any bytes from a client: the parser never panics, always moves on, keeps no more than has arrived, and understands the
+//! same however the bytes are cut.
+#![no_main]
+
+use rota_net::beanstalkd::{LINE_BYTES, Parsed, Parser};
+
+const MAX_JOB_BYTES: u32 = 64;
+
+fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut parser = Parser::new(MAX_JOB_BYTES);
+    let mut outcomes = Vec::new();
+    for piece in pieces {
+        let mut input = piece;
+        loop {
+            let before = input.len();
+            match parser.next(&mut input) {
+                Parsed::NeedMore => {
+                    assert!(input.is_empty(), "it asks for more and leaves some");
+                    break;
+                }
+                Parsed::Foreign(foreign) => {
+                    outcomes.push(format!("{foreign:?}"));
+                    return outcomes;
+                }
+                other => outcomes.push(format!("{other:?}")),
+            }
+            assert!(input.len() < before, "it takes nothing and asks for nothing");
+        }
+        assert!(parser.buffer_bytes() <= 2 * MAX_JOB_BYTES as usize + LINE_BYTES);
+    }
+    outcomes
+}
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let [cut, input @ ..] = bytes else { return };
+    let whole = parse([input]);
+    assert_eq!(parse(input.chunks(usize::from(*cut) + 1)), whole);
+    assert_eq!(parse(input.chunks(1)), whole);
+});
