@@ -22,7 +22,7 @@ use std::time::Duration;
 pub struct Options {
     /// How much time a spoke of the wheel covers; at least a nanosecond.
     pub spoke: Duration,
-    /// How many job ids, and how many event numbers, are reserved in the log at a time: at least 4,096.
+    /// How many job ids, and how many event numbers, are reserved in the log at a time: at least 16.
     pub number_block: u64,
 }
 
@@ -111,7 +111,7 @@ impl Engine {
             pending,
             promised: Lsn(0),
             blocks: [Block::default(); 2],
-            number_block: options.number_block.max(4096),
+            number_block: options.number_block.max(16),
             now,
             events: Vec::new(),
             deliveries: Vec::new(),
@@ -174,7 +174,6 @@ impl Engine {
             Command::Reserve { wait } => Some(wait),
             _ => None,
         };
-        self.reserve_numbers();
         let mut events = std::mem::take(&mut self.events);
         let answer = self.state.decide(session, command, self.now, &mut events);
         for event in events.drain(..) {
@@ -203,7 +202,6 @@ impl Engine {
                 return true;
             };
             left -= 1;
-            self.reserve_numbers();
             match due {
                 Due::Happens(event) => self.happen(event),
                 Due::WaitOver(session) => self.end_wait(session, Delivered::TimedOut),
@@ -356,6 +354,9 @@ impl Engine {
     }
 
     fn happen(&mut self, event: Event) {
+        if !matches!(event, Event::Started { .. } | Event::NumbersReserved { .. } | Event::Stopped { .. }) {
+            self.reserve_numbers();
+        }
         let seq = self.state.take_seq();
         if let Some(pending) = self.pending.as_mut().filter(|_| event.is_durable()) {
             let lsn = pending.append(seq, self.now, &event, &self.state);
@@ -370,7 +371,8 @@ impl Engine {
     fn reserve_numbers(&mut self) {
         let numbers = self.state.numbers();
         let ahead = self.number_block / 2;
-        let enough = numbers.next_job_id + ahead < numbers.job_ids_below && numbers.next_seq + ahead < numbers.seqs_below;
+        let enough =
+            numbers.next_job_id + ahead < numbers.job_ids_below && numbers.next_seq + ahead < numbers.seqs_below;
         if enough || self.pending.is_none() {
             return;
         }
@@ -403,7 +405,6 @@ impl Engine {
     /// Gives ready jobs to the sessions that wait for them.
     fn hand_over(&mut self) {
         while let Some((session, job)) = self.state.next_handover() {
-            self.reserve_numbers();
             self.state.end_wait(session);
             let mut events = std::mem::take(&mut self.events);
             let answer = self.state.lease_to(session, job, self.now, &mut events);

@@ -58,22 +58,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod job;
-pub mod queue;
-mod lease;
-pub mod session;
-mod wheel;
-mod pages;
-mod index;
-pub mod event;
-pub mod command;
-mod state;
-pub mod engine;
-pub mod log;
-pub mod storage;
 pub mod clock;
+pub mod command;
+pub mod engine;
+pub mod event;
+mod index;
+pub mod job;
+mod lease;
 pub mod limits;
+pub mod log;
+mod pages;
+pub mod queue;
+pub mod session;
+mod state;
+pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod wheel;
 
 pub use state::Totals;

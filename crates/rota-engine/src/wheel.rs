@@ -189,7 +189,11 @@ fn split<S: Keys>(spoke: &mut Vec<Slot>, slot: Slot, key: S::Key, keys: &S) -> (
     let mut upper = spoke.split_off(spoke.len() / 2);
     spoke.shrink_to_fit();
     let from = keys.key(upper[0]);
-    if key < from { spoke.push(slot) } else { upper.push(slot) }
+    if key < from {
+        spoke.push(slot)
+    } else {
+        upper.push(slot)
+    }
     (from, upper)
 }
 

@@ -27,7 +27,6 @@ pub use commit::{CommitError, LogFigures};
 use crate::beanstalkd::{Counters, Facts, Server};
 use crate::timings::Timings;
 
-
 /// When an answer may leave, where a log is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Promise {
@@ -97,6 +96,8 @@ impl Host {
     /// Sets an engine to work, with the threads it needs. Durable engines come with their log's writer; their first
     /// records are on the disk when this returns.
     ///
+    /// `told_at` is what [`Clock::since_boot`] showed when the engine was told the time that it has.
+    ///
     /// # Errors
     /// [`CommitError`] if those records can't be written.
     ///
@@ -107,8 +108,12 @@ impl Host {
         log: Option<(LogWriter<DataDirectory>, Promise)>,
         facts: Facts,
         timings: Option<Timings>,
+        told_at: u64,
     ) -> Result<Arc<Host>, CommitError> {
-        let time = EngineTime::starting_at(engine.now(), SystemClock);
+        // The engine was told the time before its recovery. Time that began anew here would stay behind the wall clock
+        // by the length of that, and run ahead of itself at the next start: delays would end early.
+        let since = SystemClock.since_boot().saturating_sub(told_at);
+        let time = EngineTime::starting_at(Time(engine.now().0.saturating_add(since)), SystemClock);
         let beanstalkd = Counters::default();
         let shared = Shared { engine, beanstalkd, facts, timings, waiting: HashMap::new() };
         let host = Arc::new(Host {

@@ -103,29 +103,16 @@ impl DelayRange {
 
 pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> {
     let delays = args.delay_range.unwrap_or(match args.mix {
-        Mix::Cancel => DelayRange {
-            from_ms: 3_600_000,
-            to_ms: 86_400_000,
-        },
-        _ => DelayRange {
-            from_ms: 1_000,
-            to_ms: 5_000,
-        },
+        Mix::Cancel => DelayRange { from_ms: 3_600_000, to_ms: 86_400_000 },
+        _ => DelayRange { from_ms: 1_000, to_ms: 5_000 },
     });
     if args.mix == Mix::Delayed && args.size < STAMP_BYTES {
-        return Err(BenchError::SmallBody {
-            size: args.size,
-            least: STAMP_BYTES,
-        }
-        .into());
+        return Err(BenchError::SmallBody { size: args.size, least: STAMP_BYTES }.into());
     }
     let mut client = Client::connect(&global.server)?;
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
-        return Err(BenchError::NeedsMilliseconds {
-            server: global.server.clone(),
-        }
-        .into());
+        return Err(BenchError::NeedsMilliseconds { server: global.server.clone() }.into());
     }
     let mut summary = Summary::new(&global.server, &args, delays);
     for number in 0..args.rounds {
@@ -161,20 +148,11 @@ fn parse_delay_range(text: &str) -> Result<DelayRange, String> {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match span.subsec_nanos() % 1_000_000 {
             0 if millis <= 86_400_000_000 => Ok(millis),
-            0 => Err(format!(
-                "{} is too long: at most 1000d",
-                format_duration(span)
-            )),
-            _ => Err(format!(
-                "{} is not in whole milliseconds",
-                format_duration(span)
-            )),
+            0 => Err(format!("{} is too long: at most 1000d", format_duration(span))),
+            _ => Err(format!("{} is not in whole milliseconds", format_duration(span))),
         }
     };
-    let range = DelayRange {
-        from_ms: millis(from)?,
-        to_ms: millis(to.trim_start_matches('='))?,
-    };
+    let range = DelayRange { from_ms: millis(from)?, to_ms: millis(to.trim_start_matches('='))? };
     match range.from_ms <= range.to_ms {
         true => Ok(range),
         false => Err(format!("{from} is longer than {to}")),

@@ -59,38 +59,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] if no address of the host takes a connection within five seconds.
     pub(crate) fn connect(address: &ServerAddress) -> Result<Client, ClientError> {
-        let failed = |source| ClientError::Connect {
-            address: address.clone(),
-            source,
-        };
+        let failed = |source| ClientError::Connect { address: address.clone(), source };
         let mut last = None;
-        for socket in (address.host(), address.port())
-            .to_socket_addrs()
-            .map_err(failed)?
-        {
+        for socket in (address.host(), address.port()).to_socket_addrs().map_err(failed)? {
             match TcpStream::connect_timeout(&socket, CONNECT_TIMEOUT).and_then(prepared) {
                 Ok(stream) => {
                     let stream = BufReader::new(stream);
-                    return Ok(Client {
-                        address: address.clone(),
-                        stream,
-                        extensions: None,
-                    });
+                    return Ok(Client { address: address.clone(), stream, extensions: None });
                 }
                 Err(error) => last = Some(error),
             }
         }
-        Err(failed(last.unwrap_or_else(|| {
-            std::io::Error::other("the host has no address")
-        })))
+        Err(failed(last.unwrap_or_else(|| std::io::Error::other("the host has no address"))))
     }
 
     /// Waits at most `wait` (rounded up to whole seconds) for a job of `queue` and reserves it; none if none came.
-    pub(crate) fn reserve(
-        &mut self,
-        queue: &QueueName,
-        wait: Duration,
-    ) -> Result<Option<Job>, ClientError> {
+    pub(crate) fn reserve(&mut self, queue: &QueueName, wait: Duration) -> Result<Option<Job>, ClientError> {
         let watched = self.call("watch", format_args!("watch {queue}"), b"")?;
         self.number(&watched, "watch", "WATCHING ")?;
         if queue.as_str() != "default" {
@@ -115,11 +99,7 @@ impl Client {
 
     /// Gives a job back that this connection holds; false if it does not hold it any more.
     pub(crate) fn release(&mut self, id: u64, priority: u32) -> Result<bool, ClientError> {
-        self.found(
-            "release",
-            format_args!("release {id} {priority} 0"),
-            "RELEASED",
-        )
+        self.found("release", format_args!("release {id} {priority} 0"), "RELEASED")
     }
 
     /// Starts the lease of a job anew that this connection holds; false if it does not hold it any more.
@@ -141,11 +121,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoSuchCommand`] if the server has no keys; and all of the connection's.
-    pub(crate) fn cancel_key(
-        &mut self,
-        queue: &QueueName,
-        key: &Key,
-    ) -> Result<Option<u64>, ClientError> {
+    pub(crate) fn cancel_key(&mut self, queue: &QueueName, key: &Key) -> Result<Option<u64>, ClientError> {
         if !self.has_extensions()? {
             return Err(ClientError::NoSuchCommand {
                 address: self.address.clone(),
@@ -234,12 +210,7 @@ impl Client {
     }
 
     /// Sends a command whose answer is `good` or NOT_FOUND.
-    fn found(
-        &mut self,
-        command: &'static str,
-        line: std::fmt::Arguments<'_>,
-        good: &str,
-    ) -> Result<bool, ClientError> {
+    fn found(&mut self, command: &'static str, line: std::fmt::Arguments<'_>, good: &str) -> Result<bool, ClientError> {
         match self.call(command, line, b"")?.as_str() {
             "NOT_FOUND" => Ok(false),
             answer if answer == good => Ok(true),
@@ -248,23 +219,15 @@ impl Client {
     }
 
     /// Sends a command that is answered with statistics or NOT_FOUND.
-    fn fields(
-        &mut self,
-        command: &'static str,
-        line: std::fmt::Arguments<'_>,
-    ) -> Result<Option<Fields>, ClientError> {
+    fn fields(&mut self, command: &'static str, line: std::fmt::Arguments<'_>) -> Result<Option<Fields>, ClientError> {
         let answer = self.call(command, line, b"")?;
         if answer == "NOT_FOUND" {
             return Ok(None);
         }
         let text = self.text(&answer, command)?;
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && *line != "---");
+        let lines = text.lines().filter(|line| !line.is_empty() && *line != "---");
         let fields = lines.map(|line| {
-            let (key, value) = line
-                .split_once(':')
-                .ok_or_else(|| self.unexpected(command, line))?;
+            let (key, value) = line.split_once(':').ok_or_else(|| self.unexpected(command, line))?;
             Ok((key.to_owned(), value.trim().trim_matches('"').to_owned()))
         });
         fields.collect::<Result<Fields, _>>().map(Some)
@@ -279,17 +242,12 @@ impl Client {
 
     /// Reads the job after `<good><id> <bytes>`.
     fn job(&mut self, answer: &str, command: &'static str, good: &str) -> Result<Job, ClientError> {
-        let numbers = answer
-            .strip_prefix(good)
-            .and_then(|rest| rest.split_once(' '));
+        let numbers = answer.strip_prefix(good).and_then(|rest| rest.split_once(' '));
         let numbers = numbers.and_then(|(id, bytes)| Some((id.parse().ok()?, bytes.parse().ok()?)));
         let Some((id, bytes)) = numbers else {
             return Err(self.unexpected(command, answer));
         };
-        Ok(Job {
-            id,
-            body: self.body(bytes, command)?,
-        })
+        Ok(Job { id, body: self.body(bytes, command)? })
     }
 
     /// The number after `good`, which must be all of the answer.
@@ -308,22 +266,15 @@ impl Client {
         self.send(command, line, body)?;
         let answer = self.line(command)?;
         match answer.as_str() {
-            "OUT_OF_MEMORY" | "INTERNAL_ERROR" | "BAD_FORMAT" | "UNKNOWN_COMMAND" | "DRAINING"
-            | "EXPECTED_CRLF" | "DEADLINE_SOON" | "NOT_IGNORED" => Err(ClientError::Refused {
-                address: self.address.clone(),
-                command,
-                answer,
-            }),
+            "OUT_OF_MEMORY" | "INTERNAL_ERROR" | "BAD_FORMAT" | "UNKNOWN_COMMAND" | "DRAINING" | "EXPECTED_CRLF"
+            | "DEADLINE_SOON" | "NOT_IGNORED" => {
+                Err(ClientError::Refused { address: self.address.clone(), command, answer })
+            }
             _ => Ok(answer),
         }
     }
 
-    fn send(
-        &mut self,
-        command: &'static str,
-        line: std::fmt::Arguments<'_>,
-        body: &[u8],
-    ) -> Result<(), ClientError> {
+    fn send(&mut self, command: &'static str, line: std::fmt::Arguments<'_>, body: &[u8]) -> Result<(), ClientError> {
         // One write for line and body: two would wait for each other's acknowledgement.
         let mut frame = format!("{line}\r\n").into_bytes();
         if !body.is_empty() {
@@ -336,15 +287,10 @@ impl Client {
     /// Reads one answer line, without its end.
     fn line(&mut self, command: &'static str) -> Result<String, ClientError> {
         let mut line = Vec::new();
-        let read = (&mut self.stream)
-            .take(ANSWER_LINE_BYTES)
-            .read_until(b'\n', &mut line);
+        let read = (&mut self.stream).take(ANSWER_LINE_BYTES).read_until(b'\n', &mut line);
         read.map_err(|source| ClientError::broken(&self.address, command, source))?;
         if line.is_empty() {
-            return Err(ClientError::Closed {
-                address: self.address.clone(),
-                command,
-            });
+            return Err(ClientError::Closed { address: self.address.clone(), command });
         }
         match line.strip_suffix(b"\r\n").map(std::str::from_utf8) {
             Some(Ok(text)) => Ok(text.to_owned()),
@@ -361,10 +307,7 @@ impl Client {
         let read = (&mut self.stream).take(bytes + 2).read_to_end(&mut body);
         read.map_err(|source| ClientError::broken(&self.address, command, source))?;
         if body.len() as u64 != bytes + 2 {
-            return Err(ClientError::Closed {
-                address: self.address.clone(),
-                command,
-            });
+            return Err(ClientError::Closed { address: self.address.clone(), command });
         }
         if !body.ends_with(b"\r\n") {
             return Err(self.unexpected(command, "a body without a line end"));

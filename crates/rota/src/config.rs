@@ -89,18 +89,11 @@ impl ServeConfig {
         for option in OPTIONS {
             let env = option.env();
             let given = flags.get(option.name).cloned();
-            let given = given.or_else(|| {
-                variable(&env).map(|text| Given {
-                    text,
-                    origin: Origin::Environment(env.clone()),
-                })
-            });
+            let given =
+                given.or_else(|| variable(&env).map(|text| Given { text, origin: Origin::Environment(env.clone()) }));
             let given = given
                 .or_else(|| in_file.get(option.name).cloned())
-                .unwrap_or_else(|| Given {
-                    text: option.default.to_owned(),
-                    origin: Origin::Default,
-                });
+                .unwrap_or_else(|| Given { text: option.default.to_owned(), origin: Origin::Default });
             let setting = (option.read)(&given.text).map_err(|reason| ConfigError::Value {
                 option: option.name,
                 reason,
@@ -130,9 +123,7 @@ impl Draft {
     fn set(&mut self, setting: Setting, origin: Origin) {
         match setting {
             Setting::Data(path) => self.data = path,
-            Setting::Beanstalkd(address) => {
-                self.beanstalkd = address.map(|address| (address, origin))
-            }
+            Setting::Beanstalkd(address) => self.beanstalkd = address.map(|address| (address, origin)),
             Setting::Http(address) => self.http = address.map(|address| (address, origin)),
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
@@ -151,11 +142,7 @@ impl Draft {
                 && !address.ip().to_canonical().is_loopback()
                 && !self.insecure
             {
-                return Err(ConfigError::Public {
-                    option,
-                    address: *address,
-                    origin: origin.clone(),
-                });
+                return Err(ConfigError::Public { option, address: *address, origin: origin.clone() });
             }
         }
         if self.beanstalkd.is_none() && self.http.is_none() {
@@ -165,10 +152,7 @@ impl Draft {
             && beanstalkd == http
             && http.port() != 0
         {
-            return Err(ConfigError::SameAddress {
-                address: *http,
-                origin: origin.clone(),
-            });
+            return Err(ConfigError::SameAddress { address: *http, origin: origin.clone() });
         }
         Ok(ServeConfig {
             data: self.data,

@@ -27,22 +27,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something failed at run time: exit code 1.
     pub(crate) fn at_run_time(message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            hint: None,
-            code: 1,
-            source: None,
-        }
+        Failure { message: message.into(), hint: None, code: 1, source: None }
     }
 
     /// What was asked for is not there: exit code 3.
     pub(crate) fn nothing_there(message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            hint: None,
-            code: 3,
-            source: None,
-        }
+        Failure { message: message.into(), hint: None, code: 3, source: None }
     }
 
     /// The log can't be written any more, so that nothing can be promised: an exit code of its own.
@@ -59,18 +49,12 @@ impl Failure {
 
     /// Adds what to try.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Failure {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Failure { hint: Some(hint.into()), ..self }
     }
 
     /// Adds what the system said.
     pub(crate) fn caused_by(self, source: io::Error) -> Self {
-        Failure {
-            source: Some(source.into()),
-            ..self
-        }
+        Failure { source: Some(source.into()), ..self }
     }
 }
 
@@ -163,9 +147,7 @@ pub(crate) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
-        Err(error) => Err(Failure::at_run_time("cannot write to standard output")
-            .caused_by(error)
-            .into()),
+        Err(error) => Err(Failure::at_run_time("cannot write to standard output").caused_by(error).into()),
     }
 }
 
@@ -175,9 +157,7 @@ mod tests {
 
     #[test]
     fn a_cause_that_its_parent_quotes_is_not_said_twice() {
-        let error = anyhow::anyhow!("disk full")
-            .context("cannot write: disk full")
-            .context("cannot put");
+        let error = anyhow::anyhow!("disk full").context("cannot write: disk full").context("cannot put");
         assert_eq!(causes(&error), ["cannot write: disk full"]);
     }
 }

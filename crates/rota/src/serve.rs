@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use rota_engine::clock::{Clock, SystemClock};
 use rota_engine::engine::{Engine, Options};
+use rota_engine::job::Time;
 use rota_engine::limits::SEGMENT_BYTES;
 use rota_engine::log::{LogWriter, Recovery};
 use rota_engine::storage::DataDirectory;
@@ -17,7 +18,7 @@ use rota_net::host::{Host, Promise};
 use rota_net::timings::Timings;
 use rota_net::{http, listener};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{ServeConfig, StorageMode, SyncMode};
@@ -42,12 +43,16 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let http = bind("--http", config.http).await?;
     let max_connections = raise_descriptor_limit();
 
-    let (engine, log) = open(&config)?;
+    let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
+    let (engine, log) = open(&config, wall)?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let timings = statsd.is_some().then(Timings::default);
     let facts = facts(&config, &engine)?;
-    let host = Host::start(engine, log, facts, timings).context("cannot begin the log's new records")?;
+    let host = Host::start(engine, log, facts, timings, told_at).context("cannot begin the log's new records")?;
 
+    // Before anybody is told that it is ready, so that a stop from then on is an orderly one.
+    let stop_signal = stop_signal()?;
+    let drain_signal = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
     println!(
@@ -67,7 +72,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     }
 
     tokio::select! {
-        signal = stop_signal() => signal?,
+        () = stop_signal => {}
+        () = drain(&host, drain_signal) => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());
@@ -82,9 +88,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 type Log = (LogWriter<DataDirectory>, Promise);
 
 /// The engine as its data says, with the log to go on with.
-fn open(config: &ServeConfig) -> anyhow::Result<(Engine, Option<Log>)> {
+fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Log>)> {
     let options = Options { spoke: config.spoke, ..Options::default() };
-    let wall = SystemClock.wall();
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
@@ -146,14 +151,25 @@ fn raise_descriptor_limit() -> usize {
     usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
+/// Refuses puts from the first SIGUSR1 on, as beanstalkd does.
+async fn drain(host: &Host, mut told: Signal) {
+    while told.recv().await.is_some() {
+        host.with(|shared, _| shared.facts.draining = true);
+        eprintln!("rota: draining: puts are refused from now on, everything else goes on");
+    }
+    std::future::pending().await
+}
+
+/// What ends when the process is told to stop. It listens from the call on.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn facts(config: &ServeConfig, engine: &Engine) -> anyhow::Result<Facts> {

@@ -19,14 +19,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text} has no unit: write {text}s or {text}ms"));
     }
-    let span: Span = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a duration: {FORMS}"))?;
+    let span: Span = text.parse().map_err(|_| format!("{text:?} is not a duration: {FORMS}"))?;
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| {
-            format!("{text:?} has no fixed length: use days, hours, minutes and seconds")
-        })?;
+        .map_err(|_| format!("{text:?} has no fixed length: use days, hours, minutes and seconds"))?;
     Duration::try_from(signed).map_err(|_| format!("{text:?} is negative: {FORMS}"))
 }
 
@@ -49,11 +45,7 @@ pub(crate) fn format_duration(duration: Duration) -> String {
             rest %= nanos;
         }
     }
-    if parts.is_empty() {
-        "0s".into()
-    } else {
-        parts.join(" ")
-    }
+    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }
 
 /// Reads a number of bytes: `65535`, `64KiB` or `64K` (1024), `1MB` (1,000,000), `1 GiB`.
@@ -63,14 +55,10 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     const FORMS: &str = "write bytes such as 65535, 64KiB, 1MiB or 1MB";
     let text = text.trim();
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(text.len());
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
-    let number: u64 = digits
-        .replace('_', "")
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number of bytes: {FORMS}"))?;
+    let number: u64 =
+        digits.replace('_', "").parse().map_err(|_| format!("{text:?} is not a number of bytes: {FORMS}"))?;
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
@@ -81,9 +69,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         other => return Err(format!("{other:?} is not a unit of bytes: {FORMS}")),
     };
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("{text:?} is too large"))
+    number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
 /// Reads a moment: RFC 3339 (`2026-05-01T08:00:00Z`, `…+02:00`), or a date with or without a time of day, which is
@@ -93,8 +79,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 /// A half sentence that says what is wrong and how to write it. A local time that a change of the clocks skips is
 /// refused, as is one that it repeats: both need an offset.
 pub(crate) fn parse_moment(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
-    const FORMS: &str =
-        "write 2026-05-01T08:00:00Z, 2026-05-01T08:00:00+02:00, or local time as 2026-05-01 08:00";
+    const FORMS: &str = "write 2026-05-01T08:00:00Z, 2026-05-01T08:00:00+02:00, or local time as 2026-05-01 08:00";
     let text = text.trim();
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
@@ -106,9 +91,7 @@ pub(crate) fn parse_moment(text: &str, zone: &TimeZone) -> Result<Timestamp, Str
     }
     let local: DateTime = match text.parse::<Date>() {
         Ok(date) if !text.contains(':') => date.at(0, 0, 0, 0),
-        _ => text
-            .parse()
-            .map_err(|_| format!("{text:?} is not a time: {FORMS}"))?,
+        _ => text.parse().map_err(|_| format!("{text:?} is not a time: {FORMS}"))?,
     };
     let ambiguous = zone.to_ambiguous_timestamp(local);
     ambiguous.unambiguous().map_err(|_| {

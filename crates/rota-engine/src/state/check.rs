@@ -68,7 +68,12 @@ impl State {
                 assert!(queue.waiting.is_empty(), "somebody waits for {} while a job is ready", queue.name);
             }
             assert!(!queue.is_idle(), "queue {} is kept though nothing needs it", queue.name);
-            assert_eq!(self.find_queue(&queue.name), Some(QueueId(slot.0)), "queue {} is found by its name", queue.name);
+            assert_eq!(
+                self.find_queue(&queue.name),
+                Some(QueueId(slot.0)),
+                "queue {} is found by its name",
+                queue.name
+            );
             assert_eq!(self.queues_in_order.get(&queue.created), Some(&QueueId(slot.0)), "the order of queues");
             let places = queue.buried.iter().map(|(&place, &slot)| (place, self.jobs[slot].place));
             assert!(places.into_iter().all(|(line, own)| line == own), "buried jobs know their places");

@@ -273,8 +273,7 @@ impl State {
         events: &mut Vec<Event>,
     ) -> Answer {
         let queue = self.queue(queue);
-        let source =
-            source.unwrap_or(if queue.buried.is_empty() { KickSource::Delayed } else { KickSource::Buried });
+        let source = source.unwrap_or(if queue.buried.is_empty() { KickSource::Delayed } else { KickSource::Buried });
         let slice = usize::try_from(limit).unwrap_or(usize::MAX).min(STEP_OBJECTS);
         let before = events.len();
         let there = match source {

@@ -60,7 +60,11 @@ impl State {
                 queue.delayed.first().map_or(pause, |slot| self.jobs[slot].run_at.min(pause))
             }
             Owner::Session(id) if self.session(id).closing => {
-                if self.session(id).leases.len() > 0 { Time(0) } else { Time::NEVER }
+                if self.session(id).leases.len() > 0 {
+                    Time(0)
+                } else {
+                    Time::NEVER
+                }
             }
             Owner::Session(id) => self.session_deadline(id).unwrap_or(Time::NEVER),
         }

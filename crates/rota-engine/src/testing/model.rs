@@ -65,7 +65,11 @@ pub enum Place {
     Ready,
     /// With the number of the burial.
     Buried(u64),
-    Reserved { by: Client, token: LeaseToken, deadline: Time },
+    Reserved {
+        by: Client,
+        token: LeaseToken,
+        deadline: Time,
+    },
 }
 
 /// A queue.
@@ -177,7 +181,8 @@ impl Model {
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         match input {
             Input::Open(client) => {
-                let session = Session { used: default_queue(), watched: vec![default_queue()], wait: None, closing: false };
+                let session =
+                    Session { used: default_queue(), watched: vec![default_queue()], wait: None, closing: false };
                 self.sessions.insert(*client, session);
             }
             Input::Close(client) => {
@@ -394,8 +399,9 @@ impl Model {
             return Err(Refusal::NoSuchQueue);
         }
         let jobs = || self.jobs.iter().filter(|(_, job)| job.queue == queue);
-        let mut buried: Vec<(u64, JobId)> =
-            jobs().filter_map(|(&id, job)| if let Place::Buried(n) = job.place { Some((n, id)) } else { None }).collect();
+        let mut buried: Vec<(u64, JobId)> = jobs()
+            .filter_map(|(&id, job)| if let Place::Buried(n) = job.place { Some((n, id)) } else { None })
+            .collect();
         let mut delayed: Vec<(Time, JobId)> =
             jobs().filter(|(_, job)| job.place == Place::Delayed).map(|(&id, job)| (job.run_at, id)).collect();
         buried.sort_unstable();
@@ -472,9 +478,8 @@ impl Model {
     fn best_ready(&self, client: Client) -> Option<JobId> {
         let session = &self.sessions[&client];
         let ready = self.jobs.iter().filter(|(_, job)| job.place == Place::Ready);
-        let eligible = ready.filter(|(_, job)| {
-            session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until == Time(0)
-        });
+        let eligible = ready
+            .filter(|(_, job)| session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until == Time(0));
         eligible.min_by_key(|(id, job)| job.order(**id)).map(|(&id, _)| id)
     }
 

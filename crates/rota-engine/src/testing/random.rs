@@ -59,6 +59,14 @@ impl Random {
     /// If they are all zero.
     pub fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());
-        weights.iter().position(|&weight| left < weight || { left -= weight; false }).expect("it is below the sum")
+        weights
+            .iter()
+            .position(|&weight| {
+                left < weight || {
+                    left -= weight;
+                    false
+                }
+            })
+            .expect("it is below the sum")
     }
 }

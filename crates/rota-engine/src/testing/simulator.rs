@@ -93,6 +93,8 @@ struct Simulation {
     random: Random,
     workload: Workload,
     sync: Sync,
+    /// Syncs come so seldom that the numbers reserved in the log run out between two.
+    syncs_seldom: bool,
     /// One step in so many is one of the writer's.
     writer_every: u64,
     /// One step in so many is a crash.
@@ -190,6 +192,7 @@ impl Simulation {
         let mut simulation = Simulation {
             plan,
             sync: *random.pick(&[Sync::Always, Sync::Always, Sync::Never]),
+            syncs_seldom: random.chance(1, 2),
             writer_every: *random.pick(&[2, 5, 40]),
             crash_every: *random.pick(&[50, 400, 3000]),
             random,
@@ -326,6 +329,7 @@ impl Simulation {
                 Ok(())
             }
             4..8 => self.write_one(),
+            _ if self.sync == Sync::Never && self.syncs_seldom && !self.random.chance(1, 4000) => self.write_one(),
             8..11 => self.sync(),
             _ => self.flush(),
         };
@@ -413,7 +417,8 @@ impl Simulation {
             for _ in ready {
                 let wait = Some(std::time::Duration::ZERO);
                 self.feed(Input::Ask(worker, Request::Reserve { wait }), now);
-                let held = self.both.model.jobs().iter().find(|(_, job)| job.place.state() == crate::job::JobState::Reserved);
+                let held =
+                    self.both.model.jobs().iter().find(|(_, job)| job.place.state() == crate::job::JobState::Reserved);
                 let Some((&id, _)) = held else { break };
                 self.feed(Input::Ask(worker, Request::Delete(id)), now);
             }

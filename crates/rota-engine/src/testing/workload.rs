@@ -139,7 +139,8 @@ impl Workload {
     pub fn new(random: &mut Random, most_jobs: usize) -> Workload {
         let names = ["default", "a", "b", "some.longer/name;(1)", "c"];
         let queues = names[..random.within(1..6) as usize].iter().map(|name| QueueName::new(name));
-        let units = [Duration::from_millis(1), Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(60)];
+        let units =
+            [Duration::from_millis(1), Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(60)];
         let priorities: &[&[u32]] = &[&[0], &[0, 1], &[5, 1023, 1024, 7000], &[0, 1, 2, 3, u32::MAX]];
         let jobs = *random.pick(&[3, 12, 40, 150]);
         Workload {
@@ -174,7 +175,8 @@ impl Workload {
                 // The very moment of a deadline, or a nanosecond beside it.
                 let Some(next) = model.next_deadline() else { return self.unit };
                 let to_next = next.since(model.now());
-                let around = [to_next, to_next.saturating_sub(Duration::from_nanos(1)), to_next + Duration::from_nanos(1)];
+                let around =
+                    [to_next, to_next.saturating_sub(Duration::from_nanos(1)), to_next + Duration::from_nanos(1)];
                 (*random.pick(&around)).min(Duration::from_secs(40 * 86400))
             }
             _ => {
@@ -216,9 +218,7 @@ impl Workload {
         let many = model.jobs().len() >= self.jobs;
         let puts = if many { 20 } else { 100 };
         let ends = if many { 60 } else { 20 };
-        match random.weighted(&[
-            puts, 4, 10, 6, 90, 8, ends, ends, 15, 10, 10, 8, ends / 2, 6, 10, 8, 3,
-        ]) {
+        match random.weighted(&[puts, 4, 10, 6, 90, 8, ends, ends, 15, 10, 10, 8, ends / 2, 6, 10, 8, 3]) {
             0 => Request::Put(self.put(random, model)),
             1 => Request::Use(self.queue(random)),
             2 => Request::Watch(self.queue(random)),

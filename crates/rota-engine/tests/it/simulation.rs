@@ -34,7 +34,7 @@ fn a_million_steps_in_memory() {
 
 #[test]
 fn many_jobs_are_handled_in_slices() {
-    let report = check(100..104, 30_000, Faults::Memory, 2_000);
+    let report = check(100..102, 20_000, Faults::Memory, 2_000);
     assert!(report.most_jobs > 1_000, "more jobs than one step handles: {report:?}");
 }
 

@@ -120,9 +120,7 @@ impl Verb {
             Request::PeekBuried => Verb::PeekBuried,
             Request::Reserve => Verb::Reserve,
             Request::ReserveWithTimeout { .. } => Verb::ReserveWithTimeout,
-            Request::Delete { .. } | Request::Cancel { .. } | Request::CancelKey { .. } => {
-                Verb::Delete
-            }
+            Request::Delete { .. } | Request::Cancel { .. } | Request::CancelKey { .. } => Verb::Delete,
             Request::Release { .. } => Verb::Release,
             Request::Use { .. } => Verb::Use,
             Request::Watch { .. } => Verb::Watch,

@@ -47,9 +47,7 @@ const HTTP: &[u8] = b"HTTP/";
 
 impl Sniffer {
     pub(super) fn new() -> Sniffer {
-        Sniffer {
-            seen: Seen::Nothing,
-        }
+        Sniffer { seen: Seen::Nothing }
     }
 
     /// Looks at the next bytes of the connection.

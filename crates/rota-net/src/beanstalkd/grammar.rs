@@ -62,19 +62,9 @@ fn put(numbers: &[u8]) -> Line<'_> {
         // Clients that pass no time to run mean a short one, not none.
         let ttr = rest.seconds()?.max(Duration::from_secs(1));
         let size = rest.u32()?;
-        let key = if rest.0.is_empty() {
-            Ok(None)
-        } else {
-            Err(Refusal::BadFormat)
-        };
+        let key = if rest.0.is_empty() { Ok(None) } else { Err(Refusal::BadFormat) };
         // A NUL spoils the line as a whole; other junk is noticed only once the size is judged.
-        memchr::memchr(0, rest.0).is_none().then_some(PutHead {
-            priority,
-            when: When::In(delay),
-            ttr,
-            size,
-            key,
-        })
+        memchr::memchr(0, rest.0).is_none().then_some(PutHead { priority, when: When::In(delay), ttr, size, key })
     })();
     head.map_or(Line::Refused(Refusal::BadFormat), Line::Put)
 }
@@ -86,13 +76,7 @@ fn put_in_ms<'a>(numbers: &'a [u8], when: impl FnOnce(u64) -> Option<When>) -> L
         let priority = rest.u32()?;
         let when = when(rest.u64()?)?;
         let ttr = rest.millis()?.max(Duration::from_millis(1));
-        Some(PutHead {
-            priority,
-            when,
-            ttr,
-            size: rest.u32()?,
-            key: rest.optional_key(),
-        })
+        Some(PutHead { priority, when, ttr, size: rest.u32()?, key: rest.optional_key() })
     })();
     head.map_or(Line::Refused(Refusal::BadFormat), Line::Put)
 }
@@ -109,13 +93,9 @@ fn peek_pause_or_put(line: &[u8]) -> Line<'_> {
     } else if let Some(rest) = line.strip_prefix(b"pause-tube") {
         pause_tube(rest)
     } else if let Some(rest) = line.strip_prefix(b"put-in ") {
-        put_in_ms(rest, |ms| {
-            (ms <= MAX_SPAN_MS).then(|| When::In(Duration::from_millis(ms)))
-        })
+        put_in_ms(rest, |ms| (ms <= MAX_SPAN_MS).then(|| When::In(Duration::from_millis(ms))))
     } else if let Some(rest) = line.strip_prefix(b"put-at ") {
-        put_in_ms(rest, |unix_ms| {
-            (unix_ms <= MAX_UNIX_MS).then_some(When::At { unix_ms })
-        })
+        put_in_ms(rest, |unix_ms| (unix_ms <= MAX_UNIX_MS).then_some(When::At { unix_ms }))
     } else {
         Line::Refused(Refusal::UnknownCommand)
     }
@@ -125,9 +105,7 @@ fn reserve_or_release(line: &[u8]) -> Line<'_> {
     if let Some(rest) = line.strip_prefix(b"reserve-with-timeout ") {
         // What follows the number does not matter: beanstalkd does not look at it, and some clients send `1.5`.
         match Rest(rest).u32() {
-            Some(seconds) if i32::try_from(seconds).is_ok() => {
-                Line::Request(Request::ReserveWithTimeout { seconds })
-            }
+            Some(seconds) if i32::try_from(seconds).is_ok() => Line::Request(Request::ReserveWithTimeout { seconds }),
             _ => Line::Refused(Refusal::BadFormat),
         }
     } else if let Some(rest) = line.strip_prefix(b"reserve-job ") {
@@ -137,11 +115,7 @@ fn reserve_or_release(line: &[u8]) -> Line<'_> {
     } else if let Some(rest) = line.strip_prefix(b"release ") {
         let mut rest = Rest(rest);
         well_formed((|| {
-            let request = Request::Release {
-                id: rest.u64()?,
-                priority: rest.u32()?,
-                delay: rest.seconds()?,
-            };
+            let request = Request::Release { id: rest.u64()?, priority: rest.u32()?, delay: rest.seconds()? };
             rest.end(Some(request))
         })())
     } else {
@@ -181,10 +155,7 @@ fn other(line: &[u8]) -> Line<'_> {
     } else if let Some(rest) = line.strip_prefix(b"bury ") {
         let mut rest = Rest(rest);
         well_formed((|| {
-            let request = Request::Bury {
-                id: rest.u64()?,
-                priority: rest.u32()?,
-            };
+            let request = Request::Bury { id: rest.u64()?, priority: rest.u32()? };
             rest.end(Some(request))
         })())
     } else if let Some(rest) = line.strip_prefix(b"use ") {
@@ -210,17 +181,11 @@ fn other(line: &[u8]) -> Line<'_> {
 
 fn pause_tube(rest: &[u8]) -> Line<'_> {
     let rest = skip_spaces(rest);
-    let end = rest
-        .iter()
-        .position(|&byte| byte == b' ')
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
     let (tube, rest) = rest.split_at(end);
     let mut rest = Rest(rest);
     well_formed((|| {
-        let request = Request::PauseTube {
-            tube: name(tube)?,
-            delay: rest.seconds()?,
-        };
+        let request = Request::PauseTube { tube: name(tube)?, delay: rest.seconds()? };
         rest.end(Some(request))
     })())
 }
@@ -229,10 +194,7 @@ fn cancel_key(rest: &[u8]) -> Line<'_> {
     let space = rest.iter().position(|&byte| byte == b' ');
     well_formed((|| {
         let (tube, key) = rest.split_at(space?);
-        Some(Request::CancelKey {
-            tube: name(tube)?,
-            key: key_after_space(key)?,
-        })
+        Some(Request::CancelKey { tube: name(tube)?, key: key_after_space(key)? })
     })())
 }
 
@@ -248,11 +210,7 @@ fn kick_bound(rest: &[u8]) -> Option<u32> {
     };
     digits.first().filter(|byte| byte.is_ascii_digit())?;
     let bound = Rest(digits).u64()?;
-    if negative && bound > 0 {
-        Some(u32::MAX)
-    } else {
-        Some(u32::try_from(bound).unwrap_or(u32::MAX))
-    }
+    if negative && bound > 0 { Some(u32::MAX) } else { Some(u32::try_from(bound).unwrap_or(u32::MAX)) }
 }
 
 fn only_id<'a>(rest: &'a [u8], request: impl FnOnce(u64) -> Request<'a>) -> Line<'a> {
@@ -275,11 +233,7 @@ fn well_formed(request: Option<Request<'_>>) -> Line<'_> {
 
 /// The bytes as a queue's name, if they are one.
 fn name(bytes: &[u8]) -> Option<&str> {
-    if QueueName::is_valid(bytes) {
-        std::str::from_utf8(bytes).ok()
-    } else {
-        None
-    }
+    if QueueName::is_valid(bytes) { std::str::from_utf8(bytes).ok() } else { None }
 }
 
 /// A key with the one space before it.
@@ -298,11 +252,7 @@ impl<'a> Rest<'a> {
         let digits = skip_spaces(self.0);
         let mut number = 0u64;
         let mut length = 0;
-        while let Some(digit) = digits
-            .get(length)
-            .map(|byte| byte.wrapping_sub(b'0'))
-            .filter(|&digit| digit < 10)
-        {
+        while let Some(digit) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
             number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
             length += 1;
         }
@@ -315,14 +265,11 @@ impl<'a> Rest<'a> {
     }
 
     fn seconds(&mut self) -> Option<Duration> {
-        self.u32()
-            .map(|seconds| Duration::from_secs(seconds.into()))
+        self.u32().map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     fn millis(&mut self) -> Option<Duration> {
-        self.u64()
-            .filter(|&ms| ms <= MAX_SPAN_MS)
-            .map(Duration::from_millis)
+        self.u64().filter(|&ms| ms <= MAX_SPAN_MS).map(Duration::from_millis)
     }
 
     /// `value` if nothing is left of the line.
@@ -331,11 +278,7 @@ impl<'a> Rest<'a> {
     }
 
     fn optional_key(&self) -> Result<Option<&'a [u8]>, Refusal> {
-        if self.0.is_empty() {
-            Ok(None)
-        } else {
-            key_after_space(self.0).map(Some).ok_or(Refusal::BadFormat)
-        }
+        if self.0.is_empty() { Ok(None) } else { key_after_space(self.0).map(Some).ok_or(Refusal::BadFormat) }
     }
 }
 

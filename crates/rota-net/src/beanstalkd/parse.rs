@@ -130,11 +130,7 @@ impl Parser {
     /// The memory held for what is incomplete, in bytes: at most twice what has arrived of it, and a line.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        let body = if let State::Body(put) = &self.state {
-            put.body.capacity()
-        } else {
-            0
-        };
+        let body = if let State::Body(put) = &self.state { put.body.capacity() } else { 0 };
         self.line.capacity() + body
     }
 
@@ -171,11 +167,7 @@ impl Parser {
     }
 
     /// Keeps the next `length` bytes, in which no line ends; a line that fills up with them is too long.
-    fn keep_part_of_line<'p, 'i: 'p>(
-        &'p mut self,
-        length: usize,
-        input: &mut &'i [u8],
-    ) -> Parsed<'p> {
+    fn keep_part_of_line<'p, 'i: 'p>(&'p mut self, length: usize, input: &mut &'i [u8]) -> Parsed<'p> {
         let (part, after) = input.split_at(length);
         *input = after;
         if self.line.len() + length < LINE_BYTES {
@@ -233,33 +225,13 @@ impl PartialPut {
 }
 
 /// The put of this head, if its body is there; otherwise what is there is kept in `state`.
-fn put(
-    head: PutHead<'_>,
-    key: Option<&[u8]>,
-    state: &mut State,
-    input: &mut &[u8],
-) -> Parsed<'static> {
-    let PutHead {
-        priority,
-        when,
-        ttr,
-        size,
-        ..
-    } = head;
+fn put(head: PutHead<'_>, key: Option<&[u8]>, state: &mut State, input: &mut &[u8]) -> Parsed<'static> {
+    let PutHead { priority, when, ttr, size, .. } = head;
     let size = size as usize;
     let key = key.map(Box::from);
     if input.len() < size + CRLF.len() {
         let (body, tail_bytes, tail_fits) = (Vec::new(), 0, true);
-        let mut put = PartialPut {
-            priority,
-            when,
-            ttr,
-            key,
-            size,
-            body,
-            tail_bytes,
-            tail_fits,
-        };
+        let mut put = PartialPut { priority, when, ttr, key, size, body, tail_bytes, tail_fits };
         put.take(input);
         *state = State::Body(put);
         return Parsed::NeedMore;
@@ -270,13 +242,7 @@ fn put(
     if tail != CRLF {
         return Parsed::Refused(Refusal::ExpectedCrlf);
     }
-    Parsed::Request(Request::Put(Put {
-        priority,
-        when,
-        ttr,
-        key,
-        body: body.into(),
-    }))
+    Parsed::Request(Request::Put(Put { priority, when, ttr, key, body: body.into() }))
 }
 
 /// Drops what `input` has of a line that is too long; true once its end was dropped.
@@ -294,9 +260,7 @@ fn skip_long_line(after_cr: &mut bool, input: &mut &[u8]) -> bool {
 
 /// Drops what `input` has of the `left` bytes to be dropped; true once none is left.
 fn skip_body(left: &mut u64, input: &mut &[u8]) -> bool {
-    let here = usize::try_from(*left)
-        .unwrap_or(usize::MAX)
-        .min(input.len());
+    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     *input = &input[here..];
     *left -= here as u64;
     *left == 0
@@ -305,12 +269,6 @@ fn skip_body(left: &mut u64, input: &mut &[u8]) -> bool {
 /// Where the first line in `bytes` ends: behind its CRLF. `after_cr` says that the byte before `bytes` is a CR.
 fn line_end(bytes: &[u8], after_cr: bool) -> Option<usize> {
     memchr::memchr_iter(b'\n', bytes)
-        .find(|&lf| {
-            if lf == 0 {
-                after_cr
-            } else {
-                bytes[lf - 1] == b'\r'
-            }
-        })
+        .find(|&lf| if lf == 0 { after_cr } else { bytes[lf - 1] == b'\r' })
         .map(|lf| lf + 1)
 }

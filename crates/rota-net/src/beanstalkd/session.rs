@@ -12,9 +12,7 @@ use super::parse::{Parsed, Parser};
 use super::request::{Put, Refusal, Request, When};
 use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
-use rota_engine::command::{
-    self, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target,
-};
+use rota_engine::command::{self, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
@@ -77,11 +75,7 @@ struct Client {
 #[derive(Debug)]
 enum Ongoing {
     /// Kicks `left` more jobs of the used queue.
-    Kick {
-        source: Option<KickSource>,
-        kicked: u64,
-        left: u64,
-    },
+    Kick { source: Option<KickSource>, kicked: u64, left: u64 },
     /// Lists the queues created after that one.
     List { after: u64, document: Document },
 }
@@ -92,18 +86,9 @@ impl Session {
         let id = server.engine.open_session()?;
         server.counters.connections += 1;
         server.counters.total_connections += 1;
-        let client = Client {
-            id,
-            ongoing: None,
-            waits: false,
-            half_closed: false,
-            is_producer: false,
-            is_worker: false,
-        };
-        Some(Session {
-            parser: Parser::new(server.facts.max_job_bytes),
-            client,
-        })
+        let client =
+            Client { id, ongoing: None, waits: false, half_closed: false, is_producer: false, is_worker: false };
+        Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
     }
 
     /// Its number in the engine: deliveries name it.
@@ -124,16 +109,10 @@ impl Session {
     ///
     /// # Panics
     /// If it waits.
-    pub fn receive(
-        &mut self,
-        server: &mut Server<'_>,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> (usize, Status) {
-        assert!(
-            !self.client.waits,
-            "commands behind a reserve that waits are kept back"
-        );
+    pub fn receive(&mut self, server: &mut Server<'_>, input: &[u8], out: &mut Vec<u8>) -> (usize, Status) {
+        assert!(!self.client.waits, "commands behind a reserve that waits are kept back");
+        // What is only looked at, without a command to the engine, is looked at now too.
+        server.engine.tick(server.now);
         let mut rest = input;
         let status = self.carry_out(server, &mut rest, out);
         (input.len() - rest.len(), status)
@@ -147,11 +126,7 @@ impl Session {
         assert!(self.client.waits, "only who waits is delivered to");
         self.client.waits = false;
         match delivered {
-            Delivered::Job { job, body, .. } => Answer::Reserved {
-                id: job.0,
-                body: &body,
-            }
-            .write_to(out),
+            Delivered::Job { job, body, .. } => Answer::Reserved { id: job.0, body: &body }.write_to(out),
             Delivered::TimedOut => Answer::Word(Word::TimedOut).write_to(out),
             Delivered::DeadlineSoon => Answer::Word(Word::DeadlineSoon).write_to(out),
         }
@@ -179,12 +154,7 @@ impl Session {
         server.engine.close_session(self.client.id, server.now);
     }
 
-    fn carry_out(
-        &mut self,
-        server: &mut Server<'_>,
-        input: &mut &[u8],
-        out: &mut Vec<u8>,
-    ) -> Status {
+    fn carry_out(&mut self, server: &mut Server<'_>, input: &mut &[u8], out: &mut Vec<u8>) -> Status {
         loop {
             if let Some(ongoing) = self.client.ongoing.take() {
                 self.client.ongoing = ongoing.step(self.client.id, server, out);
@@ -241,38 +211,20 @@ impl Client {
                 self.reserve(server, Some(Duration::from_secs(seconds.into())), out);
             }
             Request::ReserveJob { id } => self.reserve_job(server, id, out),
-            Request::Delete { id } => {
-                self.word(server, Command::Delete(JobId(id)), Word::Deleted, out)
-            }
-            Request::Release {
-                id,
-                priority,
-                delay,
-            } => {
-                let release = Command::Release {
-                    held: by_me(id),
-                    priority: Priority(priority),
-                    delay,
-                };
+            Request::Delete { id } => self.word(server, Command::Delete(JobId(id)), Word::Deleted, out),
+            Request::Release { id, priority, delay } => {
+                let release = Command::Release { held: by_me(id), priority: Priority(priority), delay };
                 self.word(server, release, Word::Released, out);
             }
             Request::Bury { id, priority } => {
-                let bury = Command::Bury {
-                    held: by_me(id),
-                    priority: Priority(priority),
-                };
+                let bury = Command::Bury { held: by_me(id), priority: Priority(priority) };
                 self.word(server, bury, Word::Buried, out);
             }
-            Request::Touch { id } => {
-                self.word(server, Command::Touch(by_me(id)), Word::Touched, out)
-            }
-            Request::Cancel { id } => {
-                self.word(server, Command::Cancel(JobId(id)), Word::Cancelled, out)
-            }
+            Request::Touch { id } => self.word(server, Command::Touch(by_me(id)), Word::Touched, out),
+            Request::Cancel { id } => self.word(server, Command::Cancel(JobId(id)), Word::Cancelled, out),
             Request::CancelKey { tube, key } => self.cancel_key(server, tube, key, out),
             Request::Use { tube } => {
-                self.execute(server, Command::Use(&name(tube)))
-                    .expect("any queue can be used");
+                self.execute(server, Command::Use(&name(tube))).expect("any queue can be used");
                 Answer::Using(tube).write_to(out);
             }
             Request::Watch { tube } => self.watching(server, Command::Watch(&name(tube)), out),
@@ -282,68 +234,34 @@ impl Client {
             Request::PeekDelayed => self.peek(server, JobState::Delayed, out),
             Request::PeekBuried => self.peek(server, JobState::Buried, out),
             Request::Kick { bound } => {
-                self.ongoing = Some(Ongoing::Kick {
-                    source: None,
-                    kicked: 0,
-                    left: bound.into(),
-                });
+                self.ongoing = Some(Ongoing::Kick { source: None, kicked: 0, left: bound.into() });
             }
-            Request::KickJob { id } => {
-                self.word(server, Command::KickJob(JobId(id)), Word::Kicked, out)
-            }
+            Request::KickJob { id } => self.word(server, Command::KickJob(JobId(id)), Word::Kicked, out),
             Request::Stats => {
-                let document =
-                    stats::server(server.engine, server.counters, server.facts, server.now);
+                let document = stats::server(server.engine, server.counters, server.facts, server.now);
                 Answer::Document(document.as_bytes()).write_to(out);
             }
             Request::StatsJob { id } => {
-                let document = server
-                    .engine
-                    .job(JobId(id))
-                    .map(|job| stats::job(&job, server.engine.now()));
+                let document = server.engine.job(JobId(id)).map(|job| stats::job(&job, server.engine.now()));
                 document_or_not_found(document, out);
             }
             Request::StatsTube { tube } => {
                 let queue = server.engine.find_queue(&name(tube));
-                document_or_not_found(
-                    queue.map(|queue| stats::tube(&server.engine.queue(queue))),
-                    out,
-                );
+                document_or_not_found(queue.map(|queue| stats::tube(&server.engine.queue(queue))), out);
             }
-            Request::ListTubes => {
-                self.ongoing = Some(Ongoing::List {
-                    after: 0,
-                    document: Document::new(),
-                })
-            }
+            Request::ListTubes => self.ongoing = Some(Ongoing::List { after: 0, document: Document::new() }),
             Request::ListTubeUsed => self.using(server, out),
             Request::ListTubesWatched => self.list_watched(server, out),
             Request::PauseTube { tube, delay } => {
-                self.word(
-                    server,
-                    Command::Pause {
-                        queue: &name(tube),
-                        length: delay,
-                    },
-                    Word::Paused,
-                    out,
-                );
+                self.word(server, Command::Pause { queue: &name(tube), length: delay }, Word::Paused, out);
             }
             Request::Quit => unreachable!("quit never gets here"),
         }
     }
 
-    fn execute(
-        &self,
-        server: &mut Server<'_>,
-        command: Command<'_>,
-    ) -> Result<command::Answer, command::Refusal> {
+    fn execute(&self, server: &mut Server<'_>, command: Command<'_>) -> Result<command::Answer, command::Refusal> {
         // Clocks are looked at only for somebody who collects, and for what they collect.
-        let timed = server
-            .timings
-            .as_ref()
-            .and(Timed::of(&command))
-            .map(|what| (what, Instant::now()));
+        let timed = server.timings.as_ref().and(Timed::of(&command)).map(|what| (what, Instant::now()));
         let answer = server.engine.execute(self.id, command, server.now);
         if let (Some((what, since)), Some(timings)) = (timed, &mut server.timings) {
             timings.note(what, since);
@@ -391,11 +309,7 @@ impl Client {
 
     fn reserve(&mut self, server: &mut Server<'_>, wait: Option<Duration>, out: &mut Vec<u8>) {
         self.becomes_worker(server);
-        let wait = if self.half_closed {
-            Some(Duration::ZERO)
-        } else {
-            wait
-        };
+        let wait = if self.half_closed { Some(Duration::ZERO) } else { wait };
         match self.execute(server, Command::Reserve { wait }) {
             Ok(command::Answer::Reserved(id, _)) => reserved(server.engine, id, out),
             Ok(command::Answer::TimedOut) => Answer::Word(Word::TimedOut).write_to(out),
@@ -423,13 +337,7 @@ impl Client {
     }
 
     fn cancel_key(&self, server: &mut Server<'_>, tube: &str, key: &[u8], out: &mut Vec<u8>) {
-        match self.execute(
-            server,
-            Command::CancelKey {
-                queue: &name(tube),
-                key,
-            },
-        ) {
+        match self.execute(server, Command::CancelKey { queue: &name(tube), key }) {
             Ok(command::Answer::Cancelled(id)) => Answer::CancelledKey(id.0).write_to(out),
             Ok(answer) => unreachable!("a cancel is not answered {answer:?}"),
             Err(refusal) => refused(refusal).write_to(out),
@@ -445,10 +353,7 @@ impl Client {
     }
 
     fn peek(&self, server: &Server<'_>, state: JobState, out: &mut Vec<u8>) {
-        found(
-            server.engine.first_job(server.engine.used(self.id), state),
-            out,
-        );
+        found(server.engine.first_job(server.engine.used(self.id), state), out);
     }
 
     fn using(&self, server: &Server<'_>, out: &mut Vec<u8>) {
@@ -467,46 +372,21 @@ impl Client {
 
 impl Ongoing {
     /// Does the next slice, and answers if it was the last.
-    fn step(
-        self,
-        session: SessionId,
-        server: &mut Server<'_>,
-        out: &mut Vec<u8>,
-    ) -> Option<Ongoing> {
+    fn step(self, session: SessionId, server: &mut Server<'_>, out: &mut Vec<u8>) -> Option<Ongoing> {
         match self {
-            Ongoing::Kick {
-                source,
-                kicked,
-                left,
-            } => {
-                let kick = Command::Kick {
-                    queue: Target::Used,
-                    limit: left,
-                    source,
-                };
+            Ongoing::Kick { source, kicked, left } => {
+                let kick = Command::Kick { queue: Target::Used, limit: left, source };
                 let answer = server.engine.execute(session, kick, server.now);
-                let Ok(command::Answer::Kicked {
-                    count,
-                    source,
-                    left,
-                }) = answer
-                else {
+                let Ok(command::Answer::Kicked { count, source, left }) = answer else {
                     unreachable!("a kick is not answered {answer:?}");
                 };
                 let kicked = kicked + count;
                 if left > 0 {
-                    return Some(Ongoing::Kick {
-                        source: Some(source),
-                        kicked,
-                        left,
-                    });
+                    return Some(Ongoing::Kick { source: Some(source), kicked, left });
                 }
                 Answer::Kicked(kicked).write_to(out);
             }
-            Ongoing::List {
-                mut after,
-                mut document,
-            } => {
+            Ongoing::List { mut after, mut document } => {
                 let mut listed = 0;
                 for (number, queue) in server.engine.queues_after(after).take(STEP_OBJECTS) {
                     document.item(server.engine.queue_name(queue).as_str());
@@ -530,23 +410,13 @@ fn name(tube: &str) -> QueueName {
 
 /// Shows a job that was just reserved.
 fn reserved(engine: &Engine, id: JobId, out: &mut Vec<u8>) {
-    let job = engine
-        .job(id)
-        .expect("a job that was just reserved is there");
-    Answer::Reserved {
-        id: id.0,
-        body: job.body,
-    }
-    .write_to(out);
+    let job = engine.job(id).expect("a job that was just reserved is there");
+    Answer::Reserved { id: id.0, body: job.body }.write_to(out);
 }
 
 fn found(job: Option<JobView<'_>>, out: &mut Vec<u8>) {
     match job {
-        Some(job) => Answer::Found {
-            id: job.id.0,
-            body: job.body,
-        }
-        .write_to(out),
+        Some(job) => Answer::Found { id: job.id.0, body: job.body }.write_to(out),
         None => Answer::Word(Word::NotFound).write_to(out),
     }
 }

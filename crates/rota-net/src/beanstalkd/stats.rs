@@ -37,10 +37,7 @@ impl Document {
 
     /// A text. What would end it early is left out; no name has any of that in it.
     fn text(&mut self, key: &str, text: &str) {
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_control() && !matches!(c, '"' | '\\'))
-            .collect();
+        let text: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
         self.value(key, format_args!("\"{text}\""));
     }
 
@@ -54,10 +51,7 @@ impl Document {
     }
 
     fn seconds_with_fraction(&mut self, key: &str, span: Duration) {
-        self.value(
-            key,
-            format_args!("{}.{:06}", span.as_secs(), span.subsec_micros()),
-        );
+        self.value(key, format_args!("{}.{:06}", span.as_secs(), span.subsec_micros()));
     }
 }
 
@@ -67,10 +61,7 @@ pub(super) fn server(engine: &Engine, counters: &Counters, facts: &Facts, now: T
     let totals = engine.totals();
     document.value("current-jobs-urgent", totals.urgent);
     for state in STATES {
-        document.value(
-            &format!("current-jobs-{}", state.name()),
-            totals.by_state[state as usize],
-        );
+        document.value(&format!("current-jobs-{}", state.name()), totals.by_state[state as usize]);
     }
     for verb in Verb::ALL {
         document.value(&format!("cmd-{}", verb.word()), counters.commands(verb));
@@ -145,9 +136,4 @@ pub(super) fn tube(queue: &QueueView) -> Document {
 }
 
 /// beanstalkd's order of the states.
-const STATES: [JobState; 4] = [
-    JobState::Ready,
-    JobState::Reserved,
-    JobState::Delayed,
-    JobState::Buried,
-];
+const STATES: [JobState; 4] = [JobState::Ready, JobState::Reserved, JobState::Delayed, JobState::Buried];

@@ -18,11 +18,7 @@ fn parse<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
             let parsed = parser.next(&mut input);
             match parsed {
                 Parsed::NeedMore => {
-                    break assert!(
-                        input.is_empty(),
-                        "asked for more with {} bytes left",
-                        input.len()
-                    );
+                    break assert!(input.is_empty(), "asked for more with {} bytes left", input.len());
                 }
                 Parsed::Foreign(foreign) => {
                     outcomes.push(format!("{foreign:?}"));
@@ -42,21 +38,9 @@ fn check(line: &[u8], expected: &str) {
     let framed = [line, b"\r\nquit\r\n"].concat();
     let outcomes = parse([&framed[..]]);
     let shown = line.escape_ascii();
-    assert_eq!(
-        outcomes.first().map(String::as_str),
-        Some(expected),
-        "{shown}"
-    );
-    assert_eq!(
-        outcomes.last().map(String::as_str),
-        Some("Request(Quit)"),
-        "out of step after {shown}"
-    );
-    assert_eq!(
-        parse(framed.chunks(1)),
-        outcomes,
-        "cut after every byte: {shown}"
-    );
+    assert_eq!(outcomes.first().map(String::as_str), Some(expected), "{shown}");
+    assert_eq!(outcomes.last().map(String::as_str), Some("Request(Quit)"), "out of step after {shown}");
+    assert_eq!(parse(framed.chunks(1)), outcomes, "cut after every byte: {shown}");
 }
 
 const BAD: &str = "Refused(BadFormat)";
@@ -66,38 +50,15 @@ const UNKNOWN: &str = "Refused(UnknownCommand)";
 fn numbers_take_spaces_before_them_and_nothing_after() {
     check(b"delete 7", "Request(Delete { id: 7 })");
     check(b"delete   007", "Request(Delete { id: 7 })");
-    check(
-        b"delete 18446744073709551615",
-        "Request(Delete { id: 18446744073709551615 })",
-    );
-    for line in [
-        "delete ",
-        "delete x",
-        "delete 7 ",
-        "delete 7x",
-        "delete -7",
-        "delete +7",
-        "delete \t7",
-    ] {
+    check(b"delete 18446744073709551615", "Request(Delete { id: 18446744073709551615 })");
+    for line in ["delete ", "delete x", "delete 7 ", "delete 7x", "delete -7", "delete +7", "delete \t7"] {
         check(line.as_bytes(), BAD);
     }
     check(b"delete 18446744073709551616", BAD);
     check(b"delete 99999999999999999999999999999999999999", BAD);
-    check(
-        b"release 1  2   3",
-        "Request(Release { id: 1, priority: 2, delay: 3s })",
-    );
-    check(
-        b"release 1 4294967295 4294967295",
-        "Request(Release { id: 1, priority: 4294967295, delay: 4294967295s })",
-    );
-    for line in [
-        "release 1",
-        "release 1 2",
-        "release 1 2 3 ",
-        "release 1 4294967296 0",
-        "release 1 0 4294967296",
-    ] {
+    check(b"release 1  2   3", "Request(Release { id: 1, priority: 2, delay: 3s })");
+    check(b"release 1 4294967295 4294967295", "Request(Release { id: 1, priority: 4294967295, delay: 4294967295s })");
+    for line in ["release 1", "release 1 2", "release 1 2 3 ", "release 1 4294967296 0", "release 1 0 4294967296"] {
         check(line.as_bytes(), BAD);
     }
     check(b"bury 1 2", "Request(Bury { id: 1, priority: 2 })");
@@ -130,30 +91,11 @@ fn commands_are_told_by_how_the_line_begins() {
         check(format!(" {line}").as_bytes(), UNKNOWN);
         check(line.to_uppercase().as_bytes(), UNKNOWN);
     }
-    for line in [
-        "stats-job",
-        "stats-foo 1",
-        "reserve-job",
-        "reserve-with-timeout",
-        "reserve-foo",
-        "pause-tube",
-    ] {
+    for line in ["stats-job", "stats-foo 1", "reserve-job", "reserve-with-timeout", "reserve-foo", "pause-tube"] {
         check(line.as_bytes(), BAD);
     }
-    for line in [
-        "",
-        "put",
-        "put0 0 0 0",
-        "use",
-        "used",
-        "peek",
-        "peek-",
-        "kick",
-        "kickx",
-        "delete",
-        "cancel",
-        "put-in",
-    ] {
+    for line in ["", "put", "put0 0 0 0", "use", "used", "peek", "peek-", "kick", "kickx", "delete", "cancel", "put-in"]
+    {
         check(line.as_bytes(), UNKNOWN);
     }
     check(b"quitfoo", "Request(Quit)");
@@ -162,50 +104,20 @@ fn commands_are_told_by_how_the_line_begins() {
 #[test]
 fn names_follow_the_command_at_once() {
     check(b"use a", "Request(Use { tube: \"a\" })");
-    check(
-        b"watch A-Za-z0-9-+/;.$_()",
-        "Request(Watch { tube: \"A-Za-z0-9-+/;.$_()\" })",
-    );
+    check(b"watch A-Za-z0-9-+/;.$_()", "Request(Watch { tube: \"A-Za-z0-9-+/;.$_()\" })");
     check(b"ignore a-", "Request(Ignore { tube: \"a-\" })");
     let longest = "a".repeat(200);
-    check(
-        format!("stats-tube {longest}").as_bytes(),
-        &format!("Request(StatsTube {{ tube: {longest:?} }})"),
-    );
-    for name in [
-        "",
-        " a",
-        "a ",
-        "-a",
-        "a b",
-        "a@b",
-        "a\tb",
-        "\u{e9}",
-        &"a".repeat(201),
-    ] {
+    check(format!("stats-tube {longest}").as_bytes(), &format!("Request(StatsTube {{ tube: {longest:?} }})"));
+    for name in ["", " a", "a ", "-a", "a b", "a@b", "a\tb", "\u{e9}", &"a".repeat(201)] {
         check(format!("use {name}").as_bytes(), BAD);
         check(format!("stats-tube {name}").as_bytes(), BAD);
     }
-    check(
-        b"pause-tube a 0",
-        "Request(PauseTube { tube: \"a\", delay: 0ns })",
-    );
-    check(
-        b"pause-tube  a  4294967295",
-        "Request(PauseTube { tube: \"a\", delay: 4294967295s })",
-    );
-    check(
-        b"pause-tubea 1",
-        "Request(PauseTube { tube: \"a\", delay: 1s })",
-    );
-    for line in [
-        "pause-tube a",
-        "pause-tube a ",
-        "pause-tube a 1 ",
-        "pause-tube a x",
-        "pause-tube -a 1",
-        "pause-tube a@b 1",
-    ] {
+    check(b"pause-tube a 0", "Request(PauseTube { tube: \"a\", delay: 0ns })");
+    check(b"pause-tube  a  4294967295", "Request(PauseTube { tube: \"a\", delay: 4294967295s })");
+    check(b"pause-tubea 1", "Request(PauseTube { tube: \"a\", delay: 1s })");
+    for line in
+        ["pause-tube a", "pause-tube a ", "pause-tube a 1 ", "pause-tube a x", "pause-tube -a 1", "pause-tube a@b 1"]
+    {
         check(line.as_bytes(), BAD);
     }
 }
@@ -224,36 +136,18 @@ fn kick_reads_its_bound_as_c_does() {
         ("kick -1", u32::MAX),
         ("kick 4294967296", u32::MAX),
     ] {
-        check(
-            line.as_bytes(),
-            &format!("Request(Kick {{ bound: {bound} }})"),
-        );
+        check(line.as_bytes(), &format!("Request(Kick {{ bound: {bound} }})"));
     }
-    for line in [
-        "kick ",
-        "kick x",
-        "kick - 5",
-        "kick +-5",
-        "kick 18446744073709551616",
-    ] {
+    for line in ["kick ", "kick x", "kick - 5", "kick +-5", "kick 18446744073709551616"] {
         check(line.as_bytes(), BAD);
     }
 }
 
 #[test]
 fn a_time_out_may_be_followed_by_anything() {
-    check(
-        b"reserve-with-timeout 0",
-        "Request(ReserveWithTimeout { seconds: 0 })",
-    );
-    check(
-        b"reserve-with-timeout 1.5",
-        "Request(ReserveWithTimeout { seconds: 1 })",
-    );
-    check(
-        b"reserve-with-timeout 2147483647 x",
-        "Request(ReserveWithTimeout { seconds: 2147483647 })",
-    );
+    check(b"reserve-with-timeout 0", "Request(ReserveWithTimeout { seconds: 0 })");
+    check(b"reserve-with-timeout 1.5", "Request(ReserveWithTimeout { seconds: 1 })");
+    check(b"reserve-with-timeout 2147483647 x", "Request(ReserveWithTimeout { seconds: 2147483647 })");
     for number in ["", "x", "-1", "2147483648", "4294967296"] {
         check(format!("reserve-with-timeout {number}").as_bytes(), BAD);
     }
@@ -262,59 +156,25 @@ fn a_time_out_may_be_followed_by_anything() {
 #[test]
 fn puts_carry_their_bodies() {
     let put = |when: &str, ttr: &str, key: &str, body: &[u8]| {
-        format!(
-            "Request(Put(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, body: {body:?} }}))"
-        )
+        format!("Request(Put(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, body: {body:?} }}))")
     };
     check(b"put 1 2 3 2\r\nab", &put("In(2s)", "3s", "None", b"ab"));
-    check(
-        b"put  1  2  3  2\r\n\r\n",
-        &put("In(2s)", "3s", "None", b"\r\n"),
-    );
+    check(b"put  1  2  3  2\r\n\r\n", &put("In(2s)", "3s", "None", b"\r\n"));
     check(b"put 1 0 0 0\r\n", &put("In(0ns)", "1s", "None", b""));
-    check(
-        b"put-in 1 1500 250 1\r\n\x00",
-        &put("In(1.5s)", "250ms", "None", b"\0"),
-    );
-    check(
-        b"put-in 1 0 0 1 k-1\r\nx",
-        &put("In(0ns)", "1ms", "Some([107, 45, 49])", b"x"),
-    );
-    check(
-        b"put-at 1 1700000000000 5 1 k\r\nx",
-        &put("At { unix_ms: 1700000000000 }", "5ms", "Some([107])", b"x"),
-    );
-    for numbers in [
-        "",
-        "0",
-        "0 0",
-        "0 0 0",
-        "-1 0 0 0",
-        "4294967296 0 0 0",
-        "0 4294967296 0 0",
-        "0 0 4294967296 0",
-    ] {
+    check(b"put-in 1 1500 250 1\r\n\x00", &put("In(1.5s)", "250ms", "None", b"\0"));
+    check(b"put-in 1 0 0 1 k-1\r\nx", &put("In(0ns)", "1ms", "Some([107, 45, 49])", b"x"));
+    check(b"put-at 1 1700000000000 5 1 k\r\nx", &put("At { unix_ms: 1700000000000 }", "5ms", "Some([107])", b"x"));
+    for numbers in ["", "0", "0 0", "0 0 0", "-1 0 0 0", "4294967296 0 0 0", "0 4294967296 0 0", "0 0 4294967296 0"] {
         check(format!("put {numbers}").as_bytes(), BAD);
     }
     for junk in [" ", " x", "x", "\t", " \0"] {
         check(format!("put 0 0 0 1{junk}").as_bytes(), BAD);
     }
     check(b"put 0 0 0 4294967296", BAD);
-    check(
-        b"put-in 0 4294967295999 0 0\r\n",
-        &put("In(4294967295.999s)", "1ms", "None", b"").replace("y: 1", "y: 0"),
-    );
+    check(b"put-in 0 4294967295999 0 0\r\n", &put("In(4294967295.999s)", "1ms", "None", b"").replace("y: 1", "y: 0"));
     check(b"put-in 0 4294967296000 0 0", BAD);
     check(b"put-at 0 18446744073710 0 0", BAD);
-    for key in [
-        "  k",
-        " ",
-        " k l",
-        " k ",
-        " \u{e9}",
-        " \x7f",
-        &format!(" {}", "k".repeat(201)),
-    ] {
+    for key in ["  k", " ", " k l", " k ", " \u{e9}", " \x7f", &format!(" {}", "k".repeat(201))] {
         check(format!("put-in 0 0 0 0{key}").as_bytes(), BAD);
     }
 }
@@ -324,32 +184,14 @@ fn refused_bodies_are_skipped() {
     let too_big = "Refused(JobTooBig)";
     let expected_crlf = "Refused(ExpectedCrlf)";
     let body = |bytes: usize| "x".repeat(bytes);
-    check(
-        format!("put 0 0 0 101\r\n{}", body(101)).as_bytes(),
-        too_big,
-    );
-    check(
-        format!("put 0 0 0 101 junk\r\n{}", body(101)).as_bytes(),
-        too_big,
-    );
-    check(
-        format!("put-in 0 0 0 101  k\r\n{}", body(101)).as_bytes(),
-        too_big,
-    );
+    check(format!("put 0 0 0 101\r\n{}", body(101)).as_bytes(), too_big);
+    check(format!("put 0 0 0 101 junk\r\n{}", body(101)).as_bytes(), too_big);
+    check(format!("put-in 0 0 0 101  k\r\n{}", body(101)).as_bytes(), too_big);
     check(b"put 0 0 0 101 \0", BAD);
     check(b"put 0 0 0 2\r\nabcdquit", expected_crlf);
-    assert_eq!(
-        parse([&b"put 0 0 0 2\r\nabcdquit\r\n"[..]]),
-        [expected_crlf, "Request(Quit)"]
-    );
-    assert_eq!(
-        parse([&b"put 0 0 0 2\r\nab\rdquit\r\n"[..]]),
-        [expected_crlf, "Request(Quit)"]
-    );
-    assert_eq!(
-        parse([&b"put 0 0 0 2\r\nab\n\nquit\r\n"[..]]),
-        [expected_crlf, "Request(Quit)"]
-    );
+    assert_eq!(parse([&b"put 0 0 0 2\r\nabcdquit\r\n"[..]]), [expected_crlf, "Request(Quit)"]);
+    assert_eq!(parse([&b"put 0 0 0 2\r\nab\rdquit\r\n"[..]]), [expected_crlf, "Request(Quit)"]);
+    assert_eq!(parse([&b"put 0 0 0 2\r\nab\n\nquit\r\n"[..]]), [expected_crlf, "Request(Quit)"]);
 }
 
 #[test]

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use rota_engine::command::{Delivered, Delivery};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::Time;
-use rota_net::beanstalkd::{
-    Counters, Facts, LogFacts, OUTPUT_BYTES, ProcessorTime, Server, Session, Status,
-};
+use rota_net::beanstalkd::{Counters, Facts, LogFacts, OUTPUT_BYTES, ProcessorTime, Server, Session, Status};
 use std::time::Duration;
 
 /// An engine, and what goes with it.
@@ -33,21 +31,11 @@ impl Owner {
             log: LogFacts::default(),
         };
         let engine = Engine::in_memory(Options::default(), Time(0), Time(0));
-        Owner {
-            engine,
-            counters: Counters::default(),
-            facts,
-        }
+        Owner { engine, counters: Counters::default(), facts }
     }
 
     fn server(&mut self, now: Time) -> Server<'_> {
-        Server {
-            engine: &mut self.engine,
-            counters: &mut self.counters,
-            facts: &self.facts,
-            timings: None,
-            now,
-        }
+        Server { engine: &mut self.engine, counters: &mut self.counters, facts: &self.facts, timings: None, now }
     }
 
     fn open(&mut self) -> Session {
@@ -60,11 +48,7 @@ impl Owner {
         loop {
             let mut out = Vec::new();
             let (taken, status) = session.receive(&mut self.server(Time(0)), input, &mut out);
-            assert!(
-                out.len() < OUTPUT_BYTES + 70_000,
-                "{} bytes are written at once",
-                out.len()
-            );
+            assert!(out.len() < OUTPUT_BYTES + 70_000, "{} bytes are written at once", out.len());
             answers.append(&mut out);
             input = &input[taken..];
             calls += 1;
@@ -98,16 +82,8 @@ fn many_jobs_are_kicked_in_slices() {
     let mut session = owner.open();
     owner.ask(&mut session, &b"put 0 60 60 1\r\nx\r\n".repeat(2500));
     let (answers, calls) = owner.ask(&mut session, b"kick 2400\r\nstats-tube default\r\n");
-    assert!(
-        text(&answers).starts_with("KICKED 2400\r\n"),
-        "{}",
-        text(&answers)
-    );
-    assert!(
-        text(&answers).contains("current-jobs-ready: 2400\n"),
-        "{}",
-        text(&answers)
-    );
+    assert!(text(&answers).starts_with("KICKED 2400\r\n"), "{}", text(&answers));
+    assert!(text(&answers).contains("current-jobs-ready: 2400\n"), "{}", text(&answers));
     assert!(calls >= 3, "no step handles more than 1,000 jobs");
 }
 
@@ -116,18 +92,12 @@ fn many_tubes_are_listed_in_slices() {
     let mut owner = Owner::new();
     let mut session = owner.open();
     for tube in 0..2500 {
-        owner.ask(
-            &mut session,
-            format!("use tube-{tube}\r\nput 0 0 60 0\r\n\r\n").as_bytes(),
-        );
+        owner.ask(&mut session, format!("use tube-{tube}\r\nput 0 0 60 0\r\n\r\n").as_bytes());
     }
     let (answers, calls) = owner.ask(&mut session, b"list-tubes\r\nlist-tube-used\r\n");
     let tubes: String = (0..2500).map(|tube| format!("- tube-{tube}\n")).collect();
     let document = format!("---\n- default\n{tubes}");
-    assert_eq!(
-        text(&answers),
-        format!("OK {}\r\n{document}\r\nUSING tube-2499\r\n", document.len())
-    );
+    assert_eq!(text(&answers), format!("OK {}\r\n{document}\r\nUSING tube-2499\r\n", document.len()));
     assert_eq!(calls, 3);
 }
 
@@ -135,19 +105,11 @@ fn many_tubes_are_listed_in_slices() {
 fn only_so_many_tubes_are_watched() {
     let mut owner = Owner::new();
     let mut session = owner.open();
-    let watches: String = (1..65_536)
-        .map(|tube| format!("watch {tube}\r\n"))
-        .collect();
+    let watches: String = (1..65_536).map(|tube| format!("watch {tube}\r\n")).collect();
     let (answers, _) = owner.ask(&mut session, watches.as_bytes());
     assert!(answers.ends_with(b"WATCHING 65535\r\nWATCHING 65536\r\n"));
-    let (answers, _) = owner.ask(
-        &mut session,
-        b"watch one-more\r\nstats-tube one-more\r\nwatch 7\r\n",
-    );
-    assert_eq!(
-        text(&answers),
-        "OUT_OF_MEMORY\r\nNOT_FOUND\r\nWATCHING 65536\r\n"
-    );
+    let (answers, _) = owner.ask(&mut session, b"watch one-more\r\nstats-tube one-more\r\nwatch 7\r\n");
+    assert_eq!(text(&answers), "OUT_OF_MEMORY\r\nNOT_FOUND\r\nWATCHING 65536\r\n");
 }
 
 #[test]
@@ -158,18 +120,9 @@ fn a_delivery_on_its_way_is_not_lost_to_a_half_close() {
     let (_, status) = worker.receive(&mut owner.server(Time(0)), b"reserve\r\n", &mut out);
     assert_eq!(status, Status::Waiting);
     owner.ask(&mut producer, b"put 0 0 60 1\r\nx\r\n");
-    assert_eq!(
-        worker.half_close(&mut owner.server(Time(0)), &mut out),
-        Status::Waiting
-    );
+    assert_eq!(worker.half_close(&mut owner.server(Time(0)), &mut out), Status::Waiting);
     let deliveries: Vec<Delivery> = owner.engine.take_deliveries().collect();
-    let [
-        Delivery {
-            session,
-            what: what @ Delivered::Job { .. },
-        },
-    ] = &deliveries[..]
-    else {
+    let [Delivery { session, what: what @ Delivered::Job { .. } }] = &deliveries[..] else {
         panic!("expected one job, got {deliveries:?}");
     };
     assert_eq!(*session, worker.id());
@@ -184,30 +137,13 @@ fn what_connections_count_is_given_back() {
     let mut owner = Owner::new();
     let (mut producer, mut worker) = (owner.open(), owner.open());
     owner.ask(&mut producer, b"put 0 0 60 1\r\nx\r\nput 0 0 60 1\r\nx\r\n");
-    owner.ask(
-        &mut worker,
-        b"reserve\r\nreserve-with-timeout 0\r\nreserve-job 9\r\n",
-    );
-    let Counters {
-        connections,
-        producers,
-        workers,
-        ..
-    } = owner.counters;
+    owner.ask(&mut worker, b"reserve\r\nreserve-with-timeout 0\r\nreserve-job 9\r\n");
+    let Counters { connections, producers, workers, .. } = owner.counters;
     assert_eq!((connections, producers, workers), (2, 1, 1));
     producer.close(&mut owner.server(Time(0)));
     worker.close(&mut owner.server(Time(0)));
-    let Counters {
-        connections,
-        producers,
-        workers,
-        total_connections,
-        ..
-    } = owner.counters;
-    assert_eq!(
-        (connections, producers, workers, total_connections),
-        (0, 0, 0, 2)
-    );
+    let Counters { connections, producers, workers, total_connections, .. } = owner.counters;
+    assert_eq!((connections, producers, workers, total_connections), (0, 0, 0, 2));
     assert_eq!(owner.engine.session_count(), 0);
 }
 
@@ -231,11 +167,7 @@ fn converse<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
                     if owner.engine.stop_waiting(session.id()) {
                         session.deliver(Delivered::TimedOut, &mut out);
                     } else {
-                        let Delivery { what, .. } = owner
-                            .engine
-                            .take_deliveries()
-                            .next()
-                            .expect("the wait is over");
+                        let Delivery { what, .. } = owner.engine.take_deliveries().next().expect("the wait is over");
                         session.deliver(what, &mut out);
                     }
                 }
@@ -254,4 +186,17 @@ proptest! {
         prop_assert_eq!(&converse(bytes.chunks(1)), &whole, "{}", bytes.escape_ascii());
         prop_assert_eq!(&converse(bytes.chunks(7)), &whole, "{}", bytes.escape_ascii());
     }
+}
+
+#[test]
+fn a_look_at_a_job_is_a_look_at_this_moment() {
+    let mut owner = Owner::new();
+    let mut session = owner.open();
+    owner.ask(&mut session, b"put 0 0 30 1\r\na\r\nreserve\r\n");
+    let mut out = Vec::new();
+    // Nobody has told the engine the time since.
+    let later = Time(0).after(Duration::from_millis(3_500));
+    session.receive(&mut owner.server(later), b"stats-job 1\r\n", &mut out);
+    let text = String::from_utf8(out).expect("statistics are text");
+    assert!(text.contains("\nage: 3\n") && text.contains("\ntime-left: 26\n"), "{text}");
 }

@@ -23,38 +23,28 @@ const REAL_SERVERS: usize = 24;
 #[test]
 fn the_page_is_true_of_beanstalkd() {
     let transcripts = page::transcripts();
-    let queue: Mutex<Vec<&Transcript>> =
-        Mutex::new(transcripts.iter().filter(|t| !t.only_rota).collect());
+    let queue: Mutex<Vec<&Transcript>> = Mutex::new(transcripts.iter().filter(|t| !t.only_rota).collect());
     let failures = Mutex::new(Vec::new());
     let next = || queue.lock().expect("no holder of the lock panics").pop();
     std::thread::scope(|scope| {
         for _ in 0..REAL_SERVERS {
             scope.spawn(|| {
                 while let Some(transcript) = next() {
-                    let played = RealServer::start()
-                        .and_then(|mut server| play(transcript, Cut::Nowhere, &mut server));
+                    let played = RealServer::start().and_then(|mut server| play(transcript, Cut::Nowhere, &mut server));
                     if let Err(failure) = played {
-                        failures
-                            .lock()
-                            .expect("no holder of the lock panics")
-                            .push(failure);
+                        failures.lock().expect("no holder of the lock panics").push(failure);
                     }
                 }
             });
         }
     });
-    report(
-        "beanstalkd",
-        failures.into_inner().expect("no holder of the lock panics"),
-    );
+    report("beanstalkd", failures.into_inner().expect("no holder of the lock panics"));
 }
 
 #[test]
 fn the_page_is_true_of_rota() {
-    let played = page::transcripts()
-        .iter()
-        .map(|t| play(t, Cut::Nowhere, &mut SimulatedServer::start()))
-        .collect::<Vec<_>>();
+    let played =
+        page::transcripts().iter().map(|t| play(t, Cut::Nowhere, &mut SimulatedServer::start())).collect::<Vec<_>>();
     report("Rota", played.into_iter().filter_map(Result::err).collect());
 }
 
@@ -65,11 +55,8 @@ fn the_page_is_true_of_rota_wherever_its_bytes_are_cut() {
         let lengths = send_lengths(&transcript);
         let places = lengths.iter().enumerate().flat_map(|(send, &bytes)| {
             // Of a body of many bytes, the beginning, the end and a few between stand for all.
-            let near_an_end =
-                move |byte: &usize| *byte < 300 || bytes - byte < 300 || byte.is_multiple_of(4093);
-            (1..bytes)
-                .filter(near_an_end)
-                .map(move |byte| Cut::At { send, byte })
+            let near_an_end = move |byte: &usize| *byte < 300 || bytes - byte < 300 || byte.is_multiple_of(4093);
+            (1..bytes).filter(near_an_end).map(move |byte| Cut::At { send, byte })
         });
         let cuts = std::iter::once(Cut::Everywhere).chain(places);
         // The first cut that fails says enough.
@@ -84,42 +71,22 @@ fn every_command_and_answer_has_a_conversation() {
     let transcripts = page::transcripts();
     let steps = || transcripts.iter().flat_map(|transcript| &transcript.steps);
     let sent = |command: &str| {
-        let begins = |line: &str| {
-            line.strip_prefix(command)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-        };
+        let begins =
+            |line: &str| line.strip_prefix(command).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
         steps().any(|step| matches!(&step.what, What::Send { text, .. } if text.split("\\r\\n").any(begins)))
     };
-    let own = [
-        "reserve-job",
-        "kick-job",
-        "quit",
-        "put-in",
-        "put-at",
-        "cancel",
-        "cancel-key",
-    ];
+    let own = ["reserve-job", "kick-job", "quit", "put-in", "put-at", "cancel", "cancel-key"];
     for command in Verb::ALL.iter().map(|verb| verb.word()).chain(own) {
         assert!(sent(command), "no conversation shows the command {command}");
     }
-    let answered = |answer: &str| {
-        steps().any(|step| matches!(&step.what, What::Answer { line, .. } if line == answer))
-    };
+    let answered = |answer: &str| steps().any(|step| matches!(&step.what, What::Answer { line, .. } if line == answer));
     // A server without room is shown by the tests of what fills up.
     for word in Word::ALL.iter().filter(|word| **word != Word::OutOfMemory) {
-        assert!(
-            answered(word.text()),
-            "no conversation shows the answer {}",
-            word.text()
-        );
+        assert!(answered(word.text()), "no conversation shows the answer {}", word.text());
     }
 }
 
 fn report(server: &str, mut failures: Vec<String>) {
     failures.sort();
-    assert!(
-        failures.is_empty(),
-        "{server} answers otherwise than the page says:\n\n{}",
-        failures.join("\n\n")
-    );
+    assert!(failures.is_empty(), "{server} answers otherwise than the page says:\n\n{}", failures.join("\n\n"));
 }

@@ -79,9 +79,7 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
                 if outcome.is_err() {
                     abandoned.store(true, Ordering::Relaxed);
                 }
-                sender
-                    .send(outcome)
-                    .expect("the receiver outlives the scope");
+                sender.send(outcome).expect("the receiver outlives the scope");
             });
         }
         let mut outcomes = Vec::new();
@@ -104,15 +102,8 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
         tally.merge(&lane_tally);
         tasks.extend(lane_tasks);
     }
-    let elapsed = tally
-        .last_answer
-        .map_or(Duration::ZERO, |last| last - shared.start);
-    Ok(Done {
-        elapsed,
-        tally,
-        tasks,
-        stopped_by_time: shared.jobs_left(),
-    })
+    let elapsed = tally.last_answer.map_or(Duration::ZERO, |last| last - shared.start);
+    Ok(Done { elapsed, tally, tasks, stopped_by_time: shared.jobs_left() })
 }
 
 /// A socket with its task.
@@ -145,9 +136,7 @@ fn drive(
     let mut waiting = 0;
     for (index, connection) in connections.iter_mut().enumerate() {
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut connection.stream, Token(index), both)
-            .map_err(BenchError::Poll)?;
+        poll.registry().register(&mut connection.stream, Token(index), both).map_err(BenchError::Poll)?;
         connection.begin(shared, Instant::now())?;
         match connection.task.is_open_ended() {
             true => waiting += 1,
@@ -166,14 +155,8 @@ fn drive(
             Err(error) => return Err(BenchError::Poll(error)),
         }
         if events.is_empty() && last_answer.elapsed() > quiet {
-            let awaited = connections
-                .iter()
-                .map(|connection| connection.awaited)
-                .sum();
-            return Err(BenchError::Stalled {
-                after: quiet,
-                awaited,
-            });
+            let awaited = connections.iter().map(|connection| connection.awaited).sum();
+            return Err(BenchError::Stalled { after: quiet, awaited });
         }
         for event in &events {
             let connection = &mut connections[event.token().0];
@@ -188,13 +171,7 @@ fn drive(
             }
         }
     }
-    Ok((
-        tally,
-        connections
-            .into_iter()
-            .map(|connection| connection.task)
-            .collect(),
-    ))
+    Ok((tally, connections.into_iter().map(|connection| connection.task).collect()))
 }
 
 impl Connection {
@@ -239,12 +216,7 @@ impl Connection {
     }
 
     /// Reads and writes all that can be; true if anything was read. `closed`: the server sends no more.
-    fn advance(
-        &mut self,
-        shared: &Shared,
-        tally: &mut Tally,
-        closed: bool,
-    ) -> Result<bool, BenchError> {
+    fn advance(&mut self, shared: &Shared, tally: &mut Tally, closed: bool) -> Result<bool, BenchError> {
         self.flush()?;
         let mut any = false;
         while self.awaited > 0 {
@@ -252,10 +224,7 @@ impl Connection {
             let room = self.input.len() - self.end;
             let read = match self.stream.read(&mut self.input[self.end..]) {
                 Ok(0) => {
-                    return Err(BenchError::Closed {
-                        verb: self.task.verb(),
-                        awaited: self.awaited,
-                    });
+                    return Err(BenchError::Closed { verb: self.task.verb(), awaited: self.awaited });
                 }
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -276,20 +245,10 @@ impl Connection {
     }
 
     /// Takes all whole answers from the input, and begins the next batch after the last one.
-    fn understand(
-        &mut self,
-        shared: &Shared,
-        tally: &mut Tally,
-        now: Instant,
-    ) -> Result<(), BenchError> {
-        let moment = Moment {
-            written: self.written_at,
-            read: now,
-        };
+    fn understand(&mut self, shared: &Shared, tally: &mut Tally, now: Instant) -> Result<(), BenchError> {
+        let moment = Moment { written: self.written_at, read: now };
         let input = &self.input[self.start..self.end];
-        let taken = self
-            .task
-            .answers(input, self.awaited, moment, shared, tally)?;
+        let taken = self.task.answers(input, self.awaited, moment, shared, tally)?;
         self.start += taken.bytes;
         self.awaited -= taken.answers;
         if self.awaited > 0 {
@@ -297,12 +256,8 @@ impl Connection {
         }
         if self.start != self.end || self.sent < self.outgoing.bytes().len() {
             // More answers than commands, or answers to what was not sent yet.
-            let extra =
-                String::from_utf8_lossy(&self.input[self.start..self.end.min(self.start + 80)]);
-            return Err(BenchError::Unexpected {
-                verb: self.task.verb(),
-                answer: extra.into_owned(),
-            });
+            let extra = String::from_utf8_lossy(&self.input[self.start..self.end.min(self.start + 80)]);
+            return Err(BenchError::Unexpected { verb: self.task.verb(), answer: extra.into_owned() });
         }
         self.begin(shared, now)
     }
@@ -318,11 +273,7 @@ impl Connection {
     }
 
     fn broken(&self, source: io::Error) -> BenchError {
-        BenchError::Broken {
-            verb: self.task.verb(),
-            awaited: self.awaited,
-            source,
-        }
+        BenchError::Broken { verb: self.task.verb(), awaited: self.awaited, source }
     }
 }
 
@@ -338,9 +289,7 @@ fn open(server: &ServerAddress, queue: &QueueName) -> io::Result<mio::net::TcpSt
     stream.read_exact(&mut answer)?;
     if answer != expected.as_bytes() {
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        return Err(io::Error::other(format!(
-            "it answered use, watch and ignore with {answer:?}"
-        )));
+        return Err(io::Error::other(format!("it answered use, watch and ignore with {answer:?}")));
     }
     stream.set_nonblocking(true)?;
     Ok(mio::net::TcpStream::from_std(stream))

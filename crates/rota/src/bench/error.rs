@@ -97,9 +97,7 @@ impl BenchError {
     pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
             BenchError::SmallBody { least, .. } => format!("give --size {least} or more"),
-            BenchError::NeedsMilliseconds { .. } => {
-                "give --delay-range in whole seconds: 1s..5s".into()
-            }
+            BenchError::NeedsMilliseconds { .. } => "give --delay-range in whole seconds: 1s..5s".into(),
             BenchError::Connect { source, .. } if source.raw_os_error() == Some(24) => {
                 "raise the limit of open files (ulimit -n), or lower --connections".into()
             }

@@ -21,12 +21,7 @@ pub(super) fn push_put(out: &mut Vec<u8>, body: &[u8]) {
 }
 
 /// Appends a put with a delay, in the grammar that `delays` needs; gives where the body begins.
-pub(super) fn push_delayed_put(
-    out: &mut Vec<u8>,
-    delays: DelayRange,
-    delay_ms: u64,
-    body: &[u8],
-) -> usize {
+pub(super) fn push_delayed_put(out: &mut Vec<u8>, delays: DelayRange, delay_ms: u64, body: &[u8]) -> usize {
     let (command, delay, ttr) = match delays.is_whole_seconds() {
         true => ("put ", delay_ms / 1_000, TTR_S),
         false => ("put-in ", delay_ms, TTR_S * 1_000),
@@ -111,9 +106,8 @@ pub(super) fn reserved(input: &[u8], size: usize) -> Found<(u64, usize)> {
     id.then(|id, at| {
         let bytes = literal(input, at, b" ").then(|(), at| number(input, at));
         bytes.then(|bytes, at| match bytes == size as u64 {
-            true => literal(input, at, b"\r\n").then(|(), body| {
-                literal(input, body + size, b"\r\n").then(|(), end| Found::Answer((id, body), end))
-            }),
+            true => literal(input, at, b"\r\n")
+                .then(|(), body| literal(input, body + size, b"\r\n").then(|(), end| Found::Answer((id, body), end))),
             false => Found::Other,
         })
     })
@@ -141,10 +135,7 @@ fn number(input: &[u8], at: usize) -> Found<u64> {
             _ if digits == 0 => return Found::Other,
             _ => return Found::Answer(value, at + digits),
         };
-        match value
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(digit))
-        {
+        match value.checked_mul(10).and_then(|tens| tens.checked_add(digit)) {
             Some(more) => value = more,
             None => return Found::Other,
         }

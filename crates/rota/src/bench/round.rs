@@ -56,19 +56,10 @@ pub(super) fn run(
     client: &mut Client,
     bar: &ProgressBar,
 ) -> anyhow::Result<Round> {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("rota-bench-{}-{}", process::id(), since_1970.as_nanos());
     let queue = name.parse().expect("digits, letters and minus make a name");
-    let ground = Ground {
-        server,
-        args,
-        delays,
-        queue,
-        bar,
-        number,
-    };
+    let ground = Ground { server, args, delays, queue, bar, number };
     match args.mix {
         Mix::Put => ground.put(client),
         Mix::Cycle => ground.cycle(client),
@@ -79,41 +70,20 @@ pub(super) fn run(
 
 impl Ground<'_> {
     fn put(&self, client: &mut Client) -> anyhow::Result<Round> {
-        let frames = repeated(self.depth(), |out| {
-            frames::push_put(out, &frames::pattern(self.args.size))
-        });
+        let frames = repeated(self.depth(), |out| frames::push_put(out, &frames::pattern(self.args.size)));
         let done = self.stage(self.args.jobs, self.args.time, || {
-            Task::Put(Put {
-                frames: Arc::clone(&frames),
-                depth: self.depth(),
-                ids: Vec::new(),
-            })
+            Task::Put(Put { frames: Arc::clone(&frames), depth: self.depth(), ids: Vec::new() })
         })?;
-        let Done {
-            elapsed,
-            tally,
-            tasks,
-            stopped_by_time,
-        } = done;
+        let Done { elapsed, tally, tasks, stopped_by_time } = done;
         let ids = unique(ids_of(tasks), "different ids")?;
         let operations = ids.len() as u64;
-        count(
-            "answers to put",
-            tally.latencies(Verb::Put).len(),
-            operations,
-        )?;
+        count("answers to put", tally.latencies(Verb::Put).len(), operations)?;
         self.check_jobs(client, "current-jobs-ready", operations)?;
         if !self.args.keep {
             self.clean(ids)?;
             self.check_jobs(client, "current-jobs-ready", 0)?;
         }
-        Ok(Round {
-            elapsed,
-            operations,
-            tally,
-            filling: None,
-            stopped_by_time,
-        })
+        Ok(Round { elapsed, operations, tally, filling: None, stopped_by_time })
     }
 
     fn cycle(&self, client: &mut Client) -> anyhow::Result<Round> {
@@ -132,12 +102,7 @@ impl Ground<'_> {
                 reserved_ids: Vec::new(),
             })
         })?;
-        let Done {
-            elapsed,
-            tally,
-            tasks,
-            stopped_by_time,
-        } = done;
+        let Done { elapsed, tally, tasks, stopped_by_time } = done;
         let mut put = Vec::new();
         let mut reserved = Vec::new();
         for task in tasks {
@@ -147,64 +112,31 @@ impl Ground<'_> {
             }
         }
         let operations = self.check_round_trip(put, reserved)?;
-        count(
-            "answers to delete",
-            tally.latencies(Verb::Delete).len(),
-            operations,
-        )?;
+        count("answers to delete", tally.latencies(Verb::Delete).len(), operations)?;
         self.check_jobs(client, "current-jobs-ready", 0)?;
-        Ok(Round {
-            elapsed,
-            operations,
-            tally,
-            filling: None,
-            stopped_by_time,
-        })
+        Ok(Round { elapsed, operations, tally, filling: None, stopped_by_time })
     }
 
     fn delayed(&self, client: &mut Client) -> anyhow::Result<Round> {
         let body: Arc<[u8]> = frames::pattern(self.args.size).into();
         let putting = self.connections();
         let mut tasks = self.filling(Some(false));
-        tasks.extend((0..putting).map(|_| {
-            Task::Take(Take {
-                body: Arc::clone(&body),
-                ids: Vec::new(),
-                deleting: false,
-            })
-        }));
-        let done = driver::run(self.stage_of(tasks), || {
-            Shared::new(self.args.jobs, self.args.time, putting)
-        })?;
-        let Done {
-            elapsed,
-            tally,
-            tasks,
-            stopped_by_time,
-        } = done;
+        tasks.extend(
+            (0..putting).map(|_| Task::Take(Take { body: Arc::clone(&body), ids: Vec::new(), deleting: false })),
+        );
+        let done = driver::run(self.stage_of(tasks), || Shared::new(self.args.jobs, self.args.time, putting))?;
+        let Done { elapsed, tally, tasks, stopped_by_time } = done;
         let (taking, putting): (Vec<_>, Vec<_>) = tasks.into_iter().partition(Task::is_open_ended);
         let operations = self.check_round_trip(ids_of(putting), ids_of(taking))?;
-        count(
-            "answers to delete",
-            tally.latencies(Verb::Delete).len(),
-            operations,
-        )?;
+        count("answers to delete", tally.latencies(Verb::Delete).len(), operations)?;
         self.check_jobs(client, "current-jobs-delayed", 0)?;
-        Ok(Round {
-            elapsed,
-            operations,
-            tally,
-            filling: None,
-            stopped_by_time,
-        })
+        Ok(Round { elapsed, operations, tally, filling: None, stopped_by_time })
     }
 
     fn cancel(&self, client: &mut Client) -> anyhow::Result<Round> {
         self.bar.set_message("filling");
         let tasks = self.filling(None);
-        let filled = driver::run(self.stage_of(tasks), || {
-            Shared::new(self.args.jobs, NO_LIMIT, 0)
-        })?;
+        let filled = driver::run(self.stage_of(tasks), || Shared::new(self.args.jobs, NO_LIMIT, 0))?;
         let mut ids = unique(ids_of(filled.tasks), "different ids")?;
         let jobs = ids.len() as u64;
         count("answers to put", jobs, self.args.jobs)?;
@@ -214,17 +146,9 @@ impl Ground<'_> {
         let mut shares = dealt(ids, self.connections()).into_iter();
         let done = self.stage(jobs, self.args.time, || {
             let ids = shares.next().expect("a share for every connection");
-            Task::Delete(Delete {
-                depth: self.depth(),
-                ids,
-            })
+            Task::Delete(Delete { depth: self.depth(), ids })
         })?;
-        let Done {
-            elapsed,
-            mut tally,
-            tasks,
-            stopped_by_time,
-        } = done;
+        let Done { elapsed, mut tally, tasks, stopped_by_time } = done;
         let operations = tally.latencies(Verb::Delete).len();
         let left = ids_of(tasks);
         count("answers to delete", operations, jobs - left.len() as u64)?;
@@ -232,13 +156,7 @@ impl Ground<'_> {
         self.check_jobs(client, "current-jobs-delayed", 0)?;
         // Its last answer is of before the measured stage.
         tally.merge(&filled.tally);
-        Ok(Round {
-            elapsed,
-            operations,
-            tally,
-            filling: Some((jobs, filled.elapsed)),
-            stopped_by_time,
-        })
+        Ok(Round { elapsed, operations, tally, filling: Some((jobs, filled.elapsed)), stopped_by_time })
     }
 
     /// A task for every connection that puts delayed jobs.
@@ -251,9 +169,7 @@ impl Ground<'_> {
                 delays: self.delays,
                 random: fastrand::Rng::with_seed(seed.into_iter().fold(0, |mixed, part| {
                     // Neighbouring seeds must not give neighbouring streams.
-                    (mixed ^ part)
-                        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                        .rotate_left(31)
+                    (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31)
                 })),
                 body: Arc::clone(&body),
                 ids: Vec::new(),
@@ -264,12 +180,7 @@ impl Ground<'_> {
     }
 
     /// Runs a stage in which every connection has the like task.
-    fn stage(
-        &self,
-        jobs: u64,
-        time: Duration,
-        mut task: impl FnMut() -> Task,
-    ) -> Result<Done, BenchError> {
+    fn stage(&self, jobs: u64, time: Duration, mut task: impl FnMut() -> Task) -> Result<Done, BenchError> {
         let tasks = (0..self.connections()).map(|_| task()).collect();
         driver::run(self.stage_of(tasks), || Shared::new(jobs, time, 0))
     }
@@ -300,16 +211,9 @@ impl Ground<'_> {
         let mut shares = dealt(ids, self.connections()).into_iter();
         let done = self.stage(jobs, NO_LIMIT, || {
             let ids = shares.next().expect("a share for every connection");
-            Task::Delete(Delete {
-                depth: CLEANING_DEPTH,
-                ids,
-            })
+            Task::Delete(Delete { depth: CLEANING_DEPTH, ids })
         })?;
-        count(
-            "answers to delete",
-            done.tally.latencies(Verb::Delete).len(),
-            jobs,
-        )
+        count("answers to delete", done.tally.latencies(Verb::Delete).len(), jobs)
     }
 
     /// Every job that was put was reserved, once; gives how many that is.
@@ -317,31 +221,17 @@ impl Ground<'_> {
         let put = unique(put, "different ids")?;
         let reserved = unique(reserved, "jobs reserved once")?;
         count("jobs reserved", reserved.len() as u64, put.len() as u64)?;
-        let strangers = put
-            .iter()
-            .zip(&reserved)
-            .filter(|(put, reserved)| put != reserved)
-            .count();
+        let strangers = put.iter().zip(&reserved).filter(|(put, reserved)| put != reserved).count();
         count("jobs reserved that were not put", strangers as u64, 0)?;
         Ok(put.len() as u64)
     }
 
     /// The server's own count of the round's jobs; a queue that is gone has none.
-    fn check_jobs(
-        &self,
-        client: &mut Client,
-        field: &'static str,
-        expected: u64,
-    ) -> anyhow::Result<()> {
+    fn check_jobs(&self, client: &mut Client, field: &'static str, expected: u64) -> anyhow::Result<()> {
         let found = match client.stats_queue(&self.queue)? {
             Some(fields) => {
-                let value = fields
-                    .iter()
-                    .find(|(key, _)| key == field)
-                    .map(|(_, value)| value);
-                value
-                    .and_then(|value| value.parse().ok())
-                    .unwrap_or(u64::MAX)
+                let value = fields.iter().find(|(key, _)| key == field).map(|(_, value)| value);
+                value.and_then(|value| value.parse().ok()).unwrap_or(u64::MAX)
             }
             None => 0,
         };
@@ -388,11 +278,7 @@ fn unique(mut ids: Vec<u64>, what: &'static str) -> Result<Vec<u64>, BenchError>
 fn count(what: &'static str, found: u64, expected: u64) -> Result<(), BenchError> {
     match found == expected {
         true => Ok(()),
-        false => Err(BenchError::Miscount {
-            what,
-            found,
-            expected,
-        }),
+        false => Err(BenchError::Miscount { what, found, expected }),
     }
 }
 
@@ -413,18 +299,12 @@ mod tests {
     fn an_id_that_is_there_twice_is_a_miscount() {
         assert_eq!(unique(vec![3, 1, 2], "ids").ok(), Some(vec![1, 2, 3]));
         let error = unique(vec![3, 1, 3], "ids").map_err(|error| error.to_string());
-        assert_eq!(
-            error,
-            Err("the server lost count: ids: 2 instead of 3".into())
-        );
+        assert_eq!(error, Err("the server lost count: ids: 2 instead of 3".into()));
     }
 
     #[test]
     fn every_id_is_dealt_to_somebody() {
-        assert_eq!(
-            dealt(vec![1, 2, 3, 4, 5], 3),
-            [vec![1, 4], vec![2, 5], vec![3]]
-        );
+        assert_eq!(dealt(vec![1, 2, 3, 4, 5], 3), [vec![1, 4], vec![2, 5], vec![3]]);
         assert_eq!(dealt(vec![1], 2), [vec![1], vec![]]);
     }
 }

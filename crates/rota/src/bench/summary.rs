@@ -13,12 +13,7 @@ use crate::client::ServerAddress;
 use crate::values::format_duration;
 
 /// The percentiles that are reported, with their names in JSON.
-const PERCENTILES: [(f64, &str); 4] = [
-    (50.0, "p50_us"),
-    (90.0, "p90_us"),
-    (99.0, "p99_us"),
-    (99.9, "p999_us"),
-];
+const PERCENTILES: [(f64, &str); 4] = [(50.0, "p50_us"), (90.0, "p90_us"), (99.0, "p99_us"), (99.9, "p999_us")];
 
 /// What was asked for, and the rounds that came of it.
 pub(super) struct Summary {
@@ -55,24 +50,11 @@ impl Summary {
             head["delay_from_ms"] = delays.from_ms.into();
             head["delay_to_ms"] = delays.to_ms.into();
             let span = |millis| format_duration(Duration::from_millis(millis));
-            write!(
-                title,
-                ", delays {}..{}",
-                span(delays.from_ms),
-                span(delays.to_ms)
-            )
-            .expect("a String takes all that is written");
+            write!(title, ", delays {}..{}", span(delays.from_ms), span(delays.to_ms))
+                .expect("a String takes all that is written");
         }
-        let Value::Object(head) = head else {
-            unreachable!("it is written as an object above")
-        };
-        Summary {
-            head,
-            title,
-            unit,
-            delayed: args.mix == Mix::Delayed,
-            rounds: Vec::new(),
-        }
+        let Value::Object(head) = head else { unreachable!("it is written as an object above") };
+        Summary { head, title, unit, delayed: args.mix == Mix::Delayed, rounds: Vec::new() }
     }
 
     pub(super) fn add(&mut self, round: Round) {
@@ -82,19 +64,12 @@ impl Summary {
     /// One object: what was asked for, a list of rounds, and over these the median and the best.
     pub(super) fn json(&self) -> Value {
         let mut object = self.head.clone();
-        let rounds: Vec<Value> = self
-            .rounds
-            .iter()
-            .map(|round| self.round_json(round))
-            .collect();
+        let rounds: Vec<Value> = self.rounds.iter().map(|round| self.round_json(round)).collect();
         object.insert("unit".into(), self.unit.into());
         object.insert("rounds".into(), rounds.into());
         let rates = self.sorted_rates();
         object.insert("median_ops_per_s".into(), tenths(median(&rates)).into());
-        object.insert(
-            "best_ops_per_s".into(),
-            tenths(rates.last().copied().unwrap_or(0.0)).into(),
-        );
+        object.insert("best_ops_per_s".into(), tenths(rates.last().copied().unwrap_or(0.0)).into());
         object.into()
     }
 
@@ -104,11 +79,7 @@ impl Summary {
         let mut all = Tally::new();
         for (index, round) in self.rounds.iter().enumerate() {
             all.merge(&round.tally);
-            let cut = if round.stopped_by_time {
-                ", stopped by --time"
-            } else {
-                ""
-            };
+            let cut = if round.stopped_by_time { ", stopped by --time" } else { "" };
             let line = format!(
                 "round {:<3} {:>12} {}/s   ({} in {:.2} s{cut})\n",
                 index + 1,
@@ -121,11 +92,7 @@ impl Summary {
         }
         if self.rounds.len() > 1 {
             let rates = self.sorted_rates();
-            let line = format!(
-                "median    {:>12} {}/s\n",
-                grouped(median(&rates).round() as u64),
-                self.unit
-            );
+            let line = format!("median    {:>12} {}/s\n", grouped(median(&rates).round() as u64), self.unit);
             text.push_str(&line);
         }
         text.push_str("\nlatency        count       p50       p90       p99     p99.9       max\n");
@@ -153,9 +120,7 @@ impl Summary {
                 "operations": puts, "elapsed_s": elapsed.as_secs_f64(), "ops_per_s": tenths(rate(puts, elapsed)),
             });
         }
-        let verbs = Verb::ALL
-            .into_iter()
-            .filter(|verb| !round.tally.latencies(*verb).is_empty());
+        let verbs = Verb::ALL.into_iter().filter(|verb| !round.tally.latencies(*verb).is_empty());
         let verbs = verbs.map(|verb| {
             let mut object = histogram_json(round.tally.latencies(verb));
             // Filling is timed apart from the measured stage.
@@ -175,11 +140,7 @@ impl Summary {
     }
 
     fn sorted_rates(&self) -> Vec<f64> {
-        let mut rates: Vec<f64> = self
-            .rounds
-            .iter()
-            .map(|round| rate(round.operations, round.elapsed))
-            .collect();
+        let mut rates: Vec<f64> = self.rounds.iter().map(|round| rate(round.operations, round.elapsed)).collect();
         rates.sort_by(f64::total_cmp);
         rates
     }
@@ -258,10 +219,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!(
-            ["0", "999", "1,000", "1,234,567"].map(str::to_owned),
-            [0, 999, 1_000, 1_234_567].map(grouped)
-        );
+        assert_eq!(["0", "999", "1,000", "1,234,567"].map(str::to_owned), [0, 999, 1_000, 1_234_567].map(grouped));
         assert_eq!(
             ["0us", "999us", "1.50ms", "2.00s"].map(str::to_owned),
             [0, 999_000, 1_500_000, 2_000_000_000].map(short_time)
@@ -270,14 +228,6 @@ mod tests {
 
     #[test]
     fn the_median_of_an_even_number_is_between() {
-        assert_eq!(
-            [
-                median(&[]),
-                median(&[3.0]),
-                median(&[1.0, 3.0]),
-                median(&[1.0, 2.0, 9.0])
-            ],
-            [0.0, 3.0, 2.0, 2.0]
-        );
+        assert_eq!([median(&[]), median(&[3.0]), median(&[1.0, 3.0]), median(&[1.0, 2.0, 9.0])], [0.0, 3.0, 2.0, 2.0]);
     }
 }

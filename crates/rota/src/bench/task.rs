@@ -60,9 +60,7 @@ impl Shared {
         Shared {
             start,
             deadline: start + time,
-            unclaimed: AtomicI64::new(
-                i64::try_from(jobs).expect("jobs are bounded by the command line"),
-            ),
+            unclaimed: AtomicI64::new(i64::try_from(jobs).expect("jobs are bounded by the command line")),
             done: AtomicU64::new(0),
             putting: AtomicUsize::new(putting),
             open: AtomicI64::new(0),
@@ -102,12 +100,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Tally {
-            latencies: [histogram(), histogram(), histogram()],
-            lateness: histogram(),
-            early: 0,
-            last_answer: None,
-        }
+        Tally { latencies: [histogram(), histogram(), histogram()], lateness: histogram(), early: 0, last_answer: None }
     }
 
     /// The latencies of a verb, in nanoseconds from a batch's write to each answer.
@@ -118,12 +111,9 @@ impl Tally {
     /// Adds what another thread measured.
     pub(super) fn merge(&mut self, other: &Tally) {
         for (mine, theirs) in self.latencies.iter_mut().zip(&other.latencies) {
-            mine.add(theirs)
-                .expect("all histograms have the same bounds");
+            mine.add(theirs).expect("all histograms have the same bounds");
         }
-        self.lateness
-            .add(&other.lateness)
-            .expect("all histograms have the same bounds");
+        self.lateness.add(&other.lateness).expect("all histograms have the same bounds");
         self.early += other.early;
         self.last_answer = self.last_answer.max(other.last_answer);
     }
@@ -158,9 +148,7 @@ impl Outgoing {
         if !matches!(self, Outgoing::Own(_)) {
             *self = Outgoing::Own(Vec::new());
         }
-        let Outgoing::Own(bytes) = self else {
-            unreachable!("it was made so above")
-        };
+        let Outgoing::Own(bytes) = self else { unreachable!("it was made so above") };
         bytes.clear();
         bytes
     }
@@ -222,27 +210,21 @@ impl Task {
             Task::Put(task) => {
                 let taken = take_inserted(input, awaited, &mut task.ids)?;
                 tally.record(Verb::Put, moment.read - moment.written, taken.answers);
-                shared
-                    .done
-                    .fetch_add(taken.answers as u64, Ordering::Relaxed);
+                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
                 Ok(taken)
             }
             Task::PutDelayed(task) => {
                 let taken = take_inserted(input, awaited, &mut task.ids)?;
                 tally.record(Verb::Put, moment.read - moment.written, taken.answers);
                 if task.stamped.is_none() {
-                    shared
-                        .done
-                        .fetch_add(taken.answers as u64, Ordering::Relaxed);
+                    shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
                 }
                 Ok(taken)
             }
             Task::Delete(_) => {
                 let taken = take_deleted(input, awaited)?;
                 tally.record(Verb::Delete, moment.read - moment.written, taken.answers);
-                shared
-                    .done
-                    .fetch_add(taken.answers as u64, Ordering::Relaxed);
+                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
                 Ok(taken)
             }
             Task::Cycle(task) => task.answers(input, awaited, moment, shared, tally),
@@ -326,9 +308,7 @@ impl Cycle {
                 self.verb = Verb::Delete;
                 self.reserved_ids.extend_from_slice(&self.batch);
                 let bytes = out.own();
-                self.batch
-                    .iter()
-                    .for_each(|id| frames::push_delete(bytes, *id));
+                self.batch.iter().for_each(|id| frames::push_delete(bytes, *id));
                 self.batch.len()
             }
         }
@@ -365,9 +345,7 @@ impl Cycle {
             }
             Verb::Delete => {
                 let taken = take_deleted(input, awaited)?;
-                shared
-                    .done
-                    .fetch_add(taken.answers as u64, Ordering::Relaxed);
+                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
                 taken
             }
         };
@@ -402,11 +380,7 @@ impl PutDelayed {
         let bytes = out.own();
         for _ in 0..count {
             let delay_ms = match self.delays.is_whole_seconds() {
-                true => {
-                    self.random
-                        .u64(self.delays.from_ms / 1_000..=self.delays.to_ms / 1_000)
-                        * 1_000
-                }
+                true => self.random.u64(self.delays.from_ms / 1_000..=self.delays.to_ms / 1_000) * 1_000,
                 false => self.random.u64(self.delays.from_ms..=self.delays.to_ms),
             };
             let at = frames::push_delayed_put(bytes, self.delays, delay_ms, &self.body);
@@ -473,9 +447,7 @@ impl Take {
         match frames::reserved(rest, self.body.len()) {
             Found::Answer((id, at), end) => {
                 let (stamp, pattern) = rest[at..at + self.body.len()].split_at(STAMP_BYTES);
-                let stamp = std::str::from_utf8(stamp)
-                    .ok()
-                    .and_then(|stamp| stamp.parse().ok());
+                let stamp = std::str::from_utf8(stamp).ok().and_then(|stamp| stamp.parse().ok());
                 let Some(due) = stamp.filter(|_| *pattern == self.body[STAMP_BYTES..]) else {
                     return Err(BenchError::WrongBody { id });
                 };
@@ -507,11 +479,7 @@ pub(super) struct Delete {
 impl Delete {
     fn next(&mut self, shared: &Shared, now: Instant, out: &mut Outgoing) -> usize {
         let most = self.depth.min(self.ids.len());
-        let count = if most == 0 {
-            0
-        } else {
-            shared.claim(most, now)
-        };
+        let count = if most == 0 { 0 } else { shared.claim(most, now) };
         let bytes = out.own();
         for id in self.ids.drain(self.ids.len() - count..).rev() {
             frames::push_delete(bytes, id);
@@ -560,8 +528,5 @@ fn take_deleted(input: &[u8], awaited: usize) -> Result<Taken, BenchError> {
 fn unexpected(verb: Verb, input: &[u8]) -> BenchError {
     let line = input.split(|byte| *byte == b'\n').next().unwrap_or(input);
     let line = &line[..line.len().min(80)];
-    BenchError::Unexpected {
-        verb,
-        answer: String::from_utf8_lossy(line).trim_end().to_owned(),
-    }
+    BenchError::Unexpected { verb, answer: String::from_utf8_lossy(line).trim_end().to_owned() }
 }

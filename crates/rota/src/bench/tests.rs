@@ -20,44 +20,22 @@ fn answers_are_found_whole_and_only_then() {
     for cut in 0..reserved.len() {
         assert_eq!(frames::reserved(&reserved[..cut], 3), Found::Part, "{cut}");
     }
-    assert_eq!(
-        frames::inserted(b"INSERTED 1234\r\nINSERTED 5"),
-        Found::Answer(1234, 15)
-    );
+    assert_eq!(frames::inserted(b"INSERTED 1234\r\nINSERTED 5"), Found::Answer(1234, 15));
     assert_eq!(frames::reserved(reserved, 3), Found::Answer((12, 15), 20));
-    assert_eq!(
-        frames::reserved(b"RESERVED 12 0\r\n\r\n", 0),
-        Found::Answer((12, 15), 17)
-    );
+    assert_eq!(frames::reserved(b"RESERVED 12 0\r\n\r\n", 0), Found::Answer((12, 15), 17));
 }
 
 #[test]
 fn other_answers_are_refused() {
-    for answer in [
-        "BURIED 1\r\n",
-        "INSERTED \r\n",
-        "INSERTED x\r\n",
-        "INSERTED 1\n",
-        "INSERTED 99999999999999999999\r\n",
-    ] {
-        assert_eq!(
-            frames::inserted(answer.as_bytes()),
-            Found::Other,
-            "{answer:?}"
-        );
+    for answer in
+        ["BURIED 1\r\n", "INSERTED \r\n", "INSERTED x\r\n", "INSERTED 1\n", "INSERTED 99999999999999999999\r\n"]
+    {
+        assert_eq!(frames::inserted(answer.as_bytes()), Found::Other, "{answer:?}");
     }
-    for answer in [
-        "TIMED_OUT\r\n",
-        "RESERVED 1 4\r\nabcd\r\n",
-        "RESERVED 1 3\r\nabcde",
-        "RESERVED 1\r\n",
-        "RESERVED 1 3 \r\n",
-    ] {
-        assert_eq!(
-            frames::reserved(answer.as_bytes(), 3),
-            Found::Other,
-            "{answer:?}"
-        );
+    for answer in
+        ["TIMED_OUT\r\n", "RESERVED 1 4\r\nabcd\r\n", "RESERVED 1 3\r\nabcde", "RESERVED 1\r\n", "RESERVED 1 3 \r\n"]
+    {
+        assert_eq!(frames::reserved(answer.as_bytes(), 3), Found::Other, "{answer:?}");
     }
 }
 
@@ -82,9 +60,7 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
         let (mut stream, _) = listener.accept().unwrap();
         let mut greeting = [0; b"use q\r\nwatch q\r\nignore default\r\n".len()];
         stream.read_exact(&mut greeting).unwrap();
-        stream
-            .write_all(b"USING q\r\nWATCHING 2\r\nWATCHING 1\r\n")
-            .unwrap();
+        stream.write_all(b"USING q\r\nWATCHING 2\r\nWATCHING 1\r\n").unwrap();
         let mut frame = Vec::new();
         frames::push_put(&mut frame, b"x");
         let mut batch = vec![0; 2 * frame.len()];
@@ -96,11 +72,7 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
     let stage = Stage {
         server: &server,
         queue: &"q".parse().unwrap(),
-        tasks: vec![Task::Put(Put {
-            frames: Arc::from(batch),
-            depth: 2,
-            ids: Vec::new(),
-        })],
+        tasks: vec![Task::Put(Put { frames: Arc::from(batch), depth: 2, ids: Vec::new() })],
         threads: 1,
         size: 1,
         longest_delay: Duration::ZERO,
@@ -114,22 +86,10 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
 #[test]
 fn a_server_that_answers_wrongly_ends_the_run() {
     let cases: [(&[u8], &str); 4] = [
-        (
-            b"INSERTED 1\r\nBURIED 2\r\n",
-            "the server answered put with \"BURIED 2\"",
-        ),
-        (
-            b"INSERTED 1\r\nOUT_OF_MEMORY\r\n",
-            "the server answered put with \"OUT_OF_MEMORY\"",
-        ),
-        (
-            b"INSERTED 1\r\nINSERTED 2\r\nINSERTED 3\r\n",
-            "the server answered put with \"INSERTED 3\\r\\n\"",
-        ),
-        (
-            b"INSERTED 1\r\n",
-            "the server closed a connection while 1 answers to put were awaited",
-        ),
+        (b"INSERTED 1\r\nBURIED 2\r\n", "the server answered put with \"BURIED 2\""),
+        (b"INSERTED 1\r\nOUT_OF_MEMORY\r\n", "the server answered put with \"OUT_OF_MEMORY\""),
+        (b"INSERTED 1\r\nINSERTED 2\r\nINSERTED 3\r\n", "the server answered put with \"INSERTED 3\\r\\n\""),
+        (b"INSERTED 1\r\n", "the server closed a connection while 1 answers to put were awaited"),
     ];
     for (answers, expected) in cases {
         let error = puts_answered_with(answers).to_string();
@@ -140,10 +100,7 @@ fn a_server_that_answers_wrongly_ends_the_run() {
 /// Gives one answer to a task that awaits a reserve of a body of 24 bytes.
 fn reserved_by(mut task: Task, body: &[u8; 24], tally: &mut Tally) -> Result<Taken, BenchError> {
     let shared = Shared::new(1, Duration::from_secs(3_600), 1);
-    let moment = Moment {
-        written: shared.start,
-        read: shared.start + Duration::from_secs(5),
-    };
+    let moment = Moment { written: shared.start, read: shared.start + Duration::from_secs(5) };
     let answer = [b"RESERVED 9 24\r\n", body.as_slice(), b"\r\n"].concat();
     task.answers(&answer, 1, moment, &shared, tally)
 }
@@ -164,11 +121,7 @@ fn cycle(verb: Verb) -> Task {
 }
 
 fn take() -> Task {
-    Task::Take(Take {
-        body: frames::pattern(24).into(),
-        ids: Vec::new(),
-        deleting: false,
-    })
+    Task::Take(Take { body: frames::pattern(24).into(), ids: Vec::new(), deleting: false })
 }
 
 #[test]
@@ -176,19 +129,10 @@ fn a_body_that_was_not_put_is_an_error() {
     let good = b"abcdefghijklmnopqrstuvwx";
     let stamped = b"00000000002000000000uvwx";
     let mut tally = Tally::new();
-    assert_eq!(
-        reserved_by(cycle(Verb::Reserve), good, &mut tally)
-            .unwrap()
-            .answers,
-        1
-    );
+    assert_eq!(reserved_by(cycle(Verb::Reserve), good, &mut tally).unwrap().answers, 1);
     assert_eq!(reserved_by(take(), stamped, &mut tally).unwrap().answers, 1);
     let wrong = [
-        reserved_by(
-            cycle(Verb::Reserve),
-            b"abcdefghijklmnopqrstuvw!",
-            &mut tally,
-        ),
+        reserved_by(cycle(Verb::Reserve), b"abcdefghijklmnopqrstuvw!", &mut tally),
         reserved_by(take(), good, &mut tally),
         reserved_by(take(), b"00000000002000000000uvw!", &mut tally),
     ];
@@ -206,8 +150,5 @@ fn lateness_is_told_from_the_stamp() {
     reserved_by(take(), b"00000000006000000000uvwx", &mut tally).unwrap();
     assert_eq!((tally.lateness.len(), tally.early), (1, 1));
     let late = Duration::from_nanos(tally.lateness.max());
-    assert!(
-        late.abs_diff(Duration::from_secs(3)) < Duration::from_millis(10),
-        "{late:?}"
-    );
+    assert!(late.abs_diff(Duration::from_secs(3)) < Duration::from_millis(10), "{late:?}");
 }

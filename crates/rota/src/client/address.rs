@@ -53,14 +53,8 @@ impl FromStr for ServerAddress {
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
             None => text,
         };
-        let (host, port) = match rest
-            .strip_prefix('[')
-            .and_then(|inner| inner.split_once(']'))
-        {
-            Some((host, port)) => (
-                host,
-                port.strip_prefix(':').or(port.is_empty().then_some("")),
-            ),
+        let (host, port) = match rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
             None => match rest.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (rest, Some("")),
@@ -81,10 +75,7 @@ impl FromStr for ServerAddress {
             },
             None => return Err(AddressError::Port(rest.to_owned())),
         };
-        Ok(ServerAddress {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(ServerAddress { host: host.to_owned(), port })
     }
 }
 

@@ -44,9 +44,7 @@ pub(crate) enum ClientError {
         command: &'static str,
     },
     /// An answer that the protocol does not know here.
-    #[error(
-        "{address} answered {command} with {answer:?}, which is not of the beanstalkd protocol"
-    )]
+    #[error("{address} answered {command} with {answer:?}, which is not of the beanstalkd protocol")]
     Unexpected {
         /// The server.
         address: ServerAddress,
@@ -107,29 +105,15 @@ impl ClientError {
     /// What an answer that can't be is reported as; its first 80 characters are kept.
     pub(super) fn unexpected(address: &ServerAddress, command: &'static str, answer: &str) -> Self {
         let answer = answer.chars().take(80).collect();
-        ClientError::Unexpected {
-            address: address.clone(),
-            command,
-            answer,
-        }
+        ClientError::Unexpected { address: address.clone(), command, answer }
     }
 
     /// What a failed read or write is reported as.
-    pub(super) fn broken(
-        address: &ServerAddress,
-        command: &'static str,
-        source: io::Error,
-    ) -> Self {
+    pub(super) fn broken(address: &ServerAddress, command: &'static str, source: io::Error) -> Self {
         let address = address.clone();
         match source.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                ClientError::TimedOut { address, command }
-            }
-            _ => ClientError::Broken {
-                address,
-                command,
-                source,
-            },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut { address, command },
+            _ => ClientError::Broken { address, command, source },
         }
     }
 
@@ -139,14 +123,10 @@ impl ClientError {
             ClientError::Connect { .. } => {
                 "start a server with `rota serve`, or name another with --server or ROTA_SERVER"
             }
-            ClientError::Broken { .. }
-            | ClientError::TimedOut { .. }
-            | ClientError::Closed { .. } => {
+            ClientError::Broken { .. } | ClientError::TimedOut { .. } | ClientError::Closed { .. } => {
                 "it may have been carried out: look with `rota list` before you repeat it"
             }
-            ClientError::Unexpected { .. } => {
-                "is it a beanstalkd or Rota server that listens there?"
-            }
+            ClientError::Unexpected { .. } => "is it a beanstalkd or Rota server that listens there?",
             ClientError::Refused { answer, .. } => match answer.as_str() {
                 "OUT_OF_MEMORY" => "the server is full: take jobs out of it, then try again",
                 "DRAINING" => "the server takes no new jobs: put it into another one",
@@ -159,14 +139,10 @@ impl ClientError {
                 "raise the server's limit (rota serve --max-job-size, beanstalkd -z), or put a reference"
             }
             ClientError::KeyTaken { id, .. } => {
-                return Some(format!(
-                    "cancel it with `rota cancel {id}`, or use another key"
-                ));
+                return Some(format!("cancel it with `rota cancel {id}`, or use another key"));
             }
             ClientError::Buried { id, .. } => {
-                return Some(format!(
-                    "free memory, then make it ready with `rota kick --job {id}`"
-                ));
+                return Some(format!("free memory, then make it ready with `rota kick --job {id}`"));
             }
         };
         Some(hint.to_owned())

@@ -63,21 +63,13 @@ impl Client {
                 return self.put_plain(put, delay, ttr);
             }
         };
-        Err(ClientError::NoSuchCommand {
-            address: self.address.clone(),
-            command: "put-in",
-            instead,
-        })
+        Err(ClientError::NoSuchCommand { address: self.address.clone(), command: "put-in", instead })
     }
 
     fn put_plain(&mut self, put: &Put<'_>, delay: u64, ttr: u64) -> Result<u64, ClientError> {
         let (priority, bytes) = (put.priority, put.body.len());
         let frame = framed(put.body);
-        let answer = self.call(
-            "put",
-            format_args!("put {priority} {delay} {ttr} {bytes}"),
-            &frame,
-        )?;
+        let answer = self.call("put", format_args!("put {priority} {delay} {ttr} {bytes}"), &frame)?;
         self.put_answer(put, "put", &answer)
     }
 
@@ -86,10 +78,7 @@ impl Client {
             When::In(delay) => ("put-in", whole_millis_up(delay)),
             When::At(moment) => {
                 let millis = u64::try_from(moment.as_millisecond()).unwrap_or(0);
-                (
-                    "put-at",
-                    millis + u64::from(moment.subsec_nanosecond() % 1_000_000 > 0),
-                )
+                ("put-at", millis + u64::from(moment.subsec_nanosecond() % 1_000_000 > 0))
             }
         };
         let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
@@ -99,34 +88,19 @@ impl Client {
         self.put_answer(put, command, &answer)
     }
 
-    fn put_answer(
-        &self,
-        put: &Put<'_>,
-        command: &'static str,
-        answer: &str,
-    ) -> Result<u64, ClientError> {
+    fn put_answer(&self, put: &Put<'_>, command: &'static str, answer: &str) -> Result<u64, ClientError> {
         if answer == "JOB_TOO_BIG" {
-            return Err(ClientError::TooBig {
-                address: self.address.clone(),
-                bytes: put.body.len(),
-            });
+            return Err(ClientError::TooBig { address: self.address.clone(), bytes: put.body.len() });
         }
         if let Some(key) = put.key
             && answer.starts_with("KEY_TAKEN ")
         {
             let id = self.number(answer, command, "KEY_TAKEN ")?;
-            return Err(ClientError::KeyTaken {
-                queue: put.queue.clone(),
-                key: key.clone(),
-                id,
-            });
+            return Err(ClientError::KeyTaken { queue: put.queue.clone(), key: key.clone(), id });
         }
         if answer.starts_with("BURIED ") {
             let id = self.number(answer, command, "BURIED ")?;
-            return Err(ClientError::Buried {
-                address: self.address.clone(),
-                id,
-            });
+            return Err(ClientError::Buried { address: self.address.clone(), id });
         }
         self.number(answer, command, "INSERTED ")
     }
@@ -145,9 +119,7 @@ fn whole_millis_up(span: Duration) -> u64 {
 
 /// How long it is until `moment`; zero if it is past.
 fn until(moment: Timestamp) -> Duration {
-    SystemTime::from(moment)
-        .duration_since(SystemTime::now())
-        .unwrap_or(Duration::ZERO)
+    SystemTime::from(moment).duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {

@@ -20,10 +20,7 @@ fn scripted(answers: &'static [u8]) -> (Client, thread::JoinHandle<Vec<u8>>) {
         stream.read_to_end(&mut read).unwrap();
         read
     });
-    (
-        Client::connect(&address).expect("the listener accepts"),
-        server,
-    )
+    (Client::connect(&address).expect("the listener accepts"), server)
 }
 
 fn queue(name: &str) -> QueueName {
@@ -74,44 +71,23 @@ fn refused_names_say_why() {
         ("", "it is empty"),
         (long.as_str(), "it has 201 bytes, and may have 200"),
         ("-x", "it starts with '-'"),
-        (
-            "a b",
-            "' ' can't be in it, only letters, digits and - + / ; . $ _ ( )",
-        ),
-        (
-            "a\r\nquit",
-            "'\\r' can't be in it, only letters, digits and - + / ; . $ _ ( )",
-        ),
-        (
-            "a\0",
-            "'\\0' can't be in it, only letters, digits and - + / ; . $ _ ( )",
-        ),
+        ("a b", "' ' can't be in it, only letters, digits and - + / ; . $ _ ( )"),
+        ("a\r\nquit", "'\\r' can't be in it, only letters, digits and - + / ; . $ _ ( )"),
+        ("a\0", "'\\0' can't be in it, only letters, digits and - + / ; . $ _ ( )"),
     ];
     for (name, reason) in cases {
-        assert_eq!(
-            name.parse::<QueueName>().map_err(|error| error.to_string()),
-            Err(reason.to_owned())
-        );
+        assert_eq!(name.parse::<QueueName>().map_err(|error| error.to_string()), Err(reason.to_owned()));
     }
     let reason = "'\\n' can't be in it, only printable ASCII without spaces";
-    assert_eq!(
-        "a\nb".parse::<Key>().map_err(|error| error.to_string()),
-        Err(reason.to_owned())
-    );
+    assert_eq!("a\nb".parse::<Key>().map_err(|error| error.to_string()), Err(reason.to_owned()));
     assert!("-key".parse::<Key>().is_ok());
 }
 
 #[test]
 fn addresses_in_every_form() {
     let cases = [
-        (
-            "beanstalkd://127.0.0.1:11300",
-            "beanstalkd://127.0.0.1:11300",
-        ),
-        (
-            "beanstalkd://example.org/",
-            "beanstalkd://example.org:11300",
-        ),
+        ("beanstalkd://127.0.0.1:11300", "beanstalkd://127.0.0.1:11300"),
+        ("beanstalkd://example.org/", "beanstalkd://example.org:11300"),
         ("beanstalk://example.org:1", "beanstalkd://example.org:1"),
         ("localhost", "beanstalkd://localhost:11300"),
         ("localhost:7", "beanstalkd://localhost:7"),
@@ -120,24 +96,9 @@ fn addresses_in_every_form() {
     ];
     for (text, expected) in cases {
         let address = text.parse::<ServerAddress>();
-        assert_eq!(
-            address.map(|address| address.to_string()),
-            Ok(expected.to_owned()),
-            "{text}"
-        );
+        assert_eq!(address.map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
     }
-    for text in [
-        "",
-        "redis://x",
-        "beanstalkd://",
-        "x:",
-        "x:0",
-        "x:y",
-        "x:99999",
-        "[::1]7",
-        "a b",
-        "beanstalkd://u@x",
-    ] {
+    for text in ["", "redis://x", "beanstalkd://", "x:", "x:0", "x:y", "x:99999", "[::1]7", "a b", "beanstalkd://u@x"] {
         assert!(text.parse::<ServerAddress>().is_err(), "{text:?}");
     }
 }
@@ -155,24 +116,14 @@ fn a_body_is_sent_only_to_a_server_that_has_the_command() {
             key: None,
         })
         .expect_err("the server has no put-in");
-    assert!(
-        matches!(
-            error,
-            ClientError::NoSuchCommand {
-                command: "put-in",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ClientError::NoSuchCommand { command: "put-in", .. }), "{error:?}");
     drop(client);
     assert_eq!(server.join().unwrap(), b"use q\r\ncancel 0\r\n");
 }
 
 #[test]
 fn an_extended_put_rounds_up_to_milliseconds_and_carries_its_key() {
-    let (mut client, server) =
-        scripted(b"USING q\r\nNOT_FOUND\r\nINSERTED 7\r\nUSING q\r\nKEY_TAKEN 7\r\n");
+    let (mut client, server) = scripted(b"USING q\r\nNOT_FOUND\r\nINSERTED 7\r\nUSING q\r\nKEY_TAKEN 7\r\n");
     let key = "k".parse().unwrap();
     let queue = queue("q");
     let mut put = Put {
@@ -186,22 +137,15 @@ fn an_extended_put_rounds_up_to_milliseconds_and_carries_its_key() {
     assert_eq!(client.put(&put).unwrap(), 7);
     put.when = When::At("1970-01-01T00:00:01.0000001Z".parse().unwrap());
     let error = client.put(&put).expect_err("the key is taken");
-    assert_eq!(
-        error.to_string(),
-        "the key k is taken in queue q: job 7 has it"
-    );
+    assert_eq!(error.to_string(), "the key k is taken in queue q: job 7 has it");
     drop(client);
     let sent = b"use q\r\ncancel 0\r\nput-in 9 2 2000 1 k\r\nb\r\nuse q\r\nput-at 9 1001 2000 1 k\r\nb\r\n";
-    assert_eq!(
-        String::from_utf8(server.join().unwrap()),
-        String::from_utf8(sent.to_vec())
-    );
+    assert_eq!(String::from_utf8(server.join().unwrap()), String::from_utf8(sent.to_vec()));
 }
 
 #[test]
 fn rotas_own_answers_are_understood() {
-    let (mut client, server) =
-        scripted(b"NOT_FOUND\r\nCANCELLED\r\nNOT_FOUND\r\nCANCELLED 12\r\nNOT_FOUND\r\n");
+    let (mut client, server) = scripted(b"NOT_FOUND\r\nCANCELLED\r\nNOT_FOUND\r\nCANCELLED 12\r\nNOT_FOUND\r\n");
     let (queue, key) = (queue("q"), "k".parse().unwrap());
     assert!(client.cancel(5).unwrap());
     assert!(!client.cancel(6).unwrap());
@@ -215,18 +159,9 @@ fn rotas_own_answers_are_understood() {
 #[test]
 fn wrong_answers_are_errors_that_show_them() {
     let cases: [(&[u8], &str); 8] = [
-        (
-            b"HTTP/1.1 400 Bad Request\r\n",
-            "answered delete with \"HTTP/1.1 400 Bad Request\", which is not",
-        ),
-        (
-            b"DELETED 5\r\n",
-            "answered delete with \"DELETED 5\", which is not",
-        ),
-        (
-            b"DELETED\n",
-            "answered delete with \"DELETED\\n\", which is not",
-        ),
+        (b"HTTP/1.1 400 Bad Request\r\n", "answered delete with \"HTTP/1.1 400 Bad Request\", which is not"),
+        (b"DELETED 5\r\n", "answered delete with \"DELETED 5\", which is not"),
+        (b"DELETED\n", "answered delete with \"DELETED\\n\", which is not"),
         (b"DELETE", "answered delete with \"DELETE\", which is not"),
         (b"\xff\xfe\r\n", "which is not of the beanstalkd protocol"),
         (b"", "closed the connection during delete"),
@@ -254,11 +189,5 @@ fn bodies_must_be_as_long_as_announced() {
         assert!(error.contains(expected), "{error}");
     }
     let (mut client, _server) = scripted(b"FOUND 5 4\r\n\r\n\0x\r\n");
-    assert_eq!(
-        client.peek(5).unwrap(),
-        Some(Job {
-            id: 5,
-            body: b"\r\n\0x".to_vec()
-        })
-    );
+    assert_eq!(client.peek(5).unwrap(), Some(Job { id: 5, body: b"\r\n\0x".to_vec() }));
 }

@@ -12,10 +12,7 @@ pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode>
     let mut client = Client::connect(&global.server)?;
     if let (Some(queue), Some(key)) = (&args.queue, &args.key) {
         let Some(id) = client.cancel_key(queue, key)? else {
-            return Err(Failure::nothing_there(format!(
-                "no open job of queue {queue} has the key {key}"
-            ))
-            .into());
+            return Err(Failure::nothing_there(format!("no open job of queue {queue} has the key {key}")).into());
         };
         let object = json!({ "id": id, "queue": queue.as_str(), "key": key.to_string(), "outcome": "cancelled" });
         report::line(global.json, || format!("cancelled {id}"), object)?;
@@ -23,11 +20,7 @@ pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode>
     }
     let mut missing = Vec::new();
     for id in args.ids {
-        let outcome = if client.cancel(id)? {
-            "cancelled"
-        } else {
-            "not_found"
-        };
+        let outcome = if client.cancel(id)? { "cancelled" } else { "not_found" };
         if outcome == "not_found" {
             missing.push(id.to_string());
         }
@@ -42,8 +35,6 @@ pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode>
     let failure = Failure::nothing_there(format!("there is no open job {}", missing.join(", ")));
     Err(match client.has_extensions()? {
         true => failure.into(),
-        false => failure
-            .hint("this server can't cancel a job that a worker holds")
-            .into(),
+        false => failure.hint("this server can't cancel a job that a worker holds").into(),
     })
 }

@@ -12,38 +12,19 @@ pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
     let mut client = Client::connect(&global.server)?;
     if let Some(id) = args.job {
         if !client.kick_job(id)? {
-            return Err(
-                Failure::nothing_there(format!("there is no buried or delayed job {id}")).into(),
-            );
+            return Err(Failure::nothing_there(format!("there is no buried or delayed job {id}")).into());
         }
-        report::line(
-            global.json,
-            || format!("kicked {id}"),
-            json!({ "id": id, "kicked": 1 }),
-        )?;
+        report::line(global.json, || format!("kicked {id}"), json!({ "id": id, "kicked": 1 }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let queue = args
-        .queue
-        .expect("clap requires a queue where there is no --job");
+    let queue = args.queue.expect("clap requires a queue where there is no --job");
     let kicked = client.kick(&queue, args.count)?;
-    let text = || {
-        format!(
-            "kicked {kicked} {}",
-            if kicked == 1 { "job" } else { "jobs" }
-        )
-    };
+    let text = || format!("kicked {kicked} {}", if kicked == 1 { "job" } else { "jobs" });
     if global.json || kicked > 0 {
-        report::line(
-            global.json,
-            text,
-            json!({ "queue": queue.as_str(), "kicked": kicked }),
-        )?;
+        report::line(global.json, text, json!({ "queue": queue.as_str(), "kicked": kicked }))?;
     }
     match kicked {
-        0 => Err(
-            Failure::nothing_there(format!("no job is buried or delayed in queue {queue}")).into(),
-        ),
+        0 => Err(Failure::nothing_there(format!("no job is buried or delayed in queue {queue}")).into()),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

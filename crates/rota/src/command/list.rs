@@ -40,21 +40,12 @@ pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
             for (head, field) in COLUMNS {
                 object[head.to_lowercase()] = fields.get(field).cloned().unwrap_or(Value::Null);
             }
-            object["pause_time_left_s"] = fields
-                .get("pause_time_left_s")
-                .cloned()
-                .unwrap_or(Value::Null);
+            object["pause_time_left_s"] = fields.get("pause_time_left_s").cloned().unwrap_or(Value::Null);
             report::line(true, String::new, object)?;
         }
     } else if !found.is_empty() {
-        let head: Vec<&str> = ["QUEUE"]
-            .into_iter()
-            .chain(COLUMNS.map(|(head, _)| head))
-            .collect();
-        let rows: Vec<_> = found
-            .iter()
-            .map(|(queue, fields)| row(queue.as_str(), fields))
-            .collect();
+        let head: Vec<&str> = ["QUEUE"].into_iter().chain(COLUMNS.map(|(head, _)| head)).collect();
+        let rows: Vec<_> = found.iter().map(|(queue, fields)| row(queue.as_str(), fields)).collect();
         report::line(false, || table(&head, &rows), Value::Null)?;
     }
     if missing.is_empty() {
@@ -64,17 +55,11 @@ pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn row(queue: &str, fields: &Map<String, Value>) -> Vec<String> {
-    let paused = fields
-        .get("pause_time_left_s")
-        .and_then(Value::as_u64)
-        .filter(|left| *left > 0);
+    let paused = fields.get("pause_time_left_s").and_then(Value::as_u64).filter(|left| *left > 0);
     let name = match paused {
         Some(left) => format!("{queue} (paused {left}s)"),
         None => queue.to_owned(),
     };
     let number = |field: &str| fields.get(field).map_or("?".to_owned(), Value::to_string);
-    [name]
-        .into_iter()
-        .chain(COLUMNS.map(|(_, field)| number(field)))
-        .collect()
+    [name].into_iter().chain(COLUMNS.map(|(_, field)| number(field))).collect()
 }

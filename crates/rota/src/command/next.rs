@@ -34,11 +34,7 @@ pub(crate) fn run(global: &Global, args: NextArgs) -> anyhow::Result<ExitCode> {
             Duration::ZERO => String::new(),
             wait => format!(" within {}", format_duration(wait)),
         };
-        return Err(Failure::nothing_there(format!(
-            "no job is ready in queue {}{waited}",
-            args.queue
-        ))
-        .into());
+        return Err(Failure::nothing_there(format!("no job is ready in queue {}{waited}", args.queue)).into());
     };
     let mut lease = Lease::of(&mut client, &args.queue, job.id)?;
     match args.exec.split_first() {
@@ -52,26 +48,13 @@ impl<'a> Lease<'a> {
     fn of(client: &'a mut Client, queue: &'a QueueName, id: u64) -> anyhow::Result<Self> {
         let fields = client.stats_job(id)?.ok_or_else(|| lost(id, queue))?;
         let number = |key: &str| -> Option<u64> {
-            fields
-                .iter()
-                .find(|(name, _)| name == key)
-                .and_then(|(_, value)| value.parse().ok())
+            fields.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.parse().ok())
         };
-        let (Some(priority), Some(ttr)) = (
-            number("pri").and_then(|pri| u32::try_from(pri).ok()),
-            number("ttr"),
-        ) else {
-            let message =
-                format!("{queue}: the server does not say the priority and TTR of job {id}");
+        let (Some(priority), Some(ttr)) = (number("pri").and_then(|pri| u32::try_from(pri).ok()), number("ttr")) else {
+            let message = format!("{queue}: the server does not say the priority and TTR of job {id}");
             return Err(Failure::at_run_time(message).into());
         };
-        Ok(Lease {
-            client,
-            queue,
-            id,
-            priority,
-            ttr: Duration::from_secs(ttr.max(1)),
-        })
+        Ok(Lease { client, queue, id, priority, ttr: Duration::from_secs(ttr.max(1)) })
     }
 
     fn complete(&mut self) -> anyhow::Result<()> {
@@ -99,16 +82,10 @@ fn print(json: bool, lease: &mut Lease<'_>, job: &Job) -> anyhow::Result<ExitCod
     let printed = if json {
         let mut object = json!({ "id": job.id, "queue": lease.queue.as_str() });
         put_body(&mut object, &job.body);
-        io::stdout()
-            .lock()
-            .write_all(format!("{object}\n").as_bytes())
+        io::stdout().lock().write_all(format!("{object}\n").as_bytes())
     } else {
         // A pipe gets the body's bytes and not one more; a person gets a prompt on a line of its own.
-        let end: &[u8] = if io::stdout().is_terminal() && !job.body.ends_with(b"\n") {
-            b"\n"
-        } else {
-            b""
-        };
+        let end: &[u8] = if io::stdout().is_terminal() && !job.body.ends_with(b"\n") { b"\n" } else { b"" };
         io::stdout().lock().write_all(&[&job.body, end].concat())
     };
     if let Err(error) = printed.and_then(|()| io::stdout().flush()) {
@@ -138,11 +115,7 @@ fn exec(
         Ok(child) => child,
         Err(error) => {
             lease.give_back()?;
-            let message = format!(
-                "cannot start {}: job {} was given back",
-                program.display(),
-                job.id
-            );
+            let message = format!("cannot start {}: job {} was given back", program.display(), job.id);
             return Err(Failure::at_run_time(message).caused_by(error).into());
         }
     };
@@ -151,11 +124,7 @@ fn exec(
         let object = json!({
             "id": lease.id, "queue": lease.queue.as_str(), "outcome": outcome, "exit_status": status.code(),
         });
-        if json {
-            report::line(true, String::new, object)
-        } else {
-            Ok(())
-        }
+        if json { report::line(true, String::new, object) } else { Ok(()) }
     };
     if status.success() {
         let printed = outcome("completed");
@@ -166,11 +135,7 @@ fn exec(
     let printed = outcome("released");
     lease.give_back()?;
     printed?;
-    let message = format!(
-        "{} failed ({status}): job {} was released",
-        program.display(),
-        lease.id
-    );
+    let message = format!("{} failed ({status}): job {} was released", program.display(), lease.id);
     Err(Failure::at_run_time(message).into())
 }
 
@@ -192,8 +157,7 @@ fn attend(lease: &mut Lease<'_>, mut child: Child, body: Vec<u8>) -> anyhow::Res
                 if let Some(error) = broken {
                     return Err(error);
                 }
-                let failed =
-                    |error| Failure::at_run_time("cannot wait for the command").caused_by(error);
+                let failed = |error| Failure::at_run_time("cannot wait for the command").caused_by(error);
                 return Ok(status.map_err(failed)?);
             }
             // Whatever becomes of the lease, the command is not left behind without its parent.
@@ -201,10 +165,7 @@ fn attend(lease: &mut Lease<'_>, mut child: Child, body: Vec<u8>) -> anyhow::Res
                 Ok(true) => {}
                 Ok(false) => {
                     held = false;
-                    eprintln!(
-                        "warning: the lease of job {} was lost; the command still runs",
-                        lease.id
-                    );
+                    eprintln!("warning: the lease of job {} was lost; the command still runs", lease.id);
                 }
                 Err(error) => {
                     held = false;
@@ -214,9 +175,7 @@ fn attend(lease: &mut Lease<'_>, mut child: Child, body: Vec<u8>) -> anyhow::Res
             },
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(
-                    Failure::at_run_time("the thread that waits for the command is gone").into(),
-                );
+                return Err(Failure::at_run_time("the thread that waits for the command is gone").into());
             }
         }
     }

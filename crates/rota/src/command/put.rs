@@ -28,11 +28,7 @@ pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
         ttr: args.ttr,
         key: args.key.as_ref(),
     })?;
-    report::line(
-        global.json,
-        || id.to_string(),
-        json!({ "id": id, "queue": args.queue.as_str() }),
-    )?;
+    report::line(global.json, || id.to_string(), json!({ "id": id, "queue": args.queue.as_str() }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,8 +39,6 @@ fn body_from_stdin() -> anyhow::Result<Vec<u8>> {
     }
     let mut body = Vec::new();
     let read = stdin.read_to_end(&mut body);
-    read.map_err(|error| {
-        Failure::at_run_time("cannot read the job's body from standard input").caused_by(error)
-    })?;
+    read.map_err(|error| Failure::at_run_time("cannot read the job's body from standard input").caused_by(error))?;
     Ok(body)
 }

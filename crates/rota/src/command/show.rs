@@ -26,11 +26,7 @@ pub(crate) fn run(global: &Global, args: ShowArgs) -> anyhow::Result<ExitCode> {
     } else {
         object.insert("body_bytes".into(), job.body.len().into());
         report::line(false, || format!("{}\n", lines_of(&object)), Value::Null)?;
-        let end: &[u8] = if job.body.ends_with(b"\n") {
-            b""
-        } else {
-            b"\n"
-        };
+        let end: &[u8] = if job.body.ends_with(b"\n") { b"" } else { b"\n" };
         report::raw(&[&job.body, end].concat())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -10,9 +10,9 @@ use crate::report::{self, Failure};
 pub(crate) fn run(global: &Global, args: StatsArgs) -> anyhow::Result<ExitCode> {
     let mut client = Client::connect(&global.server)?;
     let fields = match &args.queue {
-        Some(queue) => client
-            .stats_queue(queue)?
-            .ok_or_else(|| Failure::nothing_there(format!("there is no queue {queue}")))?,
+        Some(queue) => {
+            client.stats_queue(queue)?.ok_or_else(|| Failure::nothing_there(format!("there is no queue {queue}")))?
+        }
         None => client.stats()?,
     };
     let mut object = object_of(&fields);

@@ -22,10 +22,7 @@ const NAMES: &[(&str, &str)] = &[
 
 /// Fields under the names of the screen, numbers and truth values as such.
 pub(crate) fn object_of(fields: &Fields) -> Map<String, Value> {
-    fields
-        .iter()
-        .map(|(key, value)| (shown_name(key), value_of(key, value)))
-        .collect()
+    fields.iter().map(|(key, value)| (shown_name(key), value_of(key, value))).collect()
 }
 
 /// A field's name on screen.
@@ -38,10 +35,7 @@ fn shown_name(key: &str) -> String {
 
 /// Names and versions stay text, though they may look like numbers.
 fn value_of(key: &str, text: &str) -> Value {
-    let is_text = matches!(
-        key,
-        "name" | "tube" | "version" | "id" | "hostname" | "os" | "platform" | "key"
-    );
+    let is_text = matches!(key, "name" | "tube" | "version" | "id" | "hostname" | "os" | "platform" | "key");
     // A job's id is a number, a server's is text: text unless it reads back as it was written.
     if key == "id" || !is_text {
         if let Ok(number) = text.parse::<u64>()
@@ -94,10 +88,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         line.trim_end().to_owned()
     };
     let mut lines = vec![render(head.to_vec())];
-    lines.extend(
-        rows.iter()
-            .map(|row| render(row.iter().map(String::as_str).collect())),
-    );
+    lines.extend(rows.iter().map(|row| render(row.iter().map(String::as_str).collect())));
     lines.join("\n")
 }
 
@@ -128,15 +119,8 @@ mod tests {
                 "rusage_utime": 0.148125, "draining": false, "version": "1.13",
             })
         );
-        let server: Fields = vec![
-            ("id".into(), "0123456789012345".into()),
-            ("id".into(), "12e4567890123456".into()),
-        ];
-        assert!(
-            server
-                .iter()
-                .all(|(key, value)| value_of(key, value) == json!(value))
-        );
+        let server: Fields = vec![("id".into(), "0123456789012345".into()), ("id".into(), "12e4567890123456".into())];
+        assert!(server.iter().all(|(key, value)| value_of(key, value) == json!(value)));
     }
 
     #[test]
@@ -148,13 +132,7 @@ mod tests {
 
     #[test]
     fn tables_align() {
-        let rows = [
-            vec!["a-long-name".to_owned(), "1".to_owned()],
-            vec!["b".to_owned(), "12345".to_owned()],
-        ];
-        assert_eq!(
-            table(&["QUEUE", "N"], &rows),
-            "QUEUE            N\na-long-name      1\nb            12345"
-        );
+        let rows = [vec!["a-long-name".to_owned(), "1".to_owned()], vec!["b".to_owned(), "12345".to_owned()]];
+        assert_eq!(table(&["QUEUE", "N"], &rows), "QUEUE            N\na-long-name      1\nb            12345");
     }
 }

@@ -115,16 +115,10 @@ impl ConfigError {
                 "listen on 127.0.0.1:{}, or add --insecure if only machines you trust can reach this one",
                 address.port()
             )),
-            ConfigError::SameAddress { .. } => {
-                Some("give them different ports, or turn one of them off".into())
-            }
-            ConfigError::NothingToServe => {
-                Some("give one of them an address such as 127.0.0.1:11300".into())
-            }
+            ConfigError::SameAddress { .. } => Some("give them different ports, or turn one of them off".into()),
+            ConfigError::NothingToServe => Some("give one of them an address such as 127.0.0.1:11300".into()),
             ConfigError::Read { .. } => Some("--config and ROTA_CONFIG name a TOML file".into()),
-            ConfigError::Value { .. }
-            | ConfigError::Syntax { .. }
-            | ConfigError::WrongKind { .. } => None,
+            ConfigError::Value { .. } | ConfigError::Syntax { .. } | ConfigError::WrongKind { .. } => None,
         }
     }
 }
@@ -138,8 +132,7 @@ fn nearest_option(key: &str) -> Option<&'static str> {
         names.map(move |name| (option.name, strsim::jaro_winkler(key, name)))
     });
     let best = scored.max_by(|a, b| a.1.total_cmp(&b.1));
-    best.filter(|(_, likeness)| *likeness > 0.75)
-        .map(|(name, _)| name)
+    best.filter(|(_, likeness)| *likeness > 0.75).map(|(name, _)| name)
 }
 
 /// The place of an option as its reader would look for it.

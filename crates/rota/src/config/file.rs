@@ -15,10 +15,8 @@ use super::{ConfigError, Given, Givens, Origin};
 /// # Errors
 /// It can't be read, is not TOML, holds a key that is no option, or a value that no option could take.
 pub(crate) fn read(path: &Path) -> Result<Givens, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
     parse(&text, path)
 }
 
@@ -38,11 +36,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Givens, ConfigError> {
     for (key, value) in entries {
         let line = line_of(text, key.span().start);
         let Some(option) = option_named(key.get_ref()) else {
-            return Err(ConfigError::UnknownKey {
-                path: path.to_path_buf(),
-                line,
-                key: key.get_ref().to_string(),
-            });
+            return Err(ConfigError::UnknownKey { path: path.to_path_buf(), line, key: key.get_ref().to_string() });
         };
         let written = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
@@ -59,25 +53,14 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Givens, ConfigError> {
             }
         };
         let origin = Origin::File(path.to_path_buf(), line);
-        givens.insert(
-            option.name,
-            Given {
-                text: written,
-                origin,
-            },
-        );
+        givens.insert(option.name, Given { text: written, origin });
     }
     Ok(givens)
 }
 
 /// The line of a byte offset, counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .as_bytes()
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
+    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
 /// What a person calls a value of TOML that no option takes.

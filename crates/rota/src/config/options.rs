@@ -102,9 +102,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         read: |text| match text {
             "memory" => Ok(Setting::Storage(StorageMode::Memory)),
             "durable" => Ok(Setting::Storage(StorageMode::Durable)),
-            _ => Err(format!(
-                "{text:?} is no storage mode: write memory or durable"
-            )),
+            _ => Err(format!("{text:?} is no storage mode: write memory or durable")),
         },
     },
     ServeOption {
@@ -126,9 +124,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         doc: "How much time one spoke of the wheel of delayed jobs covers",
         switch: false,
         read: |text| match parse_duration(text)? {
-            span if span < Duration::from_millis(1) => {
-                Err(format!("{text} is too short: at least 1ms"))
-            }
+            span if span < Duration::from_millis(1) => Err(format!("{text} is too short: at least 1ms")),
             span if span > SPOKE_CEILING => Err(format!("{text} is too long: at most 1d")),
             span => Ok(Setting::Spoke(span)),
         },
@@ -143,12 +139,8 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         switch: false,
         read: |text| match parse_bytes(text)? {
             0 => Err("0 bytes would refuse every job: at least 1".into()),
-            bytes if bytes > MAX_JOB_BYTES_CEILING => {
-                Err(format!("{text} is too large: at most 1GiB"))
-            }
-            bytes => Ok(Setting::MaxJobBytes(
-                usize::try_from(bytes).expect("1 GiB fits into usize"),
-            )),
+            bytes if bytes > MAX_JOB_BYTES_CEILING => Err(format!("{text} is too large: at most 1GiB")),
+            bytes => Ok(Setting::MaxJobBytes(usize::try_from(bytes).expect("1 GiB fits into usize"))),
         },
     },
     ServeOption {
@@ -187,11 +179,7 @@ impl ServeOption {
     }
 
     fn arg(&self) -> Arg {
-        let default = if self.default.is_empty() {
-            "none"
-        } else {
-            self.default
-        };
+        let default = if self.default.is_empty() { "none" } else { self.default };
         let arg = Arg::new(self.name)
             .long(self.name)
             .visible_aliases(self.aliases.iter().copied())
@@ -199,18 +187,12 @@ impl ServeOption {
             .value_name(self.value_name)
             .action(ArgAction::Set)
             .overrides_with(self.name)
-            .help(format!(
-                "{} [default: {default}] [env: {}]",
-                self.doc,
-                self.env()
-            ));
+            .help(format!("{} [default: {default}] [env: {}]", self.doc, self.env()));
         match self.name {
             "data" => arg.value_hint(ValueHint::DirPath),
-            _ if self.switch => arg
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true")
-                .hide_possible_values(true),
+            _ if self.switch => {
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
+            }
             _ => arg,
         }
     }
@@ -232,12 +214,8 @@ impl Args for ServeFlags {
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .value_hint(ValueHint::FilePath)
-            .help(
-                "A TOML file with these options, a line each: sync = \"50ms\" [env: ROTA_CONFIG]",
-            );
-        command
-            .args(OPTIONS.iter().map(ServeOption::arg))
-            .arg(config)
+            .help("A TOML file with these options, a line each: sync = \"50ms\" [env: ROTA_CONFIG]");
+        command.args(OPTIONS.iter().map(ServeOption::arg)).arg(config)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -255,13 +233,7 @@ impl FromArgMatches for ServeFlags {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for option in OPTIONS {
             if let Some(text) = matches.get_one::<String>(option.name) {
-                self.given.insert(
-                    option.name,
-                    Given {
-                        text: text.clone(),
-                        origin: Origin::Flag,
-                    },
-                );
+                self.given.insert(option.name, Given { text: text.clone(), origin: Origin::Flag });
             }
         }
         if let Some(path) = matches.get_one::<PathBuf>("config") {
@@ -283,9 +255,7 @@ fn read_sync(text: &str) -> Result<Setting, String> {
         _ => {}
     }
     match parse_duration(text).map_err(|reason| format!("{reason}; or write always or never"))? {
-        span if span < Duration::from_millis(1) => {
-            Err(format!("{text} is too short: at least 1ms, or always"))
-        }
+        span if span < Duration::from_millis(1) => Err(format!("{text} is too short: at least 1ms, or always")),
         span if span > SYNC_CEILING => Err(format!("{text} is too long: at most 1m, or never")),
         span => Ok(Setting::Sync(SyncMode::Every(span))),
     }
@@ -297,49 +267,28 @@ fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     let (host, _) = split_host_port(text).map_err(|reason| format!("{reason}, or off"))?;
-    let addresses: Vec<SocketAddr> = text
-        .to_socket_addrs()
-        .map_err(|error| format!("cannot find the host {host:?}: {error}"))?
-        .collect();
-    let first = addresses
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or(addresses.first());
-    first
-        .copied()
-        .map(Some)
-        .ok_or_else(|| format!("the host {host:?} has no address"))
+    let addresses: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("cannot find the host {host:?}: {error}"))?.collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().map(Some).ok_or_else(|| format!("the host {host:?} has no address"))
 }
 
 /// Splits `host:port`; an IPv6 host stands in brackets.
 fn split_host_port(text: &str) -> Result<(&str, u16), String> {
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(format!(
-            "{text:?} has no port: write host:port such as 127.0.0.1:11300"
-        ));
+        return Err(format!("{text:?} has no port: write host:port such as 127.0.0.1:11300"));
     };
     let Ok(port) = port.parse() else {
-        return Err(format!(
-            "{port:?} is no port: write host:port such as 127.0.0.1:11300"
-        ));
+        return Err(format!("{port:?} is no port: write host:port such as 127.0.0.1:11300"));
     };
     if host.is_empty() {
-        return Err(format!(
-            "{text:?} has no host: write 127.0.0.1:{port} for this machine, 0.0.0.0:{port} for all"
-        ));
+        return Err(format!("{text:?} has no host: write 127.0.0.1:{port} for this machine, 0.0.0.0:{port} for all"));
     }
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return Err(format!(
-            "write an IPv6 address in brackets: [{host}]:{port}"
-        ));
+        return Err(format!("write an IPv6 address in brackets: [{host}]:{port}"));
     }
-    if let Some(bad) = host
-        .chars()
-        .find(|c| c.is_whitespace() || c.is_control() || "/@?#".contains(*c))
-    {
-        return Err(format!(
-            "{bad:?} can't be in a host: write host:port such as 127.0.0.1:11300"
-        ));
+    if let Some(bad) = host.chars().find(|c| c.is_whitespace() || c.is_control() || "/@?#".contains(*c)) {
+        return Err(format!("{bad:?} can't be in a host: write host:port such as 127.0.0.1:11300"));
     }
     Ok((host, port))
 }

@@ -14,33 +14,14 @@ fn resolve(
         std::fs::write(&path, text).expect("the temporary folder is writable");
         path.as_path()
     });
-    let flags = flags
-        .iter()
-        .map(|(name, text)| {
-            (
-                *name,
-                Given {
-                    text: (*text).to_owned(),
-                    origin: Origin::Flag,
-                },
-            )
-        })
-        .collect();
-    let environment = |name: &str| {
-        variables
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, text)| (*text).to_owned())
-    };
+    let flags =
+        flags.iter().map(|(name, text)| (*name, Given { text: (*text).to_owned(), origin: Origin::Flag })).collect();
+    let environment = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_owned());
     ServeConfig::resolve(&flags, config_file, &environment)
 }
 
 /// The error as it is printed, with the temporary folder taken out of it.
-fn refusal(
-    flags: &[(&'static str, &str)],
-    variables: &[(&str, &str)],
-    file: Option<&str>,
-) -> String {
+fn refusal(flags: &[(&'static str, &str)], variables: &[(&str, &str)], file: Option<&str>) -> String {
     let error = resolve(flags, variables, file).expect_err("this configuration is wrong");
     let mut text = error.to_string();
     if let Some(position) = text.find("rota.toml") {
@@ -74,20 +55,8 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
     let cases: [(&'static str, &str, &str, &str, &str); 9] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
-        (
-            "beanstalkd",
-            "ROTA_BEANSTALKD",
-            "127.0.0.1:1",
-            "127.0.0.1:2",
-            "\"127.0.0.1:3\"",
-        ),
-        (
-            "http",
-            "ROTA_HTTP",
-            "127.0.0.1:1",
-            "127.0.0.1:2",
-            "\"127.0.0.1:3\"",
-        ),
+        ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
+        ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
         ("spoke", "ROTA_SPOKE", "1s", "2s", "\"3s\""),
@@ -95,18 +64,11 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("statsd", "ROTA_STATSD", "f:1", "e:1", "\"t:1\""),
         ("insecure", "ROTA_INSECURE", "true", "false", "true"),
     ];
-    assert_eq!(
-        cases.map(|case| case.0).to_vec(),
-        OPTIONS.iter().map(|option| option.name).collect::<Vec<_>>()
-    );
+    assert_eq!(cases.map(|case| case.0).to_vec(), OPTIONS.iter().map(|option| option.name).collect::<Vec<_>>());
     for (name, variable, flag, env, in_file) in cases {
         // A public address shows what --insecure came to.
         let public = ("beanstalkd", "0.0.0.0:4");
-        let base: Vec<_> = if name == "insecure" {
-            vec![public]
-        } else {
-            vec![]
-        };
+        let base: Vec<_> = if name == "insecure" { vec![public] } else { vec![] };
         let with_flag: Vec<_> = base.iter().copied().chain([(name, flag)]).collect();
         let line = format!("{name} = {in_file}");
         let show = |result: Result<ServeConfig, ConfigError>| format!("{result:?}");
@@ -115,21 +77,9 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         let only_file = show(resolve(&base, &[], Some(&line)));
         assert_ne!(only_flag, only_env, "{name}");
         assert_ne!(only_env, only_file, "{name}");
-        assert_eq!(
-            show(resolve(&with_flag, &[(variable, env)], Some(&line))),
-            only_flag,
-            "{name}"
-        );
-        assert_eq!(
-            show(resolve(&base, &[(variable, env)], Some(&line))),
-            only_env,
-            "{name}"
-        );
-        assert_eq!(
-            show(resolve(&base, &[(variable, "")], Some(&line))),
-            only_file,
-            "{name}"
-        );
+        assert_eq!(show(resolve(&with_flag, &[(variable, env)], Some(&line))), only_flag, "{name}");
+        assert_eq!(show(resolve(&base, &[(variable, env)], Some(&line))), only_env, "{name}");
+        assert_eq!(show(resolve(&base, &[(variable, "")], Some(&line))), only_file, "{name}");
     }
 }
 
@@ -144,11 +94,7 @@ fn the_environment_names_the_file_and_the_flag_beats_it() {
     let one = write("one.toml", "spoke = \"1s\"");
     let two = write("two.toml", "spoke = \"2s\"");
     let environment = |name: &str| (name == "ROTA_CONFIG").then(|| two.display().to_string());
-    let spoke = |flag: Option<&Path>| {
-        ServeConfig::resolve(&Givens::new(), flag, &environment)
-            .unwrap()
-            .spoke
-    };
+    let spoke = |flag: Option<&Path>| ServeConfig::resolve(&Givens::new(), flag, &environment).unwrap().spoke;
     assert_eq!(spoke(None), Duration::from_secs(2));
     assert_eq!(spoke(Some(&one)), Duration::from_secs(1));
 }
@@ -157,46 +103,19 @@ fn the_environment_names_the_file_and_the_flag_beats_it() {
 fn values_in_every_form() {
     let value = |name, text| resolve(&[(name, text)], &[], None).unwrap();
     assert_eq!(value("beanstalkd", "off").beanstalkd, None);
-    assert_eq!(
-        value("beanstalkd", "localhost:0").beanstalkd,
-        Some("127.0.0.1:0".parse().unwrap())
-    );
-    assert_eq!(
-        value("http", "[::1]:0").http,
-        Some("[::1]:0".parse().unwrap())
-    );
+    assert_eq!(value("beanstalkd", "localhost:0").beanstalkd, Some("127.0.0.1:0".parse().unwrap()));
+    assert_eq!(value("http", "[::1]:0").http, Some("[::1]:0".parse().unwrap()));
     assert_eq!(value("http", "off").http, None);
     assert_eq!(value("storage", "memory").storage, StorageMode::Memory);
     assert_eq!(value("sync", "never").sync, SyncMode::Never);
-    assert_eq!(
-        value("sync", "50ms").sync,
-        SyncMode::Every(Duration::from_millis(50))
-    );
+    assert_eq!(value("sync", "50ms").sync, SyncMode::Every(Duration::from_millis(50)));
     assert_eq!(value("max-job-size", "1GiB").max_job_bytes, 1 << 30);
-    assert_eq!(
-        value("statsd", "stats.example:8125").statsd.as_deref(),
-        Some("stats.example:8125")
-    );
+    assert_eq!(value("statsd", "stats.example:8125").statsd.as_deref(), Some("stats.example:8125"));
     let public = [("beanstalkd", "0.0.0.0:1"), ("insecure", "true")];
-    assert_eq!(
-        resolve(&public, &[], None).unwrap().beanstalkd,
-        Some("0.0.0.0:1".parse().unwrap())
-    );
+    assert_eq!(resolve(&public, &[], None).unwrap().beanstalkd, Some("0.0.0.0:1".parse().unwrap()));
     // Port 0 twice is two ports.
-    assert!(
-        resolve(
-            &[("beanstalkd", "127.0.0.1:0"), ("http", "127.0.0.1:0")],
-            &[],
-            None
-        )
-        .is_ok()
-    );
-    let file = resolve(
-        &[],
-        &[],
-        Some("max-job-size = 1_000\ninsecure = false\nhttp = 'off'"),
-    )
-    .unwrap();
+    assert!(resolve(&[("beanstalkd", "127.0.0.1:0"), ("http", "127.0.0.1:0")], &[], None).is_ok());
+    let file = resolve(&[], &[], Some("max-job-size = 1_000\ninsecure = false\nhttp = 'off'")).unwrap();
     assert_eq!((file.max_job_bytes, file.http), (1_000, None));
 }
 
@@ -206,9 +125,7 @@ const ADDRESS_FORM: &str = "write host:port such as 127.0.0.1:11300";
 
 /// The forms spelt out where a message only names them.
 fn spelt_out(message: &str) -> String {
-    let message = message
-        .replace("DURATION_FORMS", DURATION_FORMS)
-        .replace("BYTES_FORMS", BYTES_FORMS);
+    let message = message.replace("DURATION_FORMS", DURATION_FORMS).replace("BYTES_FORMS", BYTES_FORMS);
     message.replace("ADDRESS_FORM", ADDRESS_FORM)
 }
 
@@ -216,86 +133,34 @@ fn spelt_out(message: &str) -> String {
 fn every_bad_value_says_what_and_how() {
     let cases = [
         ("data", "", "--data: no folder was named"),
-        (
-            "beanstalkd",
-            "11300",
-            "--beanstalkd: \"11300\" has no port: ADDRESS_FORM, or off",
-        ),
+        ("beanstalkd", "11300", "--beanstalkd: \"11300\" has no port: ADDRESS_FORM, or off"),
         (
             "beanstalkd",
             ":11300",
             "--beanstalkd: \":11300\" has no host: write 127.0.0.1:11300 for this machine, \
              0.0.0.0:11300 for all, or off",
         ),
-        (
-            "beanstalkd",
-            "::1:11300",
-            "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off",
-        ),
-        (
-            "http",
-            "localhost:99999",
-            "--http: \"99999\" is no port: ADDRESS_FORM, or off",
-        ),
-        (
-            "http",
-            "a b:1",
-            "--http: ' ' can't be in a host: ADDRESS_FORM, or off",
-        ),
-        (
-            "storage",
-            "disk",
-            "--storage: \"disk\" is no storage mode: write memory or durable",
-        ),
-        (
-            "sync",
-            "sometimes",
-            "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never",
-        ),
-        (
-            "sync",
-            "0ms",
-            "--sync: 0ms is too short: at least 1ms, or always",
-        ),
+        ("beanstalkd", "::1:11300", "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off"),
+        ("http", "localhost:99999", "--http: \"99999\" is no port: ADDRESS_FORM, or off"),
+        ("http", "a b:1", "--http: ' ' can't be in a host: ADDRESS_FORM, or off"),
+        ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory or durable"),
+        ("sync", "sometimes", "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never"),
+        ("sync", "0ms", "--sync: 0ms is too short: at least 1ms, or always"),
         ("sync", "2m", "--sync: 2m is too long: at most 1m, or never"),
         ("spoke", "10", "--spoke: 10 has no unit: write 10s or 10ms"),
         ("spoke", "0s", "--spoke: 0s is too short: at least 1ms"),
         ("spoke", "25h", "--spoke: 25h is too long: at most 1d"),
-        (
-            "max-job-size",
-            "0",
-            "--max-job-size: 0 bytes would refuse every job: at least 1",
-        ),
-        (
-            "max-job-size",
-            "2GiB",
-            "--max-job-size: 2GiB is too large: at most 1GiB",
-        ),
-        (
-            "max-job-size",
-            "big",
-            "--max-job-size: \"big\" is not a number of bytes: BYTES_FORMS",
-        ),
-        (
-            "statsd",
-            "stats",
-            "--statsd: \"stats\" has no port: ADDRESS_FORM",
-        ),
-        (
-            "insecure",
-            "maybe",
-            "--insecure: \"maybe\" is neither true nor false",
-        ),
+        ("max-job-size", "0", "--max-job-size: 0 bytes would refuse every job: at least 1"),
+        ("max-job-size", "2GiB", "--max-job-size: 2GiB is too large: at most 1GiB"),
+        ("max-job-size", "big", "--max-job-size: \"big\" is not a number of bytes: BYTES_FORMS"),
+        ("statsd", "stats", "--statsd: \"stats\" has no port: ADDRESS_FORM"),
+        ("insecure", "maybe", "--insecure: \"maybe\" is neither true nor false"),
     ];
     for (name, text, expected) in cases {
         assert_eq!(refusal(&[(name, text)], &[], None), spelt_out(expected));
     }
     for option in OPTIONS {
-        assert!(
-            cases.iter().any(|case| case.0 == option.name),
-            "{} has no bad value here",
-            option.name
-        );
+        assert!(cases.iter().any(|case| case.0 == option.name), "{} has no bad value here", option.name);
     }
 }
 
@@ -303,19 +168,12 @@ fn every_bad_value_says_what_and_how() {
 fn an_unknown_host_is_named() {
     // ".invalid" is reserved (RFC 2606): no resolver may know it.
     let error = refusal(&[("http", "rota.invalid:80")], &[], None);
-    assert!(
-        error.starts_with("--http: cannot find the host \"rota.invalid\": "),
-        "{error}"
-    );
+    assert!(error.starts_with("--http: cannot find the host \"rota.invalid\": "), "{error}");
 }
 
 #[test]
 fn a_public_address_needs_insecure() {
-    for (name, address) in [
-        ("beanstalkd", "0.0.0.0:11300"),
-        ("http", "[::]:11300"),
-        ("http", "192.0.2.7:11300"),
-    ] {
+    for (name, address) in [("beanstalkd", "0.0.0.0:11300"), ("http", "[::]:11300"), ("http", "192.0.2.7:11300")] {
         assert_eq!(
             refusal(&[(name, address)], &[], None),
             format!(
@@ -344,18 +202,9 @@ fn what_concerns_two_options() {
 #[test]
 fn every_bad_line_names_file_line_and_key() {
     let cases = [
-        (
-            "spoke = \"10s\"\nsynk = \"always\"\n",
-            "rota.toml:2: there is no option \"synk\" | did you mean sync?",
-        ),
-        (
-            "\nmax_job_size = 1",
-            "rota.toml:2: there is no option \"max_job_size\" | did you mean max-job-size?",
-        ),
-        (
-            "addr = \":1\"",
-            "rota.toml:1: there is no option \"addr\" | did you mean beanstalkd?",
-        ),
+        ("spoke = \"10s\"\nsynk = \"always\"\n", "rota.toml:2: there is no option \"synk\" | did you mean sync?"),
+        ("\nmax_job_size = 1", "rota.toml:2: there is no option \"max_job_size\" | did you mean max-job-size?"),
+        ("addr = \":1\"", "rota.toml:1: there is no option \"addr\" | did you mean beanstalkd?"),
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, storage, sync, \
@@ -365,26 +214,14 @@ fn every_bad_line_names_file_line_and_key() {
             "# first\nsync = \"5x\"",
             "rota.toml:2: sync: \"5x\" is not a duration: DURATION_FORMS; or write always or never",
         ),
-        (
-            "max-job-size = -1",
-            "rota.toml:1: max-job-size: \"-1\" is not a number of bytes: BYTES_FORMS",
-        ),
-        (
-            "storage = 1.5",
-            "rota.toml:1: storage is a number with a fraction; it must be text, a number, true or false",
-        ),
+        ("max-job-size = -1", "rota.toml:1: max-job-size: \"-1\" is not a number of bytes: BYTES_FORMS"),
+        ("storage = 1.5", "rota.toml:1: storage is a number with a fraction; it must be text, a number, true or false"),
         (
             "max-job-size = 0xff",
             "rota.toml:1: max-job-size is a number that is not decimal; it must be text, a number, true or false",
         ),
-        (
-            "data = [\"a\"]",
-            "rota.toml:1: data is a list; it must be text, a number, true or false",
-        ),
-        (
-            "[http]\nport = 1",
-            "rota.toml:1: http is a table; it must be text, a number, true or false",
-        ),
+        ("data = [\"a\"]", "rota.toml:1: data is a list; it must be text, a number, true or false"),
+        ("[http]\nport = 1", "rota.toml:1: http is a table; it must be text, a number, true or false"),
         (
             "http = \"192.0.2.1:1\"",
             "rota.toml:1: http: 192.0.2.1:1 can be reached from other machines, and Rota has no authentication yet | \
@@ -392,19 +229,12 @@ fn every_bad_line_names_file_line_and_key() {
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(
-            refusal(&[], &[], Some(text)),
-            spelt_out(expected),
-            "{text:?}"
-        );
+        assert_eq!(refusal(&[], &[], Some(text)), spelt_out(expected), "{text:?}");
     }
     for text in ["sync", "sync = ", "spoke = \"1s\"\nspoke = \"2s\""] {
         let error = refusal(&[], &[], Some(text));
         let line = text.lines().count();
-        assert!(
-            error.starts_with(&format!("rota.toml:{line}: not TOML: ")),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("rota.toml:{line}: not TOML: ")), "{error}");
     }
 }
 
@@ -418,15 +248,8 @@ fn a_bad_variable_is_named() {
 
 #[test]
 fn a_missing_file_is_named_with_its_cause() {
-    let error = ServeConfig::resolve(
-        &Givens::new(),
-        Some(Path::new("/nowhere/rota.toml")),
-        &|_| None,
-    )
-    .expect_err("there is no such file");
-    assert_eq!(
-        error.to_string(),
-        "cannot read the configuration file /nowhere/rota.toml"
-    );
+    let error = ServeConfig::resolve(&Givens::new(), Some(Path::new("/nowhere/rota.toml")), &|_| None)
+        .expect_err("there is no such file");
+    assert_eq!(error.to_string(), "cannot read the configuration file /nowhere/rota.toml");
     assert!(std::error::Error::source(&error).is_some());
 }

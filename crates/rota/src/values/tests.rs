@@ -17,11 +17,7 @@ fn durations_in_every_form() {
         (" 5s ", 5_000),
     ];
     for (text, millis) in cases {
-        assert_eq!(
-            parse_duration(text),
-            Ok(Duration::from_millis(millis)),
-            "{text:?}"
-        );
+        assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text:?}");
     }
 }
 
@@ -34,10 +30,7 @@ fn refused_durations_say_how_to_write_them() {
         ("soon", format!("\"soon\" is not a duration: {forms}")),
         ("5x", format!("\"5x\" is not a duration: {forms}")),
         ("-5s", format!("\"-5s\" is negative: {forms}")),
-        (
-            "1 month",
-            "\"1 month\" has no fixed length: use days, hours, minutes and seconds".to_owned(),
-        ),
+        ("1 month", "\"1 month\" has no fixed length: use days, hours, minutes and seconds".to_owned()),
     ];
     for (text, error) in cases {
         assert_eq!(parse_duration(text), Err(error), "{text:?}");
@@ -46,23 +39,11 @@ fn refused_durations_say_how_to_write_them() {
 
 #[test]
 fn written_durations_read_back() {
-    for nanos in [
-        0,
-        1,
-        999,
-        1_000,
-        250_000_000,
-        10_000_000_000,
-        5_400_000_000_000,
-        86_400_000_000_001,
-    ] {
+    for nanos in [0, 1, 999, 1_000, 250_000_000, 10_000_000_000, 5_400_000_000_000, 86_400_000_000_001] {
         let duration = Duration::from_nanos(nanos);
         assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
     }
-    assert_eq!(
-        format_duration(Duration::from_millis(5_400_250)),
-        "1h 30m 250ms"
-    );
+    assert_eq!(format_duration(Duration::from_millis(5_400_250)), "1h 30m 250ms");
 }
 
 #[test]
@@ -81,15 +62,7 @@ fn bytes_in_every_form() {
     for (text, bytes) in cases {
         assert_eq!(parse_bytes(text), Ok(bytes), "{text:?}");
     }
-    for text in [
-        "",
-        "k",
-        "-1",
-        "1.5k",
-        "1 furlong",
-        "99999999999999999999",
-        "18446744073709551615k",
-    ] {
+    for text in ["", "k", "-1", "1.5k", "1 furlong", "99999999999999999999", "18446744073709551615k"] {
         assert!(parse_bytes(text).is_err(), "{text:?}");
     }
 }
@@ -100,20 +73,13 @@ fn moments_absolute_and_local() {
     let cases = [
         ("2026-05-01T08:00:00Z", "2026-05-01T08:00:00Z"),
         ("2026-05-01T08:00:00.25+02:00", "2026-05-01T06:00:00.25Z"),
-        (
-            "2026-05-01T08:00:00[America/New_York]",
-            "2026-05-01T12:00:00Z",
-        ),
+        ("2026-05-01T08:00:00[America/New_York]", "2026-05-01T12:00:00Z"),
         ("2026-05-01 08:00", "2026-05-01T06:00:00Z"),
         ("2026-05-01T08:00:30", "2026-05-01T06:00:30Z"),
         ("2026-12-01", "2026-11-30T23:00:00Z"),
     ];
     for (text, utc) in cases {
-        assert_eq!(
-            parse_moment(text, &zone).map(|moment| moment.to_string()),
-            Ok(utc.to_owned()),
-            "{text:?}"
-        );
+        assert_eq!(parse_moment(text, &zone).map(|moment| moment.to_string()), Ok(utc.to_owned()), "{text:?}");
     }
 }
 

@@ -47,11 +47,7 @@ struct Run {
 impl Run {
     #[track_caller]
     fn expect(self, code: i32, out: &str, err: &str) {
-        let expected = Run {
-            code,
-            out: out.to_owned(),
-            err: err.to_owned(),
-        };
+        let expected = Run { code, out: out.to_owned(), err: err.to_owned() };
         assert_eq!(self, expected);
     }
 
@@ -65,10 +61,7 @@ impl Run {
     /// The objects that were printed, a line each.
     #[track_caller]
     fn objects(self) -> Vec<Value> {
-        self.good()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        self.good().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The one object that was printed.
@@ -109,24 +102,14 @@ fn alone(arguments: &[&str]) -> Run {
 
 /// Runs rota on a server, which it is told by the environment.
 fn rota(server: &Server, arguments: &[&str]) -> Run {
-    command(arguments)
-        .env("ROTA_SERVER", server.url())
-        .output()
-        .unwrap()
-        .into()
+    command(arguments).env("ROTA_SERVER", server.url()).output().unwrap().into()
 }
 
 /// Runs rota on a server with something to read.
 fn rota_reading(server: &Server, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = command(arguments);
-    command
-        .env("ROTA_SERVER", server.url())
-        .stdin(Stdio::piped());
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.env("ROTA_SERVER", server.url()).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -164,15 +147,10 @@ fn speak(server: &Server, dialogue: &[(&str, &str)]) -> TcpStream {
     let stream = TcpStream::connect(server.address()).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for (command, expected) in dialogue {
-        (&stream)
-            .write_all(format!("{command}\r\n").as_bytes())
-            .unwrap();
+        (&stream).write_all(format!("{command}\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
         reader.read_line(&mut answer).unwrap();
-        assert!(
-            answer.starts_with(expected),
-            "{command:?} was answered with {answer:?}"
-        );
+        assert!(answer.starts_with(expected), "{command:?} was answered with {answer:?}");
         if answer.starts_with("RESERVED") {
             reader.read_line(&mut answer).unwrap();
         }

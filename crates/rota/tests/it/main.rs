@@ -4,7 +4,8 @@
 
 mod cli;
 mod clients;
-mod server;
 mod kill;
 mod process;
+mod serve;
+mod server;
 mod wire;

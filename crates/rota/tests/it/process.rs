@@ -69,9 +69,7 @@ impl Rota {
     /// Starts a command and doesn't wait for anything.
     pub(crate) fn spawn(mut command: Command) -> Rota {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let output = Arc::new(Output::default());
         collect(0, child.stdout.take().expect("it is piped"), &output);
         collect(1, child.stderr.take().expect("it is piped"), &output);
@@ -197,9 +195,7 @@ impl Rota {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
-        let status = until("the process ends", || {
-            self.child.try_wait().expect("a child of this process")
-        });
+        let status = until("the process ends", || self.child.try_wait().expect("a child of this process"));
         let mut said = self.output.said.lock().expect("no reader panics");
         while said.ended != [true, true] {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -42,17 +42,9 @@ impl Server {
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
                 .spawn()
-                .unwrap_or_else(|error| {
-                    panic!("cannot start {binary:?} (Debian package beanstalkd): {error}")
-                });
+                .unwrap_or_else(|error| panic!("cannot start {binary:?} (Debian package beanstalkd): {error}"));
             let stderr = collect(child.stderr.take().expect("stderr is piped"));
-            let mut server = Server {
-                child,
-                beanstalkd: address,
-                http: None,
-                stderr,
-                data: None,
-            };
+            let mut server = Server { child, beanstalkd: address, http: None, stderr, data: None };
             if server.wait_until_it_answers() {
                 return server;
             }
@@ -69,24 +61,14 @@ impl Server {
 
     /// Kills the server at once (SIGKILL) and starts `rota serve` with `flags` on the same data directory.
     pub(crate) fn restart_rota(mut self, flags: &[&str]) -> Server {
-        let data = self
-            .data
-            .take()
-            .expect("only a rota server has a data directory");
+        let data = self.data.take().expect("only a rota server has a data directory");
         drop(self);
         Self::start_rota(data, flags)
     }
 
     fn start_rota(data: TempDir, flags: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rota"))
-            .args([
-                "serve",
-                "--beanstalkd",
-                "127.0.0.1:0",
-                "--http",
-                "off",
-                "--data",
-            ])
+            .args(["serve", "--beanstalkd", "127.0.0.1:0", "--http", "off", "--data"])
             .arg(data.path())
             .args(flags)
             .stdin(Stdio::null())
@@ -101,24 +83,15 @@ impl Server {
             match ready.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some((beanstalkd, http)) = parse_ready_line(&line) {
-                        let beanstalkd =
-                            beanstalkd.expect("these tests need the beanstalkd front end");
-                        return Server {
-                            child,
-                            beanstalkd,
-                            http,
-                            stderr,
-                            data: Some(data),
-                        };
+                        let beanstalkd = beanstalkd.expect("these tests need the beanstalkd front end");
+                        return Server { child, beanstalkd, http, stderr, data: Some(data) };
                     }
                 }
                 Err(reason) => {
                     child.kill().ok();
                     let status = child.wait();
                     let stderr = stderr.lock().expect("the collecting thread does not panic");
-                    panic!(
-                        "rota serve {flags:?} never got ready ({reason}, {status:?}):\n{stderr}"
-                    );
+                    panic!("rota serve {flags:?} never got ready ({reason}, {status:?}):\n{stderr}");
                 }
             }
         }
@@ -141,29 +114,19 @@ impl Server {
 
     /// What the server has written to its standard error so far.
     pub(crate) fn stderr(&self) -> String {
-        self.stderr
-            .lock()
-            .expect("the collecting thread does not panic")
-            .clone()
+        self.stderr.lock().expect("the collecting thread does not panic").clone()
     }
 
     /// Sends SIGTERM and waits until the process has ended.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let sent = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .expect("kill starts");
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill starts");
         assert!(sent.success(), "kill -TERM failed: {sent}");
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child of this process") {
                 return status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "the server outlived SIGTERM by {DEADLINE:?}:\n{}",
-                self.stderr()
-            );
+            assert!(Instant::now() < deadline, "the server outlived SIGTERM by {DEADLINE:?}:\n{}", self.stderr());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -173,12 +136,7 @@ impl Server {
         let deadline = Instant::now() + DEADLINE;
         let own_pid = format!("\npid: {}\n", self.child.id());
         loop {
-            if self
-                .child
-                .try_wait()
-                .expect("a child of this process")
-                .is_some()
-            {
+            if self.child.try_wait().expect("a child of this process").is_some() {
                 assert!(
                     self.stderr().is_empty() || self.stderr().contains("in use"),
                     "beanstalkd ended: {}",
@@ -189,11 +147,7 @@ impl Server {
             if stats(self.beanstalkd).is_some_and(|text| text.contains(&own_pid)) {
                 return true;
             }
-            assert!(
-                Instant::now() < deadline,
-                "beanstalkd does not answer at {}",
-                self.beanstalkd
-            );
+            assert!(Instant::now() < deadline, "beanstalkd does not answer at {}", self.beanstalkd);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -214,27 +168,16 @@ impl Drop for Server {
 /// A loopback address whose port was free a moment ago.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
+    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// Reads `rota VERSION ready: beanstalkd ADDR|off, http ADDR|off`; none if the line is another.
 fn parse_ready_line(line: &str) -> Option<(Option<SocketAddr>, Option<SocketAddr>)> {
-    let rest = line.strip_prefix(concat!(
-        "rota ",
-        env!("CARGO_PKG_VERSION"),
-        " ready: beanstalkd "
-    ))?;
-    let (beanstalkd, http) = rest
-        .split_once(", http ")
-        .unwrap_or_else(|| panic!("a malformed ready line: {line:?}"));
+    let rest = line.strip_prefix(concat!("rota ", env!("CARGO_PKG_VERSION"), " ready: beanstalkd "))?;
+    let (beanstalkd, http) = rest.split_once(", http ").unwrap_or_else(|| panic!("a malformed ready line: {line:?}"));
     let address = |text: &str| match text {
         "off" => None,
-        text => Some(
-            text.parse()
-                .unwrap_or_else(|_| panic!("not an address in the ready line: {line:?}")),
-        ),
+        text => Some(text.parse().unwrap_or_else(|_| panic!("not an address in the ready line: {line:?}"))),
     };
     Some((address(beanstalkd), address(http)))
 }
@@ -255,9 +198,7 @@ fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let sink = Arc::clone(&text);
     std::thread::spawn(move || {
         for line in BufReader::new(source).lines().map_while(Result::ok) {
-            let mut sink = sink
-                .lock()
-                .expect("no reader panics while it holds the lock");
+            let mut sink = sink.lock().expect("no reader panics while it holds the lock");
             sink.push_str(&line);
             sink.push('\n');
         }

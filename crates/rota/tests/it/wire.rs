@@ -1,7 +1,8 @@
 //! A beanstalkd client that hides nothing: bytes out, answers in, on one connection.
 //!
 //! The tests that kill servers and those that misuse them speak through it. It knows which answers bring a body, and
-//! no more. A server that is silent past a deadline fails the test; one that is gone is an error that the caller judges.
+//! no more. A server that is silent past a deadline fails the test; one that is gone is an error that the caller
+//! judges.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -44,8 +45,7 @@ impl Answer {
     /// The same as a number.
     pub(crate) fn count(&self, key: &str) -> u64 {
         let text = self.field(key);
-        text.parse()
-            .unwrap_or_else(|_| panic!("{key} is {text:?}, which is no number"))
+        text.parse().unwrap_or_else(|_| panic!("{key} is {text:?}, which is no number"))
     }
 }
 
@@ -56,11 +56,7 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        Ok(Wire {
-            stream,
-            buffer: Vec::new(),
-            read: 0,
-        })
+        Ok(Wire { stream, buffer: Vec::new(), read: 0 })
     }
 
     /// Connects to a server that must be there.

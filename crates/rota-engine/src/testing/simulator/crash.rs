@@ -18,7 +18,7 @@ const STORE: [u8; 16] = *b"a simulated disk";
 /// Options of some start: their values must not matter.
 pub(super) fn options(random: &mut Random) -> Options {
     let spoke = *random.pick(&[DEFAULT_SPOKE, Duration::from_nanos(1), Duration::from_millis(7), Duration::MAX]);
-    Options { spoke, number_block: *random.pick(&[4096, 4096, NUMBER_BLOCK]) }
+    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]) }
 }
 
 impl Simulation {
@@ -51,7 +51,8 @@ impl Simulation {
     }
 
     fn crash_kind(&mut self) -> Crash {
-        let kinds = if std::mem::take(&mut self.is_sync_suspect) { &[Crash::KeepSynced, Crash::Tear] } else { &Crash::ALL[..] };
+        let kinds =
+            if std::mem::take(&mut self.is_sync_suspect) { &[Crash::KeepSynced, Crash::Tear] } else { &Crash::ALL[..] };
         *self.random.pick(kinds)
     }
 
@@ -114,7 +115,11 @@ impl Simulation {
         let recovered = Lsn(recovery.next_lsn.0 - 1);
         self.report.torn += u64::from(recovery.torn.is_some());
         self.model_at(recovered);
-        assert_eq!(recovery.last_at, if recovered == Lsn(0) { Time(0) } else { self.checkpoint.now() }, "the newest moment");
+        assert_eq!(
+            recovery.last_at,
+            if recovered == Lsn(0) { Time(0) } else { self.checkpoint.now() },
+            "the newest moment"
+        );
         assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
         self.ledger.after_crash(&engine, recovered, is_promise_kept);
 
@@ -153,8 +158,7 @@ impl Simulation {
         let segments = disk.segments().expect("this disk is well");
         let from_first = segments.first().map_or(1, |first| *first)..;
         assert!(segments.iter().copied().eq(from_first.take(segments.len())), "segments without gaps");
-        let (second, _, recovery) =
-            Engine::recover(options, disk, STORE, wall).expect("it could be read before");
+        let (second, _, recovery) = Engine::recover(options, disk, STORE, wall).expect("it could be read before");
         assert!(recovery.torn.is_none(), "what was cut off stays so");
         assert_eq!(second.durable_text(engine.now()), engine.durable_text(engine.now()), "a second recovery");
         assert_eq!(second.next_numbers(), engine.next_numbers());

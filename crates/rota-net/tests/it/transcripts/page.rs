@@ -29,11 +29,7 @@ pub(super) enum What {
     /// The client is answered this line.
     Answer { connection: char, line: String },
     /// The client is answered `OK` with a document of these lines.
-    Document {
-        connection: char,
-        line: String,
-        body: Vec<String>,
-    },
+    Document { connection: char, line: String, body: Vec<String> },
     /// Nothing else has come in for the client.
     Silence { connection: char },
     /// The client closes its connection.
@@ -63,17 +59,10 @@ pub(super) fn transcripts() -> Vec<Transcript> {
                 block = match info {
                     "transcript" | "transcript rota" => {
                         let only_rota = info.ends_with("rota");
-                        Some(Transcript {
-                            section: section.clone(),
-                            only_rota,
-                            steps: Vec::new(),
-                        })
+                        Some(Transcript { section: section.clone(), only_rota, steps: Vec::new() })
                     }
                     other => {
-                        assert!(
-                            !other.contains("transcript"),
-                            "line {page_line}: unknown kind of block {other:?}"
-                        );
+                        assert!(!other.contains("transcript"), "line {page_line}: unknown kind of block {other:?}");
                         None
                     }
                 };
@@ -86,19 +75,9 @@ pub(super) fn transcripts() -> Vec<Transcript> {
         }
     }
     for transcript in transcripts.iter().filter(|transcript| transcript.only_rota) {
-        let first = transcript
-            .steps
-            .first()
-            .expect("a transcript has steps")
-            .page_line;
-        let opening = PAGE
-            .lines()
-            .nth(first - 2)
-            .expect("a line stands before the first step");
-        assert!(
-            opening.starts_with("# "),
-            "line {first}: say with a `# …` line why beanstalkd is not asked"
-        );
+        let first = transcript.steps.first().expect("a transcript has steps").page_line;
+        let opening = PAGE.lines().nth(first - 2).expect("a line stands before the first step");
+        assert!(opening.starts_with("# "), "line {first}: say with a `# …` line why beanstalkd is not asked");
     }
     transcripts
 }
@@ -109,26 +88,14 @@ fn add_line(transcript: &mut Transcript, page_line: usize, line: &str) {
     }
     let Some(what) = what(line) else {
         match transcript.steps.last_mut() {
-            Some(Step {
-                what: What::Document { body, .. },
-                ..
-            }) => body.push(line.to_string()),
+            Some(Step { what: What::Document { body, .. }, .. }) => body.push(line.to_string()),
             _ => panic!("line {page_line}: {line:?} is no step of a transcript"),
         }
         return;
     };
     // What one client sends without waiting goes out together.
-    if let (
-        What::Send { connection, text },
-        Some(Step {
-            what:
-                What::Send {
-                    connection: same,
-                    text: before,
-                },
-            ..
-        }),
-    ) = (&what, transcript.steps.last_mut())
+    if let (What::Send { connection, text }, Some(Step { what: What::Send { connection: same, text: before }, .. })) =
+        (&what, transcript.steps.last_mut())
         && connection == same
     {
         before.push_str(text);
@@ -147,26 +114,16 @@ fn what(line: &str) -> Option<What> {
     let connection = line.chars().next().filter(char::is_ascii_uppercase)?;
     let rest = &line[1..];
     if let Some(text) = rest.strip_prefix(">> ") {
-        return Some(What::Send {
-            connection,
-            text: text.to_string(),
-        });
+        return Some(What::Send { connection, text: text.to_string() });
     }
     if let Some(text) = rest.strip_prefix('>') {
-        return Some(What::Send {
-            connection,
-            text: format!("{}\\r\\n", text.strip_prefix(' ').unwrap_or(text)),
-        });
+        return Some(What::Send { connection, text: format!("{}\\r\\n", text.strip_prefix(' ').unwrap_or(text)) });
     }
     if let Some(text) = rest.strip_prefix('<') {
         let line = text.strip_prefix(' ').unwrap_or(text).to_string();
         let is_document = line.starts_with("OK ");
         return Some(if is_document {
-            What::Document {
-                connection,
-                line,
-                body: Vec::new(),
-            }
+            What::Document { connection, line, body: Vec::new() }
         } else {
             What::Answer { connection, line }
         });
@@ -181,13 +138,8 @@ fn what(line: &str) -> Option<What> {
 }
 
 fn duration(span: &str) -> Duration {
-    let (number, unit) = span.split_at(
-        span.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(span.len()),
-    );
-    let number: u64 = number
-        .parse()
-        .unwrap_or_else(|_| panic!("{span:?} is no span of time"));
+    let (number, unit) = span.split_at(span.find(|c: char| !c.is_ascii_digit()).unwrap_or(span.len()));
+    let number: u64 = number.parse().unwrap_or_else(|_| panic!("{span:?} is no span of time"));
     match unit {
         "ms" => Duration::from_millis(number),
         "s" => Duration::from_secs(number),

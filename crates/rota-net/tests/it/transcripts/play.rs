@@ -46,30 +46,17 @@ pub(super) enum Cut {
 }
 
 /// Plays it; the error says which line failed and how.
-pub(super) fn play(
-    transcript: &Transcript,
-    cut: Cut,
-    server: &mut dyn Server,
-) -> Result<(), String> {
-    let mut player = Player {
-        server,
-        cut,
-        sends: 0,
-        inboxes: BTreeMap::new(),
-        values: HashMap::new(),
-    };
+pub(super) fn play(transcript: &Transcript, cut: Cut, server: &mut dyn Server) -> Result<(), String> {
+    let mut player = Player { server, cut, sends: 0, inboxes: BTreeMap::new(), values: HashMap::new() };
     for step in &transcript.steps {
         player.step(step).map_err(|failure| {
             let (line, section) = (step.page_line, &transcript.section);
             format!("docs/protocol/beanstalkd.md:{line} ({section}), cut: {cut:?}\n{failure}")
         })?;
     }
-    player.nothing_is_left().map_err(|failure| {
-        format!(
-            "at the end of a transcript in {}\n{failure}",
-            transcript.section
-        )
-    })
+    player
+        .nothing_is_left()
+        .map_err(|failure| format!("at the end of a transcript in {}\n{failure}", transcript.section))
 }
 
 /// How many bytes each send of a transcript has, given the values that its answers give.
@@ -79,13 +66,7 @@ pub(super) fn send_lengths(transcript: &Transcript) -> Vec<usize> {
         _ => None,
     });
     // A value's length is at most a few digits: one stands for all.
-    sends
-        .map(|text| {
-            expand(text, &|_| Some("1".to_string()))
-                .expect("all values are known")
-                .len()
-        })
-        .collect()
+    sends.map(|text| expand(text, &|_| Some("1".to_string())).expect("all values are known").len()).collect()
 }
 
 struct Player<'a> {
@@ -102,11 +83,7 @@ impl Player<'_> {
         match &step.what {
             What::Send { connection, text } => self.send(*connection, text),
             What::Answer { connection, line } => self.answer(*connection, line),
-            What::Document {
-                connection,
-                line,
-                body,
-            } => self.document(*connection, line, body),
+            What::Document { connection, line, body } => self.document(*connection, line, body),
             What::Silence { connection } => self.silence(*connection),
             What::Close { connection } => {
                 self.server.close(*connection, false);
@@ -153,62 +130,33 @@ impl Player<'_> {
     fn answer(&mut self, connection: char, pattern: &str) -> Result<(), String> {
         let expected = format!("expected {connection}< {pattern}");
         let Some(line) = self.line(connection) else {
-            return Err(format!(
-                "{expected}\nbut only got {}",
-                self.rest(connection)
-            ));
+            return Err(format!("{expected}\nbut only got {}", self.rest(connection)));
         };
-        self.compare(pattern, &line).map_err(|why| {
-            format!(
-                "{expected}\n     got {connection}< {}{why}",
-                line.escape_ascii()
-            )
-        })
+        self.compare(pattern, &line)
+            .map_err(|why| format!("{expected}\n     got {connection}< {}{why}", line.escape_ascii()))
     }
 
     fn document(&mut self, connection: char, head: &str, body: &[String]) -> Result<(), String> {
         let Some(line) = self.line(connection) else {
-            return Err(format!(
-                "expected {connection}< {head}\nbut only got {}",
-                self.rest(connection)
-            ));
+            return Err(format!("expected {connection}< {head}\nbut only got {}", self.rest(connection)));
         };
         let text = String::from_utf8_lossy(&line).into_owned();
-        let size = text
-            .strip_prefix("OK ")
-            .and_then(|size| size.parse::<usize>().ok());
+        let size = text.strip_prefix("OK ").and_then(|size| size.parse::<usize>().ok());
         let Some(size) = size else {
-            return Err(format!(
-                "expected {connection}< {head}\n     got {connection}< {text}"
-            ));
+            return Err(format!("expected {connection}< {head}\n     got {connection}< {text}"));
         };
-        let head = if self.server.quotes_names() {
-            head
-        } else {
-            "OK {*}"
-        };
-        self.compare(head, &line)
-            .map_err(|why| format!("expected {head}\n     got {text}{why}"))?;
+        let head = if self.server.quotes_names() { head } else { "OK {*}" };
+        self.compare(head, &line).map_err(|why| format!("expected {head}\n     got {text}{why}"))?;
         self.fill(connection, size + 2);
-        let inbox = &mut self
-            .inboxes
-            .get_mut(&connection)
-            .expect("the connection is open")
-            .0;
+        let inbox = &mut self.inboxes.get_mut(&connection).expect("the connection is open").0;
         if inbox.len() < size + 2 || &inbox[size..size + 2] != b"\r\n" {
-            return Err(format!(
-                "expected {size} bytes and CRLF\n     got {}",
-                inbox.escape_ascii()
-            ));
+            return Err(format!("expected {size} bytes and CRLF\n     got {}", inbox.escape_ascii()));
         }
         let document = String::from_utf8_lossy(&inbox[..size]).into_owned();
         inbox.drain(..size + 2);
         let got: Vec<&str> = document.split_terminator('\n').collect();
         let is_rota = self.server.is_rota();
-        let body: Vec<&str> = body
-            .iter()
-            .filter_map(|line| expected_line(line, is_rota))
-            .collect();
+        let body: Vec<&str> = body.iter().filter_map(|line| expected_line(line, is_rota)).collect();
         for (index, pattern) in body.iter().copied().enumerate() {
             let line = got.get(index).copied().unwrap_or("(nothing)");
             let unquoted;
@@ -219,18 +167,11 @@ impl Player<'_> {
                 &unquoted
             };
             self.compare(pattern, line.as_bytes()).map_err(|why| {
-                format!(
-                    "expected line {} to be {pattern}\n     got {line}{why}\nin\n{document}",
-                    index + 1
-                )
+                format!("expected line {} to be {pattern}\n     got {line}{why}\nin\n{document}", index + 1)
             })?;
         }
         if !document.ends_with('\n') || got.len() != body.len() {
-            return Err(format!(
-                "expected {} lines\n     got {}:\n{document}",
-                body.len(),
-                got.len()
-            ));
+            return Err(format!("expected {} lines\n     got {}:\n{document}", body.len(), got.len()));
         }
         Ok(())
     }
@@ -241,10 +182,7 @@ impl Player<'_> {
         if inbox.is_empty() && !ended {
             return Ok(());
         }
-        Err(format!(
-            "expected nothing more on {connection}\n     got {}",
-            self.rest(connection)
-        ))
+        Err(format!("expected nothing more on {connection}\n     got {}", self.rest(connection)))
     }
 
     fn closed(&mut self, connection: char) -> Result<(), String> {
@@ -253,10 +191,7 @@ impl Player<'_> {
         if inbox.is_empty() && *ended {
             return Ok(());
         }
-        Err(format!(
-            "expected {connection} to be closed by the server\n     got {}",
-            self.rest(connection)
-        ))
+        Err(format!("expected {connection} to be closed by the server\n     got {}", self.rest(connection)))
     }
 
     fn nothing_is_left(&mut self) -> Result<(), String> {
@@ -264,10 +199,7 @@ impl Player<'_> {
         for connection in connections {
             self.take_in(connection, false);
             if !self.inboxes[&connection].0.is_empty() {
-                return Err(format!(
-                    "{connection} got more than the page says: {}",
-                    self.rest(connection)
-                ));
+                return Err(format!("{connection} got more than the page says: {}", self.rest(connection)));
             }
         }
         Ok(())
@@ -294,10 +226,7 @@ impl Player<'_> {
 
     /// Takes in what the server sent; true if that was anything.
     fn take_in(&mut self, connection: char, patiently: bool) -> bool {
-        let (inbox, ended) = self
-            .inboxes
-            .get_mut(&connection)
-            .expect("the connection is open");
+        let (inbox, ended) = self.inboxes.get_mut(&connection).expect("the connection is open");
         if *ended {
             return false;
         }
@@ -317,11 +246,7 @@ impl Player<'_> {
     fn rest(&self, connection: char) -> String {
         match self.inboxes.get(&connection) {
             Some((bytes, ended)) => {
-                format!(
-                    "{:?}{}",
-                    bytes.escape_ascii().to_string(),
-                    if *ended { " and the end" } else { "" }
-                )
+                format!("{:?}{}", bytes.escape_ascii().to_string(), if *ended { " and the end" } else { "" })
             }
             None => "nothing: the connection is not open".to_string(),
         }
@@ -332,45 +257,29 @@ impl Player<'_> {
         let mut rest = line;
         let mut pieces = pattern;
         while let Some(open) = pieces.find('{') {
-            let close = open
-                + pieces[open..]
-                    .find('}')
-                    .ok_or("\nthe page has a { without }")?;
+            let close = open + pieces[open..].find('}').ok_or("\nthe page has a { without }")?;
             let (literal, name) = (&pieces[..open], &pieces[open + 1..close]);
             pieces = &pieces[close + 1..];
-            rest = rest
-                .strip_prefix(&expand(literal, &|_| None)?[..])
-                .ok_or("")?;
+            rest = rest.strip_prefix(&expand(literal, &|_| None)?[..]).ok_or("")?;
             if let Some(bytes) = repeated(name) {
                 rest = rest.strip_prefix(&bytes[..]).ok_or("")?;
                 continue;
             }
             let next = pieces.split('{').next().unwrap_or("");
-            let end = if next.is_empty() {
-                rest.len()
-            } else {
-                find(rest, next.as_bytes()).ok_or("")?
-            };
+            let end = if next.is_empty() { rest.len() } else { find(rest, next.as_bytes()).ok_or("")? };
             let value = String::from_utf8_lossy(&rest[..end]).into_owned();
             rest = &rest[end..];
             if name != "*" {
                 if !value.bytes().all(|byte| byte.is_ascii_digit()) || value.is_empty() {
                     return Err(format!("\n{{{name}}} should be a number"));
                 }
-                let known = self
-                    .values
-                    .entry(name.to_string())
-                    .or_insert_with(|| value.clone());
+                let known = self.values.entry(name.to_string()).or_insert_with(|| value.clone());
                 if *known != value {
                     return Err(format!("\n{{{name}}} was {known} before"));
                 }
             }
         }
-        if rest == &expand(pieces, &|_| None)?[..] {
-            Ok(())
-        } else {
-            Err(String::new())
-        }
+        if rest == &expand(pieces, &|_| None)?[..] { Ok(()) } else { Err(String::new()) }
     }
 }
 
@@ -388,8 +297,7 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
 
 /// `bytes:N`: N times an `x`.
 fn repeated(name: &str) -> Option<Vec<u8>> {
-    name.strip_prefix("bytes:")
-        .map(|count| vec![b'x'; count.parse().expect("{bytes:N} has a number")])
+    name.strip_prefix("bytes:").map(|count| vec![b'x'; count.parse().expect("{bytes:N} has a number")])
 }
 
 /// The bytes of a text of the page: its escapes and values replaced.
@@ -402,10 +310,7 @@ fn expand(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<Vec<u8>,
             let close = at + rest[at..].find('}').ok_or("the page has a { without }")?;
             let name = &rest[at + 1..close];
             let known = repeated(name).or_else(|| value(name).map(String::into_bytes));
-            (
-                close + 1,
-                known.ok_or_else(|| format!("{{{name}}} has no value yet"))?,
-            )
+            (close + 1, known.ok_or_else(|| format!("{{{name}}} has no value yet"))?)
         } else {
             match rest.as_bytes().get(at + 1) {
                 Some(b'r') => (at + 2, vec![b'\r']),
@@ -413,13 +318,8 @@ fn expand(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<Vec<u8>,
                 Some(b't') => (at + 2, vec![b'\t']),
                 Some(b'\\') => (at + 2, vec![b'\\']),
                 Some(b'x') => {
-                    let byte = rest
-                        .get(at + 2..at + 4)
-                        .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-                    (
-                        at + 4,
-                        vec![byte.ok_or("the page has a \\x without two hex digits")?],
-                    )
+                    let byte = rest.get(at + 2..at + 4).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                    (at + 4, vec![byte.ok_or("the page has a \\x without two hex digits")?])
                 }
                 _ => return Err("the page has an unknown escape".to_string()),
             }

@@ -28,19 +28,12 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 impl RealServer {
     /// Starts one in a temporary folder; it ends with this value.
     pub(super) fn start() -> Result<RealServer, String> {
-        let program =
-            std::env::var("ROTA_TEST_BEANSTALKD").unwrap_or_else(|_| "beanstalkd".to_string());
+        let program = std::env::var("ROTA_TEST_BEANSTALKD").unwrap_or_else(|_| "beanstalkd".to_string());
         let hint = |error| format!("can't run {program}: {error}. `cargo xtask setup` installs it");
-        let version = Command::new(&program)
-            .arg("-v")
-            .output()
-            .map_err(hint)?
-            .stdout;
+        let version = Command::new(&program).arg("-v").output().map_err(hint)?.stdout;
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let folder =
-            std::env::temp_dir().join(format!("rota-transcripts-{}-{number}", std::process::id()));
-        std::fs::create_dir(&folder)
-            .map_err(|error| format!("can't make {}: {error}", folder.display()))?;
+        let folder = std::env::temp_dir().join(format!("rota-transcripts-{}-{number}", std::process::id()));
+        std::fs::create_dir(&folder).map_err(|error| format!("can't make {}: {error}", folder.display()))?;
         let socket = folder.join("socket");
         let child = Command::new(&program)
             .arg("-l")
@@ -49,19 +42,11 @@ impl RealServer {
             .spawn()
             .map_err(hint)?;
         let quotes_names = !String::from_utf8_lossy(&version).contains("1.12");
-        let server = RealServer {
-            child,
-            folder,
-            quotes_names,
-            connections: HashMap::new(),
-        };
+        let server = RealServer { child, folder, quotes_names, connections: HashMap::new() };
         let deadline = Instant::now() + PATIENCE;
         while !socket.exists() {
             if Instant::now() > deadline {
-                return Err(format!(
-                    "{program} did not open {} in {PATIENCE:?}",
-                    socket.display()
-                ));
+                return Err(format!("{program} did not open {} in {PATIENCE:?}", socket.display()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -69,9 +54,7 @@ impl RealServer {
     }
 
     fn stream(&mut self, connection: char) -> &mut UnixStream {
-        self.connections
-            .get_mut(&connection)
-            .expect("the connection is open")
+        self.connections.get_mut(&connection).expect("the connection is open")
     }
 }
 
@@ -81,10 +64,7 @@ impl Server for RealServer {
         let stream = loop {
             match UnixStream::connect(self.folder.join("socket")) {
                 Ok(stream) => break stream,
-                Err(error) => assert!(
-                    Instant::now() < deadline,
-                    "can't connect to beanstalkd: {error}"
-                ),
+                Err(error) => assert!(Instant::now() < deadline, "can't connect to beanstalkd: {error}"),
             }
             std::thread::sleep(Duration::from_millis(2));
         };
@@ -120,10 +100,7 @@ impl Server for RealServer {
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Received::End,
             Err(error) => {
-                assert!(
-                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
-                    "can't read: {error}"
-                );
+                assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "can't read: {error}");
                 Received::Nothing
             }
         }
@@ -131,9 +108,7 @@ impl Server for RealServer {
 
     fn close(&mut self, connection: char, only_half: bool) {
         if only_half {
-            self.stream(connection)
-                .shutdown(Shutdown::Write)
-                .expect("an open connection can be half-closed");
+            self.stream(connection).shutdown(Shutdown::Write).expect("an open connection can be half-closed");
         } else {
             self.connections.remove(&connection);
         }
@@ -145,10 +120,7 @@ impl Server for RealServer {
 
     fn drain(&mut self) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args(["-USR1", &pid])
-            .status()
-            .expect("`kill` is part of every system");
+        let status = Command::new("kill").args(["-USR1", &pid]).status().expect("`kill` is part of every system");
         assert!(status.success(), "kill -USR1 {pid}: {status}");
     }
 

@@ -45,10 +45,7 @@ impl SimulatedServer {
             hostname: "simulated \"host\"".to_string(),
             os: "#1 SMP".to_string(),
             platform: "x86_64".to_string(),
-            processor_time: || ProcessorTime {
-                user: Duration::from_micros(1_000_002),
-                system: Duration::ZERO,
-            },
+            processor_time: || ProcessorTime { user: Duration::from_micros(1_000_002), system: Duration::ZERO },
             log: LogFacts::default(),
         };
         SimulatedServer {
@@ -62,40 +59,20 @@ impl SimulatedServer {
 
     /// Lets a session go on with its backlog as far as it can.
     fn go_on(&mut self, name: char) {
-        let SimulatedServer {
-            engine,
-            counters,
-            facts,
-            now,
-            connections,
-        } = self;
+        let SimulatedServer { engine, counters, facts, now, connections } = self;
         let connection = connections.get_mut(&name).expect("the connection is open");
-        let mut server = beanstalkd::Server {
-            engine,
-            counters,
-            facts,
-            timings: None,
-            now: *now,
-        };
+        let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
         while let Some(session) = connection.session.as_mut().filter(|_| !connection.waits) {
-            let (taken, status) =
-                session.receive(&mut server, &connection.backlog, &mut connection.out);
+            let (taken, status) = session.receive(&mut server, &connection.backlog, &mut connection.out);
             connection.backlog.drain(..taken);
             match status {
                 Status::Again => {}
                 Status::NeedMore => {
-                    assert!(
-                        connection.backlog.is_empty(),
-                        "a session that needs more has taken all there is"
-                    );
+                    assert!(connection.backlog.is_empty(), "a session that needs more has taken all there is");
                     break;
                 }
                 Status::Waiting => connection.waits = true,
-                Status::Close => connection
-                    .session
-                    .take()
-                    .expect("it is there")
-                    .close(&mut server),
+                Status::Close => connection.session.take().expect("it is there").close(&mut server),
             }
         }
         self.deliver();
@@ -108,14 +85,9 @@ impl SimulatedServer {
                 return;
             }
             for Delivery { session: id, what } in deliveries {
-                let to = |connection: &Connection| {
-                    connection.session.as_ref().is_some_and(|s| s.id() == id)
-                };
-                let (&name, connection) = self
-                    .connections
-                    .iter_mut()
-                    .find(|(_, connection)| to(connection))
-                    .expect("somebody waits for it");
+                let to = |connection: &Connection| connection.session.as_ref().is_some_and(|s| s.id() == id);
+                let (&name, connection) =
+                    self.connections.iter_mut().find(|(_, connection)| to(connection)).expect("somebody waits for it");
                 let session = connection.session.as_mut().expect("who waits is there");
                 session.deliver(what, &mut connection.out);
                 connection.waits = false;
@@ -127,37 +99,17 @@ impl SimulatedServer {
 
 impl Server for SimulatedServer {
     fn connect(&mut self, name: char) {
-        let SimulatedServer {
-            engine,
-            counters,
-            facts,
-            now,
-            ..
-        } = self;
-        let session = Session::open(&mut beanstalkd::Server {
-            engine,
-            counters,
-            facts,
-            timings: None,
-            now: *now,
-        });
+        let SimulatedServer { engine, counters, facts, now, .. } = self;
+        let session = Session::open(&mut beanstalkd::Server { engine, counters, facts, timings: None, now: *now });
         let session = Some(session.expect("there is room for a session"));
         let (backlog, out) = Default::default();
-        let connection = Connection {
-            session,
-            waits: false,
-            backlog,
-            out,
-        };
+        let connection = Connection { session, waits: false, backlog, out };
         self.connections.insert(name, connection);
     }
 
     fn send(&mut self, name: char, bytes: &[u8]) {
         self.advance(LATENCY);
-        let connection = self
-            .connections
-            .get_mut(&name)
-            .expect("the connection is open");
+        let connection = self.connections.get_mut(&name).expect("the connection is open");
         if connection.session.is_some() {
             connection.backlog.extend_from_slice(bytes);
             self.go_on(name);
@@ -165,10 +117,7 @@ impl Server for SimulatedServer {
     }
 
     fn receive(&mut self, name: char, _patiently: bool) -> Received {
-        let connection = self
-            .connections
-            .get_mut(&name)
-            .expect("the connection is open");
+        let connection = self.connections.get_mut(&name).expect("the connection is open");
         match (connection.out.is_empty(), &connection.session) {
             (false, _) => Received::Bytes(std::mem::take(&mut connection.out)),
             (true, Some(_)) => Received::Nothing,
@@ -177,20 +126,8 @@ impl Server for SimulatedServer {
     }
 
     fn close(&mut self, name: char, only_half: bool) {
-        let SimulatedServer {
-            engine,
-            counters,
-            facts,
-            now,
-            connections,
-        } = self;
-        let mut server = beanstalkd::Server {
-            engine,
-            counters,
-            facts,
-            timings: None,
-            now: *now,
-        };
+        let SimulatedServer { engine, counters, facts, now, connections } = self;
+        let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
         if only_half {
             let connection = connections.get_mut(&name).expect("the connection is open");
             if let Some(session) = &mut connection.session {
@@ -200,11 +137,7 @@ impl Server for SimulatedServer {
             }
             self.go_on(name);
         } else {
-            if let Some(session) = connections
-                .remove(&name)
-                .expect("the connection is open")
-                .session
-            {
+            if let Some(session) = connections.remove(&name).expect("the connection is open").session {
                 session.close(&mut server);
             }
             self.deliver();

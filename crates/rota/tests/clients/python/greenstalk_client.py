@@ -331,6 +331,25 @@ def pauses(client, second):
     step("delete-after-pause", lambda: second.delete(job))
 
 
+def clocks(client):
+    """Whoever only looks sees time go by too: nothing is asked of the server meanwhile, so nothing else moves it on."""
+    job_id = step("put-to-grow-old", lambda: client.put(b"old", ttr=60), run.job)
+    job = step("reserve-to-grow-old", lambda: client.reserve(timeout=0), show_job)
+    client.pause_tube(TUBE, 60)
+    began = time.monotonic()
+
+    # However busy the machine is, the server has seen at least as much time go by as the client has between an answer
+    # and its next question.
+    time.sleep(1.1)
+    passed = time.monotonic() - began
+    job_stats, pause_left = client.stats_job(job_id), client.stats_tube(TUBE)["pause-time-left"]
+    step("age-grows", lambda: job_stats["age"] >= int(passed))
+    step("time-left-falls", lambda: job_stats["time-left"] <= 60 - passed)
+    step("pause-time-left-falls", lambda: pause_left <= 60 - passed)
+    client.pause_tube(TUBE, 0)
+    step("delete-old", lambda: client.delete(job))
+
+
 def connections(client, second):
     waiting = Background(lambda: second.reserve())
     until("a consumer waits", lambda: client.stats_tube(TUBE)["current-waiting"] == 1)
@@ -385,6 +404,7 @@ def main():
     pause_names(client)
     time_outs(client, second)
     pauses(client, second)
+    clocks(client)
     connections(client, second)
     for connection in run.open:
         connection.close()

@@ -7,26 +7,10 @@ use crate::server::Server;
 fn keys_and_milliseconds_are_refused_plainly() {
     let server = Server::beanstalkd();
     let cases: [(&[&str], &str, &str); 5] = [
-        (
-            &["put", "q", "quit", "--key", "k"],
-            "put-in",
-            "only Rota has keys: leave --key away",
-        ),
-        (
-            &["put", "q", "quit", "--delay", "250ms"],
-            "put-in",
-            "give --delay in whole seconds",
-        ),
-        (
-            &["put", "q", "quit", "--ttr", "1500ms"],
-            "put-in",
-            "give --ttr in whole seconds",
-        ),
-        (
-            &["put", "q", "quit", "--at", "2100-01-01", "--key", "k"],
-            "put-in",
-            "only Rota has keys: leave --key away",
-        ),
+        (&["put", "q", "quit", "--key", "k"], "put-in", "only Rota has keys: leave --key away"),
+        (&["put", "q", "quit", "--delay", "250ms"], "put-in", "give --delay in whole seconds"),
+        (&["put", "q", "quit", "--ttr", "1500ms"], "put-in", "give --ttr in whole seconds"),
+        (&["put", "q", "quit", "--at", "2100-01-01", "--key", "k"], "put-in", "only Rota has keys: leave --key away"),
         (
             &["cancel", "--queue", "q", "--key", "k"],
             "cancel-key",
@@ -38,15 +22,10 @@ fn keys_and_milliseconds_are_refused_plainly() {
         rota(&server, arguments).expect(
             1,
             "",
-            &format!(
-                "error: {url} has no command {command}: it is not a Rota server\n  hint: {hint}\n"
-            ),
+            &format!("error: {url} has no command {command}: it is not a Rota server\n  hint: {hint}\n"),
         );
     }
-    assert_eq!(
-        rota(&server, &["stats", "--json"]).object()["total_jobs"],
-        0
-    );
+    assert_eq!(rota(&server, &["stats", "--json"]).object()["total_jobs"], 0);
     assert_eq!(server.stderr(), "");
 }
 
@@ -58,9 +37,7 @@ fn a_job_that_a_worker_holds_stays() {
     rota(&server, &["cancel", &id]).expect(
         3,
         "",
-        &format!(
-            "error: there is no open job {id}\n  hint: this server can't cancel a job that a worker holds\n"
-        ),
+        &format!("error: there is no open job {id}\n  hint: this server can't cancel a job that a worker holds\n"),
     );
 }
 
@@ -68,11 +45,7 @@ fn a_job_that_a_worker_holds_stays() {
 fn the_benchmark_needs_whole_seconds() {
     let server = Server::beanstalkd();
     let url = server.url();
-    rota(
-        &server,
-        &["bench", "--mix", "delayed", "--delay-range", "1ms..1s"],
-    )
-    .expect(
+    rota(&server, &["bench", "--mix", "delayed", "--delay-range", "1ms..1s"]).expect(
         2,
         "",
         &format!(

@@ -14,28 +14,19 @@ scenarios! {
 fn a_command_does_the_job(server: &Server) {
     let id = put(server, &["q", "in the body"]);
     let script = "read -r line; echo $ROTA_JOB_QUEUE $ROTA_JOB_ID: $line, $*";
-    rota(
-        server,
-        &[
-            "next", "q", "--exec", "sh", "-c", script, "sh", "--wait", "-t",
-        ],
-    )
-    .expect(0, &format!("q {id}: in the body, --wait -t\n"), "");
+    rota(server, &["next", "q", "--exec", "sh", "-c", script, "sh", "--wait", "-t"]).expect(
+        0,
+        &format!("q {id}: in the body, --wait -t\n"),
+        "",
+    );
     rota(server, &["show", &id]).expect(3, "", &format!("error: there is no open job {id}\n"));
 
     // A command need not read its input, however much there is.
     let id = put(server, &["q", &"x".repeat(65_535)]);
     let outcome = rota(server, &["next", "q", "--json", "--exec", "true"]).object();
     let id: u64 = id.parse().unwrap();
-    assert_eq!(
-        outcome,
-        json!({ "id": id, "queue": "q", "outcome": "completed", "exit_status": 0 })
-    );
-    rota(server, &["next", "q", "--exec", "true"]).expect(
-        3,
-        "",
-        "error: no job is ready in queue q\n",
-    );
+    assert_eq!(outcome, json!({ "id": id, "queue": "q", "outcome": "completed", "exit_status": 0 }));
+    rota(server, &["next", "q", "--exec", "true"]).expect(3, "", "error: no job is ready in queue q\n");
 }
 
 fn a_command_that_fails_gives_the_job_back(server: &Server) {
@@ -67,26 +58,20 @@ fn a_command_that_fails_gives_the_job_back(server: &Server) {
     let mut command = command(&["next", "q"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let run: Run = command
-        .env("ROTA_SERVER", server.url())
-        .stdout(writer)
-        .output()
-        .unwrap()
-        .into();
+    let run: Run = command.env("ROTA_SERVER", server.url()).stdout(writer).output().unwrap().into();
     run.expect(
         1,
         "",
-        &format!(
-            "error: cannot print job {id}: it was given back\n  cause: Broken pipe (os error 32)\n"
-        ),
+        &format!("error: cannot print job {id}: it was given back\n  cause: Broken pipe (os error 32)\n"),
     );
     rota(server, &["next", "q"]).expect(0, "x", "");
 }
 
 fn a_long_command_keeps_its_lease(server: &Server) {
     let id = put(server, &["q", "x", "--ttr", "1s"]);
-    // The command goes on until its lease was renewed so often that it is older than the TTR.
-    let script = format!("until {ROTA} stats --json | grep -q '\"cmd_touch\":[4-9]'; do :; done");
+    // The command goes on until its lease was renewed so often that it is older than the TTR, or gives up.
+    let script =
+        format!("for _ in $(seq 5000); do {ROTA} stats --json | grep -q '\"cmd_touch\":[4-9]' && exit 0; done; exit 9");
     rota(server, &["next", "q", "--exec", "sh", "-c", &script]).expect(0, "", "");
     let stats = rota(server, &["stats", "--json"]).object();
     assert_eq!(stats["job_timeouts"], 0);

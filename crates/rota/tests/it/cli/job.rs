@@ -31,50 +31,28 @@ fn a_job_goes_through(server: &Server) {
     );
 
     let object = rota(server, &["put", "default", "x", "--json"]).object();
-    assert_eq!(
-        object,
-        json!({ "id": object["id"].as_u64().unwrap(), "queue": "default" })
-    );
+    assert_eq!(object, json!({ "id": object["id"].as_u64().unwrap(), "queue": "default" }));
     rota(server, &["next", "default"]).expect(0, "x", "");
 }
 
 fn any_bytes_go_through_standard_input(server: &Server) {
-    let body: Vec<u8> = (0..=255)
-        .cycle()
-        .take(5_000)
-        .chain(*b"\r\ndelete 1\r\n")
-        .collect();
-    assert!(
-        rota_reading(server, &["put", "bytes"], &body)
-            .status
-            .success()
-    );
+    let body: Vec<u8> = (0..=255).cycle().take(5_000).chain(*b"\r\ndelete 1\r\n").collect();
+    assert!(rota_reading(server, &["put", "bytes"], &body).status.success());
     let output = rota_reading(server, &["next", "bytes"], b"");
     assert_eq!((output.status.code(), output.stdout), (Some(0), body));
 
-    assert!(
-        rota_reading(server, &["put", "bytes"], b"\xff\0")
-            .status
-            .success()
-    );
+    assert!(rota_reading(server, &["put", "bytes"], b"\xff\0").status.success());
     let object = rota(server, &["next", "bytes", "--json"]).object();
     assert_eq!(object["body_base64"], "/wA=");
 }
 
 fn next_waits_for_a_job(server: &Server) {
     let mut waiting = command(&["next", "later", "--wait", "60s"]);
-    let waiting = waiting
-        .env("ROTA_SERVER", server.url())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let waiting = waiting.env("ROTA_SERVER", server.url()).stdout(Stdio::piped()).spawn().unwrap();
     until("next waits", || listed(server, "later", "waiting") == 1);
     put(server, &["later", "now"]);
     let output = waiting.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), output.stdout.as_slice()),
-        (Some(0), b"now".as_slice())
-    );
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"now".as_slice()));
     rota(server, &["next", "later", "--wait", "1ms"]).expect(
         3,
         "",
@@ -92,27 +70,12 @@ fn the_most_urgent_comes_first(server: &Server) {
 }
 
 fn delayed_jobs_wait(server: &Server) {
-    let id = put(
-        server,
-        &[
-            "q",
-            "x",
-            "--delay",
-            "1h30m",
-            "--ttr",
-            "2m",
-            "--priority",
-            "7",
-        ],
-    );
+    let id = put(server, &["q", "x", "--delay", "1h30m", "--ttr", "2m", "--priority", "7"]);
     assert_eq!(listed(server, "q", "delayed"), 1);
     rota(server, &["next", "q"]).expect(3, "", "error: no job is ready in queue q\n");
     let shown = rota(server, &["show", &id, "--json"]).object();
     let fields = ["state", "delay_s", "ttr_s", "priority"].map(|field| &shown[field]);
-    assert_eq!(
-        fields,
-        [&json!("delayed"), &json!(5_400), &json!(120), &json!(7)]
-    );
+    assert_eq!(fields, [&json!("delayed"), &json!(5_400), &json!(120), &json!(7)]);
     rota(server, &["kick", "--job", &id]).expect(0, &format!("kicked {id}\n"), "");
     rota(server, &["next", "q"]).expect(0, "x", "");
 
@@ -121,10 +84,7 @@ fn delayed_jobs_wait(server: &Server) {
     let shown = rota(server, &["show", &id, "--json"]).object();
     assert_eq!(shown["state"], "delayed");
     let left = shown["time_left_s"].as_u64().unwrap();
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let due = now + left;
     assert!((4_102_444_790..=4_102_444_801).contains(&due), "{due}");
     put(server, &["past", "x", "--at", "2001-01-01 08:00"]);
@@ -134,22 +94,13 @@ fn delayed_jobs_wait(server: &Server) {
 fn jobs_are_cancelled(server: &Server) {
     let ready = put(server, &["q", "x"]);
     let delayed = put(server, &["q", "x", "--delay", "1d"]);
-    rota(server, &["cancel", &ready, &delayed]).expect(
-        0,
-        &format!("cancelled {ready}\ncancelled {delayed}\n"),
-        "",
-    );
-    assert_eq!(
-        listed(server, "q", "ready") + listed(server, "q", "delayed"),
-        0
-    );
+    rota(server, &["cancel", &ready, &delayed]).expect(0, &format!("cancelled {ready}\ncancelled {delayed}\n"), "");
+    assert_eq!(listed(server, "q", "ready") + listed(server, "q", "delayed"), 0);
 
     let id = put(server, &["q", "x"]);
     let run = rota(server, &["cancel", &ready, &id, "--json"]);
     assert_eq!(run.code, 3);
-    let expected = format!(
-        "{{\"id\":{ready},\"outcome\":\"not_found\"}}\n{{\"id\":{id},\"outcome\":\"cancelled\"}}\n"
-    );
+    let expected = format!("{{\"id\":{ready},\"outcome\":\"not_found\"}}\n{{\"id\":{id},\"outcome\":\"cancelled\"}}\n");
     assert_eq!(run.out, expected);
     let error: Value = serde_json::from_str(&run.err).unwrap();
     assert_eq!(error["error"], format!("there is no open job {ready}"));
@@ -161,28 +112,14 @@ fn a_job_is_shown(server: &Server) {
     let out = rota(server, &["show", &id]).good();
     let (fields, body) = out.split_once("\n\n").unwrap();
     assert_eq!(body, "line 1\nline 2\n");
-    let expected = [
-        ("queue", "q"),
-        ("state", "ready"),
-        ("priority", "5"),
-        ("body_bytes", "13"),
-    ];
+    let expected = [("queue", "q"), ("state", "ready"), ("priority", "5"), ("body_bytes", "13")];
     for (name, value) in expected {
-        let line = fields
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(name));
-        assert_eq!(
-            line.and_then(|line| line.split_whitespace().nth(1)),
-            Some(value),
-            "{out}"
-        );
+        let line = fields.lines().find(|line| line.split_whitespace().next() == Some(name));
+        assert_eq!(line.and_then(|line| line.split_whitespace().nth(1)), Some(value), "{out}");
     }
     let object = rota(server, &["show", &id, "--json"]).object();
     assert_eq!(object["id"].to_string(), id);
-    assert_eq!(
-        (&object["queue"], &object["body"]),
-        (&json!("q"), &json!("line 1\nline 2"))
-    );
+    assert_eq!((&object["queue"], &object["body"]), (&json!("q"), &json!("line 1\nline 2")));
 }
 
 fn a_job_that_is_too_big_is_refused(server: &Server) {

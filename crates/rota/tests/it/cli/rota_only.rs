@@ -11,10 +11,7 @@ use crate::server::Server;
 #[test]
 fn a_key_is_unique_until_its_job_is_done() {
     let server = Server::rota(&[]);
-    let id = put(
-        &server,
-        &["q", "first", "--key", "order:7", "--delay", "1h"],
-    );
+    let id = put(&server, &["q", "first", "--key", "order:7", "--delay", "1h"]);
     rota(&server, &["put", "q", "second", "--key", "order:7"]).expect(
         1,
         "",
@@ -23,36 +20,20 @@ fn a_key_is_unique_until_its_job_is_done() {
              hint: cancel it with `rota cancel {id}`, or use another key\n"
         ),
     );
-    let run = rota(
-        &server,
-        &["put", "q", "second", "--key", "order:7", "--json"],
-    );
+    let run = rota(&server, &["put", "q", "second", "--key", "order:7", "--json"]);
     let error: Value = serde_json::from_str(&run.err).unwrap();
     assert_eq!((run.code, error["id"].to_string()), (1, id.clone()));
     put(&server, &["other", "x", "--key", "order:7"]);
 
-    rota(&server, &["cancel", "--queue", "q", "--key", "order:7"]).expect(
-        0,
-        &format!("cancelled {id}\n"),
-        "",
-    );
+    rota(&server, &["cancel", "--queue", "q", "--key", "order:7"]).expect(0, &format!("cancelled {id}\n"), "");
     rota(&server, &["cancel", "--queue", "q", "--key", "order:7"]).expect(
         3,
         "",
         "error: no open job of queue q has the key order:7\n",
     );
-    let id: u64 = put(&server, &["q", "third", "--key", "order:7"])
-        .parse()
-        .unwrap();
-    let object = rota(
-        &server,
-        &["cancel", "--queue", "q", "--key", "order:7", "--json"],
-    )
-    .object();
-    assert_eq!(
-        object,
-        json!({ "id": id, "queue": "q", "key": "order:7", "outcome": "cancelled" })
-    );
+    let id: u64 = put(&server, &["q", "third", "--key", "order:7"]).parse().unwrap();
+    let object = rota(&server, &["cancel", "--queue", "q", "--key", "order:7", "--json"]).object();
+    assert_eq!(object, json!({ "id": id, "queue": "q", "key": "order:7", "outcome": "cancelled" }));
 }
 
 #[test]
@@ -60,22 +41,10 @@ fn milliseconds_are_kept() {
     let server = Server::rota(&[]);
     put(&server, &["q", "x", "--delay", "1ms", "--ttr", "1500ms"]);
     rota(&server, &["next", "q", "--wait", "20s"]).expect(0, "x", "");
-    let flags = [
-        "bench",
-        "--mix",
-        "delayed",
-        "--delay-range",
-        "1ms..99ms",
-        "--jobs",
-        "300",
-        "--json",
-    ];
+    let flags = ["bench", "--mix", "delayed", "--delay-range", "1ms..99ms", "--jobs", "300", "--json"];
     let report = rota(&server, &flags).object();
     let round = &report["rounds"][0];
-    assert_eq!(
-        (&round["operations"], &round["early"]),
-        (&json!(300), &json!(0))
-    );
+    assert_eq!((&round["operations"], &round["early"]), (&json!(300), &json!(0)));
 }
 
 #[test]
@@ -109,9 +78,7 @@ fn jobs_outlive_the_process() {
 fn it_ends_when_it_is_told_to() {
     let mut server = Server::rota(&["--http", "127.0.0.1:0"]);
     let mut stream = TcpStream::connect(server.http().expect("HTTP is on")).unwrap();
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

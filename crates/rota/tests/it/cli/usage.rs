@@ -50,84 +50,41 @@ fn wrong_usage_is_exit_code_2() {
         (&["put", "a b", "x"], "' ' can't be in it"),
         (&["put", "a\r\nquit", "x"], "'\\r' can't be in it"),
         (&["put", "", "x"], "it is empty"),
-        (
-            &["put", "q", "x", "--delay", "5"],
-            "5 has no unit: write 5s or 5ms",
-        ),
-        (
-            &["put", "q", "x", "--delay", "1s", "--at", "2100-01-01"],
-            "cannot be used with",
-        ),
-        (
-            &["put", "q", "x", "--at", "tomorrow"],
-            "\"tomorrow\" is not a time",
-        ),
+        (&["put", "q", "x", "--delay", "5"], "5 has no unit: write 5s or 5ms"),
+        (&["put", "q", "x", "--delay", "1s", "--at", "2100-01-01"], "cannot be used with"),
+        (&["put", "q", "x", "--at", "tomorrow"], "\"tomorrow\" is not a time"),
         (&["put", "q", "x", "--priority", "4294967296"], "4294967296"),
         (&["put", "q", "x", "--priority=-1"], "-1"),
-        (
-            &["put", "q", "x", "--ttr", "0s"],
-            "a worker needs some time: at least 1ms",
-        ),
+        (&["put", "q", "x", "--ttr", "0s"], "a worker needs some time: at least 1ms"),
         (&["put", "q", "x", "--key", "a b"], "' ' can't be in it"),
         (&["next"], "<QUEUE>"),
-        (
-            &["next", "q", "--wait", "long"],
-            "\"long\" is not a duration",
-        ),
+        (&["next", "q", "--wait", "long"], "\"long\" is not a duration"),
         (&["next", "q", "--exec"], "--exec"),
         (&["cancel"], "<ID>"),
         (&["cancel", "x"], "invalid value 'x'"),
         (&["cancel", "--key", "k"], "--queue"),
         (&["cancel", "--queue", "q"], "--key"),
-        (
-            &["cancel", "1", "--queue", "q", "--key", "k"],
-            "cannot be used with",
-        ),
+        (&["cancel", "1", "--queue", "q", "--key", "k"], "cannot be used with"),
         (&["show", "-1"], "-1"),
         (&["list", "-x"], "-x"),
         (&["kick"], "<QUEUE>"),
         (&["kick", "q", "--job", "1"], "cannot be used with"),
         (&["kick", "q", "--count", "0"], "--count"),
-        (
-            &["bench", "--mix", "fast"],
-            "possible values: put, cycle, delayed, cancel",
-        ),
+        (&["bench", "--mix", "fast"], "possible values: put, cycle, delayed, cancel"),
         (&["bench", "--connections", "0"], "--connections"),
-        (
-            &["bench", "--delay-range", "5s..1s"],
-            "5s is longer than 1s",
-        ),
-        (
-            &["bench", "--mix", "delayed", "--size", "19"],
-            "hint: give --size 20 or more",
-        ),
-        (
-            &["completions", "dos"],
-            "possible values: bash, elvish, fish, powershell, zsh",
-        ),
+        (&["bench", "--delay-range", "5s..1s"], "5s is longer than 1s"),
+        (&["bench", "--mix", "delayed", "--size", "19"], "hint: give --size 20 or more"),
+        (&["completions", "dos"], "possible values: bash, elvish, fish, powershell, zsh"),
     ];
     for (arguments, expected) in cases {
-        let output = command(arguments)
-            .env("ROTA_SERVER", &server)
-            .output()
-            .unwrap();
+        let output = command(arguments).env("ROTA_SERVER", &server).output().unwrap();
         let run = Run::from(output);
-        assert_eq!(
-            (run.code, run.out.as_str()),
-            (2, ""),
-            "{arguments:?}: {}",
-            run.err
-        );
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{arguments:?}: {}", run.err);
         assert!(run.err.contains(expected), "{arguments:?}: {}", run.err);
     }
     let run = alone(&["list", "--server", "redis://localhost"]);
     assert_eq!(run.code, 2);
-    assert!(
-        run.err
-            .contains("\"redis\" is not a protocol that rota speaks"),
-        "{}",
-        run.err
-    );
+    assert!(run.err.contains("\"redis\" is not a protocol that rota speaks"), "{}", run.err);
 }
 
 #[test]
@@ -136,20 +93,13 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
     let file = folder.path().join("rota.toml");
     std::fs::write(&file, "sync = \"50ms\"\nspok = \"1s\"\n").unwrap();
     let file = file.to_str().unwrap();
-    let unknown_key =
-        format!("error: {file}:2: there is no option \"spok\"\n  hint: did you mean spoke?\n");
+    let unknown_key = format!("error: {file}:2: there is no option \"spok\"\n  hint: did you mean spoke?\n");
     alone(&["serve", "--config", file]).expect(2, "", &unknown_key);
-    let output = command(&["serve"])
-        .env("ROTA_CONFIG", file)
-        .output()
-        .unwrap();
+    let output = command(&["serve"]).env("ROTA_CONFIG", file).output().unwrap();
     Run::from(output).expect(2, "", &unknown_key);
     let run = alone(&["serve", "--json", "--config", file]);
     let error: Value = serde_json::from_str(&run.err).unwrap();
-    assert_eq!(
-        (&error["hint"], &error["exit_code"]),
-        (&json!("did you mean spoke?"), &json!(2))
-    );
+    assert_eq!((&error["hint"], &error["exit_code"]), (&json!("did you mean spoke?"), &json!(2)));
 
     alone(&["serve", "--config", "/nowhere.toml"]).expect(
         2,
@@ -163,16 +113,9 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
         let expected = format!("error: --beanstalkd: {public}");
         alone(&["serve", flag, "192.0.2.1:11300"]).expect(2, "", &expected);
     }
-    let output = command(&["serve"])
-        .env("ROTA_HTTP", "192.0.2.1:11300")
-        .output()
-        .unwrap();
+    let output = command(&["serve"]).env("ROTA_HTTP", "192.0.2.1:11300").output().unwrap();
     Run::from(output).expect(2, "", &format!("error: ROTA_HTTP: {public}"));
-    alone(&["serve", "--insecure=perhaps"]).expect(
-        2,
-        "",
-        "error: --insecure: \"perhaps\" is neither true nor false\n",
-    );
+    alone(&["serve", "--insecure=perhaps"]).expect(2, "", "error: --insecure: \"perhaps\" is neither true nor false\n");
     alone(&["serve", "-d", ""]).expect(2, "", "error: --data: no folder was named\n");
     alone(&["serve", "-s", "stats"]).expect(
         2,
@@ -187,32 +130,14 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
     );
     let run = alone(&["serve", "--synk", "always"]);
     assert_eq!(run.code, 2);
-    assert!(
-        run.err.contains("a similar argument exists: '--sync'"),
-        "{}",
-        run.err
-    );
+    assert!(run.err.contains("a similar argument exists: '--sync'"), "{}", run.err);
 }
 
 #[test]
 fn help_says_what_scripts_need() {
     let help = alone(&["--help"]).good();
-    assert!(
-        help.ends_with("  3  nothing there: no job came, no such job or queue\n"),
-        "{help}"
-    );
-    let verbs = [
-        "serve",
-        "put",
-        "next",
-        "cancel",
-        "show",
-        "list",
-        "kick",
-        "stats",
-        "bench",
-        "completions",
-    ];
+    assert!(help.ends_with("  3  nothing there: no job came, no such job or queue\n"), "{help}");
+    let verbs = ["serve", "put", "next", "cancel", "show", "list", "kick", "stats", "bench", "completions"];
     let shown: Vec<_> = help
         .lines()
         .skip_while(|line| *line != "Commands:")
@@ -227,23 +152,11 @@ fn help_says_what_scripts_need() {
         assert!(help.lines().all(|line| line.len() <= 110), "{help}");
     }
     let serve = alone(&["serve", "--help"]).good();
-    let names = [
-        "DATA",
-        "BEANSTALKD",
-        "HTTP",
-        "STORAGE",
-        "SYNC",
-        "SPOKE",
-        "MAX_JOB_SIZE",
-        "STATSD",
-    ];
+    let names = ["DATA", "BEANSTALKD", "HTTP", "STORAGE", "SYNC", "SPOKE", "MAX_JOB_SIZE", "STATSD"];
     for name in names.into_iter().chain(["INSECURE", "CONFIG"]) {
         assert!(serve.contains(&format!("ROTA_{name}]")), "{name}: {serve}");
     }
-    assert_eq!(
-        alone(&["--version"]).good(),
-        format!("rota {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(alone(&["--version"]).good(), format!("rota {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

@@ -135,8 +135,11 @@ fn bodies(walk: &mut Walk<'_>, client: &mut Beanstalkc) {
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
     let limit = every_byte.repeat(256)[..65_535].to_vec();
     for (label, body) in [
-        ("text", b"hello".as_slice()), ("empty", b""), ("every-byte", &every_byte),
-        ("line-ends", b"\r\n\r\nput 0 0 1 1\r\n"), ("limit", &limit),
+        ("text", b"hello".as_slice()),
+        ("empty", b""),
+        ("every-byte", &every_byte),
+        ("line-ends", b"\r\n\r\nput 0 0 1 1\r\n"),
+        ("limit", &limit),
     ] {
         let id = walk.put(&format!("put-{label}"), client.put_default(body));
         walk.found(&format!("peek-{label}"), client.peek(id));
@@ -151,8 +154,11 @@ fn bodies(walk: &mut Walk<'_>, client: &mut Beanstalkc) {
 
 fn arguments(walk: &mut Walk<'_>, client: &mut Beanstalkc, server: SocketAddr) {
     for (label, priority, delay, ttr) in [
-        ("most-urgent", 0, AT_ONCE, MINUTE), ("least-urgent", u32::MAX, AT_ONCE, MINUTE),
-        ("urgent", 1023, AT_ONCE, MINUTE), ("not-urgent", 1024, AT_ONCE, MINUTE), ("ttr-0", 5, AT_ONCE, AT_ONCE),
+        ("most-urgent", 0, AT_ONCE, MINUTE),
+        ("least-urgent", u32::MAX, AT_ONCE, MINUTE),
+        ("urgent", 1023, AT_ONCE, MINUTE),
+        ("not-urgent", 1024, AT_ONCE, MINUTE),
+        ("ttr-0", 5, AT_ONCE, AT_ONCE),
         ("most", 5, Duration::from_secs(u32::MAX.into()), Duration::from_secs(u32::MAX.into())),
         ("all", 7, LONG, Duration::from_secs(90)),
     ] {
@@ -313,7 +319,10 @@ fn undo_deadlines(walk: &mut Walk<'_>, client: &mut Beanstalkc) {
 }
 
 /// A reserve in a thread of its own, and the connection that it was on.
-struct Waiting(JoinHandle<(Beanstalkc, BeanstalkcResult<(u64, Vec<u8>)>)>);
+struct Waiting(JoinHandle<(Beanstalkc, Taken)>);
+
+/// The id and body of a job that was taken.
+type Taken = BeanstalkcResult<(u64, Vec<u8>)>;
 
 impl Waiting {
     /// Returns when the server counts the connection as waiting.

@@ -155,7 +155,8 @@ mod tests {
     #[track_caller]
     fn check(beanstalkd: Output, rota: Output, differences: &[&str], failures: usize) {
         let compared = Comparison::of("some", beanstalkd, rota);
-        let found: Vec<_> = compared.differences("some").map(|d| format!("{}|{:?}|{:?}", d.step, d.beanstalkd, d.rota)).collect();
+        let found: Vec<_> =
+            compared.differences("some").map(|d| format!("{}|{:?}|{:?}", d.step, d.beanstalkd, d.rota)).collect();
         assert_eq!(found, differences);
         assert_eq!(compared.failures().len(), failures, "{:?}", compared.failures());
     }

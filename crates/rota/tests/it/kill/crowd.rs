@@ -115,11 +115,8 @@ impl Crowd {
 
     /// Checks what was found, and goes on from there.
     pub(super) fn settle(&self, found: &BTreeMap<u64, Found>) {
-        let found: HashMap<u32, (u64, &Found)> = found
-            .iter()
-            .filter(|(_, job)| job.tube == TUBE)
-            .map(|(&id, job)| (serial(&job.body), (id, job)))
-            .collect();
+        let found: HashMap<u32, (u64, &Found)> =
+            found.iter().filter(|(_, job)| job.tube == TUBE).map(|(&id, job)| (serial(&job.body), (id, job))).collect();
         let mut jobs = self.jobs();
         for (serial, (id, job)) in &found {
             let (fate, body) = jobs.get_mut(serial).unwrap_or_else(|| panic!("nobody put job {id}: {job:?}"));

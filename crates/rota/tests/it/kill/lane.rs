@@ -1,9 +1,9 @@
 //! A lane: one thread's commands on tubes that nobody else touches, and the model that foretells every answer.
 //!
-//! A lane sends a batch of commands on one of its two connections, mostly pipelined, and reads the answers. Each must be
-//! the one foretold. When the server dies, the batch's commands without an answer are the ones that may or may not have
-//! happened; as a server carries a connection's commands out in order, and its log keeps that order, only a
-//! first part of them can have. [`Lane::settle`] looks which.
+//! A lane sends a batch of commands on one of its two connections, often pipelined, and reads the answers. Each must
+//! be the one foretold. When the server dies, the batch's commands without an answer are the ones that may or may not
+//! have happened; as a server carries a connection's commands out in order, and its log keeps that order, only a first
+//! part of them can have. [`Lane::settle`] looks which.
 //!
 //! Within a batch every job changes in ways that show (a priority that it did not have, a delay that it did not have),
 //! so that two first parts that look alike from outside are alike.
@@ -516,11 +516,7 @@ impl Command {
             | Command::Touch(serial)
             | Command::KickJob(serial)
             | Command::Cancel(serial) => Some(*serial),
-            Command::Use(_)
-            | Command::Reserve
-            | Command::Kick(_)
-            | Command::CancelKey(..)
-            | Command::Pause(..) => None,
+            Command::Use(_) | Command::Reserve | Command::Kick(_) | Command::CancelKey(..) | Command::Pause(..) => None,
         }
     }
 }

@@ -46,6 +46,10 @@ pub(super) struct Kills {
     stopped_at_work: u64,
     /// Told to stop when everything was answered.
     stopped_at_rest: u64,
+    /// Killed just after they were told to stop; they count as killed at work too.
+    impatient: u64,
+    /// Segments of the log begun behind the first.
+    segments: u64,
     /// Starts that cut off a torn tail.
     torn: u64,
     /// Commands answered.
@@ -64,6 +68,8 @@ impl Kills {
         self.at_start += more.at_start;
         self.stopped_at_work += more.stopped_at_work;
         self.stopped_at_rest += more.stopped_at_rest;
+        self.impatient += more.impatient;
+        self.segments += more.segments;
         self.torn += more.torn;
         self.answers += more.answers;
         self.looked_at += more.looked_at;
@@ -72,17 +78,13 @@ impl Kills {
 
 impl fmt::Display for Kills {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kills { at_work, at_start, stopped_at_work, stopped_at_rest, .. } = self;
+        let Kills { impatient, segments, torn, answers, looked_at, .. } = self;
         write!(
             f,
-            "{} killed at work, {} while they started, {} stopped at work, {} at rest; {} torn tails; {} commands \
-             of the lanes answered, {} jobs looked at",
-            self.at_work,
-            self.at_start,
-            self.stopped_at_work,
-            self.stopped_at_rest,
-            self.torn,
-            self.answers,
-            self.looked_at
+            "{at_work} killed at work ({impatient} while they stopped), {at_start} while they started; \
+             {stopped_at_work} stopped at work, {stopped_at_rest} at rest; {segments} more segments, {torn} torn tails; \
+             {answers} commands of the lanes answered, {looked_at} jobs looked at"
         )
     }
 }
@@ -146,6 +148,8 @@ impl Life {
             store.load(rota, end);
             last = end;
         }
+        let segments = std::fs::read_dir(store.data.path().join("log")).expect("the log is there").count();
+        store.kills.segments = segments as u64 - 1;
         store.kills.answers = store.lanes.iter().map(|lane| lane.answers).sum();
         store.kills
     }
@@ -220,7 +224,9 @@ impl Store<'_> {
         let resting = AtomicBool::new(false);
         let enough = || resting.load(Ordering::Relaxed);
         // A server that stops closes what is idle at once: what one connection held, another could then have.
-        let single = end == End::Stopped && !at_rest;
+        let impatient = end == End::Killed && self.rng.u8(..8) == 0;
+        let patience = Duration::from_micros(self.rng.u64(..4_000));
+        let single = end == End::Stopped && !at_rest || impatient;
         let (lanes, crowd) = (&mut self.lanes, &self.crowd);
         thread::scope(|scope| {
             // Whoever loses its connection is done. What it then knows is in the ledger.
@@ -245,7 +251,13 @@ impl Store<'_> {
                 }
             }
             match end {
-                End::Killed => rota.kill(),
+                End::Killed => {
+                    if impatient {
+                        rota.signal("TERM");
+                        thread::sleep(patience);
+                    }
+                    rota.kill();
+                }
                 End::Stopped => {
                     let status = rota.terminate();
                     assert_eq!(status.code(), Some(0), "{}", rota.stderr());
@@ -259,6 +271,7 @@ impl Store<'_> {
             (End::Stopped, true) => &mut self.kills.stopped_at_rest,
         };
         *counter += 1;
+        self.kills.impatient += u64::from(impatient);
     }
 }
 

@@ -47,9 +47,7 @@ fn running_out_of_descriptors_is_survived() {
     // The HTTP port takes what it gets.
     let hogs: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(rota.http()).unwrap()).collect();
     let descriptors = format!("/proc/{}/fd", rota.pid());
-    until("all descriptors are taken", || {
-        (std::fs::read_dir(&descriptors).unwrap().count() >= 70).then_some(())
-    });
+    until("all descriptors are taken", || (std::fs::read_dir(&descriptors).unwrap().count() >= 70).then_some(()));
     let mut late = Wire::to(rota.address());
     late.send("list-tube-used\r\n").unwrap();
     wire.put("put 0 0 60", b"meanwhile");

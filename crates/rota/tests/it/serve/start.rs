@@ -55,7 +55,7 @@ fn bad_flags_values_and_files_are_exit_code_2() {
     let name = file.to_str().unwrap();
     for (text, words) in [
         ("sync = always", ["rota.toml:1", "not TOML"]),
-        ("\nsink = \"always\"", ["rota.toml:2", "did you mean sync?"]),
+        ("\nsnyc = \"always\"", ["rota.toml:2", "did you mean sync?"]),
         ("\n\nsync = [1]", ["rota.toml:3", "a list"]),
         ("http = \"nowhere\"", ["rota.toml:1: http", "nowhere"]),
     ] {

@@ -51,7 +51,9 @@ fn every_command_that_was_carried_out_was_answered() {
             assert!(rest.lines().all(|line| line.starts_with("INSERTED ")));
             answers += rest.lines().count() as u64;
         }
-        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
+        for writer in writers {
+            writer.join().unwrap();
+        }
         let status = rota.wait();
         assert_eq!((status.code(), rota.stderr().as_str()), (Some(0), ""));
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::process::{Rota, on, until};
-use crate::wire::Wire;
+use crate::wire::{Wire, put_bytes};
 
 #[test]
 fn delayed_jobs_come_in_the_order_of_their_times_after_a_restart() {
@@ -17,7 +17,7 @@ fn delayed_jobs_come_in_the_order_of_their_times_after_a_restart() {
     let mut due = Vec::new();
     for delay in delays_ms {
         let put_at = Instant::now();
-        let id = wire.put(&format!("put-in {} {delay} 60000", 2000 - delay), b"x");
+        let id = wire.put(&format!("put-in 5 {delay} 60000"), b"x");
         due.push((delay, id, put_at + Duration::from_millis(delay)));
     }
     due.sort_unstable();
@@ -116,4 +116,33 @@ fn a_pause_holds_over_a_restart_and_wakes_who_waits() {
     let mut wire = Wire::to(rota.address());
     assert_eq!(wire.ask("reserve").number(1), id);
     assert!(paused.elapsed() >= Duration::from_secs(1), "it was handed out of a paused tube");
+}
+
+#[test]
+fn a_start_that_takes_long_makes_no_time_shorter() {
+    let data = TempDir::new().unwrap();
+    let mut rota = Rota::ready(on(data.path(), &["--sync", "never"]));
+    let mut wire = Wire::to(rota.address());
+    // Something to recover, so that the next start can be caught in it.
+    for _ in 0..20 {
+        wire.send(put_bytes("put 9 0 60", b"x").repeat(1_000)).unwrap();
+        for _ in 0..1_000 {
+            assert!(wire.answer().unwrap().line.starts_with("INSERTED "));
+        }
+    }
+    rota.terminate();
+    let mut rota = Rota::spawn(on(data.path(), &[]));
+    rota.line(0, |line| line.contains("data in"));
+    rota.signal("STOP");
+    sleep(Duration::from_millis(500));
+    rota.signal("CONT");
+    let mut wire = Wire::to(rota.address());
+    let put_at = Instant::now();
+    let id = wire.put("put-in 0 900 60000", b"x");
+    rota.kill();
+    let rota = Rota::ready(on(data.path(), &[]));
+    let mut wire = Wire::to(rota.address());
+    // The one job of its priority: it comes first as soon as it is due.
+    until("it is due", || (wire.ask(&format!("stats-job {id}")).field("state") == "ready").then_some(()));
+    assert!(put_at.elapsed() >= Duration::from_millis(900), "after {:?}", put_at.elapsed());
 }

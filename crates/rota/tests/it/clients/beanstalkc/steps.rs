@@ -7,9 +7,22 @@ use beanstalkc::{BeanstalkcResult, Job};
 
 /// The server's values that depend on the machine, the moment or how the server was started.
 const UNSTABLE: &[&str] = &[
-    "pid", "version", "uptime", "id", "hostname", "os", "platform", "rusage-utime", "rusage-stime",
-    "binlog-oldest-index", "binlog-current-index", "binlog-max-size", "binlog-records-written",
-    "binlog-records-migrated", "current-connections", "total-connections",
+    "pid",
+    "version",
+    "uptime",
+    "id",
+    "hostname",
+    "os",
+    "platform",
+    "rusage-utime",
+    "rusage-stime",
+    "binlog-oldest-index",
+    "binlog-current-index",
+    "binlog-max-size",
+    "binlog-records-written",
+    "binlog-records-migrated",
+    "current-connections",
+    "total-connections",
     // Whoever starts a server may ask for them before the walk does.
     "cmd-stats",
 ];
@@ -44,7 +57,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Prints the answer, or the error in its place.
-    pub(super) fn step<T>(&mut self, name: &str, result: BeanstalkcResult<T>, show: impl FnOnce(&mut Self, T) -> String) {
+    pub(super) fn step<T>(
+        &mut self,
+        name: &str,
+        result: BeanstalkcResult<T>,
+        show: impl FnOnce(&mut Self, T) -> String,
+    ) {
         let answer = match result {
             Ok(value) => show(self, value),
             Err(error) => error.to_string(),
@@ -196,8 +214,8 @@ fn shown(body: &[u8]) -> String {
     if body.len() <= 64 {
         return format!("\"{}\"", body.escape_ascii());
     }
-    let checksum = body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let checksum = body
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{} long, FNV-1a {checksum:016x}", body.len())
 }
