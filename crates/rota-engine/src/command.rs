@@ -3,7 +3,7 @@
 //! Front ends build a [`Command`]; [`crate::engine::Engine::execute`] decides it at once. The one thing that is not
 //! answered at once is a reserve that waits: its [`Delivery`] comes later.
 
-use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::queue::QueueId;
 use crate::session::SessionId;
 use std::time::Duration;
@@ -280,21 +280,4 @@ pub struct JobView<'a> {
     pub body: &'a [u8],
     /// How often what happened to it.
     pub tally: JobTally,
-}
-
-/// How often a job went through what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct JobTally {
-    /// Leases given on it.
-    pub reserves: u32,
-    /// Leases that ran out.
-    pub lost_leases: u32,
-    /// Times a holder gave it back.
-    pub releases: u32,
-    /// Times it was set aside.
-    pub buries: u32,
-    /// Times it was kicked.
-    pub kicks: u32,
-    /// Attempts that failed.
-    pub attempts: u32,
 }

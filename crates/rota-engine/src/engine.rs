@@ -41,14 +41,6 @@ pub struct DependsOn {
     pub durable: Lsn,
 }
 
-/// The newest reservation of numbers in the log.
-#[derive(Clone, Copy, Debug, Default)]
-struct Block {
-    job_ids_below: u64,
-    seqs_below: u64,
-    lsn: Lsn,
-}
-
 /// The state, its log, and what is on its way out.
 #[derive(Debug)]
 pub struct Engine {
@@ -56,7 +48,8 @@ pub struct Engine {
     /// `None`: nothing is kept.
     pending: Option<Pending>,
     promised: Lsn,
-    blocks: [Block; 2],
+    /// Where the last two reservations of numbers stand in the log: what is issued now falls into the first.
+    reserved_at: [Lsn; 2],
     number_block: u64,
     now: Time,
     events: Vec<Event>,
@@ -100,7 +93,7 @@ impl Engine {
         engine.happen(Event::Started { epoch, engine_time: now, wall_time: wall });
         engine.state.leave_idle_queues();
         engine.reserve_numbers();
-        engine.blocks[0] = engine.blocks[1];
+        engine.reserved_at[0] = engine.reserved_at[1];
         engine.settle();
         Ok((engine, writer, recovery))
     }
@@ -110,7 +103,7 @@ impl Engine {
             state,
             pending,
             promised: Lsn(0),
-            blocks: [Block::default(); 2],
+            reserved_at: [Lsn(0); 2],
             number_block: options.number_block.max(16),
             now,
             events: Vec::new(),
@@ -243,17 +236,14 @@ impl Engine {
     /// What all that was decided so far waits for before it may leave the process.
     #[must_use]
     pub fn depends_on(&self) -> DependsOn {
-        let numbers = self.state.numbers();
-        let [old, new] = self.blocks;
-        let in_old = numbers.next_job_id <= old.job_ids_below && numbers.next_seq <= old.seqs_below;
-        DependsOn { promised: self.promised, durable: if in_old { old.lsn } else { new.lsn } }
+        DependsOn { promised: self.promised, durable: self.reserved_at[0] }
     }
 
     /// How far the log should be made durable without being asked, whatever the sync mode: numbers that will be issued
     /// soon are reserved there.
     #[must_use]
     pub fn wants_durable(&self) -> Lsn {
-        self.blocks[1].lsn
+        self.reserved_at[1]
     }
 
     /// Moves the records that were decided since the last call into `group`, for the log's writer. Returns whether
@@ -367,7 +357,8 @@ impl Engine {
         self.state.apply(event, self.now);
     }
 
-    /// Keeps numbers reserved in the log well ahead of their use.
+    /// Keeps numbers reserved in the log half a block ahead of their use, so that the newest reservation has the time
+    /// that a half block takes to become durable.
     fn reserve_numbers(&mut self) {
         let numbers = self.state.numbers();
         let ahead = self.number_block / 2;
@@ -379,7 +370,7 @@ impl Engine {
         let job_ids_below = numbers.next_job_id + self.number_block;
         let seqs_below = numbers.next_seq + self.number_block;
         self.happen(Event::NumbersReserved { job_ids_below, seqs_below });
-        self.blocks = [self.blocks[1], Block { job_ids_below, seqs_below, lsn: self.promised }];
+        self.reserved_at = [self.reserved_at[1], self.promised];
     }
 
     fn end_wait(&mut self, session: SessionId, what: Delivered) {

@@ -3,7 +3,6 @@
 //!
 //! Everything else in the crate is built from these types. They hold no behaviour beyond their own arithmetic.
 
-use crate::command::JobTally;
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
@@ -134,6 +133,23 @@ pub struct LeaseToken {
     pub epoch: u32,
     /// Which lease of that start it is; 1 for the first.
     pub counter: u64,
+}
+
+/// How often a job went through what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct JobTally {
+    /// Leases given on it.
+    pub reserves: u32,
+    /// Leases that ran out.
+    pub lost_leases: u32,
+    /// Times a holder gave it back.
+    pub releases: u32,
+    /// Times it was set aside.
+    pub buries: u32,
+    /// Times it was kicked.
+    pub kicks: u32,
+    /// Attempts that failed.
+    pub attempts: u32,
 }
 
 /// A job as the state holds it. What plain jobs don't use lives in [`JobExtra`], so that it costs them nothing.

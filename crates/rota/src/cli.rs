@@ -21,7 +21,8 @@ Exit codes:
   0  done
   1  failed at run time: no connection, a refusal, a command that failed
   2  wrong usage or configuration
-  3  nothing there: no job came, no such job or queue";
+  3  nothing there: no job came, no such job or queue
+  4  serve stopped because its log could not be written; nothing acknowledged is lost";
 
 /// A work-distribution server that every beanstalkd client can use, and its command line
 #[derive(Debug, Parser)]

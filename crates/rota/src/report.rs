@@ -35,14 +35,14 @@ impl Failure {
         Failure { message: message.into(), hint: None, code: 3, source: None }
     }
 
-    /// The log can't be written any more, so that nothing can be promised: an exit code of its own.
+    /// The log can't be written any more, so that nothing can be promised: exit code 4.
     pub(crate) fn log_failed(cause: rota_net::host::CommitError) -> Self {
         Failure {
             message: String::from("the server stops"),
             hint: Some(String::from(
                 "nothing that was acknowledged is lost: see to the disk, then start again on the same data",
             )),
-            code: crate::serve::LOG_FAILED,
+            code: 4,
             source: Some(cause.into()),
         }
     }
@@ -141,7 +141,7 @@ pub(crate) fn line(json: bool, text: impl FnOnce() -> String, object: Value) -> 
 /// Writes bytes to standard output as they are.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

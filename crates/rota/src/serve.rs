@@ -25,9 +25,6 @@ use crate::config::{ServeConfig, StorageMode, SyncMode};
 use crate::report::Failure;
 use crate::telemetry::Statsd;
 
-/// The exit code after a failed write or sync of the log.
-pub(crate) const LOG_FAILED: u8 = 4;
-
 /// File descriptors that are kept free of connections: the log's, the standard streams', the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
 

@@ -154,7 +154,7 @@ impl State {
                 _ => String::from("ready"),
             };
             let extra = job.extra.as_deref().cloned().unwrap_or_default();
-            let tally = crate::command::JobTally { reserves: 0, ..extra.tally };
+            let tally = crate::job::JobTally { reserves: 0, ..extra.tally };
             let queue = &self.queue(job.queue).name;
             let Priority(priority) = job.priority;
             let _ = writeln!(

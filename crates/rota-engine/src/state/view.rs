@@ -1,9 +1,9 @@
 //! What can be seen of the state without changing it. Each answer is read from kept counters and heads of lines.
 
 use super::{State, Totals};
-use crate::command::{JobTally, JobView};
+use crate::command::JobView;
 use crate::event::QueueNames;
-use crate::job::{JobId, JobState, QueueName, Time};
+use crate::job::{JobId, JobState, JobTally, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{QueueId, QueueView};
 use std::time::Duration;

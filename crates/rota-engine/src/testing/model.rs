@@ -7,8 +7,8 @@ mod due;
 mod view;
 
 use super::workload::{Client, Input, Put, Request};
-use crate::command::{Answer, Delivered, Due, Held, JobTally, KickSource, OnConflict, Refusal};
-use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
+use crate::command::{Answer, Delivered, Due, Held, KickSource, OnConflict, Refusal};
+use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
 use crate::queue::QueueTotals;
 use crate::state::Totals;
