@@ -287,6 +287,8 @@ struct End {
     offset: u64,
     chain: u32,
     file_bytes: u64,
+    /// The last groups, as far as nothing says that they were ever durable.
+    unproven: Vec<u8>,
 }
 
 struct Reading<'a, 'r, S: Storage> {
@@ -311,7 +313,9 @@ impl<S: Storage> Reading<'_, '_, S> {
             self.recovery.next_lsn = groups.next_lsn;
             if next.is_none() {
                 self.judge_end(header, &groups, found, survey.unfinished)?;
-                return Ok(End { offset: groups.offset as u64, chain: groups.chain, file_bytes: bytes.len() as u64 });
+                let unproven = bytes[groups.unproven_from()..groups.offset].to_vec();
+                let (offset, chain) = (groups.offset as u64, groups.chain);
+                return Ok(End { offset, chain, file_bytes: bytes.len() as u64, unproven });
             }
             self.buffer = bytes;
         }
@@ -479,6 +483,10 @@ fn settle<S: Storage>(
         Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(failed("reserve room for")(error)),
         _ => {}
     }
+    // If the process ended because a sync failed, the kernel may hold these for written though the disk never got them. A
+    // sync alone would then promise what is only in its cache: they are written once more.
+    let unproven_at = end.offset - end.unproven.len() as u64;
+    file.write_at(unproven_at, &end.unproven).map_err(failed("write the end again of"))?;
     file.sync().map_err(failed("sync"))?;
     storage.sync_names().map_err(|e| io_error(&storage, "sync the directory of", number, e))?;
     if storage.store_id().ok().flatten().is_none() {

@@ -7,6 +7,7 @@ use super::Lsn;
 use super::record::RecordFault;
 use crate::storage::StoreId;
 use crc32fast::Hasher;
+use std::collections::VecDeque;
 
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT_VERSION: u16 = 1;
@@ -207,6 +208,10 @@ pub(super) struct Groups<'a> {
     pub(super) chain: u32,
     /// Whether the walk has met the seal: the segment has a successor.
     pub(super) is_sealed: bool,
+    /// The highest LSN that a group met so far says to have been durable.
+    durable: Lsn,
+    /// Where the groups begin that none met so far says to have been durable, each with its last record.
+    unproven: VecDeque<(usize, Lsn)>,
 }
 
 impl<'a> Groups<'a> {
@@ -219,7 +224,14 @@ impl<'a> Groups<'a> {
             next_lsn: header.first_lsn,
             chain: header.checksum(),
             is_sealed: false,
+            durable: Lsn(0),
+            unproven: VecDeque::new(),
         }
+    }
+
+    /// Where those of the groups met so far begin that may never have been durable; the offset if there is none.
+    pub(super) fn unproven_from(&self) -> usize {
+        self.unproven.front().map_or(self.offset, |&(at, _)| at)
     }
 
     /// The next group, be it a mark; `None` at the end, where nothing but zeros follows.
@@ -244,6 +256,11 @@ impl<'a> Groups<'a> {
             return Err(Damage::Payload);
         }
         let next_lsn = self.next_lsn.0.checked_add(header.records.into()).ok_or(Damage::OutOfPlace)?;
+        self.durable = self.durable.max(header.durable);
+        self.unproven.push_back((self.offset, Lsn(next_lsn - 1)));
+        while self.unproven.front().is_some_and(|&(_, last)| last <= self.durable) {
+            self.unproven.pop_front();
+        }
         self.offset = payload_at + payload.len();
         self.next_lsn = Lsn(next_lsn);
         self.chain = if header.is_seal { self.chain } else { checksum };

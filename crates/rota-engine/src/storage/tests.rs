@@ -226,7 +226,7 @@ fn a_simulated_disk_loses_what_was_not_synced() {
 }
 
 #[test]
-fn a_simulated_sync_that_failed_stays_failed() {
+fn a_simulated_sync_that_failed_loses_what_it_should_have_written() {
     let mut disk = SimulatedDisk::new();
     let mut file = disk.create(1).unwrap();
     disk.sync_names().unwrap();
@@ -235,5 +235,10 @@ fn a_simulated_sync_that_failed_stays_failed() {
     assert!(file.sync().is_err());
     // The kernel calls the pages clean: a second try "succeeds" and writes nothing.
     file.sync().unwrap();
-    assert_eq!(disk.restart(Crash::KeepSynced, 0).bytes(1), Some(vec![]));
+    let lost = disk.copy().restart(Crash::KeepSynced, 0);
+    assert_eq!(lost.bytes(1), Some(vec![0; 4]));
+    // Written again, they are dirty again.
+    file.write_at(0, b"kept").unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.restart(Crash::KeepSynced, 0).bytes(1), Some(b"kept".to_vec()));
 }

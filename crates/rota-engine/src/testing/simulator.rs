@@ -104,8 +104,6 @@ struct Simulation {
     writer: Option<LogWriter<SimulatedDisk>>,
     both: Lockstep,
     taken: VecDeque<Group>,
-    /// A sync may have failed: what the kernel holds for clean is not on the disk, and only a power cut shows it.
-    is_sync_suspect: bool,
     /// The model when the log ended at `checkpoint_lsn`, and all since, each with the log's end after it.
     checkpoint: Model,
     checkpoint_lsn: Lsn,
@@ -202,7 +200,6 @@ impl Simulation {
             checkpoint: model.clone(),
             both: Lockstep::new(engine, model),
             taken: VecDeque::new(),
-            is_sync_suspect: false,
             checkpoint_lsn: Lsn(0),
             past: Vec::new(),
             ledger: Ledger::default(),
@@ -348,10 +345,7 @@ impl Simulation {
         };
         match kind {
             0 => self.disk.fail(Fault::Write, later),
-            1 => {
-                self.is_sync_suspect = true;
-                self.disk.fail(Fault::Sync, later);
-            }
+            1 => self.disk.fail(Fault::Sync, later),
             2 => self.disk.die_after(later),
             _ => self.disk.set_capacity(Some(self.random.below(200_000))),
         }

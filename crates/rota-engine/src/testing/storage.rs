@@ -5,7 +5,7 @@
 //! not synced may be lost, in part, in any order of its sectors; names too.
 
 use crate::storage::{Storage, StorageFile, StoreId, segment_file_name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -71,8 +71,8 @@ struct Disk {
 struct Content {
     written: Vec<u8>,
     synced: Vec<u8>,
-    /// Sectors whose sync failed: the kernel holds them for clean.
-    is_sync_broken: bool,
+    /// Sectors whose sync failed: the kernel holds them for clean, and writes them only once they are written again.
+    lost: BTreeSet<usize>,
 }
 
 impl SimulatedDisk {
@@ -150,7 +150,7 @@ impl SimulatedDisk {
             disk.durable_names.remove(&segment);
             return;
         };
-        let content = Content { written: bytes.clone(), synced: bytes, is_sync_broken: false };
+        let content = Content { written: bytes.clone(), synced: bytes, lost: BTreeSet::new() };
         disk.files.insert(segment, content.clone());
         disk.durable_names.insert(segment, content);
     }
@@ -241,7 +241,7 @@ impl Content {
                 }
             }
         }
-        Content { written: kept.clone(), synced: kept, is_sync_broken: false }
+        Content { written: kept.clone(), synced: kept, lost: BTreeSet::new() }
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
@@ -250,6 +250,30 @@ impl Content {
             self.written.resize(end, 0);
         }
         self.written[offset..end].copy_from_slice(bytes);
+        for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            self.lost.remove(&sector);
+        }
+    }
+
+    /// The sync of everything that is not held for clean.
+    fn sync(&mut self) {
+        self.synced.resize(self.written.len(), 0);
+        let sectors = self.synced.chunks_mut(SECTOR_BYTES).zip(self.written.chunks(SECTOR_BYTES));
+        for (sector, (synced, written)) in sectors.enumerate() {
+            if !self.lost.contains(&sector) {
+                synced.copy_from_slice(written);
+            }
+        }
+    }
+
+    /// A sync that failed: what it should have written is held for clean from now on.
+    fn fail_sync(&mut self) {
+        for (sector, written) in self.written.chunks(SECTOR_BYTES).enumerate() {
+            let begin = sector * SECTOR_BYTES;
+            if self.synced.get(begin..begin + written.len()) != Some(written) {
+                self.lost.insert(sector);
+            }
+        }
     }
 }
 
@@ -371,15 +395,11 @@ impl StorageFile for SimulatedFile {
         let mut disk = self.disk.operate()?;
         let is_faulty = disk.is_faulty(Fault::Sync);
         let file = disk.file(self.segment)?;
-        file.is_sync_broken |= is_faulty;
         if is_faulty {
+            file.fail_sync();
             return Err(io::Error::other("a simulated fault of the disk"));
         }
-        if !file.is_sync_broken {
-            let content = std::mem::take(&mut file.written);
-            file.synced.clone_from(&content);
-            file.written = content;
-        }
+        file.sync();
         Ok(())
     }
 }

@@ -146,6 +146,31 @@ fn a_failed_write_or_sync_is_never_tried_again() {
     (0..12).for_each(|later| check_fault(Fault::Sync, later));
 }
 
+/// The process ends after the failed sync, and the machine goes on: its cache still shows what the disk never got.
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_durable_after_a_start() {
+    for committed in [0, 1, 40] {
+        let disk = disk_with_segments_of(2_000);
+        let mut scribe = Scribe::open(disk.clone()).unwrap();
+        for job in 0..committed {
+            scribe.commit(vec![Event::JobPut(put(job + 1, &[b'y'; 90]))]);
+            scribe.writer.sync().unwrap();
+        }
+        scribe.append(Event::JobPut(put(committed + 1, &[b'x'; 700])));
+        scribe.write().unwrap();
+        disk.fail(Fault::Sync, 0);
+        scribe.writer.sync().unwrap_err();
+        drop(scribe);
+
+        let disk = disk.restart(Crash::KeepWritten, 0);
+        let started = Scribe::open(disk.clone()).unwrap();
+        assert_eq!(started.writer.durable(), Lsn(committed + 1), "the start calls all that it read durable");
+        drop(started);
+        let after_power_cut = Scribe::open(disk.restart(Crash::KeepSynced, 0)).unwrap();
+        assert_eq!(after_power_cut.writer.durable(), Lsn(committed + 1), "and so it was");
+    }
+}
+
 #[test]
 fn a_poisoned_log_says_what_failed_once_and_then_refuses() {
     let disk = disk_with_segments_of(2_000);

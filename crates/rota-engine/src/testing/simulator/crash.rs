@@ -51,9 +51,7 @@ impl Simulation {
     }
 
     fn crash_kind(&mut self) -> Crash {
-        let kinds =
-            if std::mem::take(&mut self.is_sync_suspect) { &[Crash::KeepSynced, Crash::Tear] } else { &Crash::ALL[..] };
-        *self.random.pick(kinds)
+        *self.random.pick(&Crash::ALL)
     }
 
     fn restart(&mut self, kind: Crash) {
