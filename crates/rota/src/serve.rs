@@ -25,7 +25,8 @@ use crate::config::{ServeConfig, StorageMode, SyncMode};
 use crate::report::Failure;
 use crate::telemetry::Statsd;
 
-/// File descriptors that are kept free of connections: the log's, the standard streams', the runtime's.
+/// File descriptors that are kept free of queue connections: the log's, the standard streams', the runtime's, and the HTTP
+/// port's.
 const OTHER_DESCRIPTORS: u64 = 64;
 
 /// Serves until it is told to stop.
