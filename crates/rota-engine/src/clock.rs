@@ -20,9 +20,8 @@ pub struct EngineTime<C> {
 }
 
 impl<C: Clock> EngineTime<C> {
-    /// Time that is `start` now.
-    pub fn starting_at(start: Time, clock: C) -> EngineTime<C> {
-        let boot_at_start = clock.since_boot();
+    /// Time that was `start` when [`Clock::since_boot`] showed `boot_at_start`.
+    pub fn starting_at(start: Time, boot_at_start: u64, clock: C) -> EngineTime<C> {
         EngineTime { clock, start, boot_at_start }
     }
 

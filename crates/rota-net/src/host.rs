@@ -112,8 +112,7 @@ impl Host {
     ) -> Result<Arc<Host>, CommitError> {
         // The engine was told the time before its recovery. Time that began anew here would stay behind the wall clock
         // by the length of that, and run ahead of itself at the next start: delays would end early.
-        let since = SystemClock.since_boot().saturating_sub(told_at);
-        let time = EngineTime::starting_at(Time(engine.now().0.saturating_add(since)), SystemClock);
+        let time = EngineTime::starting_at(engine.now(), told_at, SystemClock);
         let beanstalkd = Counters::default();
         let shared = Shared { engine, beanstalkd, facts, timings, waiting: HashMap::new() };
         let host = Arc::new(Host {

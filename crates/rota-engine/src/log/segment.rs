@@ -257,7 +257,7 @@ impl<'a> Groups<'a> {
         }
         let next_lsn = self.next_lsn.0.checked_add(header.records.into()).ok_or(Damage::OutOfPlace)?;
         self.durable = self.durable.max(header.durable);
-        self.unproven.push_back((self.offset, Lsn(next_lsn - 1)));
+        self.unproven.push_back((self.offset, Lsn(next_lsn.saturating_sub(1))));
         while self.unproven.front().is_some_and(|&(_, last)| last <= self.durable) {
             self.unproven.pop_front();
         }

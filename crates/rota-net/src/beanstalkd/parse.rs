@@ -121,12 +121,6 @@ impl Parser {
         }
     }
 
-    /// Whether everything so far was handed out: no line or body is under way.
-    #[must_use]
-    pub fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::Line) && (self.line.is_empty() || self.line_is_spent)
-    }
-
     /// The memory held for what is incomplete, in bytes: at most twice what has arrived of it, and a line.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {

@@ -97,12 +97,6 @@ impl Session {
         self.client.id
     }
 
-    /// Whether it is in the middle of a line, a body or a command: a peer that leaves it there for long may be cut off.
-    #[must_use]
-    pub fn is_unfinished(&self) -> bool {
-        !self.parser.is_between_requests() || self.client.ongoing.is_some()
-    }
-
     /// Carries out what `input` asks, and appends the answers to `out`. Says how many bytes it took.
     ///
     /// The answers depend on the log as [`Engine::depends_on`] says afterwards.
