@@ -217,6 +217,9 @@ pub enum Refusal {
     /// The key is empty or too long.
     #[error("a key has 1 to {} bytes", crate::limits::KEY_BYTES)]
     BadKey,
+    /// The log has no room for it: the disk is full. Jobs can be completed and cancelled all the same, which makes room.
+    #[error("the log has no room: free space on its disk, or complete or cancel jobs")]
+    NoRoom,
     /// The session's earlier reserve has not been answered yet.
     #[error("the session already waits for a job")]
     AlreadyWaiting,

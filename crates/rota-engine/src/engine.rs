@@ -9,13 +9,17 @@
 use crate::command::{Answer, Command, Delivered, Delivery, JobView, Refusal, Target};
 use crate::event::{Event, QueueNames};
 use crate::job::{JobId, JobState, QueueName, Time};
-use crate::limits::{NUMBER_BLOCK, STEP_OBJECTS};
+use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use crate::log::{self, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::queue::{QueueId, QueueView};
 use crate::session::SessionId;
-use crate::state::{Due, State, Totals};
+use crate::snapshot::{Snapshot, SnapshotCounts};
+use crate::state::{Due, Replay, State, Totals};
 use crate::storage::Storage;
 use std::time::Duration;
+
+/// The most that a put's record has beside its body and its key, in bytes.
+const PUT_RECORD_BYTES: u64 = 320;
 
 /// How an engine is set up.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +45,20 @@ pub struct DependsOn {
     pub durable: Lsn,
 }
 
+/// How many bytes the log can take before its disk must give more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes that can be written from now on.
+    pub free: u64,
+    /// How many of them are set aside for reclaiming segments.
+    pub set_aside: u64,
+}
+
+impl Room {
+    /// Whatever comes fits.
+    pub const UNBOUNDED: Room = Room { free: u64::MAX, set_aside: 0 };
+}
+
 /// The state, its log, and what is on its way out.
 #[derive(Debug)]
 pub struct Engine {
@@ -51,6 +69,9 @@ pub struct Engine {
     /// Where the last two reservations of numbers stand in the log: what is issued now falls into the first.
     reserved_at: [Lsn; 2],
     number_block: u64,
+    room: Room,
+    /// A snapshot under way.
+    snapshot: Option<Snapshot>,
     now: Time,
     events: Vec<Event>,
     deliveries: Vec<Delivery>,
@@ -81,11 +102,11 @@ impl Engine {
         new_store_id: [u8; 16],
         wall: Time,
     ) -> Result<(Engine, LogWriter<S>, Recovery), OpenError> {
-        let mut state = State::new(options.spoke);
-        let (writer, recovery) = log::open(storage, new_store_id, &mut |record| {
-            let event = record.event.resolve(&mut |name| state.open_queue(name));
-            state.replay(event, record.seq, record.at);
-            Ok(())
+        let mut replay = Replay::new(State::new(options.spoke));
+        let (writer, recovery) = log::open(storage, new_store_id, &mut |record| replay.take(record))?;
+        let state = replay.end().map_err(|source| {
+            let path = writer.storage().path(recovery.first_segment);
+            OpenError::Replay { path, offset: 0, lsn: recovery.next_lsn, source }
         })?;
         let now = recovery.last_at.max(wall);
         let mut engine = Engine::new(state, Some(Pending::new(recovery.next_lsn)), options, now);
@@ -105,6 +126,8 @@ impl Engine {
             promised: Lsn(0),
             reserved_at: [Lsn(0); 2],
             number_block: options.number_block.max(16),
+            room: Room::UNBOUNDED,
+            snapshot: None,
             now,
             events: Vec::new(),
             deliveries: Vec::new(),
@@ -168,7 +191,11 @@ impl Engine {
             _ => None,
         };
         let mut events = std::mem::take(&mut self.events);
-        let answer = self.state.decide(session, command, self.now, &mut events);
+        let mut answer = self.state.decide(session, command, self.now, &mut events);
+        if answer.is_ok() && !events.iter().all(|event| self.has_room_for(event)) {
+            events.clear();
+            answer = Err(Refusal::NoRoom);
+        }
         for event in events.drain(..) {
             self.happen(event);
         }
@@ -343,15 +370,127 @@ impl Engine {
         self.state.numbers().epoch
     }
 
+    /// Writes an open job down again, whole, so that the log does not need its earlier records. Returns whether it was
+    /// open.
+    pub fn keep_job(&mut self, job: JobId, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_job(job);
+        let is_open = kept.is_some();
+        kept.into_iter().for_each(|kept| self.happen(Event::JobKept(Box::new(kept))));
+        is_open
+    }
+
+    /// The same of a queue's counters and its pause, if the log knows of the queue.
+    pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.find_queue(name).and_then(|queue| self.state.kept_queue(queue));
+        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
+    }
+
+    /// The same of what is known beside jobs and queues, with the first segment that is needed from here on. Returns
+    /// where that is written.
+    pub fn keep_numbers(&mut self, oldest_segment: u64, now: Time) -> Lsn {
+        self.now = self.now.max(now);
+        self.reserve_numbers();
+        let kept = self.state.kept_numbers(oldest_segment, self.now);
+        self.happen(Event::NumbersKept(Box::new(kept)));
+        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+    }
+
+    /// Begins a snapshot: a stream of records of its own, which holds the whole state at its end. Returns false if one
+    /// is under way.
+    pub fn begin_snapshot(&mut self) -> bool {
+        let is_free = self.snapshot.is_none();
+        if is_free {
+            self.snapshot = Some(Snapshot::begin(&self.state));
+        }
+        is_free
+    }
+
+    /// Walks on over at most so many objects, in a step that commands can wait for. Returns whether the walk is done:
+    /// what [`Engine::take_snapshot_records`] gives from then on, once, is the end of the snapshot. True without one.
+    pub fn snapshot_slice(&mut self, most_objects: usize, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let now = self.now;
+        self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
+    }
+
+    /// Moves the snapshot's records since the last call into `group`, for a log writer of their own. Returns whether
+    /// there were any.
+    pub fn take_snapshot_records(&mut self, group: &mut Group) -> bool {
+        self.snapshot.as_mut().is_some_and(|snapshot| snapshot.take(group))
+    }
+
+    /// Bytes of the snapshot's records that nobody took yet. Past [`crate::limits::SNAPSHOT_BACKLOG_BYTES`] it should be
+    /// given up.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, Snapshot::bytes)
+    }
+
+    /// Ends the snapshot, done or not. Returns what it holds, all zero if it is not done; `None` if there was none.
+    pub fn end_snapshot(&mut self) -> Option<SnapshotCounts> {
+        self.snapshot.take().map(|snapshot| snapshot.counts())
+    }
+
+    /// Length of the records that everything that is open would fill, in bytes.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.state.live_bytes()
+    }
+
+    /// Tells how much the log can take, everything considered that was taken from here for writing. Puts are refused
+    /// when there is not enough; what ends jobs never is.
+    pub fn set_room(&mut self, room: Room) {
+        let pending = self.pending.as_ref().map_or(0, Pending::bytes) as u64;
+        self.room = Room { free: room.free.saturating_sub(pending), ..room };
+    }
+
+    /// How much room the log should have so that puts are not refused, in bytes.
+    #[must_use]
+    pub fn wanted_room(&self) -> u64 {
+        self.room.set_aside + self.room_for_ends()
+    }
+
+    /// Whether a segment can be reclaimed without taking the room that ends of jobs need.
+    #[must_use]
+    pub fn has_room_to_compact(&self) -> bool {
+        let needed = self.room.set_aside.min(2 * self.live_bytes() + self.room.set_aside / 16);
+        self.room.free >= self.room_for_ends() + needed
+    }
+
+    fn room_for_ends(&self) -> u64 {
+        self.state.totals().by_state.iter().sum::<u64>() * FINAL_RECORD_BYTES
+    }
+
+    /// Whether an event can be written without taking the room of those that must always be.
+    fn has_room_for(&self, event: &Event) -> bool {
+        let Event::JobPut(put) = event else {
+            let is_end = matches!(event, Event::JobCompleted { .. } | Event::JobCancelled { .. });
+            return is_end || !event.is_durable() || self.room.free > self.room_for_ends() + self.room.set_aside / 2;
+        };
+        let key = put.key.as_ref().map_or(0, |key| key.len());
+        let record = (put.body.len() + key) as u64 + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;
+        self.room.free >= self.wanted_room().saturating_add(record)
+    }
+
     fn happen(&mut self, event: Event) {
         if !matches!(event, Event::Started { .. } | Event::NumbersReserved { .. } | Event::Stopped { .. }) {
             self.reserve_numbers();
         }
         let seq = self.state.take_seq();
-        if let Some(pending) = self.pending.as_mut().filter(|_| event.is_durable()) {
-            let lsn = pending.append(seq, self.now, &event, &self.state);
-            if event.is_awaited() {
-                self.promised = lsn;
+        if event.is_durable() {
+            if let Some(snapshot) = &mut self.snapshot {
+                snapshot.follow(seq, self.now, &event, &self.state);
+            }
+            if let Some(pending) = &mut self.pending {
+                let before = pending.bytes();
+                let lsn = pending.append(seq, self.now, &event, &self.state);
+                let taken = (pending.bytes() - before) as u64 + RECORD_OVERHEAD_BYTES;
+                self.room.free = self.room.free.saturating_sub(taken);
+                if event.is_awaited() {
+                    self.promised = lsn;
+                }
             }
         }
         self.state.apply(event, self.now);

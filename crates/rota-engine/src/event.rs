@@ -3,8 +3,8 @@
 //! A *durable* event is a record of the log; replaying those gives the state back. A *soft* one follows from what is
 //! known after a restart anyway (a lease is void then), so it is applied and never written.
 
-use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
-use crate::queue::QueueId;
+use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
+use crate::queue::{QueueId, QueueTotals};
 use crate::session::SessionId;
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub enum Event {
         reason: BuryReason,
         /// How often it was reserved so far.
         reserves: u32,
+        /// Its number in the order of burials; 0 in a log that does not say it: the next one.
+        number: u64,
     },
     /// A buried or delayed job was made ready, its `run_at` now.
     JobKicked {
@@ -125,6 +127,13 @@ pub enum Event {
         /// What the wall clock shows now, nanoseconds since 1970.
         wall_time: Time,
     },
+    /// A job as it is, whole: it changes nothing but where the log has it. What stands before this record is not needed
+    /// for that job any more. Nobody waits for it.
+    JobKept(Box<KeptJob>),
+    /// A queue's counters and pause as they are, likewise.
+    QueueKept(Box<KeptQueue>),
+    /// Counters and numbers of the whole as they are, likewise.
+    NumbersKept(Box<KeptNumbers>),
 
     /// Soft: a job was handed to a session.
     LeaseGiven {
@@ -188,6 +197,63 @@ pub struct PutJob {
     pub body: Box<[u8]>,
 }
 
+/// A whole job, but for its lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptJob {
+    /// What a put of it would say, with its priority and `run_at` of now.
+    pub put: PutJob,
+    /// The delay last asked for, where it is not that of the put.
+    pub delay: Option<Duration>,
+    /// What it went through.
+    pub tally: JobTally,
+    /// Its number in the order of burials, if it is buried.
+    pub buried: Option<u64>,
+}
+
+/// What is known of a queue beside its jobs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptQueue {
+    /// Which queue.
+    pub queue: QueueId,
+    /// What happened in it so far.
+    pub totals: QueueTotals,
+    /// When its pause ends; a point not after now for none.
+    pub paused_until: Time,
+    /// The length of that pause.
+    pub pause_length: Duration,
+}
+
+/// What is known beside jobs and queues.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptNumbers {
+    /// From this segment on the log holds all that is open: a replay may begin there.
+    pub oldest_segment: u64,
+    /// Jobs put.
+    pub puts: u64,
+    /// Jobs completed.
+    pub completed: u64,
+    /// Jobs cancelled.
+    pub cancelled: u64,
+    /// Leases that ran out.
+    pub lost_leases: u64,
+    /// Which start this is.
+    pub epoch: u32,
+    /// The id of the next job.
+    pub next_job_id: u64,
+    /// Job ids below this may have been issued.
+    pub job_ids_below: u64,
+    /// The number of the next event: this one's own.
+    pub next_seq: u64,
+    /// Event numbers below this may have been issued.
+    pub seqs_below: u64,
+    /// How many burials there were.
+    pub burials: u64,
+    /// Engine time at this moment.
+    pub engine_time: Time,
+    /// What the wall clock shows at this moment as far as is known, nanoseconds since 1970.
+    pub wall_time: Time,
+}
+
 /// Why a job is buried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BuryReason {
@@ -216,7 +282,44 @@ impl Event {
     /// Whether an answer waits until the event's record is as durable as promised.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.is_durable() && !matches!(self, Event::LeaseLost { .. } | Event::QueueDropped { .. })
+        let is_for_nobody = matches!(
+            self,
+            Event::LeaseLost { .. }
+                | Event::QueueDropped { .. }
+                | Event::JobKept(_)
+                | Event::QueueKept(_)
+                | Event::NumbersKept(_)
+        );
+        self.is_durable() && !is_for_nobody
+    }
+
+    /// The job that must be open for the event to be applied.
+    pub(crate) fn changes_job(&self) -> Option<JobId> {
+        match *self {
+            Event::JobCompleted { job }
+            | Event::JobCancelled { job }
+            | Event::JobReleased { job, .. }
+            | Event::JobFailed { job, .. }
+            | Event::JobBuried { job, .. }
+            | Event::JobKicked { job, .. }
+            | Event::JobPulled { job, .. }
+            | Event::LeaseLost { job, .. }
+            | Event::LeaseGiven { job, .. }
+            | Event::LeaseExtended { job, .. }
+            | Event::LeaseDropped { job }
+            | Event::JobDue { job } => Some(job),
+            Event::Started { .. }
+            | Event::NumbersReserved { .. }
+            | Event::Stopped { .. }
+            | Event::JobPut(_)
+            | Event::QueuePaused { .. }
+            | Event::QueueDropped { .. }
+            | Event::ClockStepped { .. }
+            | Event::JobKept(_)
+            | Event::QueueKept(_)
+            | Event::NumbersKept(_)
+            | Event::PauseOver { .. } => None,
+        }
     }
 }
 

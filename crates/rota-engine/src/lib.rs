@@ -70,10 +70,12 @@ pub mod log;
 mod pages;
 pub mod queue;
 pub mod session;
+mod snapshot;
 mod state;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wheel;
 
+pub use snapshot::SnapshotCounts;
 pub use state::Totals;

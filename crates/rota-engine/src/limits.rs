@@ -36,8 +36,22 @@ pub const LEASE_SAFETY_MARGIN: Duration = Duration::from_secs(1);
 /// Lost leases after which a job is buried, where the put does not say. Puts over the beanstalkd protocol say none.
 pub const DEFAULT_MAX_LOST_LEASES: u16 = 10;
 
-/// Bytes decided but not yet written to the log, past which front ends stop reading.
-pub const UNWRITTEN_BYTES: usize = 64 << 20;
+/// Bytes decided but not yet written to the log, past which front ends stop reading. Well below a segment: what is
+/// written at once has to fit into one.
+pub const UNWRITTEN_BYTES: usize = 32 << 20;
+
+/// Bytes of records that a compaction or a snapshot adds in one step, about.
+pub const KEPT_SLICE_BYTES: usize = 128 << 10;
+
+/// Room in the log that is kept for the end of each open job, in bytes: one record in a group of its own.
+pub const FINAL_RECORD_BYTES: u64 = 96;
+
+/// What a record costs in the log beyond its own length, at most, in bytes: a group of its own.
+pub const RECORD_OVERHEAD_BYTES: u64 = 56;
+
+/// Bytes of a snapshot that are taken down and not yet handed over, past which it is given up: its target is slower than
+/// the changes.
+pub const SNAPSHOT_BACKLOG_BYTES: usize = 256 << 20;
 
 /// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -11,6 +11,7 @@
 //! file but through [`crate::storage::Storage`]. It must never try again on a disk that failed once, never call something durable that is not, and
 //! never change a log that it does not understand.
 
+mod compaction;
 mod pending;
 mod record;
 mod recovery;
@@ -24,11 +25,12 @@ use crate::event::Event;
 use crate::job::{QueueName, Time};
 use crate::queue::QueueId;
 
+pub use compaction::{Compaction, CompactionError, is_due, is_over};
 pub use pending::{Group, Pending};
 pub use record::RecordFault;
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use segment::{Damage, FORMAT_VERSION};
-pub use writer::{LogError, LogStats, LogWriter};
+pub use writer::{LogError, LogStats, LogWriter, SyncUnderWay};
 
 /// A record's place in the log: 1 for the first, without gaps; 0 stands for none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -74,6 +76,8 @@ impl LoggedEvent<'_> {
             let resolved = number(name);
             match &mut event {
                 Event::JobPut(put) => put.queue = resolved,
+                Event::JobKept(kept) => kept.put.queue = resolved,
+                Event::QueueKept(kept) => kept.queue = resolved,
                 Event::QueuePaused { queue, .. } | Event::QueueDropped { queue } => *queue = resolved,
                 _ => unreachable!("the reader keeps a name for these alone"),
             }

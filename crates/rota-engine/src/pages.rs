@@ -111,6 +111,20 @@ impl<T> Pages<T> {
         self.pages.get_mut(slot.page())?.as_mut()?.entries[slot.entry()].as_mut()
     }
 
+    /// The first slot from this one on that has a value.
+    pub(crate) fn first_from(&self, slot: Slot) -> Option<Slot> {
+        let mut entry = slot.entry();
+        for number in slot.page()..self.pages.len() {
+            let page = self.pages[number].as_ref();
+            let found = page.and_then(|page| (entry..PAGE).find(|&entry| page.entries[entry].is_some()));
+            if let Some(found) = found {
+                return Some(Slot(u32::try_from(number * PAGE + found).expect("slots are made from u32")));
+            }
+            entry = 0;
+        }
+        None
+    }
+
     /// Every value, by slot. It visits all of them: for checks and for the end of a recovery, never for a command.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
         self.pages.iter().enumerate().flat_map(|(number, page)| {
@@ -154,6 +168,9 @@ mod tests {
             assert!(pages.remove(slot).is_none());
         }
         assert_eq!(pages.len(), 232);
+        assert_eq!(pages.first_from(Slot(0)), Some(Slot(768)));
+        assert_eq!(pages.first_from(Slot(999)), Some(Slot(999)));
+        assert_eq!(pages.first_from(Slot(1000)), None);
         assert_eq!(pages.iter().map(|(_, &n)| n).collect::<Vec<_>>(), (768..1000).collect::<Vec<_>>());
         assert_eq!(pages.pages.iter().filter(|page| page.is_some()).count(), 1);
         for n in 0..1000 {

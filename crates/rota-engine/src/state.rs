@@ -14,10 +14,13 @@ mod apply;
 mod check;
 mod decide;
 mod due;
+mod kept;
+mod replay;
 mod sessions;
 mod view;
 
 pub(crate) use due::Due;
+pub(crate) use replay::Replay;
 
 use crate::index::{Hashed, Index};
 use crate::job::{DueOrder, Job, JobId, JobState, QueueName, ReadyOrder, Time};
@@ -49,6 +52,8 @@ pub(crate) struct State {
     left: Vec<QueueId>,
     numbers: Numbers,
     pub(crate) totals: Totals,
+    /// Length of the records that would hold all open jobs, in bytes.
+    job_bytes: u64,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
 }
@@ -116,6 +121,7 @@ impl State {
             left: Vec::new(),
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
             totals: Totals::default(),
+            job_bytes: 0,
             spoke,
         };
         let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
@@ -147,6 +153,16 @@ impl State {
 
     fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
         &mut self.queues[id.slot()]
+    }
+
+    /// The place of an open job; it stays the same as long as the job is open.
+    pub(crate) fn slot_of(&self, id: JobId) -> Option<Slot> {
+        self.find_job(id)
+    }
+
+    /// The first place from `slot` on that has a job.
+    pub(crate) fn job_from(&self, slot: Slot) -> Option<Slot> {
+        self.jobs.first_from(slot)
     }
 
     fn find_job(&self, id: JobId) -> Option<Slot> {
@@ -276,11 +292,11 @@ impl State {
         }
     }
 
-    fn attach_buried(&mut self, slot: Slot) {
-        self.numbers.burials += 1;
+    fn attach_buried(&mut self, slot: Slot, number: u64) {
+        self.numbers.burials = self.numbers.burials.max(number);
         let job = &mut self.jobs[slot];
         job.state = JobState::Buried;
-        job.place = self.numbers.burials;
+        job.place = number;
         self.queues[job.queue.slot()].buried.insert(job.place, slot);
         self.totals.by_state[JobState::Buried as usize] += 1;
     }
@@ -303,6 +319,7 @@ impl State {
         let jobs = &self.jobs;
         let job = &jobs[slot];
         let queue = job.queue;
+        self.job_bytes -= self.record_bytes(job);
         self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
         if let Some(key) = job.extra.as_ref().and_then(|extra| extra.key.as_ref()) {
             self.by_key.remove(Hashed::name(queue.0, key), slot, |other| key_hash(&jobs[other]));

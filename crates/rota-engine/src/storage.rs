@@ -10,7 +10,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use directory::{DataDirectory, DirectoryError, SegmentFile};
+pub use directory::{DataDirectory, DirectoryError, SegmentFile, SegmentInfo};
 
 /// The random name of a store: in every segment, so that a foreign one is noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,8 +28,8 @@ impl std::fmt::Debug for StoreId {
     }
 }
 
-/// A folder of segments that belongs to this process alone.
-pub trait Storage: Send {
+/// A folder of segments that belongs to this process alone. Clones are the same folder.
+pub trait Storage: Clone + Send {
     /// One open segment.
     type File: StorageFile;
 
@@ -57,11 +57,23 @@ pub trait Storage: Send {
     /// What the disk says.
     fn open(&self, segment: u64) -> io::Result<Self::File>;
 
-    /// Makes an empty segment. Its name is durable after [`Storage::sync_names`].
+    /// Makes an empty segment, out of a spare one if there is any. Its name is durable after [`Storage::sync_names`].
     ///
     /// # Errors
     /// `AlreadyExists`, or what the disk says.
     fn create(&mut self, segment: u64) -> io::Result<Self::File>;
+
+    /// Sets room for one more segment aside on the disk, which a later [`Storage::create`] takes.
+    ///
+    /// # Errors
+    /// `StorageFull`, or what else the disk says; safe to try again.
+    fn set_aside(&mut self) -> io::Result<()>;
+
+    /// How many segments room is set aside for.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn spares(&self) -> io::Result<u64>;
 
     /// Takes a segment away; for good after [`Storage::sync_names`].
     ///
@@ -84,8 +96,8 @@ pub trait Storage: Send {
     fn path(&self, segment: u64) -> PathBuf;
 }
 
-/// One open segment.
-pub trait StorageFile: Send {
+/// One open segment. Clones are the same one.
+pub trait StorageFile: Clone + Send {
     /// Its length in bytes.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! to stop, and [`Host::failure`] says why.
 
 mod commit;
+mod keeper;
 mod timer;
 
 use rota_engine::clock::{Clock, EngineTime, SystemClock};
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use commit::{CommitError, LogFigures};
+pub use keeper::{History, KeeperFigures};
 
 use crate::beanstalkd::{Counters, Facts, Server};
 use crate::timings::Timings;
@@ -39,12 +41,24 @@ pub enum Promise {
     },
 }
 
+/// A log to work with, and how.
+#[derive(Debug)]
+pub struct HostLog {
+    /// Its end.
+    pub writer: LogWriter<DataDirectory>,
+    /// When answers may leave.
+    pub promise: Promise,
+    /// What is kept of it that no start needs.
+    pub history: History,
+}
+
 /// An engine at work.
 pub struct Host {
     shared: Mutex<Shared>,
     time: EngineTime<SystemClock>,
     log: Option<commit::Commit>,
     timer: timer::Timer,
+    keeper: keeper::Keeper,
     /// Bytes that are decided and not yet written, as of the last look.
     unwritten: AtomicU64,
 }
@@ -102,10 +116,10 @@ impl Host {
     /// [`CommitError`] if those records can't be written.
     ///
     /// # Panics
-    /// If the system has no room for two threads.
+    /// If the system has no room for three threads.
     pub fn start(
         engine: Engine,
-        log: Option<(LogWriter<DataDirectory>, Promise)>,
+        log: Option<HostLog>,
         facts: Facts,
         timings: Option<Timings>,
         told_at: u64,
@@ -115,11 +129,13 @@ impl Host {
         let time = EngineTime::starting_at(engine.now(), told_at, SystemClock);
         let beanstalkd = Counters::default();
         let shared = Shared { engine, beanstalkd, facts, timings, waiting: HashMap::new() };
+        let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));
         let host = Arc::new(Host {
             shared: Mutex::new(shared),
             time,
-            log: log.map(|(writer, promise)| commit::Commit::new(writer, promise)),
+            log: log.map(|log| commit::Commit::new(log.writer, log.promise)),
             timer: timer::Timer::default(),
+            keeper: keeper::Keeper::default(),
             unwritten: AtomicU64::new(0),
         });
         if let Some(log) = &host.log {
@@ -127,6 +143,10 @@ impl Host {
         }
         commit::spawn(&host);
         timer::spawn(&host);
+        if let Some((mut directory, history)) = files {
+            keeper::prepare(&host, &mut directory, history)?;
+            keeper::spawn(&host, directory, history);
+        }
         Ok(host)
     }
 
@@ -197,6 +217,12 @@ impl Host {
     #[must_use]
     pub fn log_figures(&self) -> Option<LogFigures> {
         self.log.as_ref().map(commit::Commit::figures)
+    }
+
+    /// What was done for the log's files.
+    #[must_use]
+    pub fn keeper_figures(&self) -> KeeperFigures {
+        self.keeper.figures()
     }
 
     /// The last act of an orderly stop: the end is written down and everything is made durable. Sessions must be closed

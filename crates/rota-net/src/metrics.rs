@@ -74,11 +74,16 @@ impl Collector for Measured {
 impl Measured {
     fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(log) = self.0.log_figures() else { return Ok(()) };
+        let keeper = self.0.keeper_figures();
+        let live = self.0.look(|shared| shared.engine.live_bytes());
         for (name, help, count) in [
             ("rota_log_records_written", "Records given to the kernel", log.stats.records_written),
             ("rota_log_groups_written", "Groups of records, each written at once", log.stats.groups_written),
             ("rota_log_bytes_written", "Bytes given to the kernel", log.stats.bytes_written),
             ("rota_log_syncs", "Syncs of a segment", log.stats.syncs),
+            ("rota_log_compactions", "Segments whose open jobs were written again", keeper.compactions),
+            ("rota_log_jobs_kept", "Jobs that were written again", keeper.jobs_kept),
+            ("rota_log_segments_retired", "Segments that a start needs no longer", log.stats.retired),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count).encode(descriptor)?;
@@ -86,6 +91,10 @@ impl Measured {
         for (name, help, value) in [
             ("rota_log_bytes", "Length of the log that a start reads", log.stats.bytes),
             ("rota_log_segments", "Segments that a start reads", log.stats.segments),
+            ("rota_log_live_bytes", "Length of the records that all open jobs would fill", live),
+            ("rota_log_history_bytes", "Length of the segments that are kept as history", keeper.history_bytes),
+            ("rota_log_room_bytes", "Bytes that can be written before the disk must give more", log.stats.room),
+            ("rota_log_disk_full", "Whether the disk had no room to set aside (1)", keeper.is_disk_full.into()),
             ("rota_log_written_lsn", "The newest record that the kernel has", log.written.0),
             ("rota_log_durable_lsn", "The newest record that the disk has", log.durable.0),
             ("rota_log_unwritten_bytes", "Bytes decided and not yet written", self.0.unwritten_bytes()),

@@ -28,6 +28,10 @@ pub(crate) struct ServeConfig {
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
     pub(crate) sync: SyncMode,
+    /// What is kept of the log that no start reads.
+    pub(crate) history: History,
+    /// Length at which a segment of the log is closed, in bytes; none for what fits the disk.
+    pub(crate) segment_bytes: Option<u64>,
     /// How much time a spoke of the wheel covers; never zero.
     pub(crate) spoke: Duration,
     /// The largest body that a put may carry, in bytes; 1 to 1 GiB.
@@ -54,6 +58,15 @@ pub(crate) enum SyncMode {
     Never,
     /// At most this long after the answer; never zero.
     Every(Duration),
+}
+
+/// How much of the log is kept as history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct History {
+    /// How old a segment may be.
+    pub(crate) age: Duration,
+    /// How many bytes there may be of them.
+    pub(crate) bytes: u64,
 }
 
 /// The text that was given for an option, and where.
@@ -113,6 +126,8 @@ struct Draft {
     http: Option<(SocketAddr, Origin)>,
     storage: Option<StorageMode>,
     sync: Option<SyncMode>,
+    history: History,
+    segment_bytes: Option<u64>,
     spoke: Duration,
     max_job_bytes: usize,
     statsd: Option<String>,
@@ -127,6 +142,8 @@ impl Draft {
             Setting::Http(address) => self.http = address.map(|address| (address, origin)),
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
+            Setting::History(history) => self.history = history,
+            Setting::SegmentBytes(bytes) => self.segment_bytes = bytes,
             Setting::Spoke(span) => self.spoke = span,
             Setting::MaxJobBytes(bytes) => self.max_job_bytes = bytes,
             Setting::Statsd(target) => self.statsd = target,
@@ -160,6 +177,8 @@ impl Draft {
             http: self.http.map(|(address, _)| address),
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
+            history: self.history,
+            segment_bytes: self.segment_bytes,
             spoke: self.spoke,
             max_job_bytes: self.max_job_bytes,
             statsd: self.statsd,

@@ -11,10 +11,10 @@ use rota_engine::clock::{Clock, SystemClock};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::Time;
 use rota_engine::limits::SEGMENT_BYTES;
-use rota_engine::log::{LogWriter, Recovery};
+use rota_engine::log::Recovery;
 use rota_engine::storage::DataDirectory;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
-use rota_net::host::{Host, Promise};
+use rota_net::host::{History, Host, HostLog, Promise};
 use rota_net::timings::Timings;
 use rota_net::{http, listener};
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let (engine, log) = open(&config, wall)?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let timings = statsd.is_some().then(Timings::default);
-    let facts = facts(&config, &engine)?;
+    let facts = facts(&config, &engine, log.as_ref())?;
     let host = Host::start(engine, log, facts, timings, told_at).context("cannot begin the log's new records")?;
 
     // Before anybody is told that it is ready, so that a stop from then on is an orderly one.
@@ -83,10 +83,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-type Log = (LogWriter<DataDirectory>, Promise);
-
 /// The engine as its data says, with the log to go on with.
-fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Log>)> {
+fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<HostLog>)> {
     let options = Options { spoke: config.spoke, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
@@ -98,11 +96,20 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Log>
         (StorageMode::Durable, SyncMode::Every(span)) => Promise::Written { sync_every: Some(span) },
     };
     let storage = DataDirectory::open(&config.data)?;
+    let segment_bytes = config.segment_bytes.map_or_else(|| fitting_segment_bytes(&storage), Ok)?;
+    let storage = storage.with_segment_bytes(segment_bytes);
     let path = std::path::absolute(storage.path()).unwrap_or_else(|_| config.data.clone());
     println!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
     let (engine, writer, recovery) = Engine::recover(options, storage, random()?, wall)?;
     tell(&recovery, &engine);
-    Ok((engine, Some((writer, promise))))
+    let history = History { age: config.history.age, bytes: config.history.bytes };
+    Ok((engine, Some(HostLog { writer, promise, history })))
+}
+
+/// A length of segments of which a disk holds many.
+fn fitting_segment_bytes(storage: &DataDirectory) -> anyhow::Result<u64> {
+    let disk = rustix::fs::statvfs(storage.path()).context("cannot ask for the size of the disk")?;
+    Ok((disk.f_blocks.saturating_mul(disk.f_frsize) / 32).clamp(1 << 20, SEGMENT_BYTES))
 }
 
 fn tell(recovery: &Recovery, engine: &Engine) {
@@ -170,9 +177,9 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-fn facts(config: &ServeConfig, engine: &Engine) -> anyhow::Result<Facts> {
+fn facts(config: &ServeConfig, engine: &Engine, log: Option<&HostLog>) -> anyhow::Result<Facts> {
     let machine = rustix::system::uname();
-    let segments = u64::from(config.storage == StorageMode::Durable);
+    let stats = log.map(|log| log.writer.stats()).unwrap_or_default();
     Ok(Facts {
         max_job_bytes: u32::try_from(config.max_job_bytes).unwrap_or(u32::MAX),
         draining: false,
@@ -185,9 +192,9 @@ fn facts(config: &ServeConfig, engine: &Engine) -> anyhow::Result<Facts> {
         platform: machine.machine().to_string_lossy().into_owned(),
         processor_time,
         log: LogFacts {
-            oldest_segment: segments,
-            current_segment: segments,
-            segment_bytes: SEGMENT_BYTES,
+            oldest_segment: stats.oldest_segment,
+            current_segment: stats.newest_segment,
+            segment_bytes: if log.is_some() { stats.segment_bytes } else { SEGMENT_BYTES },
             ..LogFacts::default()
         },
     })

@@ -5,10 +5,10 @@
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
 use super::LoggedEvent;
-use crate::event::{BuryReason, Event, PutJob, QueueNames};
-use crate::job::{JobId, Priority, QueueName, Time};
+use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};
+use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
-use crate::queue::QueueId;
+use crate::queue::{QueueId, QueueTotals};
 use std::time::Duration;
 
 /// Length of a record's header in bytes.
@@ -40,13 +40,30 @@ mod kind {
     pub(super) const JOB_PULLED: u8 = 13;
     pub(super) const QUEUE_DROPPED: u8 = 14;
     pub(super) const CLOCK_STEPPED: u8 = 15;
+    pub(super) const JOB_KEPT: u8 = 16;
+    pub(super) const QUEUE_KEPT: u8 = 17;
+    pub(super) const NUMBERS_KEPT: u8 = 18;
 }
 
-/// The optional fields of a put.
+/// The optional fields of a put, and of a job that is kept.
 mod put_tag {
     pub(super) const AT: u8 = 1;
     pub(super) const KEY: u8 = 2;
+    /// This and the next two only where a job is kept.
+    pub(super) const DELAY: u8 = 3;
+    pub(super) const BURIED: u8 = 4;
+    pub(super) const TALLY: u8 = 5;
 }
+
+/// The optional fields of a burial.
+mod bury_tag {
+    pub(super) const NUMBER: u8 = 1;
+}
+
+/// Bytes before the queue's name in each type that names one.
+const NAME_AT_IN_PUT: usize = 44;
+const NAME_AT_IN_PAUSE: usize = 16;
+const NAME_AT_IN_QUEUE_KEPT: usize = 48;
 
 /// Why a record cannot be read although its checksum may be right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -163,7 +180,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             out.extend_from_slice(&reserves.to_le_bytes());
             kind::JOB_FAILED
         }
-        Event::JobBuried { job, priority, reason, reserves } => {
+        Event::JobBuried { job, priority, reason, reserves, number } => {
             put_job(out, *job);
             out.extend_from_slice(&priority.0.to_le_bytes());
             out.push(match reason {
@@ -172,6 +189,9 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
                 BuryReason::Attempts => 3,
             });
             out.extend_from_slice(&reserves.to_le_bytes());
+            if *number > 0 {
+                put_optional(out, bury_tag::NUMBER, &number.to_le_bytes());
+            }
             kind::JOB_BURIED
         }
         Event::JobKicked { job, run_at } => {
@@ -204,6 +224,27 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             put_time(out, *wall_time);
             kind::CLOCK_STEPPED
         }
+        Event::JobKept(kept) => {
+            encode_put(out, &kept.put, names);
+            encode_rest(out, kept);
+            kind::JOB_KEPT
+        }
+        Event::QueueKept(kept) => {
+            let QueueTotals { puts, deletes, pauses, lost_leases } = kept.totals;
+            put_numbers(out, &[puts, deletes, pauses, lost_leases]);
+            put_time(out, kept.paused_until);
+            put_span(out, kept.pause_length);
+            put_name(out, names.queue_name(kept.queue));
+            kind::QUEUE_KEPT
+        }
+        Event::NumbersKept(kept) => {
+            put_numbers(out, &[kept.oldest_segment, kept.puts, kept.completed, kept.cancelled, kept.lost_leases]);
+            out.extend_from_slice(&kept.epoch.to_le_bytes());
+            put_numbers(out, &[kept.next_job_id, kept.job_ids_below, kept.next_seq, kept.seqs_below, kept.burials]);
+            put_time(out, kept.engine_time);
+            put_time(out, kept.wall_time);
+            kind::NUMBERS_KEPT
+        }
         Event::LeaseGiven { .. }
         | Event::LeaseExtended { .. }
         | Event::LeaseDropped { .. }
@@ -226,15 +267,36 @@ fn encode_put(out: &mut Vec<u8>, put: &PutJob, names: &impl QueueNames) {
     put_name(out, name);
     out.extend_from_slice(&put.body);
     if let Some(at) = put.at_wall {
-        out.push(put_tag::AT);
-        put_length(out, 8);
-        put_time(out, at);
+        put_optional(out, put_tag::AT, &at.0.to_le_bytes());
     }
     if let Some(key) = &put.key {
-        out.push(put_tag::KEY);
-        put_length(out, key.len());
-        out.extend_from_slice(key);
+        put_optional(out, put_tag::KEY, key);
     }
+}
+
+/// What a kept job has beside the fields of a put.
+fn encode_rest(out: &mut Vec<u8>, kept: &KeptJob) {
+    if let Some(delay) = kept.delay {
+        put_optional(out, put_tag::DELAY, &nanos(delay).to_le_bytes());
+    }
+    if let Some(number) = kept.buried {
+        put_optional(out, put_tag::BURIED, &number.to_le_bytes());
+    }
+    if kept.tally != JobTally::default() {
+        let JobTally { reserves, lost_leases, releases, buries, kicks, attempts } = kept.tally;
+        let counts = [reserves, lost_leases, releases, buries, kicks, attempts];
+        put_optional(out, put_tag::TALLY, counts.map(u32::to_le_bytes).as_flattened());
+    }
+}
+
+fn put_optional(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    put_length(out, value.len());
+    out.extend_from_slice(value);
+}
+
+fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
 fn put_job(out: &mut Vec<u8>, job: JobId) {
@@ -246,8 +308,11 @@ fn put_time(out: &mut Vec<u8>, time: Time) {
 }
 
 fn put_span(out: &mut Vec<u8>, span: Duration) {
-    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    out.extend_from_slice(&nanos.to_le_bytes());
+    out.extend_from_slice(&nanos(span).to_le_bytes());
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {
@@ -293,6 +358,21 @@ impl RecordHeader {
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
         decode_payload(self.kind, self.version, self.skippable, payload, names)
     }
+
+    /// What this record, which was written whole, holds that a compaction must keep: the job of a put or a kept one, and
+    /// the queue that any type names.
+    pub(super) fn holds<'r>(&self, record: &'r [u8]) -> Result<(Option<JobId>, Option<&'r [u8]>), RecordFault> {
+        let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
+        let (name_at, has_job) = match self.kind {
+            kind::JOB_PUT | kind::JOB_KEPT => (NAME_AT_IN_PUT, true),
+            kind::QUEUE_PAUSED => (NAME_AT_IN_PAUSE, false),
+            kind::QUEUE_KEPT => (NAME_AT_IN_QUEUE_KEPT, false),
+            _ => return Ok((None, None)),
+        };
+        let job = if has_job { Some(Fields { left: payload }.job()?) } else { None };
+        let name = Fields { left: payload.get(name_at..).ok_or(RecordFault::Short)? }.name()?;
+        Ok((job, Some(name)))
+    }
 }
 
 /// The queue name read last: most records name the queue that the record before named.
@@ -325,8 +405,14 @@ pub(super) fn decode_payload<'n>(
     let event = if version == VERSION { decode_event(kind, Fields { left: payload }, names)? } else { None };
     match event {
         Some(event) => {
-            let names_queue =
-                matches!(event, Event::JobPut(_) | Event::QueuePaused { .. } | Event::QueueDropped { .. });
+            let names_queue = matches!(
+                event,
+                Event::JobPut(_)
+                    | Event::QueuePaused { .. }
+                    | Event::QueueDropped { .. }
+                    | Event::JobKept(_)
+                    | Event::QueueKept(_)
+            );
             Ok(Some(LoggedEvent { queue: names.last.as_ref().filter(|_| names_queue), event }))
         }
         None if skippable => Ok(None),
@@ -342,7 +428,8 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
         }
         kind::NUMBERS_RESERVED => Event::NumbersReserved { job_ids_below: fields.u64()?, seqs_below: fields.u64()? },
         kind::STOPPED => Event::Stopped { next_job_id: fields.u64()?, next_seq: fields.u64()? },
-        kind::JOB_PUT => return decode_put(fields, names).map(Some),
+        kind::JOB_PUT | kind::JOB_KEPT => return decode_put(kind, fields, names).map(Some),
+        kind::JOB_BURIED => return decode_burial(fields).map(Some),
         kind::JOB_COMPLETED => Event::JobCompleted { job: fields.job()? },
         kind::JOB_CANCELLED => Event::JobCancelled { job: fields.job()? },
         kind::JOB_RELEASED => Event::JobReleased {
@@ -358,17 +445,6 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
             run_at: fields.time()?,
             reserves: fields.u32()?,
         },
-        kind::JOB_BURIED => Event::JobBuried {
-            job: fields.job()?,
-            priority: Priority(fields.u32()?),
-            reason: match fields.u8()? {
-                1 => BuryReason::Asked,
-                2 => BuryReason::LostLeases,
-                3 => BuryReason::Attempts,
-                _ => return Err(RecordFault::BadField("reason")),
-            },
-            reserves: fields.u32()?,
-        },
         kind::JOB_KICKED => Event::JobKicked { job: fields.job()?, run_at: fields.time()? },
         kind::LEASE_LOST => Event::LeaseLost { job: fields.job()?, reserves: fields.u32()? },
         kind::QUEUE_PAUSED => {
@@ -379,14 +455,62 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
         kind::JOB_PULLED => Event::JobPulled { job: fields.job()?, run_at: fields.time()? },
         kind::QUEUE_DROPPED => Event::QueueDropped { queue: names.keep(fields.name()?)? },
         kind::CLOCK_STEPPED => Event::ClockStepped { engine_time: fields.time()?, wall_time: fields.time()? },
+        kind::QUEUE_KEPT => {
+            let totals = QueueTotals {
+                puts: fields.u64()?,
+                deletes: fields.u64()?,
+                pauses: fields.u64()?,
+                lost_leases: fields.u64()?,
+            };
+            let (paused_until, pause_length) = (fields.time()?, fields.span()?);
+            let queue = names.keep(fields.name()?)?;
+            Event::QueueKept(Box::new(KeptQueue { queue, totals, paused_until, pause_length }))
+        }
+        kind::NUMBERS_KEPT => Event::NumbersKept(Box::new(KeptNumbers {
+            oldest_segment: fields.u64()?,
+            puts: fields.u64()?,
+            completed: fields.u64()?,
+            cancelled: fields.u64()?,
+            lost_leases: fields.u64()?,
+            epoch: fields.u32()?,
+            next_job_id: fields.u64()?,
+            job_ids_below: fields.u64()?,
+            next_seq: fields.u64()?,
+            seqs_below: fields.u64()?,
+            burials: fields.u64()?,
+            engine_time: fields.time()?,
+            wall_time: fields.time()?,
+        })),
         _ => return Ok(None),
     };
-    // No type but a put has optional fields so far, so every tag below 128 is one of a newer server.
+    // No other type has optional fields so far, so every tag below 128 is one of a newer server.
     fields.each_optional(kind, |_, _| Ok(false))?;
     Ok(Some(event))
 }
 
-fn decode_put(mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, RecordFault> {
+fn decode_burial(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+    let job = fields.job()?;
+    let priority = Priority(fields.u32()?);
+    let reason = match fields.u8()? {
+        1 => BuryReason::Asked,
+        2 => BuryReason::LostLeases,
+        3 => BuryReason::Attempts,
+        _ => return Err(RecordFault::BadField("reason")),
+    };
+    let reserves = fields.u32()?;
+    let mut number = 0;
+    fields.each_optional(kind::JOB_BURIED, |tag, mut value| {
+        if tag == bury_tag::NUMBER {
+            number = value.u64()?;
+            value.end()?;
+        }
+        Ok(tag == bury_tag::NUMBER)
+    })?;
+    Ok(Event::JobBuried { job, priority, reason, reserves, number })
+}
+
+/// Reads a put, or a job that is kept: the fields of a put, and more of those that may be absent.
+fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, RecordFault> {
     let job = fields.job()?;
     let priority = Priority(fields.u32()?);
     let created_at = fields.time()?;
@@ -397,24 +521,28 @@ fn decode_put(mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, Re
     let body_bytes = fields.u32()? as usize;
     let name = fields.name()?;
     let body = fields.bytes(body_bytes)?;
+    let is_kept = kind == kind::JOB_KEPT;
     let mut at_wall = None;
     let mut key = None;
-    fields.each_optional(kind::JOB_PUT, |tag, mut value| match tag {
-        put_tag::AT => {
-            at_wall = Some(value.time()?);
-            value.end().map(|()| true)
+    let (mut delay, mut buried, mut tally) = (None, None, JobTally::default());
+    fields.each_optional(kind, |tag, mut value| {
+        match tag {
+            put_tag::AT => at_wall = Some(value.time()?),
+            put_tag::KEY if (1..=limits::KEY_BYTES).contains(&value.left.len()) => {
+                key = Some(std::mem::take(&mut value.left).into());
+            }
+            put_tag::KEY => return Err(RecordFault::BadField("key")),
+            put_tag::DELAY if is_kept => delay = Some(value.span()?),
+            put_tag::BURIED if is_kept => buried = Some(value.u64()?),
+            put_tag::TALLY if is_kept => tally = value.tally()?,
+            _ => return Ok(false),
         }
-        put_tag::KEY if (1..=limits::KEY_BYTES).contains(&value.left.len()) => {
-            key = Some(value.left.into());
-            Ok(true)
-        }
-        put_tag::KEY => Err(RecordFault::BadField("key")),
-        _ => Ok(false),
+        value.end().map(|()| true)
     })?;
     if body.len() > limits::MAX_JOB_BYTES_CEILING {
         return Err(RecordFault::BadField("body length"));
     }
-    Ok(Event::JobPut(PutJob {
+    let put = PutJob {
         job,
         queue: names.keep(name)?,
         priority,
@@ -426,7 +554,8 @@ fn decode_put(mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, Re
         max_attempts,
         key,
         body: body.into(),
-    }))
+    };
+    Ok(if is_kept { Event::JobKept(Box::new(KeptJob { put, delay, tally, buried })) } else { Event::JobPut(put) })
 }
 
 /// Bytes not yet read of a record.
@@ -473,6 +602,17 @@ impl<'a> Fields<'a> {
 
     fn span(&mut self) -> Result<Duration, RecordFault> {
         self.u64().map(Duration::from_nanos)
+    }
+
+    fn tally(&mut self) -> Result<JobTally, RecordFault> {
+        Ok(JobTally {
+            reserves: self.u32()?,
+            lost_leases: self.u32()?,
+            releases: self.u32()?,
+            buries: self.u32()?,
+            kicks: self.u32()?,
+            attempts: self.u32()?,
+        })
     }
 
     fn name(&mut self) -> Result<&'a [u8], RecordFault> {

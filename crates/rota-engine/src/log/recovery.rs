@@ -13,6 +13,7 @@ use super::writer::{LogEnd, begin_segment};
 use super::{LogWriter, Lsn, Place, ReplayError, ReplayedRecord};
 use crate::job::Time;
 use crate::storage::{Storage, StorageFile, StoreId};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub struct Recovery {
     pub records: u64,
     /// Number of segments read.
     pub segments: u64,
+    /// The first of them.
+    pub first_segment: u64,
     /// Their length up to the end of the last group, in bytes.
     pub bytes: u64,
     /// The greatest event number read; 0 if there was none.
@@ -167,6 +170,7 @@ pub fn open<S: Storage>(
             next_lsn: Lsn(1),
             records: 0,
             segments: 0,
+            first_segment: 1,
             bytes: 0,
             last_seq: 0,
             last_at: Time(0),
@@ -194,6 +198,12 @@ fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
     if numbers.is_empty() && store.is_some() {
         return Err(refused(storage, 1, 0, Refusal::Missing));
     }
+    let oldest = oldest_needed(storage, &numbers, store)?;
+    // Those before it are history: what is left of them does not matter.
+    let numbers = &numbers[numbers.partition_point(|&number| number < oldest)..];
+    if numbers.first().is_some_and(|&first| first > oldest) {
+        return Err(refused(storage, oldest, 0, Refusal::Missing));
+    }
     for (index, &number) in numbers.iter().enumerate() {
         if index > 0 && number != numbers[index - 1] + 1 {
             return Err(refused(storage, numbers[index - 1] + 1, 0, Refusal::Missing));
@@ -216,14 +226,19 @@ fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
     if let Some(number) = survey.unfinished {
         check_unfinished(storage, number, &survey)?;
     }
-    if let (Some(first), Some(last)) = (survey.segments.first(), survey.segments.last()) {
-        if first.segment > last.oldest_needed {
-            return Err(refused(storage, last.oldest_needed, 0, Refusal::Missing));
-        }
-        let history = last.oldest_needed - first.segment;
-        survey.segments.drain(..usize::try_from(history).unwrap_or(0).min(survey.segments.len() - 1));
-    }
     Ok(survey)
+}
+
+/// The first segment that recovery reads, as the newest header says; the first one that should be there, if no header can
+/// be believed.
+fn oldest_needed<S: Storage>(storage: &S, numbers: &[u64], store: Option<StoreId>) -> Result<u64, OpenError> {
+    for &number in numbers.iter().rev().take(2) {
+        if let Ok(header) = read_header(storage, number)? {
+            let is_ours = header.segment == number && store.is_none_or(|store| store == header.store);
+            return Ok(if is_ours && header.oldest_needed <= number { header.oldest_needed } else { 1 });
+        }
+    }
+    Ok(numbers.first().copied().unwrap_or(1))
 }
 
 fn read_header<S: Storage>(storage: &S, segment: u64) -> Result<Result<SegmentHeader, HeaderFault>, OpenError> {
@@ -284,6 +299,7 @@ fn read_whole<S: Storage>(storage: &S, segment: u64, buffer: &mut Vec<u8>) -> Re
 
 /// Where the walk over the last segment ended.
 struct End {
+    closed: VecDeque<(u64, u64)>,
     offset: u64,
     chain: u32,
     file_bytes: u64,
@@ -302,6 +318,8 @@ struct Reading<'a, 'r, S: Storage> {
 impl<S: Storage> Reading<'_, '_, S> {
     fn all(&mut self, survey: &Survey) -> Result<End, OpenError> {
         self.recovery.next_lsn = survey.segments[0].first_lsn;
+        self.recovery.first_segment = survey.segments[0].segment;
+        let mut closed = VecDeque::new();
         for (index, header) in survey.segments.iter().enumerate() {
             let mut bytes = std::mem::take(&mut self.buffer);
             read_whole(self.storage, header.segment, &mut bytes)?;
@@ -315,8 +333,9 @@ impl<S: Storage> Reading<'_, '_, S> {
                 self.judge_end(header, &groups, found, survey.unfinished)?;
                 let unproven = bytes[groups.unproven_from()..groups.offset].to_vec();
                 let (offset, chain) = (groups.offset as u64, groups.chain);
-                return Ok(End { offset, chain, file_bytes: bytes.len() as u64, unproven });
+                return Ok(End { closed, offset, chain, file_bytes: bytes.len() as u64, unproven });
             }
+            closed.push_back((header.segment, bytes.len() as u64));
             self.buffer = bytes;
         }
         unreachable!("a survey that is read has segments")
@@ -448,11 +467,20 @@ fn begin_log<S: Storage>(
         file_bytes: bytes,
         chain: header.checksum(),
         last_lsn: Lsn(0),
-        segments: 1,
-        bytes,
+        closed: VecDeque::new(),
+        spares: count_spares(&storage)?,
     };
-    let recovery =
-        Recovery { store, next_lsn: Lsn(1), records: 0, segments: 1, bytes, last_seq: 0, last_at: Time(0), torn: None };
+    let recovery = Recovery {
+        store,
+        next_lsn: Lsn(1),
+        records: 0,
+        segments: 1,
+        first_segment: 1,
+        bytes,
+        last_seq: 0,
+        last_at: Time(0),
+        torn: None,
+    };
     Ok((LogWriter::new(storage, end), recovery))
 }
 
@@ -500,10 +528,14 @@ fn settle<S: Storage>(
         file_bytes,
         chain: end.chain,
         last_lsn: Lsn(recovery.next_lsn.0 - 1),
-        segments: recovery.segments,
-        bytes: recovery.bytes,
+        closed: end.closed.clone(),
+        spares: count_spares(&storage)?,
     };
     Ok((LogWriter::new(storage, end), recovery))
+}
+
+fn count_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
+    storage.spares().map_err(|e| io_error(storage, "list the directory of", 1, e))
 }
 
 /// See [`super::check_segment`].

@@ -168,9 +168,14 @@ impl GroupHeader {
 
     /// Reads the header that a segment has at `offset`, and its checksum; `None` if there is no valid one.
     fn decode(segment: &[u8], salt: &GroupSalt, offset: usize) -> Option<(GroupHeader, u32)> {
-        let bytes = segment.get(offset..)?.get(..GROUP_HEADER_BYTES)?;
+        let bytes = segment.get(offset..)?.first_chunk()?;
+        GroupHeader::read(bytes, salt, offset as u64)
+    }
+
+    /// The same, from bytes that were found at `offset`.
+    pub(super) fn read(bytes: &[u8; GROUP_HEADER_BYTES], salt: &GroupSalt, offset: u64) -> Option<(GroupHeader, u32)> {
         let checksum = u32_at(bytes, 4);
-        if bytes[..4] != GROUP_MAGIC || salt.checksum(offset as u64, bytes) != checksum {
+        if bytes[..4] != GROUP_MAGIC || salt.checksum(offset, bytes) != checksum {
             return None;
         }
         let flags = u32_at(bytes, 36);

@@ -7,6 +7,7 @@
 use super::segment::{GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{Group, Lsn};
 use crate::storage::{Storage, StorageFile};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
@@ -30,6 +31,9 @@ pub enum LogError {
         /// What the disk said.
         source: io::Error,
     },
+    /// A segment could not be read again, to be reclaimed.
+    #[error("cannot reclaim a segment of the log")]
+    Reclaim(#[from] super::CompactionError),
     /// The disk failed before, and nothing was tried now.
     #[error("the log takes nothing after a failed write or sync: restart the server once the disk is well")]
     Poisoned,
@@ -50,6 +54,20 @@ pub struct LogStats {
     pub bytes_written: u64,
     /// Syncs of a segment since it was opened.
     pub syncs: u64,
+    /// The oldest segment that a recovery would read.
+    pub oldest_segment: u64,
+    /// The segment that is written to.
+    pub newest_segment: u64,
+    /// Length at which a segment is closed, in bytes.
+    pub segment_bytes: u64,
+    /// The oldest segment that a recovery will read once the one under way is closed.
+    pub needed_from: u64,
+    /// Bytes of those before it.
+    pub needless_bytes: u64,
+    /// Segments that a compaction made needless since it was opened.
+    pub retired: u64,
+    /// Bytes that can be written before the disk is asked for more.
+    pub room: u64,
 }
 
 /// The one writer of a log. See [`super::open`].
@@ -71,7 +89,33 @@ pub struct LogWriter<S: Storage> {
     is_dirty: bool,
     is_poisoned: bool,
     zeros: Box<[u8]>,
+    /// The segments that a recovery would read before this one, each with its length in bytes.
+    closed: VecDeque<(u64, u64)>,
+    /// The sum of their lengths.
+    closed_bytes: u64,
+    /// Recovery needs none below this from the next segment on.
+    needed_from: u64,
+    /// Segments that room is set aside for.
+    spares: u64,
     stats: LogStats,
+}
+
+/// A sync under way, apart from the writer: see [`LogWriter::begin_sync`].
+#[derive(Debug)]
+pub struct SyncUnderWay<F> {
+    file: F,
+    segment: u64,
+    written: Lsn,
+}
+
+impl<F: StorageFile> SyncUnderWay<F> {
+    /// Syncs. It waits for the disk; the writer can write meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says. The result is for [`LogWriter::end_sync`] in any case.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
 }
 
 /// Where the writer goes on.
@@ -83,10 +127,10 @@ pub(super) struct LogEnd<F> {
     pub(super) chain: u32,
     /// The last record; it is durable.
     pub(super) last_lsn: Lsn,
-    /// Number of segments that recovery read.
-    pub(super) segments: u64,
-    /// Their length in bytes.
-    pub(super) bytes: u64,
+    /// The segments that recovery read before this one, each with its length in bytes.
+    pub(super) closed: VecDeque<(u64, u64)>,
+    /// Segments that room is set aside for.
+    pub(super) spares: u64,
 }
 
 impl<S: Storage> LogWriter<S> {
@@ -104,7 +148,11 @@ impl<S: Storage> LogWriter<S> {
             is_dirty: false,
             is_poisoned: false,
             zeros: vec![0; ZERO_AHEAD_BYTES].into_boxed_slice(),
-            stats: LogStats { segments: end.segments, bytes: end.bytes, ..LogStats::default() },
+            needed_from: end.closed.front().map_or(end.header.segment, |&(oldest, _)| oldest),
+            closed_bytes: end.closed.iter().map(|&(_, bytes)| bytes).sum(),
+            closed: end.closed,
+            spares: end.spares,
+            stats: LogStats::default(),
         }
     }
 
@@ -180,7 +228,82 @@ impl<S: Storage> LogWriter<S> {
     /// Counters, for metrics.
     #[must_use]
     pub fn stats(&self) -> LogStats {
-        self.stats
+        let segment_bytes = self.storage.segment_bytes();
+        // Each segment but the one under way has a header, and each a seal.
+        let usable = segment_bytes.saturating_sub((SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES) as u64);
+        let left = segment_bytes.saturating_sub(self.offset + GROUP_HEADER_BYTES as u64);
+        LogStats {
+            segments: self.closed.len() as u64 + 1,
+            bytes: self.closed_bytes + self.offset,
+            oldest_segment: self.closed.front().map_or(self.header.segment, |&(oldest, _)| oldest),
+            newest_segment: self.header.segment,
+            segment_bytes,
+            needed_from: self.needed_from,
+            needless_bytes: self
+                .closed
+                .iter()
+                .take_while(|(segment, _)| *segment < self.needed_from)
+                .map(|&(_, bytes)| bytes)
+                .sum(),
+            room: left + self.spares * usable,
+            ..self.stats
+        }
+    }
+
+    /// Where its segments are.
+    #[must_use]
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// Tells that [`Storage::set_aside`] made room for one more segment.
+    pub fn add_spare(&mut self) {
+        self.spares += 1;
+    }
+
+    /// Tells that recovery needs no segment below `segment` any more: all that is open stands in it or behind it, in
+    /// records that are durable. It holds from the next segment on, whose header says so.
+    ///
+    /// # Panics
+    /// If it is not a segment that was closed, or the next one.
+    pub fn need_only_from(&mut self, segment: u64) {
+        assert!(segment <= self.header.segment, "the segment under way is always needed");
+        self.needed_from = self.needed_from.max(segment);
+    }
+
+    /// Closes the segment under way and begins the next one, if there is anything in it.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write`].
+    pub fn close_segment(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        if self.offset > SEGMENT_HEADER_BYTES as u64 { self.begin_next_segment(0) } else { Ok(()) }
+    }
+
+    /// Begins a sync of everything written so far that the caller carries out apart from the writer, and reports to
+    /// [`LogWriter::end_sync`]; `None` if there is nothing to sync.
+    ///
+    /// # Errors
+    /// [`LogError::Poisoned`].
+    pub fn begin_sync(&mut self) -> Result<Option<SyncUnderWay<S::File>>, LogError> {
+        self.check()?;
+        let under_way = SyncUnderWay { file: self.file.clone(), segment: self.header.segment, written: self.written };
+        Ok(self.is_dirty.then_some(under_way))
+    }
+
+    /// Takes note of how a sync ended; returns the last record that is durable.
+    ///
+    /// # Errors
+    /// As [`LogWriter::sync`].
+    pub fn end_sync(&mut self, sync: SyncUnderWay<S::File>, synced: io::Result<()>) -> Result<Lsn, LogError> {
+        self.check()?;
+        self.guard("sync", synced)?;
+        self.stats.syncs += 1;
+        self.durable = self.durable.max(sync.written);
+        if sync.segment == self.header.segment && sync.written == self.written {
+            self.is_dirty = false;
+        }
+        Ok(self.durable)
     }
 
     /// Fills in the header of a group and writes it, and zeros ahead of it where that pays.
@@ -203,7 +326,6 @@ impl<S: Storage> LogWriter<S> {
         self.offset += bytes.len() as u64;
         self.stats.groups_written += 1;
         self.stats.bytes_written += bytes.len() as u64;
-        self.stats.bytes += bytes.len() as u64;
         if self.offset > self.file_bytes {
             self.file_bytes = self.offset;
             let room = self.storage.segment_bytes().saturating_sub(self.offset);
@@ -223,6 +345,7 @@ impl<S: Storage> LogWriter<S> {
         let header = SegmentHeader {
             segment: self.header.segment + 1,
             first_lsn: Lsn(self.written.0 + 1),
+            oldest_needed: self.needed_from,
             chain: self.chain,
             ..self.header
         };
@@ -238,14 +361,20 @@ impl<S: Storage> LogWriter<S> {
         };
         let sealed = self.seal();
         self.guard("seal", sealed)?;
+        self.spares = self.spares.saturating_sub(1);
+        let closed_bytes = self.offset + GROUP_HEADER_BYTES as u64;
+        self.closed.push_back((self.header.segment, closed_bytes));
+        self.closed_bytes += closed_bytes;
+        while let Some((_, bytes)) = self.closed.pop_front_if(|(segment, _)| *segment < self.needed_from) {
+            self.closed_bytes -= bytes;
+            self.stats.retired += 1;
+        }
         self.file = file;
         self.salt = GroupSalt::new(header.store, header.segment);
         self.chain = header.checksum();
         self.header = header;
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.file_bytes = self.offset;
-        self.stats.segments += 1;
-        self.stats.bytes += self.offset;
         Ok(())
     }
 

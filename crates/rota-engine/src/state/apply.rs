@@ -2,7 +2,7 @@
 
 use super::{Hashed, State, key_hash};
 use crate::event::{BuryReason, Event, PutJob};
-use crate::job::{Job, JobExtra, JobId, JobState, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, JobTally, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl State {
                 self.jobs[slot].extra_mut().tally.attempts += 1;
                 self.attach_by_time(slot, now);
             }
-            Event::JobBuried { job, priority, reason, reserves } => {
+            Event::JobBuried { job, priority, reason, reserves, number } => {
                 let slot = self.the(job);
                 self.detach(slot);
                 let job = &mut self.jobs[slot];
@@ -66,7 +66,7 @@ impl State {
                         self.count_lost_lease(slot);
                     }
                 }
-                self.attach_buried(slot);
+                self.attach_buried(slot, if number > 0 { number } else { self.numbers.burials + 1 });
             }
             Event::JobKicked { job, run_at } => {
                 let slot = self.the(job);
@@ -120,6 +120,13 @@ impl State {
                     self.forget_queue(queue);
                 }
             }
+            Event::JobKept(kept) => {
+                if self.find_job(kept.put.job).is_none() {
+                    self.restore_job(*kept, now);
+                }
+            }
+            Event::QueueKept(kept) => self.restore_queue(&kept, now),
+            Event::NumbersKept(kept) => self.restore_numbers(&kept),
             Event::LeaseGiven { job, session, token, deadline } => {
                 let slot = self.the(job);
                 self.detach(slot);
@@ -193,23 +200,35 @@ impl State {
     }
 
     fn put(&mut self, put: PutJob, now: Time) {
+        self.totals.puts += 1;
+        let queue = self.queue_mut(put.queue);
+        queue.totals.puts += 1;
+        queue.logged = true;
+        // A moment before the put is no delay.
+        let delay = (put.run_at < put.created_at).then_some(Duration::ZERO);
+        let slot = self.insert_job(put, delay, JobTally::default());
+        self.attach_by_time(slot, now);
+    }
+
+    /// Takes in a job that stands in no line yet.
+    pub(super) fn insert_job(&mut self, put: PutJob, delay: Option<Duration>, tally: JobTally) -> Slot {
         let PutJob { job: id, queue, priority, created_at, run_at, at_wall, ttr, .. } = put;
         let plain = at_wall.is_none() && put.key.is_none() && put.max_lost_leases == 0 && put.max_attempts == 0;
-        let past = run_at < created_at;
-        let extra = (!plain || past).then(|| {
+        let extra = (!plain || delay.is_some() || tally != JobTally::default()).then(|| {
             Box::new(JobExtra {
                 key: put.key,
-                // A moment before the put is no delay.
-                delay: past.then_some(Duration::ZERO),
+                delay,
                 at_wall,
                 max_lost_leases: put.max_lost_leases,
                 max_attempts: put.max_attempts,
-                ..JobExtra::default()
+                tally,
+                last_holder: None,
             })
         });
         let ttr = u64::try_from(ttr.as_nanos()).unwrap_or(u64::MAX);
         let state = JobState::Ready;
         let job = Job { id, run_at, created_at, body: put.body, extra, ttr, place: 0, queue, priority, state };
+        self.job_bytes += self.record_bytes(&job);
         let slot = self.jobs.insert(job);
         let jobs = &self.jobs;
         self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
@@ -217,11 +236,7 @@ impl State {
             self.by_key.insert(key_hash(&jobs[slot]), slot, |other| key_hash(&jobs[other]));
         }
         self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
-        self.totals.puts += 1;
-        let queue = self.queue_mut(queue);
-        queue.totals.puts += 1;
-        queue.logged = true;
-        self.attach_by_time(slot, now);
+        slot
     }
 
     /// Detaches a job that its holder gives back, with when it is due next.

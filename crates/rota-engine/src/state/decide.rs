@@ -53,7 +53,13 @@ impl State {
             Command::Bury { held, priority } => {
                 let slot = self.held(session, held)?;
                 let reserves = self.reserves(slot);
-                events.push(Event::JobBuried { job: held.job, priority, reason: BuryReason::Asked, reserves });
+                events.push(Event::JobBuried {
+                    job: held.job,
+                    priority,
+                    reason: BuryReason::Asked,
+                    reserves,
+                    number: self.next_burial(),
+                });
                 Ok(Answer::Done)
             }
             Command::Touch(held) => {
@@ -245,7 +251,8 @@ impl State {
         let reserves = self.reserves(slot);
         let (attempts, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
         events.push(if most > 0 && attempts + 1 >= most {
-            Event::JobBuried { job: held.job, priority: job.priority, reason: BuryReason::Attempts, reserves }
+            let (reason, number) = (BuryReason::Attempts, self.next_burial());
+            Event::JobBuried { job: held.job, priority: job.priority, reason, reserves, number }
         } else {
             Event::JobFailed { job: held.job, delay: storable(delay), run_at: now.after(delay), reserves }
         });
@@ -258,10 +265,15 @@ impl State {
         let reserves = self.reserves(slot);
         let (lost, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
         if most > 0 && lost + 1 >= most {
-            Event::JobBuried { job: job.id, priority: job.priority, reason: BuryReason::LostLeases, reserves }
+            let (reason, number) = (BuryReason::LostLeases, self.next_burial());
+            Event::JobBuried { job: job.id, priority: job.priority, reason, reserves, number }
         } else {
             Event::LeaseLost { job: job.id, reserves }
         }
+    }
+
+    fn next_burial(&self) -> u64 {
+        self.numbers.burials + 1
     }
 
     fn decide_kick(

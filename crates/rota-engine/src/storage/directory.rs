@@ -8,17 +8,34 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`; `lost+found` is the file system's own.
 const OURS: [&str; 4] = ["lock", "log", "store.new", "lost+found"];
 
-/// A data directory, locked for this process until it is dropped or the process ends.
-#[derive(Debug)]
+/// The name of the first spare segment; the others have higher numbers.
+const SPARE: &str = "spare-";
+
+/// A data directory, locked for this process until the last clone is dropped or the process ends.
+#[derive(Clone, Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     log: PathBuf,
+    segment_bytes: u64,
     /// Held for its lock.
-    _lock: File,
+    _lock: Arc<File>,
+}
+
+/// The file of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentInfo {
+    /// Its number.
+    pub segment: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was changed last, by the wall clock.
+    pub changed: SystemTime,
 }
 
 /// Why a data directory cannot be used.
@@ -99,7 +116,42 @@ impl DataDirectory {
         }
         let synced = sync_directory(path);
         synced.map_err(|source| DirectoryError::Io { doing: "sync", path: path.to_owned(), source })?;
-        Ok(DataDirectory { path: path.to_owned(), log, _lock: lock })
+        let segment_bytes = crate::limits::SEGMENT_BYTES;
+        Ok(DataDirectory { path: path.to_owned(), log, segment_bytes, _lock: Arc::new(lock) })
+    }
+
+    /// The same, with segments of another length than [`crate::limits::SEGMENT_BYTES`] from now on, in bytes.
+    #[must_use]
+    pub fn with_segment_bytes(self, segment_bytes: u64) -> DataDirectory {
+        DataDirectory { segment_bytes, ..self }
+    }
+
+    /// The segments below one, rising.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn segments_below(&self, segment: u64) -> io::Result<Vec<SegmentInfo>> {
+        let below = Storage::segments(self)?.into_iter().take_while(|&number| number < segment);
+        let info = below.map(|segment| {
+            let found = fs::metadata(Storage::path(self, segment))?;
+            Ok(SegmentInfo { segment, bytes: found.len(), changed: found.modified()? })
+        });
+        info.collect()
+    }
+
+    /// The numbers of the spare segments.
+    fn spare_numbers(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.log)? {
+            let name = entry?.file_name();
+            numbers.extend(name.to_str().and_then(|name| name.strip_prefix(SPARE)?.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn spare_path(&self, number: u64) -> PathBuf {
+        self.log.join(format!("{SPARE}{number}"))
     }
 
     /// The directory itself.
@@ -175,8 +227,11 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(failed("write"))?;
-    Ok(file)
+    match file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)) {
+        // What is there must come up on a full disk; the pid is only for a message.
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(failed("write")(error)),
+        _ => Ok(file),
+    }
 }
 
 /// Closes the directory to other users.
@@ -192,6 +247,11 @@ fn tighten(path: &Path) -> Result<(), DirectoryError> {
         return Err(DirectoryError::TooOpen { path: path.to_owned(), mode, owner: found.uid(), user });
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("change the mode of"))
+}
+
+fn make_file(path: &Path) -> io::Result<SegmentFile> {
+    let mut options = OpenOptions::new();
+    Ok(SegmentFile { file: options.read(true).write(true).create_new(true).mode(0o600).open(path)?.into() })
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -240,13 +300,46 @@ impl Storage for DataDirectory {
 
     fn open(&self, segment: u64) -> io::Result<SegmentFile> {
         let file = OpenOptions::new().read(true).write(true).open(Storage::path(self, segment))?;
-        Ok(SegmentFile { file })
+        Ok(SegmentFile { file: file.into() })
     }
 
     fn create(&mut self, segment: u64) -> io::Result<SegmentFile> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(Storage::path(self, segment))?;
-        Ok(SegmentFile { file })
+        let path = Storage::path(self, segment);
+        let Some(spare) = self.spare_numbers()?.pop() else { return make_file(&path) };
+        if path.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(self.spare_path(spare), path)?;
+        Storage::open(self, segment)
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        let number = self.spare_numbers()?.last().map_or(1, |last| last + 1);
+        // Under another name until its room is there.
+        let unready = self.log.join("spare.new");
+        match fs::remove_file(&unready) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let made = make_file(&unready).and_then(|mut file| {
+            file.reserve(self.segment_bytes)?;
+            file.sync()?;
+            fs::rename(&unready, self.spare_path(number))?;
+            sync_directory(&self.log)
+        });
+        if made.is_err() {
+            // Half a spare would only take room from others.
+            let _ = fs::remove_file(&unready);
+        }
+        made
+    }
+
+    fn spares(&self) -> io::Result<u64> {
+        Ok(self.spare_numbers()?.len() as u64)
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
     }
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
@@ -263,9 +356,9 @@ impl Storage for DataDirectory {
 }
 
 /// A segment on a real disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SegmentFile {
-    file: File,
+    file: Arc<File>,
 }
 
 impl StorageFile for SegmentFile {
@@ -284,7 +377,7 @@ impl StorageFile for SegmentFile {
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             // A file system that cannot is used without: a full disk is then met by a write.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno.into()),

@@ -3,7 +3,7 @@
 //! The simulator and the model test feed it. It compares every answer, every late answer and the counts at each input;
 //! [`Lockstep::check`] compares everything.
 
-use super::model::{Model, Outcome, Place};
+use super::model::{Model, Outcome, Place, Said};
 use super::workload::{Client, Input};
 use crate::command::{Answer, Delivered, Refusal};
 use crate::engine::Engine;
@@ -28,8 +28,8 @@ pub struct Lockstep {
 pub struct Agreed {
     /// What came of the input.
     pub outcome: Outcome,
-    /// How many jobs were kicked, where some were.
-    pub kicked: Option<u64>,
+    /// What the model took from the engine.
+    pub said: Said,
 }
 
 impl Lockstep {
@@ -70,11 +70,12 @@ impl Lockstep {
         }
         let clients = &self.clients;
         outcome.deliveries = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
-        let kicked = match outcome.answer {
-            Some(Ok(Answer::Kicked { count, .. })) => Some(count),
-            _ => None,
+        let said = match outcome.answer {
+            Some(Ok(Answer::Kicked { count, .. })) => Said { kicked: Some(count), no_room: false },
+            Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true },
+            _ => Said::default(),
         };
-        let expected = self.model.apply(input, at, kicked);
+        let expected = self.model.apply(input, at, said);
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
         let says_done = matches!(input, Input::Tick | Input::StopWaiting(_));
@@ -83,7 +84,7 @@ impl Lockstep {
         if let Some(id) = outcome.answer.and_then(named) {
             self.compare_job(id);
         }
-        Agreed { outcome, kicked }
+        Agreed { outcome, said }
     }
 
     /// Compares all that can be seen, and lets the engine recount all that cannot.

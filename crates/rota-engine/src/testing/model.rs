@@ -96,6 +96,15 @@ struct Wait {
     until: Time,
 }
 
+/// What the engine said that the model takes from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said {
+    /// How many jobs it kicked, where some were: how large a slice is is its affair.
+    pub kicked: Option<u64>,
+    /// That there is no room in the log.
+    pub no_room: bool,
+}
+
 /// What an input brought about.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -173,8 +182,8 @@ impl Model {
         while !self.tick() {}
     }
 
-    /// Makes an input happen at a time. `kicked` is how many jobs the engine kicked: how large a slice is is its affair.
-    pub fn apply(&mut self, input: &Input, at: Time, kicked: Option<u64>) -> Outcome {
+    /// Makes an input happen at a time; `said` is what of the engine's answer is the engine's own affair.
+    pub fn apply(&mut self, input: &Input, at: Time, said: Said) -> Outcome {
         if !matches!(input, Input::Open(_) | Input::StopWaiting(_) | Input::Stop) {
             self.now = self.now.max(at);
         }
@@ -196,7 +205,7 @@ impl Model {
             Input::StopWaiting(client) => outcome.is_done = self.session_mut(*client).wait.take().is_some(),
             Input::Ask(client, request) => {
                 self.tick();
-                outcome.answer = Some(self.ask(*client, request, kicked));
+                outcome.answer = Some(self.ask(*client, request, said));
                 self.settle();
             }
             Input::Tick => outcome.is_done = self.tick(),
@@ -210,7 +219,10 @@ impl Model {
         outcome
     }
 
-    fn ask(&mut self, client: Client, request: &Request, kicked: Option<u64>) -> Result<Answer, Refusal> {
+    fn ask(&mut self, client: Client, request: &Request, said: Said) -> Result<Answer, Refusal> {
+        if said.no_room {
+            return Err(Refusal::NoRoom);
+        }
         let now = self.now;
         let waits = self.sessions[&client].wait.is_some();
         match request {
@@ -306,7 +318,7 @@ impl Model {
                 self.remove(id, false);
                 Ok(Answer::Cancelled(id))
             }
-            Request::Kick { queue, limit, source } => self.kick(client, queue.as_ref(), *limit, *source, kicked),
+            Request::Kick { queue, limit, source } => self.kick(client, queue.as_ref(), *limit, *source, said.kicked),
             Request::KickJob(id) => {
                 let job = self.jobs.get(id).ok_or(Refusal::NotFound)?;
                 if !matches!(job.place, Place::Buried(_) | Place::Delayed) {

@@ -6,10 +6,13 @@
 //! the last record that survived, and nobody may have been told what is lost.
 
 mod crash;
+mod keeper;
+
+use keeper::{Habits, Keeper};
 
 use super::ledger::{Fact, Ledger};
 use super::lockstep::{Lockstep, Trace};
-use super::model::{Model, Outcome};
+use super::model::{Model, Outcome, Said};
 use super::random::Random;
 use super::storage::{Fault, SimulatedDisk};
 use super::workload::{Input, Request, Workload};
@@ -70,6 +73,12 @@ pub struct Report {
     pub ended: u64,
     /// The most jobs at a time.
     pub most_jobs: u64,
+    /// Segments whose open jobs were written again.
+    pub compactions: u64,
+    /// Snapshots that came to their end.
+    pub snapshots: u64,
+    /// Commands refused since the disk had no room.
+    pub no_room: u64,
 }
 
 /// When an answer may leave.
@@ -84,8 +93,19 @@ enum Sync {
 /// One input of the past, or a start.
 #[derive(Debug)]
 enum Past {
-    Input { input: Input, at: Time, kicked: Option<u64> },
-    Started { at: Time, wall: Time, epoch: u32, next_job_id: u64 },
+    Input {
+        input: Input,
+        at: Time,
+        said: Said,
+    },
+    /// The engine wrote down again what it has.
+    Kept,
+    Started {
+        at: Time,
+        wall: Time,
+        epoch: u32,
+        next_job_id: u64,
+    },
 }
 
 struct Simulation {
@@ -100,6 +120,8 @@ struct Simulation {
     /// One step in so many is a crash.
     crash_every: u64,
     disk: SimulatedDisk,
+    habits: Habits,
+    keeper: Keeper,
     /// `None` where nothing is kept.
     writer: Option<LogWriter<SimulatedDisk>>,
     both: Lockstep,
@@ -183,7 +205,10 @@ impl Simulation {
         let mut random = Random::new(plan.seed);
         let workload = Workload::new(&mut random, plan.most_jobs);
         let disk = SimulatedDisk::new();
-        disk.set_segment_bytes(Some(*random.pick(&[512, 4096, 60_000])));
+        let segment_bytes = *random.pick(&[512, 4096, 60_000]);
+        disk.set_segment_bytes(Some(segment_bytes));
+        let habits = Habits::new(&mut random, segment_bytes);
+        disk.set_capacity(habits.capacity_bytes);
         let now = Time(1_700_000_000_000_000_000 + random.below(1_000_000_000));
         let engine = Engine::in_memory(crash::options(&mut random), now, now);
         let model = Model::new(now, now);
@@ -196,6 +221,8 @@ impl Simulation {
             random,
             workload,
             disk,
+            habits,
+            keeper: Keeper::default(),
             writer: None,
             checkpoint: model.clone(),
             both: Lockstep::new(engine, model),
@@ -216,6 +243,9 @@ impl Simulation {
     fn one_step(&mut self) {
         if self.writer.is_some() && self.random.chance(1, self.writer_every) {
             return self.writer_step();
+        }
+        if self.writer.is_some() && self.random.chance(1, self.habits.every) {
+            return self.keeper_step();
         }
         if matches!(self.plan.faults, Faults::Crashes | Faults::All) && self.random.chance(1, self.crash_every) {
             return self.crash();
@@ -241,7 +271,7 @@ impl Simulation {
             // Nothing will be wound back; the newest are for whoever reads of a failure.
             self.past.clear();
         }
-        self.past.push((self.both.engine.log_end(), Past::Input { input: input.clone(), at, kicked: None }));
+        self.past.push((self.both.engine.log_end(), Past::Input { input: input.clone(), at, said: Said::default() }));
         let agreed = self.both.feed(&input, at);
         self.trace.add(at, &agreed.outcome);
         if let (Some(before), Some(Err(_))) = (&before, agreed.outcome.answer) {
@@ -251,9 +281,10 @@ impl Simulation {
         self.write_down(&input, agreed.outcome);
         let jobs = self.both.model.jobs().len() as u64;
         self.report.most_jobs = self.report.most_jobs.max(jobs);
-        if let Some((log_end, Past::Input { kicked, .. })) = self.past.last_mut() {
-            (*log_end, *kicked) = (self.both.engine.log_end(), agreed.kicked);
+        if let Some((log_end, Past::Input { said, .. })) = self.past.last_mut() {
+            (*log_end, *said) = (self.both.engine.log_end(), agreed.said);
         }
+        self.report.no_room += u64::from(agreed.said.no_room);
         self.tell();
     }
 
@@ -341,7 +372,8 @@ impl Simulation {
         let kind = match self.plan.faults {
             Faults::Memory | Faults::None => return,
             Faults::Crashes => 2,
-            Faults::All => self.random.below(4),
+            // A disk whose room is bounded is full soon enough.
+            Faults::All => self.random.below(if self.habits.capacity_bytes.is_some() { 3 } else { 4 }),
         };
         match kind {
             0 => self.disk.fail(Fault::Write, later),
@@ -361,7 +393,13 @@ impl Simulation {
     fn write_one(&mut self) -> Result<(), LogError> {
         let Some(mut group) = self.taken.pop_front() else { return Ok(()) };
         let writer = self.writer.as_mut().expect("only a log's group was taken");
-        writer.write(&mut group).map(drop)
+        let written = writer.write(&mut group);
+        if let Err(LogError::Io { source, .. }) = &written {
+            let is_full = source.kind() == std::io::ErrorKind::StorageFull;
+            assert!(!is_full || self.habits.capacity_bytes.is_none(), "there was room for all that was not refused");
+        }
+        self.tell_room();
+        written.map(drop)
     }
 
     fn sync(&mut self) -> Result<(), LogError> {

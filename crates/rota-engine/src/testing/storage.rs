@@ -65,12 +65,16 @@ struct Disk {
     faults: Vec<(Fault, u64)>,
     capacity_bytes: Option<u64>,
     segment_bytes: Option<u64>,
+    /// Segments that room is set aside for.
+    spares: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Content {
     written: Vec<u8>,
     synced: Vec<u8>,
+    /// Room that is taken whatever the length.
+    reserved: u64,
     /// Sectors whose sync failed: the kernel holds them for clean, and writes them only once they are written again.
     lost: BTreeSet<usize>,
 }
@@ -131,6 +135,7 @@ impl SimulatedDisk {
             files: disk.files.clone(),
             durable_names: disk.durable_names.clone(),
             segment_bytes: disk.segment_bytes,
+            spares: disk.spares,
             ..Disk::default()
         };
         SimulatedDisk { disk: Arc::new(Mutex::new(copy)), life: 0 }
@@ -150,7 +155,7 @@ impl SimulatedDisk {
             disk.durable_names.remove(&segment);
             return;
         };
-        let content = Content { written: bytes.clone(), synced: bytes, lost: BTreeSet::new() };
+        let content = Content { written: bytes.clone(), synced: bytes, ..Content::default() };
         disk.files.insert(segment, content.clone());
         disk.durable_names.insert(segment, content);
     }
@@ -195,7 +200,12 @@ impl Disk {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.files.values().map(|content| content.written.len() as u64).sum()
+        let files = self.files.values().map(|content| content.reserved.max(content.written.len() as u64));
+        files.sum::<u64>() + self.spares * self.length_of_a_segment()
+    }
+
+    fn length_of_a_segment(&self) -> u64 {
+        self.segment_bytes.unwrap_or(crate::limits::SEGMENT_BYTES)
     }
 
     fn file(&mut self, segment: u64) -> io::Result<&mut Content> {
@@ -241,7 +251,7 @@ impl Content {
                 }
             }
         }
-        Content { written: kept.clone(), synced: kept, lost: BTreeSet::new() }
+        Content { written: kept.clone(), synced: kept, reserved: self.reserved, lost: BTreeSet::new() }
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
@@ -303,9 +313,25 @@ impl Storage for SimulatedDisk {
         if disk.files.contains_key(&segment) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        disk.files.insert(segment, Content::default());
+        let reserved = if disk.spares > 0 { disk.length_of_a_segment() } else { 0 };
+        disk.spares = disk.spares.saturating_sub(1);
+        disk.files.insert(segment, Content { reserved, ..Content::default() });
         drop(disk);
         Ok(SimulatedFile { disk: self.clone(), segment })
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        let mut disk = self.operate()?;
+        let used = disk.used_bytes() + disk.length_of_a_segment();
+        if disk.capacity_bytes.is_some_and(|capacity| used > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.spares += 1;
+        Ok(())
+    }
+
+    fn spares(&self) -> io::Result<u64> {
+        Ok(self.operate()?.spares)
     }
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
@@ -327,7 +353,7 @@ impl Storage for SimulatedDisk {
     }
 
     fn segment_bytes(&self) -> u64 {
-        self.disk().segment_bytes.unwrap_or(crate::limits::SEGMENT_BYTES)
+        self.disk().length_of_a_segment()
     }
 
     fn path(&self, segment: u64) -> PathBuf {
@@ -369,7 +395,8 @@ impl StorageFile for SimulatedFile {
         let used = disk.used_bytes();
         let capacity = disk.capacity_bytes.unwrap_or(u64::MAX);
         let file = disk.file(self.segment)?;
-        let growth = (offset + bytes.len()).saturating_sub(file.written.len()) as u64;
+        let taken = file.reserved.max(file.written.len() as u64);
+        let growth = ((offset + bytes.len()) as u64).saturating_sub(taken);
         if growth > 0 && used + growth > capacity {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -379,15 +406,22 @@ impl StorageFile for SimulatedFile {
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let mut disk = self.disk.operate()?;
-        let used = disk.used_bytes();
-        let own = disk.file(self.segment)?.written.len() as u64;
-        let is_full = disk.capacity_bytes.is_some_and(|capacity| used - own + bytes.max(own) > capacity);
-        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        let (used, capacity) = (disk.used_bytes(), disk.capacity_bytes);
+        let file = disk.file(self.segment)?;
+        let taken = file.reserved.max(file.written.len() as u64);
+        if capacity.is_some_and(|capacity| used - taken + bytes.max(taken) > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.reserved = file.reserved.max(bytes);
+        Ok(())
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
-        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
-        self.disk.operate()?.file(self.segment)?.written.truncate(bytes);
+        let length = usize::try_from(bytes).map_err(io::Error::other)?;
+        let mut disk = self.disk.operate()?;
+        let file = disk.file(self.segment)?;
+        file.written.truncate(length);
+        file.reserved = file.reserved.min(bytes);
         Ok(())
     }
 

@@ -19,6 +19,9 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             puts: sum.puts + report.puts,
             ended: sum.ended + report.ended,
             most_jobs: sum.most_jobs.max(report.most_jobs),
+            compactions: sum.compactions + report.compactions,
+            snapshots: sum.snapshots + report.snapshots,
+            no_room: sum.no_room + report.no_room,
         };
     }
     // A simulation in which nothing happens would find nothing.

@@ -427,7 +427,7 @@ fn refused(refusal: command::Refusal) -> Answer<'static> {
     match refusal {
         command::Refusal::NotFound | command::Refusal::NoSuchQueue => Answer::Word(Word::NotFound),
         command::Refusal::LastWatched => Answer::Word(Word::NotIgnored),
-        command::Refusal::TooManyWatched => Answer::Word(Word::OutOfMemory),
+        command::Refusal::TooManyWatched | command::Refusal::NoRoom => Answer::Word(Word::OutOfMemory),
         command::Refusal::KeyTaken(id) => Answer::KeyTaken(id.0),
         command::Refusal::BadKey => Answer::Word(Word::BadFormat),
         command::Refusal::AlreadyWaiting => unreachable!("who waits asks for nothing"),

@@ -4,13 +4,14 @@
 //! it waits for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
 
 use super::{Host, Promise};
-use rota_engine::engine::DependsOn;
+use rota_engine::engine::{DependsOn, Room};
+use rota_engine::limits::RECORD_OVERHEAD_BYTES;
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
 use rota_engine::storage::DataDirectory;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The log failed. Nothing that was not acknowledged before may be acknowledged now.
@@ -36,6 +37,10 @@ pub(super) struct Commit {
     stats: Mutex<LogStats>,
     written: AtomicU64,
     durable: AtomicU64,
+    /// What the moments below are counted from.
+    begin: Instant,
+    /// When the oldest of what is written and not durable was written, in microseconds since `begin`; 0 for nothing.
+    unsynced_since: AtomicU64,
     waiters: Mutex<Vec<(DependsOn, Waker)>>,
     /// Whether the thread has something to do, and what wakes it.
     due: Mutex<bool>,
@@ -59,6 +64,8 @@ impl Commit {
             stats: Mutex::new(writer.stats()),
             written: AtomicU64::new(writer.written().0),
             durable: AtomicU64::new(writer.durable().0),
+            begin: Instant::now(),
+            unsynced_since: AtomicU64::new(0),
             log: Mutex::new(Log { writer: Some(writer), group: Group::default() }),
             waiters: Mutex::new(Vec::new()),
             due: Mutex::new(false),
@@ -69,15 +76,50 @@ impl Commit {
         }
     }
 
-    /// Writes all that was decided, and syncs it if asked to.
+    /// Writes all that was decided, and syncs it if asked to. Who only writes does not wait for the sync of another, where
+    /// no answer waits for syncs.
     pub(super) fn commit(&self, host: &Host, sync: bool) -> Result<(), CommitError> {
         let mut log = lock(&self.log);
         if let Some(failed) = self.failed.get() {
             return Err(failed.clone());
         }
-        let result = self.write_and_sync(&mut log, host, sync);
+        let mut result = self.write(&mut log, host);
+        if result.is_ok() && sync {
+            if self.promise == Promise::Durable {
+                result = self.sync(&mut log);
+            } else {
+                drop(log);
+                result = self.sync_apart();
+                return self.conclude(result);
+            }
+        }
         drop(log);
         self.conclude(result)
+    }
+
+    /// Does something with the log's writer, everything in it written; the time it takes is added to every answer that
+    /// waits for the log.
+    pub(super) fn with_writer<T>(
+        &self,
+        work: impl FnOnce(&mut LogWriter<DataDirectory>) -> Result<T, LogError>,
+    ) -> Result<Option<T>, CommitError> {
+        let mut log = lock(&self.log);
+        if let Some(failed) = self.failed.get() {
+            return Err(failed.clone());
+        }
+        let result = log.writer.as_mut().map(work).transpose();
+        if let Some(writer) = &log.writer {
+            self.note(writer);
+        }
+        drop(log);
+        let result = result.map_err(|cause| self.fail(cause));
+        self.wake(|depends_on| self.has_reached(depends_on));
+        result
+    }
+
+    /// Nothing may be acknowledged from now on.
+    pub(super) fn fail(&self, cause: LogError) -> CommitError {
+        self.conclude(Err(cause)).expect_err("a failure is an error")
     }
 
     /// Closes the log in good order, everything in it written and synced.
@@ -99,24 +141,78 @@ impl Commit {
         Ok(())
     }
 
-    fn write_and_sync(&self, log: &mut Log, host: &Host, sync: bool) -> Result<(), LogError> {
+    fn write(&self, log: &mut Log, host: &Host) -> Result<(), LogError> {
         let Log { writer: Some(writer), group } = log else { return Ok(()) };
         let stats = writer.stats();
         let (any, unwritten) = {
             let mut shared = host.lock();
-            shared.facts.log.current_segment = stats.segments;
+            shared.facts.log.oldest_segment = stats.oldest_segment;
+            shared.facts.log.current_segment = stats.newest_segment;
             shared.facts.log.records_written = stats.records_written;
-            (shared.engine.take_records(group), shared.engine.unwritten_bytes())
+            let any = shared.engine.take_records(group);
+            let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
+            shared.engine.set_room(Room { free, set_aside: stats.segment_bytes });
+            (any, shared.engine.unwritten_bytes())
         };
         host.unwritten.store(unwritten as u64, Ordering::Relaxed);
         if any {
-            self.written.store(writer.write(group)?.0, Ordering::SeqCst);
+            writer.write(group)?;
+            let now = self.micros();
+            let _ = self.unsynced_since.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
+            self.note(writer);
+            if writer.stats().newest_segment != stats.newest_segment {
+                host.keeper.look();
+            }
         }
-        if sync {
-            self.durable.store(writer.sync()?.0, Ordering::SeqCst);
-        }
-        *lock(&self.stats) = writer.stats();
         Ok(())
+    }
+
+    fn sync(&self, log: &mut Log) -> Result<(), LogError> {
+        let Some(writer) = &mut log.writer else { return Ok(()) };
+        writer.sync()?;
+        self.unsynced_since.store(0, Ordering::SeqCst);
+        self.note(writer);
+        Ok(())
+    }
+
+    /// Syncs what is written so far while others write on.
+    fn sync_apart(&self) -> Result<(), LogError> {
+        let begun = self.micros();
+        let mut log = lock(&self.log);
+        let under_way = log.writer.as_mut().map_or(Ok(None), LogWriter::begin_sync)?;
+        let Some(mut under_way) = under_way else {
+            self.unsynced_since.store(0, Ordering::SeqCst);
+            return Ok(());
+        };
+        drop(log);
+        let synced = under_way.sync();
+        let mut log = lock(&self.log);
+        // Who closed the log meanwhile has synced it.
+        let Some(writer) = &mut log.writer else { return synced.map_err(|_| LogError::Poisoned) };
+        let durable = writer.end_sync(under_way, synced)?;
+        // What was written since the begin of the sync may be as old as that.
+        let oldest = if durable == writer.written() { 0 } else { begun };
+        self.unsynced_since.store(oldest, Ordering::SeqCst);
+        self.note(writer);
+        Ok(())
+    }
+
+    /// Takes down how far the log is.
+    fn note(&self, writer: &LogWriter<DataDirectory>) {
+        self.written.store(writer.written().0, Ordering::SeqCst);
+        self.durable.store(writer.durable().0, Ordering::SeqCst);
+        *lock(&self.stats) = writer.stats();
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether a sync is overdue twice over: what would be answered now could be lost in a longer span than was promised.
+    fn is_overdue(&self) -> bool {
+        let Promise::Written { sync_every: Some(every) } = self.promise else { return false };
+        let since = self.unsynced_since.load(Ordering::SeqCst);
+        since > 0 && u128::from(self.micros().saturating_sub(since)) > 2 * every.as_micros()
     }
 
     fn has_reached(&self, depends_on: DependsOn) -> bool {
@@ -125,7 +221,7 @@ impl Commit {
             Promise::Durable => durable,
             Promise::Written { .. } => Lsn(self.written.load(Ordering::SeqCst)),
         };
-        depends_on.promised <= promised && depends_on.durable <= durable
+        depends_on.promised <= promised && depends_on.durable <= durable && !self.is_overdue()
     }
 
     pub(super) async fn reached(&self, host: &Host, depends_on: DependsOn) -> Result<(), CommitError> {

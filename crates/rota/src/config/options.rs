@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 
-use super::{Given, Givens, Origin, StorageMode, SyncMode};
+use super::{Given, Givens, History, Origin, StorageMode, SyncMode};
 use crate::values::{parse_bytes, parse_duration};
 
 /// The most that `--max-job-size` can be raised to, in bytes: 1 GiB.
@@ -18,6 +18,9 @@ pub(crate) const MAX_JOB_BYTES_CEILING: u64 = 1 << 30;
 
 /// The longest `--spoke`.
 pub(crate) const SPOKE_CEILING: Duration = Duration::from_secs(86_400);
+
+/// The lengths that `--segment-size` may have, in bytes: 64 KiB to 1 GiB.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 30;
 
 /// The longest delay of `--sync`: past it nobody would call the log durable.
 pub(crate) const SYNC_CEILING: Duration = Duration::from_secs(60);
@@ -50,6 +53,8 @@ pub(crate) enum Setting {
     Http(Option<SocketAddr>),
     Storage(StorageMode),
     Sync(SyncMode),
+    History(History),
+    SegmentBytes(Option<u64>),
     Spoke(Duration),
     MaxJobBytes(usize),
     Statsd(Option<String>),
@@ -114,6 +119,33 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         doc: "Have changes on the disk before they are answered, when the system sees fit, or at most this long after",
         switch: false,
         read: read_sync,
+    },
+    ServeOption {
+        name: "history",
+        aliases: &[],
+        short: None,
+        value_name: "AGE,BYTES|0",
+        default: "24h,1GiB",
+        doc: "Keep segments of the log that no start needs any more, up to that age and that many bytes; a full disk takes \
+              them first",
+        switch: false,
+        read: |text| read_history(text).map(Setting::History),
+    },
+    ServeOption {
+        name: "segment-size",
+        aliases: &[],
+        short: None,
+        value_name: "BYTES",
+        default: "",
+        doc: "Close a segment of the log at this length, 64KiB to 1GiB; unless told, 64MiB, and less on a small disk",
+        switch: false,
+        read: |text| match text {
+            "" => Ok(Setting::SegmentBytes(None)),
+            _ => match parse_bytes(text)? {
+                bytes if SEGMENT_BYTES.contains(&bytes) => Ok(Setting::SegmentBytes(Some(bytes))),
+                _ => Err(format!("{text} is out of range: 64KiB to 1GiB")),
+            },
+        },
     },
     ServeOption {
         name: "spoke",
@@ -259,6 +291,15 @@ fn read_sync(text: &str) -> Result<Setting, String> {
         span if span > SYNC_CEILING => Err(format!("{text} is too long: at most 1m, or never")),
         span => Ok(Setting::Sync(SyncMode::Every(span))),
     }
+}
+
+fn read_history(text: &str) -> Result<History, String> {
+    const FORMS: &str = "write an age and a size such as 24h,1GiB, or 0 for none";
+    if text == "0" {
+        return Ok(History::default());
+    }
+    let (age, bytes) = text.split_once(',').ok_or_else(|| format!("{text:?} is not an age and a size: {FORMS}"))?;
+    Ok(History { age: parse_duration(age)?, bytes: parse_bytes(bytes)? })
 }
 
 /// Reads where to listen: none for `off`. A name is looked up, and an IPv4 address preferred.

@@ -42,6 +42,8 @@ fn defaults() {
         http: Some("127.0.0.1:11380".parse().unwrap()),
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
+        history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
+        segment_bytes: None,
         spoke: Duration::from_secs(10),
         max_job_bytes: 65_535,
         statsd: None,
@@ -53,12 +55,14 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 9] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 11] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
+        ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
+        ("segment-size", "ROTA_SEGMENT_SIZE", "1MiB", "2MiB", "3_000_000"),
         ("spoke", "ROTA_SPOKE", "1s", "2s", "\"3s\""),
         ("max-job-size", "ROTA_MAX_JOB_SIZE", "1", "2", "3"),
         ("statsd", "ROTA_STATSD", "f:1", "e:1", "\"t:1\""),
@@ -147,6 +151,15 @@ fn every_bad_value_says_what_and_how() {
         ("sync", "sometimes", "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never"),
         ("sync", "0ms", "--sync: 0ms is too short: at least 1ms, or always"),
         ("sync", "2m", "--sync: 2m is too long: at most 1m, or never"),
+        (
+            "history",
+            "1h",
+            "--history: \"1h\" is not an age and a size: write an age and a size such as 24h,1GiB, or 0 for none",
+        ),
+        ("history", "1,1", "--history: 1 has no unit: write 1s or 1ms"),
+        ("history", "1h,x", "--history: \"x\" is not a number of bytes: BYTES_FORMS"),
+        ("segment-size", "1KiB", "--segment-size: 1KiB is out of range: 64KiB to 1GiB"),
+        ("segment-size", "2GiB", "--segment-size: 2GiB is out of range: 64KiB to 1GiB"),
         ("spoke", "10", "--spoke: 10 has no unit: write 10s or 10ms"),
         ("spoke", "0s", "--spoke: 0s is too short: at least 1ms"),
         ("spoke", "25h", "--spoke: 25h is too long: at most 1d"),
@@ -208,7 +221,7 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, storage, sync, \
-             spoke, max-job-size, statsd, insecure",
+             history, segment-size, spoke, max-job-size, statsd, insecure",
         ),
         (
             "# first\nsync = \"5x\"",

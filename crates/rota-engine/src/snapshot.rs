@@ -1,0 +1,131 @@
+//! A snapshot under way: the whole state as a log of its own, taken while the engine works on.
+//!
+//! ```text
+//!   every job, a slice at a time ──► job kept ─┐
+//!   what happens meanwhile ────────► events ───┼──► records from LSN 1 on, for a log writer of their own
+//!   every queue, the numbers ──────► … kept ───┘
+//! ```
+//!
+//! The records of a walk and of what happens meanwhile stand in one order, so a replay of them gives the state at their
+//! end. A change of a job that the walk has not come to yet is left out: the job is written as it is when its turn comes.
+//! [`crate::engine`] calls this; where the records go is the embedder's business.
+
+use crate::event::Event;
+use crate::job::Time;
+use crate::limits::KEPT_SLICE_BYTES;
+use crate::log::{Group, Lsn, Pending};
+use crate::pages::Slot;
+use crate::state::State;
+
+/// What a snapshot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SnapshotCounts {
+    /// Open jobs, as of its end.
+    pub jobs: u64,
+    /// Queues, as of its end.
+    pub queues: u64,
+    /// Records.
+    pub records: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pending: Pending,
+    /// Jobs from this id on were put since the begin: all that happens to them is in the stream.
+    new_from: u64,
+    walk: Walk,
+    counts: SnapshotCounts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walk {
+    /// Over the jobs: those in slots before this one are done.
+    Jobs(Slot),
+    /// Over the queues, in the order of their creation: up to this one they are done.
+    Queues(u64),
+    Done,
+}
+
+impl Snapshot {
+    pub(crate) fn begin(state: &State) -> Snapshot {
+        let new_from = state.numbers().next_job_id;
+        Snapshot {
+            pending: Pending::new(Lsn(1)),
+            new_from,
+            walk: Walk::Jobs(Slot(0)),
+            counts: SnapshotCounts::default(),
+        }
+    }
+
+    /// Takes down what is about to happen, as far as it is not read off the state later.
+    pub(crate) fn follow(&mut self, seq: u64, at: Time, event: &Event, state: &State) {
+        let is_kept = matches!(event, Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_));
+        if self.walk == Walk::Done || is_kept {
+            return;
+        }
+        let is_written = |job: crate::job::JobId| match self.walk {
+            Walk::Jobs(next) => job.0 >= self.new_from || state.slot_of(job).is_some_and(|slot| slot < next),
+            _ => true,
+        };
+        if event.changes_job().is_none_or(is_written) {
+            self.pending.append(seq, at, event, state);
+        }
+    }
+
+    /// Walks on over at most so many objects, and not over many more bytes than a step may. Returns whether all is done.
+    pub(crate) fn step(&mut self, most_objects: usize, state: &State, now: Time) -> bool {
+        let limit = self.pending.bytes() + KEPT_SLICE_BYTES;
+        let seq = state.numbers().next_seq - 1;
+        for _ in 0..most_objects {
+            if self.pending.bytes() > limit {
+                return false;
+            }
+            match self.walk {
+                Walk::Jobs(next) => {
+                    let Some(slot) = state.job_from(next) else {
+                        self.walk = Walk::Queues(0);
+                        continue;
+                    };
+                    self.walk = Walk::Jobs(Slot(slot.0 + 1));
+                    let kept = state.kept_job_at(slot);
+                    if kept.put.job.0 < self.new_from {
+                        self.pending.append(seq, now, &Event::JobKept(Box::new(kept)), state);
+                    }
+                }
+                Walk::Queues(after) => {
+                    let next = state.queues_after(after).next();
+                    let Some((number, queue)) = next else {
+                        let numbers = Event::NumbersKept(Box::new(state.kept_numbers(1, now)));
+                        self.pending.append(seq, now, &numbers, state);
+                        self.walk = Walk::Done;
+                        let jobs = state.totals().by_state.iter().sum();
+                        let (queues, records) = (state.queues() as u64, self.pending.last_lsn().0);
+                        self.counts = SnapshotCounts { jobs, queues, records };
+                        continue;
+                    };
+                    self.walk = Walk::Queues(number);
+                    if let Some(kept) = state.kept_queue(queue) {
+                        self.pending.append(seq, now, &Event::QueueKept(Box::new(kept)), state);
+                    }
+                }
+                Walk::Done => return true,
+            }
+        }
+        self.walk == Walk::Done
+    }
+
+    /// Moves the records since the last call into `group`; returns whether there were any.
+    pub(crate) fn take(&mut self, group: &mut Group) -> bool {
+        self.pending.take(group)
+    }
+
+    /// Bytes of records that nobody took yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending.bytes()
+    }
+
+    /// What it holds, once it is done.
+    pub(crate) fn counts(&self) -> SnapshotCounts {
+        self.counts
+    }
+}

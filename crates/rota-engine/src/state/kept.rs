@@ -1,0 +1,129 @@
+//! Objects as the log keeps them whole: what a compaction or a snapshot writes of a job, a queue and the numbers, and how
+//! a replay that begins behind their first records takes them back.
+//!
+//! While the engine lives these records change nothing. Nothing here decides when they are written.
+
+use super::State;
+use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
+use crate::job::{Job, JobId, JobState, Time};
+use crate::pages::Slot;
+use crate::queue::QueueId;
+use std::time::Duration;
+
+/// Length of a put's record without the queue's name, the body and the key, in bytes.
+const PUT_RECORD_BYTES: u64 = 73;
+
+/// The same of a queue that is kept.
+const QUEUE_RECORD_BYTES: u64 = 77;
+
+impl State {
+    /// Length of the records that everything that is open would fill, in bytes.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.job_bytes + self.queues.len() as u64 * QUEUE_RECORD_BYTES
+    }
+
+    pub(super) fn record_bytes(&self, job: &Job) -> u64 {
+        let key = job.extra.as_ref().and_then(|extra| extra.key.as_ref()).map_or(0, |key| key.len() + 5);
+        PUT_RECORD_BYTES + (self.queue(job.queue).name.as_str().len() + job.body.len() + key) as u64
+    }
+
+    /// An open job, whole; `None` if there is none of that id.
+    pub(crate) fn kept_job(&self, id: JobId) -> Option<KeptJob> {
+        self.find_job(id).map(|slot| self.kept_job_at(slot))
+    }
+
+    pub(crate) fn kept_job_at(&self, slot: Slot) -> KeptJob {
+        let job = &self.jobs[slot];
+        let extra = job.extra.as_deref();
+        KeptJob {
+            put: PutJob {
+                job: job.id,
+                queue: job.queue,
+                priority: job.priority,
+                created_at: job.created_at,
+                run_at: job.run_at,
+                at_wall: extra.and_then(|extra| extra.at_wall),
+                ttr: Duration::from_nanos(job.ttr),
+                max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
+                max_attempts: extra.map_or(0, |extra| extra.max_attempts),
+                key: extra.and_then(|extra| extra.key.clone()),
+                body: job.body.clone(),
+            },
+            delay: extra.and_then(|extra| extra.delay),
+            tally: extra.map_or_else(Default::default, |extra| extra.tally),
+            buried: (job.state == JobState::Buried).then_some(job.place),
+        }
+    }
+
+    pub(super) fn restore_job(&mut self, kept: KeptJob, now: Time) {
+        let KeptJob { put, delay, tally, buried } = kept;
+        self.queue_mut(put.queue).logged = true;
+        let slot = self.insert_job(put, delay, tally);
+        match buried {
+            Some(number) => self.attach_buried(slot, number),
+            None => self.attach_by_time(slot, now),
+        }
+    }
+
+    /// A queue that the log knows of; `None` if it does not.
+    pub(crate) fn kept_queue(&self, id: QueueId) -> Option<KeptQueue> {
+        let queue = self.queue(id);
+        queue.logged.then_some(KeptQueue {
+            queue: id,
+            totals: queue.totals,
+            paused_until: queue.paused_until,
+            pause_length: queue.pause_length,
+        })
+    }
+
+    pub(super) fn restore_queue(&mut self, kept: &KeptQueue, now: Time) {
+        let queue = self.queue_mut(kept.queue);
+        queue.totals = kept.totals;
+        queue.logged = true;
+        if kept.paused_until > now && queue.paused_until != kept.paused_until {
+            queue.paused_until = kept.paused_until;
+            queue.pause_length = kept.pause_length;
+            self.wake_queue_at(kept.queue, kept.paused_until);
+        }
+    }
+
+    pub(crate) fn kept_numbers(&self, oldest_segment: u64, now: Time) -> KeptNumbers {
+        let numbers = &self.numbers;
+        let wall = (i128::from(now.0) + numbers.wall_offset).clamp(0, i128::from(u64::MAX));
+        KeptNumbers {
+            oldest_segment,
+            puts: self.totals.puts,
+            completed: self.totals.completed,
+            cancelled: self.totals.cancelled,
+            lost_leases: self.totals.lost_leases,
+            epoch: numbers.epoch,
+            next_job_id: numbers.next_job_id,
+            job_ids_below: numbers.job_ids_below,
+            next_seq: numbers.next_seq,
+            seqs_below: numbers.seqs_below,
+            burials: numbers.burials,
+            engine_time: now,
+            wall_time: Time(u64::try_from(wall).expect("clamped to the range")),
+        }
+    }
+
+    pub(super) fn restore_numbers(&mut self, kept: &KeptNumbers) {
+        let (totals, numbers) = (&mut self.totals, &mut self.numbers);
+        totals.puts = kept.puts;
+        totals.completed = kept.completed;
+        totals.cancelled = kept.cancelled;
+        totals.lost_leases = kept.lost_leases;
+        numbers.epoch = kept.epoch;
+        numbers.next_job_id = numbers.next_job_id.max(kept.next_job_id);
+        numbers.job_ids_below = kept.job_ids_below;
+        numbers.next_seq = numbers.next_seq.max(kept.next_seq);
+        numbers.seqs_below = kept.seqs_below;
+        numbers.burials = numbers.burials.max(kept.burials);
+        numbers.wall_offset = i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0);
+    }
+
+    /// Whether an event can follow those that were applied: the job that it changes is there.
+    pub(crate) fn can_apply(&self, event: &crate::event::Event) -> bool {
+        event.changes_job().is_none_or(|job| self.find_job(job).is_some())
+    }
+}

@@ -1,0 +1,60 @@
+//! The state out of a log: every event again, in order.
+//!
+//! A log whose first segments were reclaimed begins in the middle: events on jobs that are written again further on, or
+//! that ended, are passed over until the record that completed the reclaiming. From there on an event that fits nothing
+//! is a fault.
+
+use super::State;
+use crate::event::Event;
+use crate::log::{ReplayError, ReplayedRecord};
+
+/// A replay under way.
+pub(crate) struct Replay {
+    state: State,
+    /// The segment that the log begins with; `None` before the first record.
+    first_segment: Option<u64>,
+    /// Whether all that is open at this point of the log was read.
+    is_whole: bool,
+}
+
+/// The log ended before all of what its first segments held was written again.
+#[derive(Debug, thiserror::Error)]
+#[error("the log begins at segment {0}, but does not hold what stood in those before it: a segment is missing")]
+struct NotWhole(u64);
+
+/// An event changes a job that is not open.
+#[derive(Debug, thiserror::Error)]
+#[error("it changes a job that is not open: {0:?}")]
+struct NoSuchJob(Event);
+
+impl Replay {
+    pub(crate) fn new(state: State) -> Replay {
+        Replay { state, first_segment: None, is_whole: true }
+    }
+
+    /// Takes the next record.
+    pub(crate) fn take(&mut self, record: ReplayedRecord<'_>) -> Result<(), ReplayError> {
+        let ReplayedRecord { seq, at, event, place, .. } = record;
+        let first_segment = *self.first_segment.get_or_insert_with(|| {
+            self.is_whole = place.segment == 1;
+            place.segment
+        });
+        let event = event.resolve(&mut |name| self.state.open_queue(name));
+        if !self.state.can_apply(&event) {
+            return if self.is_whole { Err(Box::new(NoSuchJob(event))) } else { Ok(()) };
+        }
+        if let Event::NumbersKept(kept) = &event {
+            self.is_whole |= kept.oldest_segment >= first_segment;
+        }
+        self.state.replay(event, seq, at);
+        Ok(())
+    }
+
+    /// The state at the end of the log.
+    pub(crate) fn end(self) -> Result<State, ReplayError> {
+        match self.first_segment {
+            Some(first) if !self.is_whole => Err(Box::new(NotWhole(first))),
+            _ => Ok(self.state),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What a server does beside commands, in a simulation: it reclaims segments, takes snapshots, sets room aside on the disk
+//! and tells the engine how much there is.
+
+use super::{Past, Simulation};
+use crate::engine::{Engine, Room};
+use crate::limits::RECORD_OVERHEAD_BYTES;
+use crate::log::{self, Compaction, CompactionError, Group, LogError, LogStats, LogWriter, Lsn, is_due, is_over};
+use crate::storage::Storage;
+use crate::testing::random::Random;
+use crate::testing::storage::SimulatedDisk;
+use std::io;
+
+const SNAPSHOT_STORE: [u8; 16] = *b"another disk....";
+
+/// What is under way. A crash ends all of it.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    compaction: Option<Compaction<SimulatedDisk>>,
+    /// Once this record is durable, no segment before that one is needed.
+    finished: Option<(Lsn, u64)>,
+    snapshot: Option<LogWriter<SimulatedDisk>>,
+}
+
+/// What a simulation does of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    /// One step in so many is the keeper's.
+    pub(super) every: u64,
+    /// It reclaims segments whenever it can, not just when it should.
+    is_eager: bool,
+    /// The disk has room for so many bytes, and the engine is told.
+    pub(super) capacity_bytes: Option<u64>,
+}
+
+impl Habits {
+    pub(super) fn new(random: &mut Random, segment_bytes: u64) -> Habits {
+        let is_bounded = segment_bytes > 50_000 && random.chance(1, 2);
+        let capacity = segment_bytes * (4 + random.below(4));
+        Habits {
+            every: *random.pick(&[3, 20, 200]),
+            is_eager: random.chance(1, 2),
+            capacity_bytes: is_bounded.then_some(capacity),
+        }
+    }
+}
+
+/// Why the keeper's step was its last.
+pub(super) enum Failed {
+    Disk,
+}
+
+impl From<LogError> for Failed {
+    fn from(_: LogError) -> Failed {
+        Failed::Disk
+    }
+}
+
+impl From<CompactionError> for Failed {
+    fn from(error: CompactionError) -> Failed {
+        assert!(matches!(error, CompactionError::Io { .. }), "a segment that was closed is whole: {error}");
+        Failed::Disk
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(_: io::Error) -> Failed {
+        Failed::Disk
+    }
+}
+
+impl Simulation {
+    pub(super) fn keeper_step(&mut self) {
+        let done = match self.random.below(12) {
+            0 => self.forget_history(),
+            1 => self.set_aside(),
+            2..5 => self.snapshot_step(),
+            _ => self.compaction_step(),
+        };
+        self.tell_room();
+        if done.is_err() {
+            self.crash();
+        }
+    }
+
+    fn stats(&self) -> LogStats {
+        self.writer.as_ref().expect("the keeper works where there is a log").stats()
+    }
+
+    fn compaction_step(&mut self) -> Result<(), Failed> {
+        let stats = self.stats();
+        let now = self.both.model.now();
+        if let Some((lsn, segment)) = self.keeper.finished {
+            let writer = self.writer.as_mut().expect("there is a log");
+            if writer.durable() >= lsn {
+                writer.need_only_from(segment);
+                self.keeper.finished = None;
+                if is_over(&writer.stats(), self.both.engine.live_bytes()) || self.random.chance(1, 4) {
+                    writer.close_segment()?;
+                }
+            }
+            return Ok(());
+        }
+        let Some(compaction) = &mut self.keeper.compaction else {
+            let can_begin = stats.needed_from < stats.newest_segment;
+            let wants = self.habits.is_eager || is_due(&stats, self.both.engine.live_bytes());
+            if can_begin && wants && self.both.engine.has_room_to_compact() {
+                self.keeper.compaction = Some(Compaction::begin(&self.disk, stats.needed_from)?);
+            }
+            return Ok(());
+        };
+        if compaction.read()? {
+            compaction.keep(&mut self.both.engine, now);
+        } else {
+            let lsn = compaction.finish(&mut self.both.engine, now);
+            self.keeper.finished = Some((lsn, compaction.segment() + 1));
+            self.keeper.compaction = None;
+            self.report.compactions += 1;
+        }
+        self.past.push((self.both.engine.log_end(), Past::Kept));
+        Ok(())
+    }
+
+    /// Takes the oldest of the segments away that nobody needs.
+    fn forget_history(&mut self) -> Result<(), Failed> {
+        let oldest = self.stats().oldest_segment;
+        let history = self.disk.segments()?.into_iter().take_while(|&segment| segment < oldest);
+        for segment in history.take(3).collect::<Vec<_>>() {
+            self.disk.remove(segment)?;
+            if self.random.chance(1, 2) {
+                self.disk.sync_names()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets room aside as a server does; a full disk is no failure.
+    fn set_aside(&mut self) -> Result<(), Failed> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if self.habits.capacity_bytes.is_none() || writer.stats().room >= self.both.engine.wanted_room() * 2 {
+            return Ok(());
+        }
+        match self.disk.set_aside() {
+            Ok(()) => writer.add_spare(),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(_) => return Err(Failed::Disk),
+        }
+        Ok(())
+    }
+
+    /// Starts, and reclaiming that a crash cut off, have used up the room set aside on a full disk: somebody gives it more.
+    pub(super) fn help_out(&mut self) {
+        let Some(capacity) = self.habits.capacity_bytes else { return };
+        let stats = self.stats();
+        if stats.room < self.both.engine.wanted_room() + stats.segment_bytes / 2 {
+            let capacity = capacity + 2 * stats.segment_bytes;
+            self.habits.capacity_bytes = Some(capacity);
+            self.disk.set_capacity(Some(capacity));
+        }
+    }
+
+    /// Tells the engine how much room there is, where that is bounded.
+    pub(super) fn tell_room(&mut self) {
+        let Some(writer) = self.writer.as_ref().filter(|_| self.habits.capacity_bytes.is_some()) else { return };
+        let stats = writer.stats();
+        let on_its_way: u64 = self.taken.iter().map(|group| group.bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
+        let room = Room { free: stats.room.saturating_sub(on_its_way), set_aside: stats.segment_bytes };
+        self.both.engine.set_room(room);
+    }
+
+    fn snapshot_step(&mut self) -> Result<(), Failed> {
+        let now = self.both.model.now();
+        let Some(target) = &mut self.keeper.snapshot else {
+            if self.random.chance(1, 8) {
+                let disk = SimulatedDisk::new();
+                disk.set_segment_bytes(Some(4096));
+                let opened = log::open(disk, SNAPSHOT_STORE, &mut |_| Ok(())).expect("this disk is well");
+                self.keeper.snapshot = Some(opened.0);
+                assert!(self.both.engine.begin_snapshot(), "no other snapshot is under way");
+            }
+            return Ok(());
+        };
+        let most = 1 + usize::try_from(self.random.below(40)).expect("a small number");
+        let is_done = self.both.engine.snapshot_slice(most, now);
+        if is_done || self.random.chance(1, 3) {
+            let mut group = Group::default();
+            if self.both.engine.take_snapshot_records(&mut group) {
+                target.write(&mut group).expect("its disk is well");
+            }
+        }
+        if is_done {
+            self.compare_with_snapshot();
+        }
+        Ok(())
+    }
+
+    /// What was snapshot is what is there, at the moment that the snapshot ends.
+    fn compare_with_snapshot(&mut self) {
+        let target = self.keeper.snapshot.take().expect("it was just done");
+        let counts = self.both.engine.end_snapshot().expect("it was just done");
+        let disk = target.storage().clone();
+        target.close().expect("its disk is well");
+        self.report.snapshots += 1;
+        let (now, wall) = (self.both.model.now(), self.both.model.wall());
+        let options = super::crash::options(&mut self.random);
+        let (restored, ..) = Engine::recover(options, disk, SNAPSHOT_STORE, wall).expect("a snapshot can be read");
+        restored.check();
+        assert_eq!(counts.jobs, restored.totals().by_state.iter().sum::<u64>(), "jobs of a snapshot");
+        assert!(restored.next_numbers().0 >= self.both.engine.next_numbers().0, "ids go on");
+        if self.both.model.jobs().values().any(|job| job.at_wall.is_some()) {
+            return;
+        }
+        let now = now.max(restored.now());
+        assert_eq!(restored.durable_text(now), self.both.engine.durable_text(now), "what was snapshot");
+    }
+}

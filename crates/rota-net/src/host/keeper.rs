@@ -1,0 +1,222 @@
+//! The thread that looks after the log's files: it sets room aside on the disk, has the oldest segment reclaimed when the log
+//! is too long, and takes history away.
+//!
+//! All its work is cut into slices that commands can wait for. It never changes what is acknowledged: what it has written
+//! again is a record like any other, and a file goes only when the header of a durable segment says that it is not needed.
+
+use super::{CommitError, Host};
+use rota_engine::engine::Engine;
+use rota_engine::log::{Compaction, LogError, LogStats, is_due, is_over};
+use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::Thread;
+use std::time::{Duration, SystemTime};
+
+/// How often it looks, at least: a full disk may have room again.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How much of the log is kept that no start reads any more: as history, for whoever asks what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct History {
+    /// How old a segment may be.
+    pub age: Duration,
+    /// How many bytes there may be of them.
+    pub bytes: u64,
+}
+
+/// What the keeper did since the start, and what it saw last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeeperFigures {
+    /// Segments whose open jobs were written again.
+    pub compactions: u64,
+    /// Jobs that were written again.
+    pub jobs_kept: u64,
+    /// Length of the segments that are kept as history, in bytes.
+    pub history_bytes: u64,
+    /// Whether the disk had no room to set aside, the last time it was asked.
+    pub is_disk_full: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Keeper {
+    thread: OnceLock<Thread>,
+    compactions: AtomicU64,
+    jobs_kept: AtomicU64,
+    history_bytes: AtomicU64,
+    is_disk_full: AtomicBool,
+}
+
+impl Keeper {
+    /// Has it look now.
+    pub(super) fn look(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    pub(super) fn figures(&self) -> KeeperFigures {
+        KeeperFigures {
+            compactions: self.compactions.load(Ordering::Relaxed),
+            jobs_kept: self.jobs_kept.load(Ordering::Relaxed),
+            history_bytes: self.history_bytes.load(Ordering::Relaxed),
+            is_disk_full: self.is_disk_full.load(Ordering::Relaxed),
+        }
+    }
+}
+
+pub(super) fn spawn(host: &Arc<Host>, directory: DataDirectory, history: History) {
+    let weak = Arc::downgrade(host);
+    let work = move || run(&weak, directory, history);
+    let thread = std::thread::Builder::new().name("rota-keeper".into()).spawn(work);
+    let thread = thread.expect("a process that starts has room for a thread");
+    host.keeper.thread.set(thread.thread().clone()).expect("the keeper is started once");
+}
+
+fn run(weak: &Weak<Host>, mut directory: DataDirectory, history: History) {
+    while let Some(host) = weak.upgrade() {
+        let Ok(is_more) = Round { host: &host, directory: &mut directory, history }.all() else { return };
+        drop(host);
+        if !is_more {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+}
+
+/// Sets room aside before the first command comes, so that none is refused for want of it.
+pub(super) fn prepare(host: &Host, directory: &mut DataDirectory, history: History) -> Result<(), CommitError> {
+    Round { host, directory, history }.set_aside()
+}
+
+struct Round<'a> {
+    host: &'a Host,
+    directory: &'a mut DataDirectory,
+    history: History,
+}
+
+impl Round<'_> {
+    /// Does what there is to do. Returns whether there is more.
+    fn all(&mut self) -> Result<bool, CommitError> {
+        self.set_aside()?;
+        let stats = self.stats();
+        let (live, has_room) = self.look(|engine| (engine.live_bytes(), engine.has_room_to_compact()));
+        let is_due = is_due(&stats, live) && has_room;
+        if is_due {
+            self.compact(stats.needed_from)?;
+        }
+        self.forget_history(self.history.bytes);
+        Ok(is_due)
+    }
+
+    fn stats(&self) -> LogStats {
+        self.host.log_figures().map(|figures| figures.stats).unwrap_or_default()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
+        self.host.look(|shared| look(&shared.engine))
+    }
+
+    fn log(&self) -> &super::commit::Commit {
+        self.host.log.as_ref().expect("the keeper works where a log is kept")
+    }
+
+    /// Sets room aside until there is enough for what may come. A full disk costs history first.
+    fn set_aside(&mut self) -> Result<(), CommitError> {
+        loop {
+            let stats = self.stats();
+            if stats.room >= self.look(Engine::wanted_room) + stats.segment_bytes {
+                self.found_disk_full(false);
+                return Ok(());
+            }
+            match self.directory.set_aside() {
+                Ok(()) => {
+                    self.log().with_writer(|writer| {
+                        writer.add_spare();
+                        Ok(())
+                    })?;
+                    self.log().commit(self.host, false)?;
+                }
+                Err(_) if self.forget_history(0) => {}
+                // Safe to try again, and tried again: no byte of the log is in it.
+                Err(error) => {
+                    self.found_disk_full(true);
+                    if error.kind() != io::ErrorKind::StorageFull {
+                        eprintln!("rota: cannot set room aside for the log: {error}");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn found_disk_full(&self, is_full: bool) {
+        if self.host.keeper.is_disk_full.swap(is_full, Ordering::Relaxed) == is_full {
+            return;
+        }
+        if is_full {
+            eprintln!(
+                "rota: the disk of the data directory is full: puts are refused when the room set aside runs short, jobs \
+                 can be completed and cancelled; free some space, and it goes on by itself"
+            );
+        } else {
+            eprintln!("rota: the disk of the data directory has room again");
+        }
+    }
+
+    /// Has the open jobs of a segment written again, after which no start needs it.
+    fn compact(&mut self, segment: u64) -> Result<(), CommitError> {
+        let failed = |error| self.log().fail(LogError::Reclaim(error));
+        let mut compaction = Compaction::begin(&*self.directory, segment).map_err(failed)?;
+        while compaction.read().map_err(failed)? {
+            let before = compaction.kept();
+            self.host.with(|shared, now| {
+                compaction.keep(&mut shared.engine, now);
+                shared.facts.log.records_migrated += compaction.kept() - before;
+            });
+            self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
+            // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
+            if compaction.kept() > before {
+                self.log().commit(self.host, true)?;
+            }
+        }
+        let (lsn, _) = self.host.with(|shared, now| compaction.finish(&mut shared.engine, now));
+        self.log().commit(self.host, true)?;
+        debug_assert!(self.host.log_figures().is_some_and(|figures| figures.durable >= lsn));
+        let live = self.look(Engine::live_bytes);
+        self.log().with_writer(|writer| {
+            if writer.durable() >= lsn {
+                writer.need_only_from(segment + 1);
+            }
+            if is_over(&writer.stats(), live) { writer.close_segment() } else { Ok(()) }
+        })?;
+        self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes history away past its age and past so many bytes, the oldest first. Returns whether there was any to take.
+    fn forget_history(&self, most_bytes: u64) -> bool {
+        let oldest = self.stats().oldest_segment;
+        // It is tried again in the next round, and a start passes over what is left.
+        let Ok(segments) = self.directory.segments_below(oldest) else { return false };
+        let mut left: u64 = segments.iter().map(|info| info.bytes).sum();
+        let mut directory = self.directory.clone();
+        let mut any = false;
+        for info in segments {
+            if left <= most_bytes && !self.is_too_old(&info) {
+                break;
+            }
+            if directory.remove(info.segment).and_then(|()| directory.sync_names()).is_err() {
+                break;
+            }
+            left -= info.bytes;
+            any = true;
+        }
+        self.host.keeper.history_bytes.store(left, Ordering::Relaxed);
+        any
+    }
+
+    fn is_too_old(&self, info: &SegmentInfo) -> bool {
+        SystemTime::now().duration_since(info.changed).is_ok_and(|age| age > self.history.age)
+    }
+}
