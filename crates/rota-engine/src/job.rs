@@ -3,6 +3,7 @@
 //!
 //! Everything else in the crate is built from these types. They hold no behaviour beyond their own arithmetic.
 
+use crate::bodies::BodyHandle;
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
@@ -152,21 +153,74 @@ pub struct JobTally {
     pub attempts: u32,
 }
 
+/// Jobs by slot. A page of them is as large as a body's: many of these are what a server's memory consists of.
+pub(crate) type Jobs = Pages<Job, 512>;
+
 /// A job as the state holds it. What plain jobs don't use lives in [`JobExtra`], so that it costs them nothing.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) run_at: Time,
     pub(crate) created_at: Time,
-    pub(crate) body: Box<[u8]>,
-    pub(crate) extra: Option<Box<JobExtra>>,
-    /// Nanoseconds.
-    pub(crate) ttr: u64,
-    /// Reserved: the slot of its lease. Buried: its number in the order of burials.
-    pub(crate) place: u64,
     pub(crate) queue: QueueId,
     pub(crate) priority: Priority,
+    pub(crate) body: BodyHandle,
+    pub(crate) extra: MaybeSlot,
+    /// Where its lease is, while it is reserved.
+    pub(crate) lease: MaybeSlot,
+    /// Length of a lease on it, where that fits here; else it is in the extra.
+    pub(crate) ttr: ShortSpan,
     pub(crate) state: JobState,
+}
+
+// One of each for every job that waits: what these grow by, a server with a million jobs grows by a million times.
+const _: () = assert!(size_of::<Option<Job>>() == 56);
+
+/// A span in three bytes: whole seconds up to 97 days, or whole milliseconds up to two hours, but not zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ShortSpan([u8; 3]);
+
+impl ShortSpan {
+    /// Stands for a span that doesn't fit.
+    pub(crate) const NONE: ShortSpan = ShortSpan([0; 3]);
+
+    /// The span, if it fits; else `NONE`.
+    pub(crate) fn new(span: Duration) -> ShortSpan {
+        let (count, unit) =
+            if span.subsec_nanos() == 0 { (u128::from(span.as_secs()), 0) } else { (span.as_millis(), 1) };
+        let bits = u32::try_from(count).ok().and_then(|count| count.checked_mul(2)).map(|count| count | unit);
+        match bits.map(u32::to_le_bytes) {
+            Some([a, b, c, 0]) if ShortSpan([a, b, c]).get() == Some(span) => ShortSpan([a, b, c]),
+            _ => ShortSpan::NONE,
+        }
+    }
+
+    pub(crate) fn get(self) -> Option<Duration> {
+        let [a, b, c] = self.0;
+        let bits = u32::from_le_bytes([a, b, c, 0]);
+        let count = u64::from(bits >> 1);
+        let span = if bits & 1 == 0 { Duration::from_secs(count) } else { Duration::from_millis(count) };
+        (self != ShortSpan::NONE).then_some(span)
+    }
+}
+
+/// A slot, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MaybeSlot(u32);
+
+impl MaybeSlot {
+    pub(crate) const NONE: MaybeSlot = MaybeSlot(u32::MAX);
+
+    pub(crate) fn get(self) -> Option<Slot> {
+        (self != MaybeSlot::NONE).then_some(Slot(self.0))
+    }
+}
+
+impl From<Slot> for MaybeSlot {
+    fn from(slot: Slot) -> MaybeSlot {
+        debug_assert_ne!(slot.0, u32::MAX, "memory ends before there are so many slots");
+        MaybeSlot(slot.0)
+    }
 }
 
 /// The rest of a job that has more to it than a body and a place in line.
@@ -176,6 +230,10 @@ pub(crate) struct JobExtra {
     /// The delay last asked for; `None` while it is that of the put, which `created_at` and `run_at` still tell.
     pub(crate) delay: Option<Duration>,
     pub(crate) at_wall: Option<Time>,
+    /// Nanoseconds: read where the job itself has no room for it.
+    pub(crate) ttr: u64,
+    /// Its number in the order of burials, while it is buried.
+    pub(crate) burial: u64,
     pub(crate) max_lost_leases: u16,
     pub(crate) max_attempts: u16,
     pub(crate) tally: JobTally,
@@ -184,22 +242,13 @@ pub(crate) struct JobExtra {
 }
 
 impl Job {
-    pub(crate) fn delay(&self) -> Duration {
-        let asked = self.extra.as_ref().and_then(|extra| extra.delay);
-        asked.unwrap_or_else(|| self.run_at.since(self.created_at))
-    }
-
-    pub(crate) fn extra_mut(&mut self) -> &mut JobExtra {
-        self.extra.get_or_insert_with(Box::default)
-    }
-
     pub(crate) fn is_urgent(&self) -> bool {
         self.priority < Priority::URGENT_BELOW
     }
 }
 
 /// Ready jobs: by (priority, run_at, id). Their order has no span of time, so their spokes are cut by number alone.
-pub(crate) struct ReadyOrder<'a>(pub(crate) &'a Pages<Job>);
+pub(crate) struct ReadyOrder<'a>(pub(crate) &'a Jobs);
 
 impl Keys for ReadyOrder<'_> {
     type Key = (Priority, Time, JobId);
@@ -216,7 +265,7 @@ impl Keys for ReadyOrder<'_> {
 
 /// Delayed jobs: by (run_at, id).
 pub(crate) struct DueOrder<'a> {
-    pub(crate) jobs: &'a Pages<Job>,
+    pub(crate) jobs: &'a Jobs,
     /// Nanoseconds that a spoke covers.
     pub(crate) spoke: u64,
 }
@@ -231,5 +280,27 @@ impl Keys for DueOrder<'_> {
 
     fn span_start(&self, key: Self::Key) -> Self::Key {
         (Time(key.0.0 - key.0.0 % self.spoke), JobId(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_that_fit_into_three_bytes_come_back_and_others_are_told_apart() {
+        let most_seconds = Duration::from_secs((1 << 23) - 1);
+        let most_millis = Duration::from_millis((1 << 23) - 1);
+        for fits in
+            [Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(86_401), most_seconds, most_millis]
+        {
+            assert_eq!(ShortSpan::new(fits).get(), Some(fits));
+        }
+        let second = Duration::from_secs(1);
+        let finer = second + Duration::from_nanos(1);
+        for other in [Duration::ZERO, Duration::from_nanos(1), finer, most_seconds + second, Duration::MAX] {
+            assert_eq!(ShortSpan::new(other), ShortSpan::NONE, "{other:?}");
+        }
+        assert_eq!(ShortSpan::new(most_millis + Duration::from_millis(2)).get(), None);
     }
 }

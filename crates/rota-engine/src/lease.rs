@@ -3,7 +3,7 @@
 //! A lease is soft: it is never in the log, and a restart voids it. Its token, not the holder's word, decides whether
 //! a later verb is the holder's.
 
-use crate::job::{Job, JobId, LeaseToken, Time};
+use crate::job::{Job, JobId, Jobs, LeaseToken, Time};
 use crate::pages::{Pages, Slot};
 use crate::session::SessionId;
 use crate::wheel::Keys;
@@ -19,13 +19,13 @@ pub(crate) struct Lease {
 impl Job {
     /// Where the lease of a reserved job is.
     pub(crate) fn lease_slot(&self) -> Slot {
-        Slot(u32::try_from(self.place).expect("a reserved job's place is a slot"))
+        self.lease.get().expect("a reserved job has a lease")
     }
 }
 
 /// The jobs that one session holds: by (deadline, id).
 pub(crate) struct LeaseOrder<'a> {
-    pub(crate) jobs: &'a Pages<Job>,
+    pub(crate) jobs: &'a Jobs,
     pub(crate) leases: &'a Pages<Lease>,
     /// Nanoseconds that a spoke covers.
     pub(crate) spoke: u64,

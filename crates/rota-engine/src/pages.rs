@@ -1,6 +1,6 @@
 //! A store of values under small numbers that grows and shrinks by pages, so that no insertion ever copies it whole.
 //!
-//! Jobs, leases, queues and sessions live in these. A [`Slot`] is a place, not an identity: it is reused after a
+//! Jobs, leases, queues and sessions live in these; [`Room`] says which page is next, here and for bodies. A [`Slot`] is a place, not an identity: it is reused after a
 //! removal, so what must not be confused carries a number of its own.
 
 use std::collections::BTreeSet;
@@ -10,15 +10,10 @@ use std::ops::{Index, IndexMut};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Slot(pub(crate) u32);
 
-const PAGE: usize = 256;
-
 impl Slot {
-    fn page(self) -> usize {
-        self.0 as usize / PAGE
-    }
-
-    fn entry(self) -> usize {
-        self.0 as usize % PAGE
+    /// The page and the entry in it, where so many entries make a page.
+    pub(crate) fn split(self, page: usize) -> (usize, usize) {
+        (self.0 as usize / page, self.0 as usize % page)
     }
 }
 
@@ -31,30 +26,27 @@ struct Page<T> {
 }
 
 impl<T> Page<T> {
-    fn new() -> Page<T> {
-        Page { entries: (0..PAGE).map(|_| None).collect(), live: 0, first_free: 0 }
+    fn new(entries: usize) -> Page<T> {
+        Page { entries: (0..entries).map(|_| None).collect(), live: 0, first_free: 0 }
     }
 }
 
-/// Values by slot.
+/// Values by slot, `PAGE` of them in a page.
 #[derive(Debug)]
-pub(crate) struct Pages<T> {
-    /// `None`: the page's memory was given back; its number is in `roomy`.
+pub(crate) struct Pages<T, const PAGE: usize = 256> {
+    /// `None`: the page's memory was given back.
     pages: Vec<Option<Page<T>>>,
-    /// The page that new values go to.
-    current: usize,
-    /// Pages other than `current` that have room. The lowest is taken first, so that the high ones empty.
-    roomy: BTreeSet<usize>,
+    room: Room,
     len: usize,
 }
 
-impl<T> Default for Pages<T> {
+impl<T, const PAGE: usize> Default for Pages<T, PAGE> {
     fn default() -> Self {
-        Pages { pages: Vec::new(), current: 0, roomy: BTreeSet::new(), len: 0 }
+        Pages { pages: Vec::new(), room: Room::default(), len: 0 }
     }
 }
 
-impl<T> Pages<T> {
+impl<T, const PAGE: usize> Pages<T, PAGE> {
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -65,14 +57,9 @@ impl<T> Pages<T> {
     /// # Panics
     /// With 2³² values in it, which no machine's memory holds.
     pub(crate) fn insert(&mut self, value: T) -> Slot {
-        if self.pages.get(self.current).and_then(Option::as_ref).is_none_or(|page| page.live == PAGE) {
-            self.current = self.roomy.pop_first().unwrap_or(self.pages.len());
-            if self.current == self.pages.len() {
-                self.pages.push(None);
-            }
-        }
-        let number = self.current;
-        let page = self.pages[number].get_or_insert_with(Page::new);
+        let is_full = |page: &Option<Page<T>>| page.as_ref().is_some_and(|page| page.live == PAGE);
+        let number = self.room.page(&mut self.pages, is_full);
+        let page = self.pages[number].get_or_insert_with(|| Page::new(PAGE));
         let entry = (page.first_free..PAGE).find(|&e| page.entries[e].is_none()).expect("a page with room has a gap");
         page.entries[entry] = Some(value);
         page.first_free = entry + 1;
@@ -83,38 +70,34 @@ impl<T> Pages<T> {
 
     /// Takes a value out; its slot may be reused from now on.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
-        let number = slot.page();
+        let (number, entry) = slot.split(PAGE);
         let page = self.pages.get_mut(number)?.as_mut()?;
-        let value = page.entries[slot.entry()].take()?;
-        page.first_free = page.first_free.min(slot.entry());
+        let value = page.entries[entry].take()?;
+        page.first_free = page.first_free.min(entry);
         page.live -= 1;
         self.len -= 1;
-        let live = page.live;
-        if number != self.current {
-            if live == PAGE - 1 {
-                self.roomy.insert(number);
-            }
-            if live == 0 {
-                self.pages[number] = None;
-            }
+        if self.room.left(number, page.live == PAGE - 1) && page.live == 0 {
+            self.pages[number] = None;
         }
         Some(value)
     }
 
     /// The value there, if there is one.
     pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
-        self.pages.get(slot.page())?.as_ref()?.entries[slot.entry()].as_ref()
+        let (number, entry) = slot.split(PAGE);
+        self.pages.get(number)?.as_ref()?.entries[entry].as_ref()
     }
 
     /// The same, to change it.
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        self.pages.get_mut(slot.page())?.as_mut()?.entries[slot.entry()].as_mut()
+        let (number, entry) = slot.split(PAGE);
+        self.pages.get_mut(number)?.as_mut()?.entries[entry].as_mut()
     }
 
     /// The first slot from this one on that has a value.
     pub(crate) fn first_from(&self, slot: Slot) -> Option<Slot> {
-        let mut entry = slot.entry();
-        for number in slot.page()..self.pages.len() {
+        let (first, mut entry) = slot.split(PAGE);
+        for number in first..self.pages.len() {
             let page = self.pages[number].as_ref();
             let found = page.and_then(|page| (entry..PAGE).find(|&entry| page.entries[entry].is_some()));
             if let Some(found) = found {
@@ -138,7 +121,42 @@ impl<T> Pages<T> {
     }
 }
 
-impl<T> Index<Slot> for Pages<T> {
+/// Which page of a store takes the next value, so that pages fill one by one and the high ones empty.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// The page that new values go to.
+    current: usize,
+    /// Pages other than `current` that have room, their memory given back or not. The lowest is taken first.
+    roomy: BTreeSet<usize>,
+}
+
+impl Room {
+    /// The page that the next value goes to; a new one, `P::default()`, is appended where all are full.
+    pub(crate) fn page<P: Default>(&mut self, pages: &mut Vec<P>, is_full: impl Fn(&P) -> bool) -> usize {
+        if pages.get(self.current).is_none_or(is_full) {
+            self.current = self.roomy.pop_first().unwrap_or(pages.len());
+            if self.current == pages.len() {
+                pages.push(P::default());
+            }
+        }
+        self.current
+    }
+
+    /// Takes note that a value left a page. Returns whether the page's memory may be given back if that was the last:
+    /// that of the page which new values go to may not, or one value that comes and goes would take it and give it back
+    /// each time.
+    pub(crate) fn left(&mut self, page: usize, was_full: bool) -> bool {
+        if page == self.current {
+            return false;
+        }
+        if was_full {
+            self.roomy.insert(page);
+        }
+        true
+    }
+}
+
+impl<T, const PAGE: usize> Index<Slot> for Pages<T, PAGE> {
     type Output = T;
 
     fn index(&self, slot: Slot) -> &T {
@@ -146,7 +164,7 @@ impl<T> Index<Slot> for Pages<T> {
     }
 }
 
-impl<T> IndexMut<Slot> for Pages<T> {
+impl<T, const PAGE: usize> IndexMut<Slot> for Pages<T, PAGE> {
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         self.get_mut(slot).expect("an index of the engine names a live slot")
     }
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn values_stay_where_they_were_put_and_empty_pages_are_given_back() {
-        let mut pages = Pages::default();
+        let mut pages = Pages::<_, 256>::default();
         let slots: Vec<Slot> = (0..1000).map(|n| pages.insert(n)).collect();
         for (n, &slot) in slots.iter().enumerate() {
             assert_eq!(pages[slot], n);

@@ -22,19 +22,23 @@ mod view;
 pub(crate) use due::Due;
 pub(crate) use replay::Replay;
 
+use crate::bodies::Bodies;
 use crate::index::{Hashed, Index};
-use crate::job::{DueOrder, Job, JobId, JobState, QueueName, ReadyOrder, Time};
+use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
 use crate::lease::{Lease, LeaseOrder};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId};
 use crate::session::{Session, SessionId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 /// Everything that is known, at one moment.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) jobs: Pages<Job>,
+    jobs: Jobs,
+    extras: Pages<JobExtra>,
+    bodies: Bodies,
     by_id: Index,
     by_key: Index,
     queues: Pages<Queue>,
@@ -104,10 +108,12 @@ pub struct Totals {
 }
 
 impl State {
-    pub(crate) fn new(spoke: std::time::Duration) -> State {
+    pub(crate) fn new(spoke: Duration) -> State {
         let spoke = u64::try_from(spoke.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut state = State {
-            jobs: Pages::default(),
+            jobs: Jobs::default(),
+            extras: Pages::default(),
+            bodies: Bodies::default(),
             by_id: Index::default(),
             by_key: Index::default(),
             queues: Pages::default(),
@@ -169,10 +175,42 @@ impl State {
         self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
     }
 
+    fn extra(&self, job: &Job) -> Option<&JobExtra> {
+        job.extra.get().map(|extra| &self.extras[extra])
+    }
+
+    /// What more there is to a job, from now on if there was nothing yet.
+    fn extra_mut(&mut self, slot: Slot) -> &mut JobExtra {
+        let job = &mut self.jobs[slot];
+        let extra = job.extra.get().unwrap_or_else(|| {
+            let extra = self.extras.insert(JobExtra::default());
+            job.extra = MaybeSlot::from(extra);
+            extra
+        });
+        &mut self.extras[extra]
+    }
+
+    /// A buried job's number in the order of burials.
+    fn burial(&self, slot: Slot) -> u64 {
+        self.extra(&self.jobs[slot]).expect("a buried job has more to it").burial
+    }
+
+    /// The delay last asked for.
+    fn delay(&self, job: &Job) -> Duration {
+        let asked = self.extra(job).and_then(|extra| extra.delay);
+        asked.unwrap_or_else(|| job.run_at.since(job.created_at))
+    }
+
+    /// Length of a lease on it.
+    fn ttr(&self, job: &Job) -> Duration {
+        let long = || Duration::from_nanos(self.extra(job).expect("its length of a lease is there").ttr);
+        job.ttr.get().unwrap_or_else(long)
+    }
+
     fn find_key(&self, queue: QueueId, key: &[u8]) -> Option<Slot> {
         self.by_key.find(Hashed::name(queue.0, key), |slot| {
             let job = &self.jobs[slot];
-            job.queue == queue && job.extra.as_ref().is_some_and(|extra| extra.key.as_deref() == Some(key))
+            job.queue == queue && self.extra(job).is_some_and(|extra| extra.key.as_deref() == Some(key))
         })
     }
 
@@ -247,7 +285,8 @@ impl State {
                 }
             }
             JobState::Buried => {
-                queue.buried.remove(&job.place);
+                let burial = self.burial(slot);
+                self.queues[id.slot()].buried.remove(&burial);
             }
             JobState::Reserved => {
                 queue.reserved -= 1;
@@ -256,6 +295,7 @@ impl State {
                 let session = &mut self.sessions[self.leases[lease_slot].session.slot()];
                 session.leases.remove(slot, &order);
                 self.leases.remove(lease_slot);
+                self.jobs[slot].lease = MaybeSlot::NONE;
             }
         }
         self.totals.by_state[state as usize] -= 1;
@@ -276,7 +316,7 @@ impl State {
             self.serve(id);
         } else {
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
-            if job.extra.as_ref().is_some_and(|extra| extra.at_wall.is_some()) {
+            if job.extra.get().is_some_and(|extra| self.extras[extra].at_wall.is_some()) {
                 self.at_wall.insert(slot);
             }
             self.wake_queue_at(id, run_at);
@@ -294,10 +334,10 @@ impl State {
 
     fn attach_buried(&mut self, slot: Slot, number: u64) {
         self.numbers.burials = self.numbers.burials.max(number);
+        self.extra_mut(slot).burial = number;
         let job = &mut self.jobs[slot];
         job.state = JobState::Buried;
-        job.place = number;
-        self.queues[job.queue.slot()].buried.insert(job.place, slot);
+        self.queues[job.queue.slot()].buried.insert(number, slot);
         self.totals.by_state[JobState::Buried as usize] += 1;
     }
 
@@ -306,7 +346,7 @@ impl State {
         let lease = self.leases.insert(lease);
         let job = &mut self.jobs[slot];
         job.state = JobState::Reserved;
-        job.place = u64::from(lease.0);
+        job.lease = MaybeSlot::from(lease);
         self.queues[job.queue.slot()].reserved += 1;
         self.totals.by_state[JobState::Reserved as usize] += 1;
         let order = LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
@@ -316,15 +356,19 @@ impl State {
 
     fn remove_job(&mut self, slot: Slot) {
         self.detach(slot);
-        let jobs = &self.jobs;
+        let (jobs, extras) = (&self.jobs, &self.extras);
         let job = &jobs[slot];
         let queue = job.queue;
         self.job_bytes -= self.record_bytes(job);
         self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
-        if let Some(key) = job.extra.as_ref().and_then(|extra| extra.key.as_ref()) {
-            self.by_key.remove(Hashed::name(queue.0, key), slot, |other| key_hash(&jobs[other]));
+        if let Some(key) = job.extra.get().and_then(|extra| extras[extra].key.as_ref()) {
+            self.by_key.remove(Hashed::name(queue.0, key), slot, |other| key_hash(jobs, extras, other));
         }
-        self.jobs.remove(slot);
+        let job = self.jobs.remove(slot).expect("a job is removed once");
+        self.bodies.remove(job.body);
+        if let Some(extra) = job.extra.get() {
+            self.extras.remove(extra);
+        }
         self.queue_mut(queue).totals.deletes += 1;
         self.leave_queue(queue);
     }
@@ -353,7 +397,8 @@ impl State {
     }
 }
 
-fn key_hash(job: &Job) -> Hashed {
-    let key = job.extra.as_ref().and_then(|extra| extra.key.as_deref());
+fn key_hash(jobs: &Jobs, extras: &Pages<JobExtra>, slot: Slot) -> Hashed {
+    let job = &jobs[slot];
+    let key = job.extra.get().and_then(|extra| extras[extra].key.as_deref());
     Hashed::name(job.queue.0, key.expect("only jobs with a key are in the index of keys"))
 }

@@ -2,7 +2,7 @@
 
 use super::{Hashed, State, key_hash};
 use crate::event::{BuryReason, Event, PutJob};
-use crate::job::{Job, JobExtra, JobId, JobState, JobTally, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
 use std::time::Duration;
@@ -40,22 +40,20 @@ impl State {
             }
             Event::JobReleased { job, priority, delay, run_at, reserves } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
-                let job = &mut self.jobs[slot];
-                job.priority = priority;
-                job.extra_mut().tally.releases += 1;
+                self.jobs[slot].priority = priority;
+                self.extra_mut(slot).tally.releases += 1;
                 self.attach_by_time(slot, now);
             }
             Event::JobFailed { job, delay, run_at, reserves } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
-                self.jobs[slot].extra_mut().tally.attempts += 1;
+                self.extra_mut(slot).tally.attempts += 1;
                 self.attach_by_time(slot, now);
             }
             Event::JobBuried { job, priority, reason, reserves, number } => {
                 let slot = self.the(job);
                 self.detach(slot);
-                let job = &mut self.jobs[slot];
-                job.priority = priority;
-                let tally = &mut job.extra_mut().tally;
+                self.jobs[slot].priority = priority;
+                let tally = &mut self.extra_mut(slot).tally;
                 tally.buries += 1;
                 tally.reserves = reserves;
                 match reason {
@@ -71,10 +69,9 @@ impl State {
             Event::JobKicked { job, run_at } => {
                 let slot = self.the(job);
                 self.detach(slot);
-                let job = &mut self.jobs[slot];
-                let delay = job.delay();
-                job.run_at = run_at;
-                let extra = job.extra_mut();
+                let delay = self.delay(&self.jobs[slot]);
+                self.jobs[slot].run_at = run_at;
+                let extra = self.extra_mut(slot);
                 extra.delay = Some(delay);
                 extra.at_wall = None;
                 extra.tally.kicks += 1;
@@ -83,17 +80,16 @@ impl State {
             Event::JobPulled { job, run_at } => {
                 let slot = self.the(job);
                 self.detach(slot);
-                let job = &mut self.jobs[slot];
-                let delay = job.delay();
-                job.run_at = run_at;
-                job.extra_mut().delay = Some(delay);
+                let delay = self.delay(&self.jobs[slot]);
+                self.jobs[slot].run_at = run_at;
+                self.extra_mut(slot).delay = Some(delay);
                 self.attach_by_time(slot, now);
             }
             Event::LeaseLost { job, reserves } => {
                 let slot = self.the(job);
                 let holder = self.holder(slot);
                 self.detach(slot);
-                let extra = self.jobs[slot].extra_mut();
+                let extra = self.extra_mut(slot);
                 extra.tally.lost_leases += 1;
                 extra.tally.reserves = reserves;
                 extra.last_holder = holder;
@@ -130,8 +126,8 @@ impl State {
             Event::LeaseGiven { job, session, token, deadline } => {
                 let slot = self.the(job);
                 self.detach(slot);
-                if let Some(extra) = &mut self.jobs[slot].extra {
-                    extra.last_holder = None;
+                if let Some(extra) = self.jobs[slot].extra.get() {
+                    self.extras[extra].last_holder = None;
                 }
                 self.numbers.leases = self.numbers.leases.max(token.counter);
                 self.attach_reserved(slot, Lease { session, token, deadline });
@@ -151,7 +147,7 @@ impl State {
                 let slot = self.the(job);
                 let reserves = self.reserves(slot);
                 self.detach(slot);
-                self.jobs[slot].extra_mut().tally.reserves = reserves;
+                self.extra_mut(slot).tally.reserves = reserves;
                 self.attach_by_time(slot, now);
             }
             Event::PauseOver { queue } => self.end_pause(queue),
@@ -185,7 +181,7 @@ impl State {
         self.numbers.wall_offset = i128::from(wall_time.0) - i128::from(engine_time.0);
         let waiting = self.at_wall.iter().copied().filter(|&slot| self.jobs[slot].run_at > engine_time);
         for slot in waiting.collect::<Vec<_>>() {
-            let at = self.jobs[slot].extra.as_ref().and_then(|extra| extra.at_wall);
+            let at = self.extra(&self.jobs[slot]).and_then(|extra| extra.at_wall);
             let run_at = self.engine_time(at.expect("the index holds jobs with a moment of the wall clock"));
             self.detach(slot);
             self.jobs[slot].run_at = run_at;
@@ -213,27 +209,38 @@ impl State {
     /// Takes in a job that stands in no line yet.
     pub(super) fn insert_job(&mut self, put: PutJob, delay: Option<Duration>, tally: JobTally) -> Slot {
         let PutJob { job: id, queue, priority, created_at, run_at, at_wall, ttr, .. } = put;
-        let plain = at_wall.is_none() && put.key.is_none() && put.max_lost_leases == 0 && put.max_attempts == 0;
-        let extra = (!plain || delay.is_some() || tally != JobTally::default()).then(|| {
-            Box::new(JobExtra {
+        let short = ShortSpan::new(ttr);
+        let is_plain = at_wall.is_none()
+            && put.key.is_none()
+            && (put.max_lost_leases, put.max_attempts) == (0, 0)
+            && short != ShortSpan::NONE
+            && delay.is_none()
+            && tally == JobTally::default();
+        let has_key = put.key.is_some();
+        let extra = if is_plain {
+            MaybeSlot::NONE
+        } else {
+            MaybeSlot::from(self.extras.insert(JobExtra {
                 key: put.key,
                 delay,
                 at_wall,
+                ttr: u64::try_from(ttr.as_nanos()).unwrap_or(u64::MAX),
                 max_lost_leases: put.max_lost_leases,
                 max_attempts: put.max_attempts,
                 tally,
-                last_holder: None,
-            })
-        });
-        let ttr = u64::try_from(ttr.as_nanos()).unwrap_or(u64::MAX);
-        let state = JobState::Ready;
-        let job = Job { id, run_at, created_at, body: put.body, extra, ttr, place: 0, queue, priority, state };
+                ..JobExtra::default()
+            }))
+        };
+        let body = self.bodies.insert(put.body);
+        let (lease, state) = (MaybeSlot::NONE, JobState::Ready);
+        let job = Job { id, run_at, created_at, queue, priority, body, extra, lease, ttr: short, state };
         self.job_bytes += self.record_bytes(&job);
         let slot = self.jobs.insert(job);
-        let jobs = &self.jobs;
+        let (jobs, extras) = (&self.jobs, &self.extras);
         self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
-        if jobs[slot].extra.as_ref().is_some_and(|extra| extra.key.is_some()) {
-            self.by_key.insert(key_hash(&jobs[slot]), slot, |other| key_hash(&jobs[other]));
+        if has_key {
+            let hash = |other| key_hash(jobs, extras, other);
+            self.by_key.insert(hash(slot), slot, hash);
         }
         self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
         slot
@@ -243,9 +250,8 @@ impl State {
     fn give_back(&mut self, job: JobId, delay: Duration, run_at: Time, reserves: u32) -> Slot {
         let slot = self.the(job);
         self.detach(slot);
-        let job = &mut self.jobs[slot];
-        job.run_at = run_at;
-        let extra = job.extra_mut();
+        self.jobs[slot].run_at = run_at;
+        let extra = self.extra_mut(slot);
         extra.delay = Some(delay);
         extra.at_wall = None;
         extra.tally.reserves = reserves;

@@ -28,7 +28,7 @@ impl State {
             urgent += u64::from(job.state == JobState::Ready && job.is_urgent());
             assert_eq!(self.find_job(job.id), Some(slot), "job {} is found by its id", job.id);
             assert!(job.id.0 < self.numbers.next_job_id, "job {} is below the next id", job.id);
-            if let Some(key) = job.extra.as_ref().and_then(|extra| extra.key.as_deref()) {
+            if let Some(key) = self.extra(job).and_then(|extra| extra.key.as_deref()) {
                 keys += 1;
                 assert_eq!(self.find_key(job.queue, key), Some(slot), "job {} is found by its key", job.id);
             }
@@ -37,7 +37,11 @@ impl State {
         assert_eq!(self.totals.urgent, urgent, "urgent jobs");
         assert_eq!(self.by_id.len(), self.jobs.len(), "the index of ids");
         assert_eq!(self.by_key.len(), keys, "the index of keys");
-        let for_wall = |job: &Job| job.extra.as_ref().is_some_and(|extra| extra.at_wall.is_some());
+        let extras: BTreeSet<Slot> = self.jobs.iter().filter_map(|(_, job)| job.extra.get()).collect();
+        assert_eq!(self.extras.iter().map(|(slot, _)| slot).collect::<BTreeSet<_>>(), extras, "the rest of the jobs");
+        let bodies = self.jobs.iter().filter(|(_, job)| job.body.length > 0).count();
+        assert_eq!(self.bodies.len(), bodies, "bodies");
+        let for_wall = |job: &Job| self.extra(job).is_some_and(|extra| extra.at_wall.is_some());
         let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
         let waiting: BTreeSet<Slot> = waiting.map(|(slot, _)| slot).collect();
         assert_eq!(self.at_wall, waiting, "delayed jobs for a moment of the wall clock");
@@ -75,7 +79,7 @@ impl State {
                 queue.name
             );
             assert_eq!(self.queues_in_order.get(&queue.created), Some(&QueueId(slot.0)), "the order of queues");
-            let places = queue.buried.iter().map(|(&place, &slot)| (place, self.jobs[slot].place));
+            let places = queue.buried.iter().map(|(&place, &slot)| (place, self.burial(slot)));
             assert!(places.into_iter().all(|(line, own)| line == own), "buried jobs know their places");
             assert!(queue.buried.keys().all(|&place| place <= self.numbers.burials), "burials are counted");
         }
@@ -145,31 +149,33 @@ impl State {
         let mut text = format!("puts {puts} completed {completed} cancelled {cancelled} lost {lost_leases}\n");
         let mut jobs: Vec<&Job> = self.jobs.iter().map(|(_, job)| job).collect();
         jobs.sort_by_key(|job| job.id);
-        let mut burials: Vec<u64> = jobs.iter().filter(|j| j.state == JobState::Buried).map(|j| j.place).collect();
+        let is_buried = |job: &&&Job| job.state == JobState::Buried;
+        let burial = |job: &Job| self.extra(job).map_or(0, |extra| extra.burial);
+        let mut burials: Vec<u64> = jobs.iter().filter(is_buried).map(|job| burial(job)).collect();
         burials.sort_unstable();
         for job in jobs {
             let state = match job.state {
-                JobState::Buried => format!("buried {}", burials.partition_point(|&place| place < job.place)),
+                JobState::Buried => format!("buried {}", burials.partition_point(|&place| place < burial(job))),
                 _ if job.run_at > now => String::from("delayed"),
                 _ => String::from("ready"),
             };
-            let extra = job.extra.as_deref().cloned().unwrap_or_default();
+            let extra = self.extra(job).cloned().unwrap_or_default();
             let tally = crate::job::JobTally { reserves: 0, ..extra.tally };
             let queue = &self.queue(job.queue).name;
             let Priority(priority) = job.priority;
             let _ = writeln!(
                 text,
-                "{} {queue} {state} {priority} {:?} {:?} {:?} {} {:?} {:?} {} {} {tally:?} {:?}",
+                "{} {queue} {state} {priority} {:?} {:?} {:?} {:?} {:?} {:?} {} {} {tally:?} {:?}",
                 job.id,
                 job.run_at,
                 job.created_at,
-                job.delay(),
-                job.ttr,
+                self.delay(job),
+                self.ttr(job),
                 extra.key,
                 extra.at_wall,
                 extra.max_lost_leases,
                 extra.max_attempts,
-                job.body
+                self.bodies.get(job.body)
             );
         }
         let mut queues: Vec<&Queue> =
@@ -189,7 +195,7 @@ impl State {
         let mut text = self.durable_text(now);
         let _ = writeln!(text, "{:?}", self.totals);
         for (_, job) in self.jobs.iter() {
-            let _ = writeln!(text, "{} {:?} {} {:?}", job.id, job.state, job.place, job.extra);
+            let _ = writeln!(text, "{} {:?} {:?} {:?}", job.id, job.state, job.lease, self.extra(job));
         }
         for (_, lease) in self.leases.iter() {
             let _ = writeln!(text, "{lease:?}");

@@ -64,7 +64,7 @@ impl State {
             }
             Command::Touch(held) => {
                 let slot = self.held(session, held)?;
-                let deadline = lease_end(&self.jobs[slot], now);
+                let deadline = self.lease_end(&self.jobs[slot], now);
                 events.push(Event::LeaseExtended { job: held.job, deadline });
                 Ok(Answer::Done)
             }
@@ -192,8 +192,12 @@ impl State {
     fn lease(&self, session: SessionId, slot: Slot, now: Time, events: &mut Vec<Event>) -> Answer {
         let job = &self.jobs[slot];
         let token = LeaseToken { epoch: self.numbers.epoch, counter: self.numbers.leases + 1 };
-        events.push(Event::LeaseGiven { job: job.id, session, token, deadline: lease_end(job, now) });
+        events.push(Event::LeaseGiven { job: job.id, session, token, deadline: self.lease_end(job, now) });
         Answer::Reserved(job.id, token)
+    }
+
+    fn lease_end(&self, job: &Job, now: Time) -> Time {
+        now.after(self.ttr(job))
     }
 
     /// The job, if the asker holds it.
@@ -218,7 +222,7 @@ impl State {
     /// How many leases were given on a job so far.
     pub(super) fn reserves(&self, slot: Slot) -> u32 {
         let job = &self.jobs[slot];
-        let ended = job.extra.as_ref().map_or(0, |extra| extra.tally.reserves);
+        let ended = self.extra(job).map_or(0, |extra| extra.tally.reserves);
         ended.saturating_add(u32::from(job.state == JobState::Reserved))
     }
 
@@ -228,7 +232,7 @@ impl State {
         let last = match self.holder(slot) {
             Some(holder) if holder != session => return Err(Refusal::NotFound),
             Some(holder) => Some(holder),
-            None => job.extra.as_ref().and_then(|extra| extra.last_holder),
+            None => self.extra(job).and_then(|extra| extra.last_holder),
         };
         events.push(if last == Some(session) {
             Event::JobCompleted { job: id }
@@ -249,7 +253,7 @@ impl State {
         let slot = self.held(session, held)?;
         let job = &self.jobs[slot];
         let reserves = self.reserves(slot);
-        let (attempts, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
+        let (attempts, most) = self.extra(job).map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
         events.push(if most > 0 && attempts + 1 >= most {
             let (reason, number) = (BuryReason::Attempts, self.next_burial());
             Event::JobBuried { job: held.job, priority: job.priority, reason, reserves, number }
@@ -263,7 +267,7 @@ impl State {
     pub(super) fn lease_lost(&self, slot: Slot) -> Event {
         let job = &self.jobs[slot];
         let reserves = self.reserves(slot);
-        let (lost, most) = job.extra.as_ref().map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
+        let (lost, most) = self.extra(job).map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
         if most > 0 && lost + 1 >= most {
             let (reason, number) = (BuryReason::LostLeases, self.next_burial());
             Event::JobBuried { job: job.id, priority: job.priority, reason, reserves, number }
@@ -306,10 +310,6 @@ impl State {
 /// A kick makes a delayed job due now; a buried one returns to its old place.
 fn kicked(job: &Job, now: Time) -> Event {
     Event::JobKicked { job: job.id, run_at: job.run_at.min(now) }
-}
-
-fn lease_end(job: &Job, now: Time) -> Time {
-    now.after(Duration::from_nanos(job.ttr))
 }
 
 /// The span as the log can hold it: in 64 bits of nanoseconds.

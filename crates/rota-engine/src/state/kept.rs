@@ -8,7 +8,6 @@ use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
 use crate::job::{Job, JobId, JobState, Time};
 use crate::pages::Slot;
 use crate::queue::QueueId;
-use std::time::Duration;
 
 /// Length of a put's record without the queue's name, the body and the key, in bytes.
 const PUT_RECORD_BYTES: u64 = 73;
@@ -23,8 +22,9 @@ impl State {
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
-        let key = job.extra.as_ref().and_then(|extra| extra.key.as_ref()).map_or(0, |key| key.len() + 5);
-        PUT_RECORD_BYTES + (self.queue(job.queue).name.as_str().len() + job.body.len() + key) as u64
+        let key = self.extra(job).and_then(|extra| extra.key.as_ref()).map_or(0, |key| key.len() + 5);
+        let name = self.queue(job.queue).name.as_str().len();
+        PUT_RECORD_BYTES + (name + key) as u64 + u64::from(job.body.length)
     }
 
     /// An open job, whole; `None` if there is none of that id.
@@ -34,7 +34,7 @@ impl State {
 
     pub(crate) fn kept_job_at(&self, slot: Slot) -> KeptJob {
         let job = &self.jobs[slot];
-        let extra = job.extra.as_deref();
+        let extra = self.extra(job);
         KeptJob {
             put: PutJob {
                 job: job.id,
@@ -43,15 +43,15 @@ impl State {
                 created_at: job.created_at,
                 run_at: job.run_at,
                 at_wall: extra.and_then(|extra| extra.at_wall),
-                ttr: Duration::from_nanos(job.ttr),
+                ttr: self.ttr(job),
                 max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
                 max_attempts: extra.map_or(0, |extra| extra.max_attempts),
                 key: extra.and_then(|extra| extra.key.clone()),
-                body: job.body.clone(),
+                body: self.bodies.get(job.body).into(),
             },
             delay: extra.and_then(|extra| extra.delay),
             tally: extra.map_or_else(Default::default, |extra| extra.tally),
-            buried: (job.state == JobState::Buried).then_some(job.place),
+            buried: extra.filter(|_| job.state == JobState::Buried).map(|extra| extra.burial),
         }
     }
 

@@ -34,7 +34,8 @@ impl State {
             (_, Some(lease)) => lease.deadline.since(now),
             _ => Duration::ZERO,
         };
-        let tally = job.extra.as_ref().map_or_else(JobTally::default, |extra| extra.tally);
+        let extra = self.extra(job);
+        let tally = extra.map_or_else(JobTally::default, |extra| extra.tally);
         JobView {
             id: job.id,
             queue: &self.queue(job.queue).name,
@@ -43,12 +44,12 @@ impl State {
             priority: job.priority,
             created_at: job.created_at,
             run_at: job.run_at,
-            delay: job.delay(),
-            ttr: Duration::from_nanos(job.ttr),
+            delay: self.delay(job),
+            ttr: self.ttr(job),
             time_left,
             lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
-            key: job.extra.as_ref().and_then(|extra| extra.key.as_deref()),
-            body: &job.body,
+            key: extra.and_then(|extra| extra.key.as_deref()),
+            body: self.bodies.get(job.body),
             tally: JobTally { reserves: self.reserves(slot), ..tally },
         }
     }

@@ -1,0 +1,240 @@
+//! The bodies of jobs in memory: cut to size, side by side in pages, so that a body costs little more than its length.
+//!
+//! The state keeps them here; nobody else does. Bodies of about one length share the slots of one class, and a page of
+//! slots is given back when it is empty. Large bodies are boxes of their own. Growing never copies more than the list
+//! of one class's pages. It does not know whose a body is.
+
+use crate::pages::{Pages, Room, Slot};
+
+/// Where a body is: what a job keeps of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BodyHandle {
+    /// Its length in bytes.
+    pub(crate) length: u32,
+    slot: Slot,
+}
+
+/// Up to this length, in bytes, slots differ by [`SMALL_STEP`].
+const SMALL: usize = 1024;
+const SMALL_STEP: usize = 8;
+
+/// Up to this length, in bytes, slots differ by [`MEDIUM_STEP`]. What is longer is a box of its own.
+const MEDIUM: usize = 4096;
+const MEDIUM_STEP: usize = 64;
+
+const CLASSES: usize = SMALL / SMALL_STEP + (MEDIUM - SMALL) / MEDIUM_STEP;
+
+/// Length of a page of small and of medium slots, in bytes. A page is taken all at once and used bit by bit: what
+/// was not used yet, the system has not given.
+const SMALL_PAGE: usize = 32 << 10;
+const MEDIUM_PAGE: usize = 64 << 10;
+
+/// Bodies by handle.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    classes: Box<[Class]>,
+    large: Pages<Box<[u8]>>,
+}
+
+/// Slots of one length.
+#[derive(Debug)]
+struct Class {
+    slot_bytes: u32,
+    slots: u32,
+    pages: Vec<Page>,
+    room: Room,
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    /// The slots used so far, be they free again. No capacity: the page's memory was given back.
+    bytes: Vec<u8>,
+    live: u32,
+    /// The free slot to use next, plus one; 0 for none. Each free slot begins with the same of the one after it.
+    free: u32,
+}
+
+impl Default for Bodies {
+    fn default() -> Bodies {
+        Bodies { classes: (0..CLASSES).map(Class::new).collect(), large: Pages::default() }
+    }
+}
+
+/// The class of bodies so long; `None` for none, which need no slot, and for those that are boxes.
+fn class(length: usize) -> Option<usize> {
+    match length {
+        1..=SMALL => Some((length - 1) / SMALL_STEP),
+        ..=MEDIUM if length > 0 => Some(SMALL / SMALL_STEP + (length - SMALL - 1) / MEDIUM_STEP),
+        _ => None,
+    }
+}
+
+impl Bodies {
+    /// Keeps a body.
+    ///
+    /// # Panics
+    /// If it is longer than any that a put may have, or with 2³² bodies of its length.
+    pub(crate) fn insert(&mut self, body: Box<[u8]>) -> BodyHandle {
+        let length = u32::try_from(body.len()).expect("a body is at most MAX_JOB_BYTES_CEILING long");
+        let slot = match class(body.len()) {
+            Some(class) => self.classes[class].insert(&body),
+            None if body.is_empty() => Slot(0),
+            None => self.large.insert(body),
+        };
+        BodyHandle { length, slot }
+    }
+
+    /// A body that is kept.
+    pub(crate) fn get(&self, handle: BodyHandle) -> &[u8] {
+        match class(handle.length as usize) {
+            Some(class) => self.classes[class].get(handle),
+            None if handle.length == 0 => &[],
+            None => &self.large[handle.slot],
+        }
+    }
+
+    /// Lets a body go; its handle is not to be used any more.
+    pub(crate) fn remove(&mut self, handle: BodyHandle) {
+        match class(handle.length as usize) {
+            Some(class) => self.classes[class].remove(handle.slot),
+            None if handle.length == 0 => {}
+            None => drop(self.large.remove(handle.slot)),
+        }
+    }
+
+    /// How many bodies there are, those of no length left out.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn len(&self) -> usize {
+        let pages = self.classes.iter().flat_map(|class| &class.pages);
+        pages.map(|page| page.live as usize).sum::<usize>() + self.large.len()
+    }
+}
+
+impl Class {
+    fn new(class: usize) -> Class {
+        let small = SMALL / SMALL_STEP;
+        let (slot, page) = if class < small {
+            ((class + 1) * SMALL_STEP, SMALL_PAGE)
+        } else {
+            (SMALL + (class - small + 1) * MEDIUM_STEP, MEDIUM_PAGE)
+        };
+        let slots = u32::try_from(page / slot).expect("a page is small");
+        let slot_bytes = u32::try_from(slot).expect("a slot is small");
+        Class { slot_bytes, slots, pages: Vec::new(), room: Room::default() }
+    }
+
+    fn insert(&mut self, body: &[u8]) -> Slot {
+        let (slots, slot_bytes) = (self.slots, self.slot_bytes as usize);
+        let number = self.room.page(&mut self.pages, |page| page.live == slots);
+        let page = &mut self.pages[number];
+        let entry = if page.free > 0 {
+            let entry = page.free - 1;
+            let slot = &mut page.bytes[entry as usize * slot_bytes..][..slot_bytes];
+            page.free = u32::from_le_bytes(*slot.first_chunk().expect("a slot has room for a number"));
+            slot[..body.len()].copy_from_slice(body);
+            entry
+        } else {
+            if page.bytes.capacity() == 0 {
+                page.bytes.reserve_exact(slots as usize * slot_bytes);
+            }
+            let at = page.bytes.len();
+            page.bytes.extend_from_slice(body);
+            page.bytes.resize(at + slot_bytes, 0);
+            page.live
+        };
+        page.live += 1;
+        let number = u32::try_from(number).ok().and_then(|number| number.checked_mul(slots)?.checked_add(entry));
+        Slot(number.expect("fewer than 2^32 bodies of one length"))
+    }
+
+    fn get(&self, handle: BodyHandle) -> &[u8] {
+        let (page, at) = self.place(handle.slot);
+        &self.pages[page].bytes[at..][..handle.length as usize]
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        let (number, at) = self.place(slot);
+        let page = &mut self.pages[number];
+        let was_full = page.live == self.slots;
+        page.live -= 1;
+        if page.live == 0 {
+            // Nothing of the page is in use, so that its slots are handed out from the first on again.
+            page.bytes.clear();
+            page.free = 0;
+        } else {
+            page.bytes[at..][..4].copy_from_slice(&page.free.to_le_bytes());
+            page.free = slot.0 % self.slots + 1;
+        }
+        if self.room.left(number, was_full) && page.live == 0 {
+            *page = Page::default();
+        }
+    }
+
+    /// The page of a slot, and where the slot begins in it.
+    fn place(&self, slot: Slot) -> (usize, usize) {
+        let (page, entry) = (slot.0 / self.slots, slot.0 % self.slots);
+        (page as usize, (entry * self.slot_bytes) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn body(n: usize, length: usize) -> Box<[u8]> {
+        (0..length).map(|at| (n * 31 + at) as u8).collect()
+    }
+
+    #[test]
+    fn every_length_has_a_slot_that_holds_it_and_little_more() {
+        for length in 1..=MEDIUM {
+            let slot = Class::new(class(length).unwrap()).slot_bytes as usize;
+            assert!(slot >= length && slot - length < length.div_ceil(16).max(SMALL_STEP), "{slot} for {length}");
+        }
+        assert_eq!(class(MEDIUM), Some(CLASSES - 1));
+        assert_eq!((class(0), class(MEDIUM + 1)), (None, None));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn bodies_are_given_back_as_they_came(
+            lengths in prop::collection::vec(prop_oneof![0usize..64, 90usize..110, 900usize..6000], 1..2000),
+            removals in prop::collection::vec(any::<prop::sample::Index>(), 0..2000),
+        ) {
+            let mut bodies = Bodies::default();
+            let mut kept: Vec<Option<BodyHandle>> =
+                lengths.iter().enumerate().map(|(n, &length)| Some(bodies.insert(body(n, length)))).collect();
+            for (turn, removal) in removals.iter().enumerate() {
+                let n = removal.index(lengths.len());
+                kept[n] = match kept[n].take() {
+                    Some(handle) => {
+                        bodies.remove(handle);
+                        None
+                    }
+                    None if turn % 2 == 0 => Some(bodies.insert(body(n, lengths[n]))),
+                    None => None,
+                };
+            }
+            for (n, handle) in kept.iter().enumerate() {
+                prop_assert!(handle.is_none_or(|handle| *bodies.get(handle) == *body(n, lengths[n])));
+            }
+            let live = kept.iter().flatten().filter(|handle| handle.length > 0).count();
+            prop_assert_eq!(bodies.len(), live);
+        }
+    }
+
+    #[test]
+    fn pages_are_given_back_when_bodies_go() {
+        let mut bodies = Bodies::default();
+        let handles: Vec<_> = (0..10_000).map(|n| bodies.insert(body(n, 100))).collect();
+        handles.into_iter().for_each(|handle| bodies.remove(handle));
+        let pages = &bodies.classes[class(100).unwrap()].pages;
+        assert!(pages.len() > 30 && pages.iter().filter(|page| page.bytes.capacity() > 0).count() <= 1);
+        let again: Vec<_> = (0..10_000).map(|n| bodies.insert(body(n, 97))).collect();
+        assert!(bodies.classes[class(100).unwrap()].pages.len() <= 33, "freed pages are used again");
+        assert!(again.iter().enumerate().all(|(n, &handle)| *bodies.get(handle) == *body(n, 97)));
+    }
+}
