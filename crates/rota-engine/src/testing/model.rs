@@ -162,10 +162,19 @@ impl Model {
     }
 
     /// The engine starts again: every session and lease is gone. Its epoch and next id are the engine's to choose.
-    pub fn restart(&mut self, now: Time, wall: Time, epoch: u32, next_job_id: u64) {
+    ///
+    /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then.
+    ///
+    /// # Panics
+    /// If that is more than there were.
+    pub fn restart(&mut self, now: Time, wall: Time, epoch: u32, next_job_id: u64, reserves: &BTreeMap<JobId, u32>) {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
-        for job in self.jobs.values_mut() {
+        for (id, job) in &mut self.jobs {
+            if let Some(&known) = reserves.get(id) {
+                assert!((job.logged_reserves..=job.tally.reserves).contains(&known), "the reserves of job {id}");
+                job.logged_reserves = known;
+            }
             if matches!(job.place, Place::Reserved { .. }) {
                 job.settle_by_time(now);
             }

@@ -20,7 +20,7 @@ use crate::command::{Answer, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::job::{JobId, Time};
 use crate::log::{Group, LogError, LogWriter, Lsn};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What is to be simulated.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,7 @@ enum Past {
         wall: Time,
         epoch: u32,
         next_job_id: u64,
+        reserves: BTreeMap<JobId, u32>,
     },
 }
 

@@ -126,7 +126,10 @@ impl Simulation {
         let now = engine.now();
         while !engine.tick(now) {}
         let (next_job_id, _) = engine.next_numbers();
-        let started = Past::Started { at: now, wall, epoch: engine.epoch(), next_job_id };
+        // A job that was written again brought its count along.
+        let known = |&id| Some((id, engine.job(id)?.tally.reserves)).filter(|&(_, reserves)| reserves > 0);
+        let reserves = self.checkpoint.jobs().keys().filter_map(known).collect();
+        let started = Past::Started { at: now, wall, epoch: engine.epoch(), next_job_id, reserves };
         let mut model = self.checkpoint.clone();
         happen_again(&mut model, &started);
         self.past.push((engine.log_end(), started));
@@ -188,6 +191,8 @@ fn happen_again(model: &mut Model, past: &Past) {
     match past {
         Past::Input { input, at, said } => drop(model.apply(input, *at, *said)),
         Past::Kept => {}
-        Past::Started { at, wall, epoch, next_job_id } => model.restart(*at, *wall, *epoch, *next_job_id),
+        Past::Started { at, wall, epoch, next_job_id, reserves } => {
+            model.restart(*at, *wall, *epoch, *next_job_id, reserves);
+        }
     }
 }
