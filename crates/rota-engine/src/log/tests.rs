@@ -1,14 +1,15 @@
 //! What the log promises, on a simulated disk: its format, damage, crashes, garbage.
 
+mod compaction;
 mod crash;
 mod damage;
 mod format;
 mod garbage;
 
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
-use crate::event::{BuryReason, Event, PutJob, QueueNames};
-use crate::job::{JobId, Priority, QueueName, Time};
-use crate::queue::QueueId;
+use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};
+use crate::job::{JobId, JobTally, Priority, QueueName, Time};
+use crate::queue::{QueueId, QueueTotals};
 use crate::storage::Storage;
 use crate::testing::storage::SimulatedDisk;
 use std::time::Duration;
@@ -92,6 +93,41 @@ fn every_event() -> Vec<Event> {
     ]
 }
 
+/// One of every record that a compaction writes, and a burial that says its number.
+fn every_kept() -> Vec<Event> {
+    let tally = JobTally { reserves: 1, lost_leases: 2, releases: 3, buries: 4, kicks: 5, attempts: 6 };
+    let plain = KeptJob { put: put(4, b"body"), delay: None, tally: JobTally::default(), buried: None };
+    let put = PutJob { at_wall: Some(Time(9)), key: Some((*b"k").into()), ..put(5, b"") };
+    let full = KeptJob { put, delay: Some(Duration::from_secs(1)), tally, buried: Some(u64::MAX) };
+    let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Asked);
+    vec![
+        Event::JobBuried { job, priority, reason, reserves: 4, number: 12 },
+        Event::JobKept(Box::new(plain)),
+        Event::JobKept(Box::new(full)),
+        Event::QueueKept(Box::new(KeptQueue {
+            queue: QueueId(1),
+            totals: QueueTotals { puts: 1, deletes: 2, pauses: 3, lost_leases: 4 },
+            paused_until: Time(5),
+            pause_length: Duration::from_nanos(6),
+        })),
+        Event::NumbersKept(Box::new(KeptNumbers {
+            oldest_segment: 1,
+            puts: 2,
+            completed: 3,
+            cancelled: 4,
+            lost_leases: 5,
+            epoch: 6,
+            next_job_id: 7,
+            job_ids_below: 8,
+            next_seq: 9,
+            seqs_below: 10,
+            burials: 11,
+            engine_time: Time(12),
+            wall_time: Time(13),
+        })),
+    ]
+}
+
 /// A log being written, and what went into it.
 struct Scribe<S: Storage> {
     writer: LogWriter<S>,
@@ -153,16 +189,17 @@ fn what_goes_in_comes_out() {
     let mut scribe = Scribe::open(disk.clone()).unwrap();
     scribe.commit(every_event());
     scribe.commit(vec![Event::JobPut(put(4, &vec![b'x'; 300_000]))]);
-    assert_eq!(scribe.writer.written(), Lsn(19));
+    scribe.commit(every_kept());
+    assert_eq!(scribe.writer.written(), Lsn(24));
     assert_eq!(scribe.writer.durable(), Lsn(0));
-    assert_eq!(scribe.writer.sync().unwrap(), Lsn(19));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(24));
     let entries = scribe.entries;
     let (writer, recovery, found) = read(disk).unwrap();
     assert_eq!(found, entries);
     assert_eq!(recovery.torn, None);
-    assert_eq!(recovery.last_seq, 118);
-    assert_eq!(recovery.last_at, Time(5_118));
-    assert_eq!(writer.durable(), Lsn(19));
+    assert_eq!(recovery.last_seq, 123);
+    assert_eq!(recovery.last_at, Time(5_123));
+    assert_eq!(writer.durable(), Lsn(24));
 }
 
 #[test]

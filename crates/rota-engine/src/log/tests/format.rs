@@ -1,7 +1,7 @@
 //! The bytes on disk are those of `docs/disk-format.md`, and stay so; what a newer server wrote is refused or passed over
 //! as it asked for.
 
-use super::{Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_event, open, put, read};
+use super::{Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_event, every_kept, open, put, read};
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
 use crate::log::{Group, OpenError, RecordFault, Refusal, check_record};
@@ -13,10 +13,13 @@ use std::time::Duration;
 /// A log of format version 1: every event in one group, and a mark.
 const VERSION_1: &str = include_str!("version-1.hex");
 
-fn every_event_on_disk() -> (SimulatedDisk, Vec<Entry>) {
+/// The same, of the records that came with the reclaiming of segments.
+const VERSION_1_KEPT: &str = include_str!("version-1-kept.hex");
+
+fn on_disk(events: Vec<Event>) -> (SimulatedDisk, Vec<Entry>) {
     let disk = disk_with_segments_of(4_096);
     let mut scribe = Scribe::open(disk.clone()).unwrap();
-    scribe.commit(every_event());
+    scribe.commit(events);
     scribe.writer.close().unwrap();
     (disk, scribe.entries)
 }
@@ -38,21 +41,25 @@ fn from_hex(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_format_of_version_1_is_written_as_ever() {
-    let (disk, _) = every_event_on_disk();
-    let mut bytes = disk.bytes(1).unwrap();
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-    bytes.truncate(end.next_multiple_of(8));
-    assert_eq!(hex(&bytes), VERSION_1, "the format changed: see docs/disk-format.md, Changing the format");
+    for (events, expected) in [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT)] {
+        let (disk, _) = on_disk(events);
+        let mut bytes = disk.bytes(1).unwrap();
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        bytes.truncate(end.next_multiple_of(8));
+        assert_eq!(hex(&bytes), expected, "the format changed: see docs/disk-format.md, Changing the format");
+    }
 }
 
 #[test]
 fn a_log_of_version_1_is_read() {
-    let (_, entries) = every_event_on_disk();
-    let disk = disk_with_segments_of(4_096);
-    disk.set_store(Some(StoreId(STORE)));
-    disk.set_bytes(1, Some(from_hex(VERSION_1)));
-    let (_, recovery, found) = read(disk).unwrap();
-    assert_eq!((found, recovery.torn), (entries, None));
+    for (events, on_disk_then) in [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT)] {
+        let (_, entries) = on_disk(events);
+        let disk = disk_with_segments_of(4_096);
+        disk.set_store(Some(StoreId(STORE)));
+        disk.set_bytes(1, Some(from_hex(on_disk_then)));
+        let (_, recovery, found) = read(disk).unwrap();
+        assert_eq!((found, recovery.torn), (entries, None));
+    }
 }
 
 #[test]

@@ -1,0 +1,215 @@
+//! Segments are reclaimed from the oldest on, and what is open in them is not lost: with the engine, as a server does it.
+
+use super::STORE;
+use crate::command::{Answer, Command, Due, Held, NewJob, OnConflict, Target};
+use crate::engine::{Engine, Options};
+use crate::job::{JobId, JobState, Priority, QueueName, Time};
+use crate::log::{Compaction, CompactionError, Group, LogWriter, OpenError, is_due};
+use crate::session::SessionId;
+use crate::storage::Storage;
+use crate::testing::storage::{Crash, SimulatedDisk};
+use std::time::Duration;
+
+const SEGMENT_BYTES: u64 = 8_192;
+
+/// An engine on a disk, each command of which is durable at once.
+struct Server {
+    engine: Engine,
+    writer: LogWriter<SimulatedDisk>,
+    disk: SimulatedDisk,
+    session: SessionId,
+    now: Time,
+}
+
+impl Server {
+    fn start(disk: SimulatedDisk) -> Result<Server, OpenError> {
+        disk.set_segment_bytes(Some(SEGMENT_BYTES));
+        let options = Options { number_block: 1 << 40, ..Options::default() };
+        let (mut engine, writer, _) = Engine::recover(options, disk.clone(), STORE, Time(1_000))?;
+        let session = engine.open_session().expect("the first one");
+        let now = engine.now();
+        Ok(Server { engine, writer, disk, session, now })
+    }
+
+    fn commit(&mut self) {
+        let mut group = Group::default();
+        self.engine.take_records(&mut group);
+        self.writer.write(&mut group).unwrap();
+        self.writer.sync().unwrap();
+    }
+
+    fn ask(&mut self, command: Command<'_>) -> Answer {
+        self.now = self.now.after(Duration::from_millis(1));
+        let answer = self.engine.execute(self.session, command, self.now).expect("it is not refused");
+        self.commit();
+        answer
+    }
+
+    fn put(&mut self, queue: &QueueName, delay: Duration, body: &[u8]) -> JobId {
+        let job = NewJob {
+            queue: Target::Named(queue),
+            priority: Priority(1),
+            due: Due::In(delay),
+            ttr: Duration::from_secs(60),
+            max_lost_leases: 0,
+            max_attempts: 0,
+            key: None,
+            on_conflict: OnConflict::Reject,
+            body: body.into(),
+        };
+        match self.ask(Command::Put(job)) {
+            Answer::Put(id) => id,
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    /// Reclaims the oldest segment, up to the header that says so.
+    fn compact(&mut self) -> Result<u64, CompactionError> {
+        let segment = self.writer.stats().needed_from;
+        let mut compaction = Compaction::begin(&self.disk, segment)?;
+        while compaction.read()? {
+            compaction.keep(&mut self.engine, self.now);
+            self.commit();
+        }
+        let lsn = compaction.finish(&mut self.engine, self.now);
+        self.commit();
+        assert!(self.writer.durable() >= lsn);
+        self.writer.need_only_from(segment + 1);
+        Ok(compaction.kept())
+    }
+
+    /// What a start finds after `crash`, with all that is history taken away.
+    fn restart(self, crash: Crash) -> Result<Server, OpenError> {
+        let text = self.engine.durable_text(self.now);
+        let mut disk = self.disk.restart(crash, 7);
+        let oldest = self.writer.stats().oldest_segment;
+        for segment in disk.segments().unwrap().into_iter().take_while(|&segment| segment < oldest) {
+            disk.remove(segment).unwrap();
+        }
+        disk.sync_names().unwrap();
+        let again = Server::start(disk)?;
+        again.engine.check();
+        assert_eq!(again.engine.durable_text(again.now), text, "after {crash:?}");
+        Ok(again)
+    }
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+#[test]
+fn one_old_job_among_thousands_pins_nothing() {
+    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    let (old, new) = (queue("old"), queue("new"));
+    let kept = server.put(&old, Duration::from_secs(7 * 86_400), b"old");
+    for round in 0..2_000_u32 {
+        let id = server.put(&new, Duration::ZERO, &[b'x'; 200]);
+        server.ask(Command::Delete(id));
+        while is_due(&server.writer.stats(), server.engine.live_bytes()) {
+            assert!(server.compact().unwrap() <= 1 + u64::from(round == 0));
+        }
+        let stats = server.writer.stats();
+        assert!(stats.bytes <= 2 * server.engine.live_bytes() + 2 * SEGMENT_BYTES, "{stats:?}");
+    }
+    let stats = server.writer.stats();
+    assert!(stats.newest_segment > 60 && stats.segments <= 3 && stats.retired > 60, "{stats:?}");
+    let server = server.restart(Crash::KeepSynced).unwrap();
+    assert_eq!(server.engine.job(kept).unwrap().body, b"old");
+    assert_eq!(server.engine.totals().puts, 2_001, "counters outlive the segments that they were counted in");
+}
+
+#[test]
+fn every_state_of_a_job_outlives_its_segment() {
+    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    let name = queue("q");
+    let ids: Vec<JobId> = (0..6).map(|n| server.put(&name, Duration::from_secs(n % 2 * 3600), b"body")).collect();
+    server.ask(Command::Watch(&name));
+    for id in [ids[0], ids[2]] {
+        server.ask(Command::ReserveJob(id));
+    }
+    server.ask(Command::Bury { held: Held::by_me(ids[2]), priority: Priority(5) });
+    server.ask(Command::ReserveJob(ids[4]));
+    server.ask(Command::Bury { held: Held::by_me(ids[4]), priority: Priority(5) });
+    server.ask(Command::Pause { queue: &name, length: Duration::from_secs(1_000) });
+    while server.writer.stats().newest_segment < 3 {
+        let id = server.put(&queue("other"), Duration::ZERO, &[b'x'; 500]);
+        server.ask(Command::Delete(id));
+    }
+    for _ in 0..2 {
+        server.compact().unwrap();
+    }
+    server.writer.close_segment().unwrap();
+    assert_eq!(server.writer.stats().oldest_segment, 3);
+    let mut server = server.restart(Crash::KeepSynced).unwrap();
+    let states: Vec<JobState> = ids.iter().map(|&id| server.engine.job(id).unwrap().state).collect();
+    use JobState::{Buried, Delayed, Ready};
+    assert_eq!(states, [Ready, Delayed, Buried, Delayed, Buried, Delayed]);
+    // The order of burials too.
+    let q = server.engine.find_queue(&name).unwrap();
+    assert_eq!(server.engine.first_job(q, Buried).unwrap().id, ids[2]);
+    server.ask(Command::KickJob(ids[2]));
+    let q = server.engine.find_queue(&name).unwrap();
+    assert_eq!(server.engine.first_job(q, Buried).unwrap().id, ids[4]);
+    assert!(!server.engine.queue(q).pause_left.is_zero());
+}
+
+#[test]
+fn the_power_may_fail_at_every_operation_of_a_compaction() {
+    let mut operations = 0;
+    loop {
+        let mut server = Server::start(SimulatedDisk::new()).unwrap();
+        let name = queue("q");
+        let ids: Vec<JobId> = (0..40).map(|_| server.put(&name, Duration::from_secs(9), &[b'x'; 300])).collect();
+        for id in &ids[..20] {
+            server.ask(Command::Cancel(*id));
+        }
+        let (before, disk, now) = (server.engine.durable_text(server.now), server.disk.clone(), server.now);
+        disk.die_after(operations);
+        operations += 1;
+        // Whatever fails inside, this thread goes on: the panic of an unwrap is the crash.
+        let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            server.compact().unwrap();
+            server.writer.close_segment().unwrap();
+        }));
+        for crash in Crash::ALL {
+            let copy = disk.restart(Crash::KeepWritten, 0).copy().restart(crash, operations);
+            let again = Server::start(copy).unwrap_or_else(|error| panic!("{crash:?} at {operations}: {error}"));
+            assert_eq!(again.engine.durable_text(now.max(again.now)), before, "{crash:?} at {operations}");
+        }
+        if survived.is_ok() {
+            return assert!(operations > 10);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_damaged_is_not_reclaimed() {
+    for (place, byte) in [(70, 0xff), (130, 0xff), (2_000, 0xff)] {
+        let mut server = Server::start(SimulatedDisk::new()).unwrap();
+        while server.writer.stats().newest_segment < 2 {
+            server.put(&queue("q"), Duration::ZERO, &[b'x'; 300]);
+        }
+        let mut bytes = server.disk.bytes(1).unwrap();
+        bytes[place] ^= byte;
+        server.disk.set_bytes(1, Some(bytes));
+        let error = server.compact().map(drop).unwrap_err();
+        assert!(matches!(error, CompactionError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("offset"), "{error}");
+    }
+}
+
+#[test]
+fn a_log_that_lost_what_was_reclaimed_refuses_the_start() {
+    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    while server.writer.stats().newest_segment < 4 {
+        server.put(&queue("q"), Duration::ZERO, &[b'x'; 300]);
+    }
+    server.compact().unwrap();
+    server.writer.close_segment().unwrap();
+    assert_eq!(server.writer.stats().oldest_segment, 2);
+    let disk = server.disk.restart(Crash::KeepWritten, 0);
+    disk.set_bytes(2, None);
+    let error = Server::start(disk).map(drop).unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
+}
