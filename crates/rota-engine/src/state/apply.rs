@@ -117,8 +117,10 @@ impl State {
                 }
             }
             Event::JobKept(kept) => {
-                if self.find_job(kept.put.job).is_none() {
-                    self.restore_job(*kept, now);
+                match self.find_job(kept.put.job) {
+                    None => self.restore_job(*kept, now),
+                    // All else of it is in the log before; how often it was reserved only here.
+                    Some(slot) => self.restore_reserves(slot, kept.tally.reserves),
                 }
             }
             Event::QueueKept(kept) => self.restore_queue(&kept, now),

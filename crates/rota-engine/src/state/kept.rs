@@ -65,6 +65,12 @@ impl State {
         }
     }
 
+    pub(super) fn restore_reserves(&mut self, slot: Slot, reserves: u32) {
+        if self.extra(&self.jobs[slot]).map_or(0, |extra| extra.tally.reserves) != reserves {
+            self.extra_mut(slot).tally.reserves = reserves;
+        }
+    }
+
     /// A queue that the log knows of; `None` if it does not.
     pub(crate) fn kept_queue(&self, id: QueueId) -> Option<KeptQueue> {
         let queue = self.queue(id);
