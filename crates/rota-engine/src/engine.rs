@@ -52,11 +52,13 @@ pub struct Room {
     pub free: u64,
     /// How many of them are set aside for reclaiming segments.
     pub set_aside: u64,
+    /// Whether the disk has no more to give, as of the last time it was asked. Only then anything is refused.
+    pub is_all: bool,
 }
 
 impl Room {
     /// Whatever comes fits.
-    pub const UNBOUNDED: Room = Room { free: u64::MAX, set_aside: 0 };
+    pub const UNBOUNDED: Room = Room { free: u64::MAX, set_aside: 0, is_all: false };
 }
 
 /// The state, its log, and what is on its way out.
@@ -465,6 +467,9 @@ impl Engine {
 
     /// Whether an event can be written without taking the room of those that must always be.
     fn has_room_for(&self, event: &Event) -> bool {
+        if !self.room.is_all {
+            return true;
+        }
         let Event::JobPut(put) = event else {
             let is_end = matches!(event, Event::JobCompleted { .. } | Event::JobCancelled { .. });
             return is_end || !event.is_durable() || self.room.free > self.room_for_ends() + self.room.set_aside / 2;

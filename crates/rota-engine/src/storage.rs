@@ -69,6 +69,12 @@ pub trait Storage: Clone + Send {
     /// `StorageFull`, or what else the disk says; safe to try again.
     fn set_aside(&mut self) -> io::Result<()>;
 
+    /// Gives the room of one spare segment back, if there is one.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn give_back(&mut self) -> io::Result<()>;
+
     /// How many segments room is set aside for.
     ///
     /// # Errors

@@ -261,6 +261,13 @@ impl<S: Storage> LogWriter<S> {
         self.spares += 1;
     }
 
+    /// Gives the room of one spare segment back to the disk, if there is one. It is no fault if that fails.
+    pub fn give_back(&mut self) {
+        if self.spares > 0 && self.storage.give_back().is_ok() {
+            self.spares -= 1;
+        }
+    }
+
     /// Tells that recovery needs no segment below `segment` any more: all that is open stands in it or behind it, in
     /// records that are durable. It holds from the next segment on, whose header says so.
     ///

@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`; `lost+found` is the file system's own.
@@ -23,6 +23,8 @@ pub struct DataDirectory {
     path: PathBuf,
     log: PathBuf,
     segment_bytes: u64,
+    /// Held by whoever makes or takes a spare segment.
+    spares: Arc<Mutex<()>>,
     /// Held for its lock.
     _lock: Arc<File>,
 }
@@ -117,7 +119,8 @@ impl DataDirectory {
         let synced = sync_directory(path);
         synced.map_err(|source| DirectoryError::Io { doing: "sync", path: path.to_owned(), source })?;
         let segment_bytes = crate::limits::SEGMENT_BYTES;
-        Ok(DataDirectory { path: path.to_owned(), log, segment_bytes, _lock: Arc::new(lock) })
+        let spares = Arc::default();
+        Ok(DataDirectory { path: path.to_owned(), log, segment_bytes, spares, _lock: Arc::new(lock) })
     }
 
     /// The same, with segments of another length than [`crate::limits::SEGMENT_BYTES`] from now on, in bytes.
@@ -305,6 +308,7 @@ impl Storage for DataDirectory {
 
     fn create(&mut self, segment: u64) -> io::Result<SegmentFile> {
         let path = Storage::path(self, segment);
+        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(spare) = self.spare_numbers()?.pop() else { return make_file(&path) };
         if path.try_exists()? {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -314,6 +318,7 @@ impl Storage for DataDirectory {
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
+        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.spare_numbers()?.last().map_or(1, |last| last + 1);
         // Under another name until its room is there.
         let unready = self.log.join("spare.new");
@@ -332,6 +337,11 @@ impl Storage for DataDirectory {
             let _ = fs::remove_file(&unready);
         }
         made
+    }
+
+    fn give_back(&mut self) -> io::Result<()> {
+        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        self.spare_numbers()?.pop().map_or(Ok(()), |spare| fs::remove_file(self.spare_path(spare)))
     }
 
     fn spares(&self) -> io::Result<u64> {

@@ -330,6 +330,12 @@ impl Storage for SimulatedDisk {
         Ok(())
     }
 
+    fn give_back(&mut self) -> io::Result<()> {
+        let mut disk = self.operate()?;
+        disk.spares = disk.spares.saturating_sub(1);
+        Ok(())
+    }
+
     fn spares(&self) -> io::Result<u64> {
         Ok(self.operate()?.spares)
     }

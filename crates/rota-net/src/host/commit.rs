@@ -144,26 +144,25 @@ impl Commit {
     fn write(&self, log: &mut Log, host: &Host) -> Result<(), LogError> {
         let Log { writer: Some(writer), group } = log else { return Ok(()) };
         let stats = writer.stats();
-        let (any, unwritten) = {
+        let (any, unwritten, wanted) = {
             let mut shared = host.lock();
             shared.facts.log.oldest_segment = stats.oldest_segment;
             shared.facts.log.current_segment = stats.newest_segment;
             shared.facts.log.records_written = stats.records_written;
             let any = shared.engine.take_records(group);
             let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
-            shared.engine.set_room(Room { free, set_aside: stats.segment_bytes });
-            (any, shared.engine.unwritten_bytes())
+            let is_all = host.keeper.figures().is_disk_full;
+            shared.engine.set_room(Room { free, set_aside: stats.segment_bytes, is_all });
+            (any, shared.engine.unwritten_bytes(), shared.engine.wanted_room())
         };
         host.unwritten.store(unwritten as u64, Ordering::Relaxed);
         if any {
             writer.write(group)?;
             let now = self.micros();
             let _ = self.unsynced_since.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
-            self.note(writer);
-            if writer.stats().newest_segment != stats.newest_segment {
-                host.keeper.look();
-            }
         }
+        host.keeper.look_after_room(writer, wanted);
+        self.note(writer);
         Ok(())
     }
 

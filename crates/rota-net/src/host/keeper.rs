@@ -6,7 +6,7 @@
 
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
-use rota_engine::log::{Compaction, LogError, LogStats, is_due, is_over};
+use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
 use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How much of the log is kept that no start reads any more: as history, for whoever asks what happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct History {
     /// How old a segment may be.
     pub age: Duration,
@@ -54,6 +54,62 @@ impl Keeper {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Called after each write: wakes the thread where room runs short, and where the thread is late sets some aside itself,
+    /// so that nothing is refused before the disk said that it is full.
+    pub(super) fn look_after_room(&self, writer: &mut LogWriter<DataDirectory>, wanted: u64) {
+        let stats = writer.stats();
+        if stats.room >= wanted + stats.segment_bytes {
+            return;
+        }
+        self.look();
+        while !self.is_disk_full.load(Ordering::Relaxed) && writer.stats().room < wanted + stats.segment_bytes / 4 {
+            let mut directory = writer.storage().clone();
+            match directory.set_aside() {
+                Ok(()) => writer.add_spare(),
+                Err(_) if self.forget_history(&mut directory, stats.oldest_segment, History::default()) => {}
+                Err(error) => _ = self.found_disk_full(Some(&error)),
+            }
+        }
+    }
+
+    /// Takes note of what came of setting room aside: nothing, or an error, which is no fault of the log's; it is tried
+    /// again. Returns whether that is news.
+    fn found_disk_full(&self, error: Option<&io::Error>) -> bool {
+        let is_news = self.is_disk_full.swap(error.is_some(), Ordering::Relaxed) != error.is_some();
+        match error {
+            Some(error) if is_news => eprintln!(
+                "rota: cannot set room aside on the disk of the data directory: {error}. Puts are refused when what is \
+                 set aside runs short; jobs can be completed and cancelled. Free some space, and it goes on by itself"
+            ),
+            None if is_news => eprintln!("rota: the disk of the data directory has room again"),
+            _ => {}
+        }
+        is_news
+    }
+
+    /// Takes away of the segments below `oldest` what is past its age and past so many bytes, the oldest first. Returns
+    /// whether there was any to take.
+    fn forget_history(&self, directory: &mut DataDirectory, oldest: u64, keep: History) -> bool {
+        // It is tried again in the next round, and a start passes over what is left.
+        let Ok(segments) = directory.segments_below(oldest) else { return false };
+        let now = SystemTime::now();
+        let is_too_old = |info: &SegmentInfo| now.duration_since(info.changed).is_ok_and(|age| age > keep.age);
+        let mut left: u64 = segments.iter().map(|info| info.bytes).sum();
+        let mut any = false;
+        for info in &segments {
+            if left <= keep.bytes && !is_too_old(info) {
+                break;
+            }
+            if directory.remove(info.segment).and_then(|()| directory.sync_names()).is_err() {
+                break;
+            }
+            left -= info.bytes;
+            any = true;
+        }
+        self.history_bytes.store(left, Ordering::Relaxed);
+        any
     }
 
     pub(super) fn figures(&self) -> KeeperFigures {
@@ -105,7 +161,7 @@ impl Round<'_> {
         if is_due {
             self.compact(stats.needed_from)?;
         }
-        self.forget_history(self.history.bytes);
+        self.forget_history(self.history);
         Ok(is_due)
     }
 
@@ -123,45 +179,47 @@ impl Round<'_> {
 
     /// Sets room aside until there is enough for what may come. A full disk costs history first.
     fn set_aside(&mut self) -> Result<(), CommitError> {
-        loop {
-            let stats = self.stats();
-            if stats.room >= self.look(Engine::wanted_room) + stats.segment_bytes {
-                self.found_disk_full(false);
-                return Ok(());
-            }
+        while self.is_room_short() {
             match self.directory.set_aside() {
                 Ok(()) => {
                     self.log().with_writer(|writer| {
                         writer.add_spare();
                         Ok(())
                     })?;
-                    self.log().commit(self.host, false)?;
                 }
-                Err(_) if self.forget_history(0) => {}
-                // Safe to try again, and tried again: no byte of the log is in it.
+                Err(_) if self.forget_history(History::default()) => {}
                 Err(error) => {
-                    self.found_disk_full(true);
-                    if error.kind() != io::ErrorKind::StorageFull {
-                        eprintln!("rota: cannot set room aside for the log: {error}");
-                    }
-                    return Ok(());
+                    self.host.keeper.found_disk_full(Some(&error));
+                    // Now the engine is told, and refuses what is no end of a job.
+                    return self.log().commit(self.host, false);
                 }
             }
         }
+        if self.host.keeper.found_disk_full(None) {
+            self.log().commit(self.host, false)?;
+        }
+        // What many jobs needed is given back when they are gone.
+        let most = self.look(Engine::wanted_room) + 4 * self.stats().segment_bytes;
+        while self.stats().room > most {
+            let before = self.stats().room;
+            self.log().with_writer(|writer| {
+                writer.give_back();
+                Ok(())
+            })?;
+            if self.stats().room == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn found_disk_full(&self, is_full: bool) {
-        if self.host.keeper.is_disk_full.swap(is_full, Ordering::Relaxed) == is_full {
-            return;
-        }
-        if is_full {
-            eprintln!(
-                "rota: the disk of the data directory is full: puts are refused when the room set aside runs short, jobs \
-                 can be completed and cancelled; free some space, and it goes on by itself"
-            );
-        } else {
-            eprintln!("rota: the disk of the data directory has room again");
-        }
+    fn is_room_short(&self) -> bool {
+        let stats = self.stats();
+        stats.room < self.look(Engine::wanted_room) + stats.segment_bytes
+    }
+
+    fn forget_history(&mut self, keep: History) -> bool {
+        self.host.keeper.forget_history(self.directory, self.stats().oldest_segment, keep)
     }
 
     /// Has the open jobs of a segment written again, after which no start needs it.
@@ -192,31 +250,5 @@ impl Round<'_> {
         })?;
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Takes history away past its age and past so many bytes, the oldest first. Returns whether there was any to take.
-    fn forget_history(&self, most_bytes: u64) -> bool {
-        let oldest = self.stats().oldest_segment;
-        // It is tried again in the next round, and a start passes over what is left.
-        let Ok(segments) = self.directory.segments_below(oldest) else { return false };
-        let mut left: u64 = segments.iter().map(|info| info.bytes).sum();
-        let mut directory = self.directory.clone();
-        let mut any = false;
-        for info in segments {
-            if left <= most_bytes && !self.is_too_old(&info) {
-                break;
-            }
-            if directory.remove(info.segment).and_then(|()| directory.sync_names()).is_err() {
-                break;
-            }
-            left -= info.bytes;
-            any = true;
-        }
-        self.host.keeper.history_bytes.store(left, Ordering::Relaxed);
-        any
-    }
-
-    fn is_too_old(&self, info: &SegmentInfo) -> bool {
-        SystemTime::now().duration_since(info.changed).is_ok_and(|age| age > self.history.age)
     }
 }

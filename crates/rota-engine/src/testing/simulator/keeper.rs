@@ -19,6 +19,7 @@ pub(super) struct Keeper {
     /// Once this record is durable, no segment before that one is needed.
     finished: Option<(Lsn, u64)>,
     snapshot: Option<LogWriter<SimulatedDisk>>,
+    is_disk_full: bool,
 }
 
 /// What a simulation does of it.
@@ -136,14 +137,19 @@ impl Simulation {
     /// Sets room aside as a server does; a full disk is no failure.
     fn set_aside(&mut self) -> Result<(), Failed> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        if self.habits.capacity_bytes.is_none() || writer.stats().room >= self.both.engine.wanted_room() * 2 {
-            return Ok(());
+        while self.habits.capacity_bytes.is_some()
+            && writer.stats().room < self.both.engine.wanted_room() + writer.stats().segment_bytes
+        {
+            match self.disk.set_aside() {
+                Ok(()) => writer.add_spare(),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.keeper.is_disk_full = true;
+                    return Ok(());
+                }
+                Err(_) => return Err(Failed::Disk),
+            }
         }
-        match self.disk.set_aside() {
-            Ok(()) => writer.add_spare(),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            Err(_) => return Err(Failed::Disk),
-        }
+        self.keeper.is_disk_full = false;
         Ok(())
     }
 
@@ -158,12 +164,21 @@ impl Simulation {
         }
     }
 
-    /// Tells the engine how much room there is, where that is bounded.
+    /// Has room set aside where it runs short, and tells the engine how much there is, where that is bounded.
     pub(super) fn tell_room(&mut self) {
-        let Some(writer) = self.writer.as_ref().filter(|_| self.habits.capacity_bytes.is_some()) else { return };
-        let stats = writer.stats();
+        if self.habits.capacity_bytes.is_none() || self.writer.is_none() {
+            return;
+        }
+        let wanted = self.both.engine.wanted_room();
+        let stats = self.stats();
+        if !self.keeper.is_disk_full && stats.room < wanted + stats.segment_bytes / 4 {
+            // A disk that fails here fails at the next write too.
+            let _ = self.set_aside();
+        }
+        let stats = self.stats();
         let on_its_way: u64 = self.taken.iter().map(|group| group.bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
-        let room = Room { free: stats.room.saturating_sub(on_its_way), set_aside: stats.segment_bytes };
+        let free = stats.room.saturating_sub(on_its_way);
+        let room = Room { free, set_aside: stats.segment_bytes, is_all: self.keeper.is_disk_full };
         self.both.engine.set_room(room);
     }
 
