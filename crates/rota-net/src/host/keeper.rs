@@ -246,7 +246,9 @@ impl Round<'_> {
             if writer.durable() >= lsn {
                 writer.need_only_from(segment + 1);
             }
-            if is_over(&writer.stats(), live) { writer.close_segment() } else { Ok(()) }
+            // Once for all that can be reclaimed now: each time costs a segment.
+            let stats = writer.stats();
+            if is_over(&stats, live) && !is_due(&stats, live) { writer.close_segment() } else { Ok(()) }
         })?;
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
         Ok(())
