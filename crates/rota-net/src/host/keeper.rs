@@ -251,6 +251,7 @@ impl Round<'_> {
             if is_over(&stats, live) && !is_due(&stats, live) { writer.close_segment() } else { Ok(()) }
         })?;
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        // What is told of the log is as of the newest write.
+        self.log().commit(self.host, false)
     }
 }
