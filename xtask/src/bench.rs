@@ -1,36 +1,65 @@
-//! `cargo xtask bench`: Rota beside real beanstalkd on this machine, as ratios of interleaved samples.
+//! `cargo xtask bench`: Rota beside real beanstalkd on this machine.
 //!
-//! [`plan`] says what is measured, [`server`] starts what is measured, [`load`] drives it with `rota bench`, [`report`]
-//! writes `docs/benchmarks.md`. [`mod@answer_only`] is the limit: a server that answers puts and does nothing else. Numbers
-//! come from here and never from a test: a machine that is busy makes them worse, not wrong.
+//! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
+//! in [`plan`]), [`memory`], [`recovery`], [`stalls`]. [`server`] starts what is measured; [`load`] drives it with
+//! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
+//! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
+mod memory;
 mod plan;
+mod recovery;
+mod stalls;
+mod throughput;
 
 mod answer_only;
 mod disk;
+mod jobs;
 mod load;
+mod machine;
+mod page;
 mod report;
 mod server;
+mod spread;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 pub(crate) use answer_only::run as answer_only;
 
 use crate::process;
-use plan::{Contender, Row};
-use report::{Machine, Measured, Report, Sample};
+use machine::Machine;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Throughput and latency.
+    All,
+    /// Of that, the rows that are a first step.
+    First,
+    Memory,
+    Recovery,
+    Stalls,
+}
+
+/// The benches by name, each with its number of rounds unless told.
+const BENCHES: [(&str, Which, usize); 5] = [
+    ("all", Which::All, 5),
+    ("first", Which::First, 5),
+    ("memory", Which::Memory, 3),
+    ("recovery", Which::Recovery, 5),
+    ("stalls", Which::Stalls, 3),
+];
 
 /// What was asked for on the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Only the rows that have a goal already.
-    first: bool,
-    /// Samples of each contender in each row.
-    rounds: usize,
+    which: Which,
+    /// Samples of each contender in each row; the bench's own number if it is not given.
+    rounds: Option<usize>,
     quick: bool,
+    /// Also with ten million jobs.
+    large: bool,
 }
 
 impl Options {
@@ -40,44 +69,51 @@ impl Options {
     ///
     /// A word that is none of the options, or a number of rounds out of its bounds.
     pub(crate) fn parse(arguments: &[String]) -> Result<Options> {
-        let mut options = Options { first: false, rounds: 5, quick: false };
+        let mut options = Options { which: Which::All, rounds: None, quick: false, large: false };
         let mut rest = arguments.iter();
         while let Some(word) = rest.next() {
             match word.as_str() {
-                "first" => options.first = true,
-                "all" => options.first = false,
                 "--quick" => options.quick = true,
+                "--large" => options.large = true,
                 "--rounds" => {
                     let number = rest.next().context("--rounds needs a number")?;
                     options.rounds = match number.parse() {
-                        Ok(rounds @ 1..=50) => rounds,
+                        Ok(rounds @ 1..=50) => Some(rounds),
                         _ => bail!("--rounds takes a number from 1 to 50, not '{number}'"),
                     };
                 }
-                _ => bail!("`cargo xtask bench` knows no '{word}'; it takes first, all, --rounds N and --quick"),
+                _ => {
+                    let Some((_, which, _)) = BENCHES.iter().find(|(name, ..)| *name == word.as_str()) else {
+                        let names: Vec<&str> = BENCHES.iter().map(|(name, ..)| *name).collect();
+                        let names = names.join(", ");
+                        bail!(
+                            "`cargo xtask bench` knows no '{word}'; it takes one of {names}, and --rounds N, --large \
+                             and --quick"
+                        );
+                    };
+                    options.which = *which;
+                }
             }
+        }
+        if options.large && !matches!(options.which, Which::Memory | Which::Recovery | Which::Stalls) {
+            bail!("--large is for memory, recovery and stalls");
         }
         Ok(options)
     }
 
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or_else(|| self.bench().2)
+    }
+
+    fn bench(&self) -> (&'static str, Which, usize) {
+        *BENCHES.iter().find(|(_, which, _)| *which == self.which).expect("every bench has a name")
+    }
+
     /// The command that asks for the same.
     fn command(&self) -> String {
-        let which = if self.first { "first" } else { "all" };
         let quick = if self.quick { " --quick" } else { "" };
-        format!("cargo xtask bench {which} --rounds {}{quick}", self.rounds)
-    }
-
-    /// Where the report goes: numbers of a quick run are not for the documentation.
-    fn page(&self) -> PathBuf {
-        if self.quick {
-            return process::target().join("bench/benchmarks.md");
-        }
-        process::root().join("docs/benchmarks.md")
-    }
-
-    /// How long one sample is meant to take.
-    fn sample_time(&self) -> Duration {
-        if self.quick { Duration::from_millis(200) } else { Duration::from_secs(1) }
+        let large = if self.large { " --large" } else { "" };
+        format!("cargo xtask bench {} --rounds {}{large}{quick}", self.bench().0, self.rounds())
     }
 }
 
@@ -103,26 +139,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let machine = Machine::look()?;
     let programs = prepare(beanstalkd)?;
     println!("{machine}");
-    let disk_before = disk::measure(&programs.scratch, options.sample_time())?;
-    println!("fdatasync of 512 appended bytes: {disk_before}");
-
-    let rows: Vec<&Row> = plan::ROWS.iter().filter(|row| !options.first || row.first).collect();
-    let start = Instant::now();
-    let mut measured = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
-        println!("\n[{}/{}] {} {}", number + 1, rows.len(), row.work.title(), row.shape);
-        measured.push(measure(&programs, row, options)?);
+    match options.which {
+        Which::All | Which::First => throughput::run(&programs, machine, options),
+        Which::Memory => memory::run(&programs, &machine, options),
+        Which::Recovery => recovery::run(&programs, &machine, options),
+        Which::Stalls => stalls::run(&programs, &machine, options),
     }
-    let disk_after = disk::measure(&programs.scratch, options.sample_time())?;
-    let report = Report { command: options.command(), machine, disk: [disk_before, disk_after], rows: measured };
-    let page = options.page();
-    std::fs::write(&page, report.page()).with_context(|| format!("cannot write {}", page.display()))?;
-    println!("\n{} rows in {:.0} s\n", rows.len(), start.elapsed().as_secs_f64());
-    for verdict in report.verdicts() {
-        println!("{verdict}");
-    }
-    println!("\nwrote {}", page.display());
-    Ok(())
 }
 
 fn prepare(beanstalkd: PathBuf) -> Result<Programs> {
@@ -133,62 +155,24 @@ fn prepare(beanstalkd: PathBuf) -> Result<Programs> {
     Ok(Programs { rota: built.join("rota"), beanstalkd, xtask: built.join("xtask"), scratch })
 }
 
-/// Samples the contenders of a row in turn, so that what the machine does meanwhile hits all of them alike.
-fn measure(programs: &Programs, row: &'static Row, options: &Options) -> Result<Measured> {
-    let mut jobs = Vec::new();
-    for contender in row.contenders {
-        jobs.push(calibrate(programs, row, *contender, options)?);
-    }
-    let mut samples = vec![Vec::new(); row.contenders.len()];
-    for round in 1..=options.rounds {
-        let mut line = format!("  round {round}:");
-        for (index, contender) in row.contenders.iter().enumerate() {
-            let sample = sample(programs, row, *contender, jobs[index])?;
-            line.push_str(&format!("  {} {:.1} k/s", contender.name(), sample.per_second / 1e3));
-            samples[index].push(sample);
-        }
-        println!("{line}");
-    }
-    Ok(Measured { row, samples })
-}
-
-/// How many jobs keep this contender busy for one sample, by a short run of it that also warms it up.
-fn calibrate(programs: &Programs, row: &Row, contender: Contender, options: &Options) -> Result<u64> {
-    const LEAST: u64 = 1_000;
-    // Bounds what a sample keeps in memory and how long a misjudged one can take.
-    const MOST: u64 = 4_000_000;
-    let seconds = options.sample_time().as_secs_f64();
-    let mut jobs = LEAST;
-    loop {
-        let probe = sample(programs, row, contender, jobs)?;
-        let took = jobs as f64 / probe.per_second;
-        let wanted = (probe.per_second * seconds) as u64;
-        // A run that took a fair part of the time tells the rate; a shorter one is mostly its start.
-        if took >= seconds / 8.0 || jobs == MOST {
-            return Ok(wanted.clamp(LEAST, MOST));
-        }
-        jobs = (jobs * 8).min(MOST);
+/// A number of jobs as the page writes it.
+fn count(jobs: u64) -> String {
+    match jobs {
+        1_000_000.. if jobs.is_multiple_of(1_000_000) => format!("{} M", jobs / 1_000_000),
+        1_000.. if jobs.is_multiple_of(1_000) => format!("{} k", jobs / 1_000),
+        _ => jobs.to_string(),
     }
 }
 
-/// One run against a server of its own: nothing is left over from the one before.
-fn sample(programs: &Programs, row: &Row, contender: Contender, jobs: u64) -> Result<Sample> {
-    let server = server::Server::start(programs, contender)?;
-    let before = server.cpu()?;
-    let run = load::run(programs, &server, row, jobs)
-        .with_context(|| format!("while measuring {} of {}", row.work.title(), contender.name()))?;
-    let cpu = server.cpu()?.saturating_sub(before);
-    Ok(Sample {
-        per_second: run.jobs as f64 / run.seconds,
-        cpu_us: cpu.as_secs_f64() * 1e6 / run.jobs as f64,
-        p50_us: run.p50_us,
-        p99_us: run.p99_us,
-    })
+/// Bytes in MiB, with a decimal where it says something.
+fn mib(bytes: f64) -> String {
+    let mib = bytes / (1024.0 * 1024.0);
+    if mib < 100.0 { format!("{mib:.1}") } else { format!("{mib:.0}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Options;
+    use super::{Options, Which};
 
     fn parse(words: &[&str]) -> Option<Options> {
         Options::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).ok()
@@ -196,11 +180,22 @@ mod tests {
 
     #[test]
     fn options_have_bounds_and_come_back_as_a_command() {
-        assert_eq!(parse(&[]), Some(Options { first: false, rounds: 5, quick: false }));
-        let some = parse(&["first", "--rounds", "9", "--quick"]).expect("they are options");
-        assert_eq!(some.command(), "cargo xtask bench first --rounds 9 --quick");
-        for wrong in [["--rounds", "0"], ["--rounds", "51"], ["all", "--rounds"], ["all", "second"]] {
+        let all = Options { which: Which::All, rounds: None, quick: false, large: false };
+        assert_eq!(all.command(), "cargo xtask bench all --rounds 5");
+        assert_eq!(parse(&[]), Some(all));
+        for command in ["first --rounds 9 --quick", "memory --rounds 3 --large", "stalls --rounds 1 --quick"] {
+            let options = parse(&command.split(' ').collect::<Vec<_>>()).expect("they are options");
+            assert_eq!(options.command(), format!("cargo xtask bench {command}"));
+        }
+        for wrong in [["--rounds", "0"], ["--rounds", "51"], ["all", "--rounds"], ["all", "second"], ["all", "--large"]]
+        {
             assert_eq!(parse(&wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_written_short() {
+        assert_eq!([10_000, 1_000_000, 1_500].map(super::count), ["10 k", "1 M", "1500"]);
+        assert_eq!([1_572_864.0, 1_048_576_000.0].map(super::mib), ["1.5", "1000"]);
     }
 }

@@ -24,8 +24,13 @@ cargo xtask COMMAND
   setup                install what the tests need: Debian packages, Python, Node and Go clients
   test [CARGO ARGS]    setup, then every test; with arguments only the tests they select, for example `-p rota-engine`
   ci                   format, lints, documentation, tidy and tests: what has to pass before a change lands
-  bench [first|all]    measure Rota beside beanstalkd and write docs/benchmarks.md
-        [--rounds N]   samples of each contender, 1 to 50 (default 5)
+  bench [BENCH]        measure Rota beside beanstalkd and write a part of docs/benchmarks.md:
+        all            throughput and latency (default); first: only some rows of it
+        memory         what a waiting job costs, and what is given back
+        recovery       how long a start takes that has a log to read
+        stalls         how long others wait while a server is filled
+        [--rounds N]   samples of each contender, 1 to 50 (default 3 or 5)
+        [--large]      also with ten million jobs
         [--quick]      short samples, to see that it works; its page goes to target/bench
   tidy                 the rules this repository keeps: layout, map, dependencies, licences, links
   docs                 the API documentation, where a warning is an error";

@@ -31,8 +31,8 @@ pub(super) struct Run {
 ///
 /// The load generator fails, hangs or reports something else than asked for.
 pub(super) fn run(programs: &Programs, server: &Server, row: &Row, jobs: u64) -> Result<Run> {
-    let results = server.directory.join("results");
-    let messages = server.directory.join("messages");
+    let results = server.directory().join("results");
+    let messages = server.directory().join("messages");
     let mut command = Command::new(&programs.rota);
     let url = format!("beanstalkd://{}", server.address);
     let [jobs_text, size] = [jobs.to_string(), BODY_BYTES.to_string()];

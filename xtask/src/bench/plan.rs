@@ -1,6 +1,8 @@
-//! What is measured: a row for each kind of work and shape of load, with its contenders and its goals.
+//! What [`super::throughput`] measures: a row for each kind of work and shape of load, with its contenders and its goals.
 
 use std::fmt;
+
+use super::server::Subject;
 
 /// A server in a mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,19 @@ impl Contender {
             Contender::BeanstalkdFsync => "beanstalkd -f0",
             Contender::AnswerOnly => "answer-only",
         }
+    }
+
+    /// What to start.
+    pub(super) fn subject(self) -> Subject {
+        let subject = match self {
+            Contender::RotaMemory => Subject::rota("memory", None),
+            Contender::RotaAlways => Subject::rota("durable", Some("always")),
+            Contender::Rota50ms => Subject::rota("durable", Some("50ms")),
+            Contender::Beanstalkd => Subject::beanstalkd(),
+            Contender::BeanstalkdFsync => Subject::beanstalkd_with_log("-f0"),
+            Contender::AnswerOnly => Subject::answer_only(),
+        };
+        subject.named(self.name())
     }
 }
 

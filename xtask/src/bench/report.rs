@@ -1,15 +1,14 @@
-//! What came out, as the page `docs/benchmarks.md`.
+//! What came out of [`super::throughput`], as its part of the page.
 //!
 //! A ratio is taken pair by pair, between samples of the same round, so that a busy moment spoils one pair and not the
 //! comparison. A goal is judged by the median of its pairs.
 
 use std::fmt::{self, Write};
 
-use anyhow::{Context, Result};
-
 use super::disk::SyncCost;
+use super::machine::Machine;
 use super::plan::{BODY_BYTES, Contender, Goal, Measure, Row, Work};
-use crate::process;
+use super::spread::Spread;
 
 /// One run of one contender.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -35,55 +34,6 @@ impl Sample {
 pub(super) struct Measured {
     pub(super) row: &'static Row,
     pub(super) samples: Vec<Vec<Sample>>,
-}
-
-/// What the numbers were taken on.
-pub(super) struct Machine {
-    date: String,
-    kernel: String,
-    processor: String,
-    cores: usize,
-    /// Load average at the start: above about 0.5 something else was running too.
-    load: String,
-    beanstalkd: String,
-    rota: String,
-}
-
-impl Machine {
-    /// Asks the system.
-    ///
-    /// # Errors
-    ///
-    /// `date`, `beanstalkd` or `git` cannot be started, or `/proc` is not there.
-    pub(super) fn look() -> Result<Machine> {
-        let ask = |program: &str, arguments: &[&str]| {
-            let mut command = std::process::Command::new(program);
-            process::output(command.args(arguments).current_dir(process::root())).map(|text| text.trim().to_owned())
-        };
-        let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
-        let processors = read("/proc/cpuinfo")?;
-        let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        Ok(Machine {
-            date: ask("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?,
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            processor: model.map_or("processor", |(_, name)| name).trim().to_owned(),
-            cores: std::thread::available_parallelism().context("cannot count the cores")?.get(),
-            load: read("/proc/loadavg")?.split(' ').next().unwrap_or("?").to_owned(),
-            beanstalkd: ask("beanstalkd", &["-v"])?,
-            // A checkout without a commit has no name yet.
-            rota: ask("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|_| "not committed".into()),
-        })
-    }
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}; {} cores of {}, Linux {}, load average {} at the start; {}; Rota at {}",
-            self.date, self.cores, self.processor, self.kernel, self.load, self.beanstalkd, self.rota
-        )
-    }
 }
 
 /// Whether a goal is reached.
@@ -116,7 +66,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Everything that goes onto the page.
+/// Everything that goes into the part.
 pub(super) struct Report {
     pub(super) command: String,
     pub(super) machine: Machine,
@@ -139,16 +89,16 @@ impl Report {
         self.rows.iter().flat_map(of_row).collect()
     }
 
-    /// The page, in Markdown.
-    pub(super) fn page(&self) -> String {
+    /// The part, in Markdown.
+    pub(super) fn part(&self) -> String {
         let mut page = String::new();
         self.write(&mut page).expect("a string takes everything");
         page
     }
 
     fn write(&self, page: &mut String) -> fmt::Result {
-        writeln!(page, "# Benchmarks\n")?;
-        writeln!(page, "Written by `{}`; do not edit it, run it.\n", self.command)?;
+        writeln!(page, "## Throughput and latency\n")?;
+        writeln!(page, "Written by `{}`.\n", self.command)?;
         writeln!(page, "- {}", self.machine)?;
         writeln!(page, "- The load generator, `rota bench`, runs on the same machine and shares its cores.")?;
         writeln!(page, "- Bodies of {BODY_BYTES} bytes. A shape is connections × commands under way on each.")?;
@@ -159,7 +109,7 @@ impl Report {
         let [before, after] = &self.disk;
         writeln!(page, "- `fdatasync` of 512 appended bytes: {before}; after the runs: {after}.\n")?;
 
-        writeln!(page, "## Goals\n")?;
+        writeln!(page, "### Goals\n")?;
         let verdicts = self.verdicts();
         let met = verdicts.iter().filter(|verdict| verdict.met()).count();
         writeln!(page, "{met} of {} met, by the median of the pairs.\n", verdicts.len())?;
@@ -184,7 +134,7 @@ impl Report {
         let sync = before.median.min(after.median).as_secs_f64();
         for (number, measured) in self.rows.iter().filter(durable).enumerate() {
             if number == 0 {
-                writeln!(page, "\n## What the disk allows\n")?;
+                writeln!(page, "\n### What the disk allows\n")?;
                 writeln!(
                     page,
                     "One sync at a time, at the lesser median of its cost above, with every job under way in it.\n"
@@ -209,7 +159,7 @@ impl Report {
 fn write_heading(page: &mut String, row: &Row) -> fmt::Result {
     let title = row.work.title();
     let (first, rest) = title.split_at(1);
-    writeln!(page, "\n## {}{rest}\n", first.to_uppercase())?;
+    writeln!(page, "\n### {}{rest}\n", first.to_uppercase())?;
     writeln!(
         page,
         "Thousand jobs per second; server CPU in µs per job; latency of a {} in µs, medians of the runs.\n",
@@ -257,26 +207,6 @@ impl Measured {
     }
 }
 
-/// The least, the middle and the most of some numbers.
-#[derive(PartialEq, Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Of an even number the middle lies between two. There has to be one at least.
-    fn of(numbers: impl Iterator<Item = f64>) -> Spread {
-        let mut sorted: Vec<f64> = numbers.collect();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Spread { least: sorted[0], median, most: sorted[sorted.len() - 1] }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -303,6 +233,7 @@ mod tests {
                 processor: text("Some"),
                 cores: 2,
                 load: text("0.10"),
+                busy: 0.0,
                 beanstalkd: text("beanstalkd 1.12"),
                 rota: text("abc"),
             },
@@ -335,7 +266,7 @@ mod tests {
         let report = report(vec![fast_and_hungry, slow_and_frugal]);
         let met: Vec<bool> = report.verdicts().iter().map(Verdict::met).collect();
         assert_eq!(met, [true, false, false, true]);
-        let page = report.page();
+        let page = report.part();
         assert!(page.contains("2 of 4 met"), "{page}");
         assert!(
             page.contains("- missed: put, memory, 1×1: server CPU per job ≤ 1 × beanstalkd, memory: 2.00 ×"),
@@ -347,12 +278,6 @@ mod tests {
             ),
             "{page}"
         );
-        assert_eq!(page.matches("## Put, memory").count(), 1);
-    }
-
-    #[test]
-    fn the_middle_of_an_even_number_lies_between() {
-        let spread = Spread::of([4.0, 1.0, 2.0, 8.0].into_iter());
-        assert_eq!(spread, Spread { least: 1.0, median: 3.0, most: 8.0 });
+        assert_eq!(page.matches("### Put, memory").count(), 1);
     }
 }

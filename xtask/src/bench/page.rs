@@ -1,0 +1,92 @@
+//! The page `docs/benchmarks.md`: a part for each bench, of which a run replaces its own and leaves the others alone.
+//!
+//! A part begins behind a comment that names it, and ends before the next such comment.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// A part of the page, in their order on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Throughput,
+    Memory,
+    Recovery,
+    Stalls,
+}
+
+const PARTS: [Part; 4] = [Part::Throughput, Part::Memory, Part::Recovery, Part::Stalls];
+
+const HEAD: &str = "\
+# Benchmarks
+
+Beside beanstalkd, on one machine. Each part names the command that wrote it, and when: do not edit it, run that command.
+";
+
+impl Part {
+    fn marker(self) -> &'static str {
+        match self {
+            Part::Throughput => "<!-- part: throughput -->",
+            Part::Memory => "<!-- part: memory -->",
+            Part::Recovery => "<!-- part: recovery -->",
+            Part::Stalls => "<!-- part: stalls -->",
+        }
+    }
+}
+
+/// Puts a part onto the page in place of what it was; numbers of a `quick` run go to a page that is not for the
+/// documentation. Returns where.
+///
+/// # Errors
+///
+/// The page cannot be read or written.
+pub(super) fn write(quick: bool, part: Part, text: &str) -> Result<PathBuf> {
+    let path =
+        if quick { process::target().join("bench/benchmarks.md") } else { process::root().join("docs/benchmarks.md") };
+    let before = read(&path)?;
+    std::fs::write(&path, with_part(&before, part, text))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn read(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn with_part(before: &str, new: Part, text: &str) -> String {
+    let mut page = String::from(HEAD);
+    for part in PARTS {
+        let found = if part == new { Some(text) } else { part_of(before, part) };
+        if let Some(text) = found {
+            page.push_str(&format!("\n{}\n\n{}\n", part.marker(), text.trim()));
+        }
+    }
+    page
+}
+
+fn part_of(page: &str, part: Part) -> Option<&str> {
+    let (_, behind) = page.split_once(part.marker())?;
+    let end = PARTS.iter().filter_map(|other| behind.find(other.marker())).min();
+    Some(&behind[..end.unwrap_or(behind.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_replaces_itself_alone_and_the_order_stays() {
+        let stalls = with_part("", Part::Stalls, "stalls 1\n");
+        let both = with_part(&stalls, Part::Memory, "memory 1\n");
+        let again = with_part(&both, Part::Memory, "\nmemory 2\n\n");
+        let expected = "\n<!-- part: memory -->\n\nmemory 2\n\n<!-- part: stalls -->\n\nstalls 1\n";
+        assert_eq!(again, format!("{HEAD}{expected}"));
+        assert_eq!(with_part(&again, Part::Stalls, "stalls 1"), again);
+    }
+}
