@@ -69,7 +69,14 @@ impl<K: Copy + Ord> Wheel<K> {
     pub(crate) fn insert<S: Keys<Key = K>>(&mut self, slot: Slot, keys: &S) {
         let key = keys.key(slot);
         self.len += 1;
-        if self.far.first_key_value().is_some_and(|(&start, _)| key >= start) {
+        // Jobs mostly come in order: one that goes to the last spoke is spared the search for its own.
+        let after_last = self.far.last_entry().filter(|last| key >= *last.key());
+        if let Some(last) = after_last {
+            let start = *last.key();
+            if let Some((from, new)) = place_far(last.into_mut(), start, slot, key, keys) {
+                self.far.insert(from, new);
+            }
+        } else if self.far.first_key_value().is_some_and(|(&start, _)| key >= start) {
             self.insert_far(slot, key, keys);
         } else {
             self.insert_near(slot, key, keys);
@@ -128,14 +135,8 @@ impl<K: Copy + Ord> Wheel<K> {
 
     fn insert_far<S: Keys<Key = K>>(&mut self, slot: Slot, key: K, keys: &S) {
         let (&start, spoke) = self.far.range_mut(..=key).next_back().expect("the first far spoke starts at or below");
-        let span = keys.span_start(key);
-        if span > start {
-            self.far.insert(span, vec![slot]);
-        } else if spoke.len() < SPOKE_JOBS {
-            spoke.push(slot);
-        } else {
-            let (from, upper) = split(spoke, slot, key, keys);
-            self.far.insert(from, upper);
+        if let Some((from, new)) = place_far(spoke, start, slot, key, keys) {
+            self.far.insert(from, new);
         }
     }
 
@@ -173,6 +174,26 @@ impl<K: Copy + Ord> Wheel<K> {
         } else if self.near.capacity() > SPOKE_JOBS {
             self.near = VecDeque::new();
         }
+    }
+}
+
+/// Puts a job into the far spoke that starts at or below it. Returns the start and the jobs of a new spoke behind that
+/// one, if the job needs one.
+fn place_far<S: Keys>(
+    spoke: &mut Vec<Slot>,
+    start: S::Key,
+    slot: Slot,
+    key: S::Key,
+    keys: &S,
+) -> Option<(S::Key, Vec<Slot>)> {
+    let span = keys.span_start(key);
+    if span > start {
+        Some((span, vec![slot]))
+    } else if spoke.len() < SPOKE_JOBS {
+        spoke.push(slot);
+        None
+    } else {
+        Some(split(spoke, slot, key, keys))
     }
 }
 
