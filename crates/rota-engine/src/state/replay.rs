@@ -7,12 +7,15 @@
 use super::State;
 use crate::event::Event;
 use crate::log::{ReplayError, ReplayedRecord};
+use crate::queue::QueueId;
 
 /// A replay under way.
 pub(crate) struct Replay {
     state: State,
     /// The segment that the log begins with; `None` before the first record.
     first_segment: Option<u64>,
+    /// The queue that a record named last: the next one mostly names the same.
+    named: Option<QueueId>,
     /// Whether all that is open at this point of the log was read.
     is_whole: bool,
 }
@@ -29,7 +32,7 @@ struct NoSuchJob(Event);
 
 impl Replay {
     pub(crate) fn new(state: State) -> Replay {
-        Replay { state, first_segment: None, is_whole: true }
+        Replay { state, first_segment: None, named: None, is_whole: true }
     }
 
     /// Takes the next record.
@@ -39,7 +42,13 @@ impl Replay {
             self.is_whole = place.segment == 1;
             place.segment
         });
-        let event = event.resolve(&mut |name| self.state.open_queue(name));
+        let (state, named) = (&mut self.state, &mut self.named);
+        let event = event.resolve(&mut |name| {
+            // A dropped queue's number may be another's by now, so it is the name that counts.
+            let is_it = |id: &QueueId| state.queues.get(id.slot()).is_some_and(|queue| queue.name == *name);
+            let known = named.filter(is_it);
+            *named.insert(known.unwrap_or_else(|| state.open_queue(name)))
+        });
         if !self.state.can_apply(&event) {
             return if self.is_whole { Err(Box::new(NoSuchJob(event))) } else { Ok(()) };
         }
