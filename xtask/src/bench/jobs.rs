@@ -259,18 +259,29 @@ impl Connection {
         String::from_utf8(body).context("the server answered with something that is no text")
     }
 
+    /// Numbers out of the server's statistics, by their names.
+    ///
+    /// # Errors
+    ///
+    /// The connection breaks, or one of them is not there.
+    pub(super) fn stats<const N: usize>(&mut self, names: [&str; N]) -> Result<[u64; N]> {
+        let stats = self.ask_for_body(b"stats\r\n")?;
+        let mut numbers = [0; N];
+        for (number, name) in numbers.iter_mut().zip(names) {
+            let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let found = line.and_then(|value| value.parse().ok());
+            *number = found.with_context(|| format!("there is no number {name} in\n{stats}"))?;
+        }
+        Ok(numbers)
+    }
+
     /// How many jobs wait on the server, ready and delayed.
     ///
     /// # Errors
     ///
-    /// The connection breaks, or the answer is no statistics.
+    /// As for [`Connection::stats`].
     pub(super) fn waiting_jobs(&mut self) -> Result<u64> {
-        let stats = self.ask_for_body(b"stats\r\n")?;
-        let of = |name: &str| {
-            let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse::<u64>().ok());
-            value.with_context(|| format!("there is no {name} in\n{stats}"))
-        };
-        Ok(of("current-jobs-ready")? + of("current-jobs-delayed")?)
+        Ok(self.stats(["current-jobs-ready", "current-jobs-delayed"])?.iter().sum())
     }
 
     fn answer(&mut self) -> Result<&str> {

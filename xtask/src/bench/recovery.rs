@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -28,6 +28,8 @@ const SIZES: [(u64, Option<f64>); 3] = [(100_000, None), (1_000_000, Some(1.0)),
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     startup: Startup,
+    /// Processor time up to then, in user and in kernel mode: other programs make it only a little longer.
+    cpu: Duration,
     peak_bytes: u64,
 }
 
@@ -147,7 +149,7 @@ impl Filled {
         self.running.take().expect("it runs but while it is started again").end(ending)?;
         let server = Server::start_in(programs, &self.subject, &self.folder)
             .with_context(|| format!("{name} does not come back after {ending:?}"))?;
-        let sample = Sample { startup: server.startup, peak_bytes: server.peak_memory()? };
+        let sample = Sample { startup: server.startup, cpu: server.cpu()?, peak_bytes: server.peak_memory()? };
         let waiting = Connection::open(server.address)?.waiting_jobs()?;
         ensure!(waiting == self.jobs, "{name} came back with {waiting} jobs and not with {}", self.jobs);
         self.running = Some(server);
@@ -193,7 +195,7 @@ impl Report<'_> {
         writeln!(
             part,
             "- Seconds from before the process is made until its `ready` line; beanstalkd has none, so until it has \
-             answered a command. The peak is `VmHWM`."
+             answered a command. CPU is processor time up to there, in user and in kernel mode; the peak is `VmHWM`."
         )?;
         if !self.rows.iter().any(|row| row.jobs == SIZES[2].0) {
             writeln!(part, "- **Not run**: 10 M jobs, which `--large` adds.")?;
@@ -208,22 +210,24 @@ impl Report<'_> {
         writeln!(part, "\n### Starts\n")?;
         writeln!(
             part,
-            "| jobs | server | after | log, MiB | ready: best | median | worst | first answer | jobs per second | peak, \
-             MiB | bytes per job at the peak |"
+            "| jobs | server | after | log, MiB | ready: best | median | worst | first answer | CPU | jobs per second | \
+             peak, MiB | bytes per job at the peak |"
         )?;
-        writeln!(part, "|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+        writeln!(part, "|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
         for row in &self.rows {
             let Spread { least, median, most } = row.ready_s();
             let answer = Spread::of(row.samples.iter().map(|sample| sample.startup.first_answer.as_secs_f64()));
+            let cpu = Spread::of(row.samples.iter().map(|sample| sample.cpu.as_secs_f64()));
             let peak = Spread::of(row.samples.iter().map(|sample| sample.peak_bytes as f64));
             writeln!(
                 part,
-                "| {} | {} | {} | {} | {least:.3} | **{median:.3}** | {most:.3} | {:.3} | {:.2} M | {} | {:.0} |",
+                "| {} | {} | {} | {} | {least:.3} | **{median:.3}** | {most:.3} | {:.3} | {:.2} | {:.2} M | {} | {:.0} |",
                 count(row.jobs),
                 row.name,
                 row.ending(),
                 mib(row.log_bytes as f64),
                 answer.median,
+                cpu.median,
                 row.jobs as f64 / median / 1e6,
                 mib(peak.median),
                 peak.median / row.jobs as f64,

@@ -125,6 +125,9 @@ struct Row {
     /// How long the load took, and what the server's files held at its end.
     seconds: Vec<f64>,
     log_bytes: u64,
+    /// Segments of the log that the server had done without in the end, and jobs that it had written again for that.
+    reclaimed: u64,
+    written_again: u64,
 }
 
 /// Measures and writes the part of the page.
@@ -148,7 +151,16 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     for scene in SCENES {
         for subject in &subjects {
             let (name, is_rota) = (subject.name.clone(), subject.is_rota());
-            rows.push(Row { subject: name, is_rota, scene, samples: [vec![], vec![]], seconds: vec![], log_bytes: 0 });
+            rows.push(Row {
+                subject: name,
+                is_rota,
+                scene,
+                samples: [vec![], vec![]],
+                seconds: vec![],
+                log_bytes: 0,
+                reclaimed: 0,
+                written_again: 0,
+            });
         }
     }
     for round in 1..=options.rounds() {
@@ -201,6 +213,10 @@ impl Row {
             samples.push(sample);
         }
         self.log_bytes = loaded.bytes()?;
+        let names = ["binlog-oldest-index", "binlog-records-migrated"];
+        let [oldest, written_again] = Connection::open(loaded.address)?.stats(names)?;
+        self.reclaimed = oldest.saturating_sub(1);
+        self.written_again = written_again;
         println!("{line}");
         Ok(())
     }
@@ -289,7 +305,7 @@ impl Report<'_> {
             part,
             "- *It is filled*: {jobs} jobs of {} bytes are put and stay, and as many are put and deleted between them, \
              pipelined on one connection. *One old job, others pass*: one is put and stays, then twice as many are put and \
-             deleted.",
+             deleted. Files are those of the loaded server in the last round, segments that it keeps as history included.",
             BODIES.body_bytes
         )?;
         writeln!(
@@ -306,9 +322,9 @@ impl Report<'_> {
             writeln!(
                 part,
                 "| while | server | probes | p50 | p99 | p99.9 | worst: least / median / most | load, s | files at the \
-                 end, MiB |"
+                 end, MiB | segments reclaimed | jobs written again |"
             )?;
-            writeln!(part, "|---|---|---:|---:|---:|---:|---:|---:|---:|")?;
+            writeln!(part, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
             for row in &self.rows {
                 row.write(part, index)?;
             }
@@ -339,7 +355,7 @@ impl Row {
         let Spread { least, median, most } = self.worst_ms(probe);
         writeln!(
             part,
-            "| {} | {} | {:.0} | {:.3} | {:.2} | {:.2} | {least:.2} / **{median:.2}** / {most:.2} | {:.1} | {} |",
+            "| {} | {} | {:.0} | {:.3} | {:.2} | {:.2} | {least:.2} / **{median:.2}** / {most:.2} | {:.1} | {} | {} | {} |",
             self.scene.name(),
             self.subject,
             of(&|sample| sample.trips.len() as f64),
@@ -347,7 +363,9 @@ impl Row {
             of(&|sample| sample.quantile_ms(0.99)),
             of(&|sample| sample.quantile_ms(0.999)),
             Spread::of(self.seconds.iter().copied()).median,
-            mib(self.log_bytes as f64)
+            mib(self.log_bytes as f64),
+            self.reclaimed,
+            self.written_again
         )
     }
 }
