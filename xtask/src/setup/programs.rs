@@ -41,6 +41,30 @@ const PROGRAMS: &[Program] = &[
     },
     Program { name: "npm", package: "npm", what_for: "installing jackd and fivebeans", probe: &["npm", "--version"] },
     Program { name: "go", package: "golang-go", what_for: "the client go-beanstalk", probe: &["go", "version"] },
+    Program {
+        name: "strace",
+        package: "strace",
+        what_for: "system calls that fail on purpose",
+        probe: &["strace", "--version"],
+    },
+    Program {
+        name: "mkfs.ext4",
+        package: "e2fsprogs",
+        what_for: "power cuts and full disks",
+        probe: &["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; mkfs.ext4 -V"],
+    },
+    Program {
+        name: "mkfs.xfs",
+        package: "xfsprogs",
+        what_for: "power cuts",
+        probe: &["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; mkfs.xfs -V"],
+    },
+    Program {
+        name: "mkfs.btrfs",
+        package: "btrfs-progs",
+        what_for: "power cuts",
+        probe: &["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; mkfs.btrfs --version"],
+    },
 ];
 
 /// Installs the packages of programs that are not there; gives what is missing afterwards.
@@ -60,7 +84,8 @@ pub(super) fn install() -> Vec<Missing> {
             what: format!("{}: {}{failure}", program.name, program.what_for),
             remedy: format!(
                 "as root: apt-get install {}; elsewhere, put `{}` on the PATH",
-                program.package, program.probe[0]
+                program.package,
+                program.name.split(' ').next().unwrap_or(program.name)
             ),
         })
         .collect()

@@ -10,6 +10,8 @@ pub(crate) struct Outcome {
     ignored: u64,
     /// The names of what failed, each with its binary, and of binaries that ended without a result.
     failures: Vec<String>,
+    /// Parts of tests that this machine could not run, each as its test said it.
+    not_run: Vec<String>,
     cargo_succeeded: bool,
 }
 
@@ -33,9 +35,22 @@ impl Outcome {
         if self.ignored > 0 {
             println!("{} tests are marked as ignored; this project has none that are", self.ignored);
         }
-        println!("{} passed, {} failed", self.passed, self.failed);
+        for part in &self.not_run {
+            println!("not run: {part}");
+        }
+        println!("{}", self.count());
+    }
+
+    /// The count; what was not run is not hidden in it.
+    fn count(&self) -> String {
+        let Outcome { passed, failed, not_run, .. } = self;
+        let skipped = if not_run.is_empty() { String::new() } else { format!(", {} skipped", not_run.len()) };
+        format!("{passed} passed, {failed} failed{skipped}")
     }
 }
+
+/// What a test writes, past the runner that keeps a passing test's output to itself, before what it could not run here.
+const NOT_RUN: &str = "NOT RUN: 1 part, ";
 
 /// Turns lines into an [`Outcome`].
 #[derive(Default)]
@@ -48,6 +63,9 @@ pub(crate) struct Reader {
 impl Reader {
     /// Takes one line; gives the name of the test binary if this line ends its run.
     pub(crate) fn line(&mut self, line: &str) -> Option<String> {
+        if let Some((_, part)) = line.split_once(NOT_RUN) {
+            self.outcome.not_run.push(part.into());
+        }
         if let Some(binary) = binary_named_by(line) {
             self.close_without_result();
             self.running = Some(binary);
@@ -163,6 +181,17 @@ mod tests {
         assert!(!read(ignored, true).0.passes());
         assert!(!read("", true).0.passes());
         assert!(!Outcome::not_built().passes());
+    }
+
+    #[test]
+    fn what_was_not_run_is_counted() {
+        let text = "NOT RUN: 1 part, the full disk: it takes root\n\
+             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s\n";
+        let (outcome, _) = read(text, true);
+        assert!(outcome.passes());
+        assert_eq!(outcome.not_run, ["the full disk: it takes root"]);
+        assert_eq!(outcome.count(), "2 passed, 0 failed, 1 skipped");
+        assert_eq!(Outcome { passed: 3, ..Outcome::default() }.count(), "3 passed, 0 failed");
     }
 
     #[test]
