@@ -2,69 +2,109 @@
 //!
 //! A *store* is a data directory that lives through some dozens of servers. Each serves a few clients for some tens of
 //! milliseconds and is killed at a random moment, by its pid; some are killed before they serve, in the middle of their
-//! recovery; some are told to stop with SIGTERM instead. Then the next one starts on what is left, and the ledger looks
-//! at every job:
+//! recovery; some are told to stop with SIGTERM instead, and some of those killed while they do. Then the next one starts
+//! on what is left, and the ledger (`ledger.rs`) looks at every job.
 //!
-//! - each *lane* (`kill/lane.rs`) has its tubes to itself and a model of them, which foretells every answer. After a
-//!   kill, what is there must be what the model says after all that was answered, and the first so many of the commands
-//!   that were not: never less, never others, nothing in between.
-//! - the *crowd* (`kill/crowd.rs`) shares a tube between a producer and consumers that wait: whatever was acknowledged,
-//!   or was once seen, is there; what was deleted is never seen again.
-//! - no job is there that the ledger doesn't know; ids only rise, and after an orderly stop go on without a gap.
-//!
-//! kill −9 loses nothing in any sync mode (a power cut is another matter, and the engine's simulator's), so all of them
-//! are held to the same.
+//! kill −9 loses nothing in any mode (a power cut is another matter: `power.rs`), so all of them are held to the same.
 //!
 //! How often is set from outside: `ROTA_KILL_CYCLES=3000 cargo test -p rota --test it kill` kills 3,000 servers instead
 //! of a few hundred. A failure prints the seed of its store and the command that repeats it. Threads and signals fall
 //! as they fall, so that a repetition sends the same kinds of commands and not the same bytes at the same time: the
 //! command it prints asks for many cycles.
 
-mod crowd;
-mod lane;
 mod store;
 
+use std::fmt;
 use std::thread;
+use std::time::Instant;
 
+use tempfile::TempDir;
+
+use crate::process::{self, Rota, number};
+use crate::wire::{Wire, put_bytes};
 use store::{Kills, Life};
 
 /// Servers killed where nothing else is said.
 const CYCLES: u64 = 360;
 
-/// Stores that live at the same time, for each sync mode.
-const STORES: [&str; 3] = ["always", "50ms", "never"];
-
 /// Servers that one store lives through, at the most: recovery reads the whole log, which only grows.
 const CYCLES_OF_A_STORE: u64 = 24;
+
+/// How a server keeps what it promises.
+#[derive(Clone, Copy)]
+struct Mode {
+    flags: &'static [&'static str],
+}
+
+/// Every one there is; one store of each lives at any time.
+const MODES: [Mode; 3] =
+    [Mode { flags: &["--sync", "always"] }, Mode { flags: &["--sync", "50ms"] }, Mode { flags: &["--sync", "never"] }];
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.flags.join(" "))
+    }
+}
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
     let cycles = number("ROTA_KILL_CYCLES").unwrap_or(CYCLES);
     let seed = number("ROTA_KILL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let each = cycles.div_ceil(STORES.len() as u64);
+    let each = cycles.div_ceil(MODES.len() as u64);
     let kills: Vec<Kills> = thread::scope(|scope| {
-        let stores = STORES.map(|sync| scope.spawn(move || live(sync, seed, each)));
+        let stores = MODES.map(|mode| scope.spawn(move || live(mode, seed, each)));
         stores.into_iter().map(|store| store.join().expect("a store failed: see above")).collect()
     });
-    for (sync, kills) in STORES.iter().zip(&kills) {
-        eprintln!("--sync {sync}: {kills}");
+    for (mode, kills) in MODES.iter().zip(&kills) {
+        eprintln!("{mode}: {kills}");
     }
     assert!(kills.iter().map(Kills::all).sum::<u64>() >= cycles, "{kills:?}");
 }
 
+#[test]
+fn a_recovery_that_is_killed_again_and_again_loses_nothing() {
+    let kills = number("ROTA_KILL_CYCLES").unwrap_or(CYCLES) / 12;
+    for mode in MODES {
+        let data = TempDir::new().unwrap();
+        let command = || process::on(data.path(), mode.flags);
+        let mut rota = Rota::ready(command());
+        let mut wire = Wire::to(rota.address());
+        let jobs = 40_000;
+        for _ in 0..jobs / 1_000 {
+            wire.send(put_bytes("put 0 0 60", b"a job to recover").repeat(1_000)).unwrap();
+            (0..1_000).for_each(|_| assert!(wire.answer().unwrap().line.starts_with("INSERTED ")));
+        }
+        // The last of it is torn, so that each recovery has something to mend too.
+        wire.send(put_bytes("put 0 0 60", b"torn").repeat(500)).unwrap();
+        rota.kill();
+        let start = Instant::now();
+        let rota = Rota::ready(command());
+        let takes = start.elapsed();
+        let there = Wire::to(rota.address()).ask("stats").count("current-jobs-ready");
+        assert!((jobs..=jobs + 500).contains(&there), "{there} jobs");
+        drop(rota);
+        let mut killed = 0;
+        for _ in 0..kills {
+            let mut rota = Rota::spawn(command());
+            thread::sleep(takes.mul_f64(fastrand::f64()));
+            killed += u64::from(!rota.is_ready());
+            rota.kill();
+        }
+        let rota = Rota::ready(command());
+        assert_eq!(Wire::to(rota.address()).ask("stats").count("current-jobs-ready"), there, "{mode}");
+        eprintln!("{mode}: {killed} killed while they recovered {there} jobs, in {takes:.0?}");
+        assert!(killed > 0, "{kills} kills came too late");
+    }
+}
+
 /// One store after the other, until so many servers were killed.
-fn live(sync: &'static str, seed: u64, kills: u64) -> Kills {
+fn live(mode: Mode, seed: u64, kills: u64) -> Kills {
     let mut total = Kills::default();
     let mut lives = 0;
     while total.all() < kills {
         let cycles = (kills - total.all()).min(CYCLES_OF_A_STORE);
-        total.add(&Life { sync, seed: seed + lives, cycles }.live());
+        total.add(&Life { mode, seed: seed + lives, cycles }.live());
         lives += 1;
     }
     total
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is no number")))
 }

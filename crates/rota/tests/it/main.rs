@@ -4,8 +4,13 @@
 
 mod cli;
 mod clients;
+mod disk;
+mod faults;
 mod kill;
+mod ledger;
+mod power;
 mod process;
 mod serve;
 mod server;
+mod strace;
 mod wire;

@@ -93,6 +93,15 @@ impl Rota {
         (code, rota.stdout(), rota.stderr())
     }
 
+    /// Waits until it serves, or has ended without.
+    pub(crate) fn comes_up(&mut self) -> bool {
+        until("the server serves or ends", || {
+            let ended = self.child.try_wait().expect("a child of this process").is_some();
+            (ended || self.is_ready()).then_some(())
+        });
+        self.is_ready()
+    }
+
     /// The line that says where it listens, waited for.
     #[track_caller]
     fn ready_line(&self) -> String {
@@ -240,4 +249,10 @@ fn collect(stream: usize, source: impl Read + Send + 'static, output: &Arc<Outpu
         }
         tell(&|said| said.ended[stream] = true);
     });
+}
+
+/// A number that the environment gives this test run, if it does.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is no number")))
 }

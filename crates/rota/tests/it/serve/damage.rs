@@ -2,11 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::process::{Rota, on};
 use crate::wire::Wire;
+
+/// A log with several segments is short with these.
+const SMALL_SEGMENTS: &[&str] = &["--sync", "never"];
+
+/// Of the jobs that fill them.
+const BODY_BYTES: usize = 65_000;
 
 /// A data folder with jobs 1 to `jobs`, its server stopped in good order or killed, and its only segment.
 fn store(jobs: u64, kill: bool) -> (TempDir, PathBuf) {
@@ -156,4 +163,163 @@ fn comes_up_without_a_tail(data: &Path, jobs: u64, offset: usize, bytes: usize) 
     let mut wire = Wire::to(rota.address());
     assert_eq!(wire.ask("stats").count("current-jobs-ready"), jobs + 1);
     assert_eq!(wire.ask(&format!("peek {id}")).body, b"after");
+}
+
+/// A data folder whose log has three segments and more, its server stopped in good order.
+fn long_store() -> TempDir {
+    let data = TempDir::new().unwrap();
+    let mut rota = Rota::ready(on(data.path(), SMALL_SEGMENTS));
+    let mut wire = Wire::to(rota.address());
+    while !segment(data.path(), 3).exists() {
+        wire.put("put 0 0 60", &[b'x'; BODY_BYTES]);
+    }
+    assert_eq!(rota.terminate().code(), Some(0));
+    data
+}
+
+fn segment(data: &Path, number: u64) -> PathBuf {
+    data.join(format!("log/{number:020}.seg"))
+}
+
+/// Where a group begins: the one that is so far into the segment, in percent of its groups.
+fn group(bytes: &[u8], percent: usize) -> usize {
+    let groups: Vec<usize> = (0..bytes.len() - 4).step_by(8).filter(|&at| bytes[at..].starts_with(b"RGRP")).collect();
+    groups[(groups.len() - 1) * percent / 100]
+}
+
+/// What is done to a log that was left in good order, and what the refusal names.
+struct Damage {
+    what: &'static str,
+    does: fn(&Path),
+    words: &'static [&'static str],
+}
+
+fn change(data: &Path, number: u64, how: impl FnOnce(&mut Vec<u8>)) {
+    let path = segment(data, number);
+    let mut bytes = fs::read(&path).unwrap();
+    how(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn copy(data: &Path, from: u64, to: u64) {
+    fs::copy(segment(data, from), segment(data, to)).unwrap();
+}
+
+const DAMAGES: &[Damage] = &[
+    Damage {
+        what: "a bit in the middle of the first segment",
+        does: |data| {
+            change(data, 1, |bytes| {
+                let place = group(bytes, 50);
+                bytes[place + 100] ^= 1;
+            });
+        },
+        words: &["01.seg", "offset "],
+    },
+    Damage {
+        what: "a bit in the last group of a segment with a successor",
+        does: |data| {
+            change(data, 2, |bytes| {
+                // The last is the seal.
+                let place = group(bytes, 99).min(group(bytes, 100) - 8);
+                bytes[place + 60] ^= 1;
+            });
+        },
+        words: &["02.seg", "offset "],
+    },
+    Damage {
+        what: "a block of zeros in the middle",
+        does: |data| change(data, 1, |bytes| bytes[16_384..20_480].fill(0)),
+        words: &["01.seg", "offset "],
+    },
+    Damage {
+        what: "a block of zeros at the begin of the last segment",
+        does: |data| change(data, 3, |bytes| bytes[..4096].fill(0)),
+        words: &["03.seg"],
+    },
+    Damage {
+        what: "a segment with a successor that was cut short",
+        does: |data| change(data, 1, |bytes| bytes.truncate(group(bytes, 80))),
+        words: &["01.seg", "offset "],
+    },
+    Damage {
+        what: "a segment with a successor that is empty",
+        does: |data| change(data, 2, Vec::clear),
+        words: &["02.seg"],
+    },
+    Damage {
+        what: "the first segment is missing",
+        does: |data| fs::remove_file(segment(data, 1)).unwrap(),
+        words: &["01.seg", "missing"],
+    },
+    Damage {
+        what: "a segment in the middle is missing",
+        does: |data| fs::remove_file(segment(data, 2)).unwrap(),
+        words: &["02.seg", "missing"],
+    },
+    Damage {
+        what: "the last segment is missing",
+        does: |data| fs::remove_file(segment(data, 3)).unwrap(),
+        words: &["03.seg", "missing"],
+    },
+    Damage {
+        what: "two segments are swapped",
+        does: |data| {
+            fs::rename(segment(data, 1), data.join("aside")).unwrap();
+            fs::rename(segment(data, 2), segment(data, 1)).unwrap();
+            fs::rename(data.join("aside"), segment(data, 2)).unwrap();
+        },
+        words: &["01.seg", "segment 2"],
+    },
+    Damage { what: "a segment is there twice", does: |data| copy(data, 1, 2), words: &["02.seg", "segment 1"] },
+    Damage {
+        what: "an older copy of the last segment came back as the next one",
+        does: |data| copy(data, 3, 4),
+        words: &["04.seg", "segment 3"],
+    },
+    Damage {
+        what: "a group was copied over another",
+        does: |data| {
+            change(data, 1, |bytes| {
+                let (from, to) = (group(bytes, 20), group(bytes, 60));
+                bytes.copy_within(from..from + 4096, to);
+            });
+        },
+        words: &["01.seg", "offset "],
+    },
+    Damage {
+        what: "the whole log is missing",
+        does: |data| (1..=3).for_each(|number| fs::remove_file(segment(data, number)).unwrap()),
+        words: &["missing"],
+    },
+    Damage {
+        what: "the store's name is damaged",
+        does: |data| fs::write(data.join("store"), "rota-store 1 nobody\n").unwrap(),
+        words: &["store"],
+    },
+    Damage {
+        what: "a newer version",
+        does: |data| {
+            change(data, 3, |bytes| {
+                bytes[8] = 99;
+                let checksum = crc32fast::hash(&bytes[..60]);
+                bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+            });
+        },
+        words: &["version 99", "newer"],
+    },
+];
+
+#[test]
+fn whatever_is_wrong_with_what_was_durable_is_refused_by_its_name() {
+    let sound = long_store();
+    for Damage { what, does, words } in DAMAGES {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let copy = Command::new("cp").args(["-r", "--sparse=always"]).arg(sound.path()).arg(&data).status();
+        assert!(copy.unwrap().success());
+        does(&data);
+        println!("{what}");
+        refuses(&data, words);
+    }
 }

@@ -1,11 +1,11 @@
 //! A disk that takes no more: after a failed write there is not one answer more, and nothing acknowledged is lost.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::disk::{KINDS, Mounted, not_run};
 use crate::process::{Rota, on, wrapped};
 use crate::wire::{Wire, put_bytes};
 
@@ -75,36 +75,19 @@ fn a_failed_write_ends_the_server_with_its_own_exit_code() {
     }
 }
 
-/// A file system of its own, unmounted when it is dropped.
-struct Mounted(TempDir);
-
-impl Mounted {
-    fn tmpfs(options: &str) -> Option<Mounted> {
-        let folder = TempDir::new().unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", options, "rota-test"]).arg(folder.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Mounted(folder))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        Command::new("umount").arg(self.0.path()).status().ok();
-    }
-}
-
 #[test]
 fn a_full_disk_loses_nothing_and_is_started_on_again() {
     // Room for one segment of 64 MiB and not for two.
-    let Some(disk) = Mounted::tmpfs("size=80m") else {
-        // Past what the test runner keeps to itself of a test that passes.
-        let told = "NOT RUN: 1 part, the full disk: to mount a small one takes root and CAP_SYS_ADMIN";
-        writeln!(std::io::stderr(), "{told}").expect("standard error is open");
-        return;
-    };
-    let data = disk.0.path().join("data");
-    let ids = fill(on(&data, &[]), 60_000);
-    assert!(ids.len() > 1_000, "a segment holds more than {}", ids.len());
-    // Still full: all that is there comes up.
-    all_there(on(&data, &[]), &ids);
+    let tmpfs = Mounted::tmpfs("size=80m");
+    let ext4 = KINDS[0].mounted(96 << 20);
+    for (name, disk) in [("a tmpfs", tmpfs), ("ext4 on a loop device", ext4)] {
+        let Some(disk) = disk else {
+            not_run(&format!("the full disk, {name}"), "to mount a small one takes root");
+            continue;
+        };
+        let ids = fill(disk.on(&[]), 60_000);
+        assert!(ids.len() > 1_000, "{name}: a segment holds more than {}", ids.len());
+        // Still full: all that is there comes up.
+        all_there(disk.on(&[]), &ids);
+    }
 }

@@ -3,6 +3,12 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rota_engine::clock::{Clock, SystemClock};
+use rota_engine::command::{Command, Due, NewJob, OnConflict, Target};
+use rota_engine::engine::{Engine, Options};
+use rota_engine::job::{Priority, Time};
+use rota_engine::log::Group;
+use rota_engine::storage::DataDirectory;
 use tempfile::TempDir;
 
 use crate::process::{Rota, on, until};
@@ -101,6 +107,77 @@ fn a_server_that_was_frozen_past_a_lease_gives_the_job_once() {
     holder.expect(&format!("delete {id}"), "NOT_FOUND");
     assert_eq!(other.ask("stats").count("job-timeouts"), 1);
     next.expect(&format!("delete {id}"), "DELETED");
+}
+
+#[test]
+fn a_server_that_was_frozen_past_many_leases_gives_each_job_to_one() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &[]));
+    let (mut holder, mut other) = (Wire::to(rota.address()), Wire::to(rota.address()));
+    let jobs = 60;
+    for _ in 0..jobs {
+        holder.put("put-in 0 0 600", b"x");
+        assert!(holder.ask("reserve").line.starts_with("RESERVED "));
+    }
+    let held = Instant::now();
+    let mut waiting: Vec<Wire> = (0..jobs).map(|_| Wire::to(rota.address())).collect();
+    for wire in &mut waiting {
+        wire.send("reserve\r\n").unwrap();
+    }
+    until("all wait", || (other.ask("stats").count("current-waiting") == jobs).then_some(()));
+    rota.signal("STOP");
+    sleep(Duration::from_millis(1_000).saturating_sub(held.elapsed()));
+    // Sent while it is frozen, read when the leases are over.
+    holder.send((1..=jobs).map(|id| format!("touch {id}\r\n")).collect::<String>()).unwrap();
+    rota.signal("CONT");
+    let mut ids: Vec<u64> = waiting.iter_mut().map(|wire| wire.answer().unwrap().number(1)).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=jobs).collect::<Vec<u64>>(), "a job was given twice");
+    for _ in 0..jobs {
+        assert_eq!(holder.answer().unwrap().line, "NOT_FOUND", "a lease outlived its time");
+    }
+    let stats = other.ask("stats");
+    assert_eq!((stats.count("job-timeouts"), stats.count("current-jobs-reserved")), (jobs, jobs));
+}
+
+#[test]
+fn a_wall_clock_that_was_set_while_nothing_ran_makes_no_delay_longer() {
+    let hour = Duration::from_hours(1);
+    for back in [true, false] {
+        let data = TempDir::new().unwrap();
+        // A server whose clock was an hour ahead, or behind, wrote this.
+        let wall = SystemClock.wall();
+        let wall = if back { wall.after(hour) } else { Time(wall.0 - hour.as_nanos() as u64) };
+        let storage = DataDirectory::open(data.path()).unwrap();
+        let (mut engine, mut log, _) = Engine::recover(Options::default(), storage, [7; 16], wall).unwrap();
+        let session = engine.open_session().unwrap();
+        let job = NewJob {
+            queue: Target::Used,
+            priority: Priority(0),
+            due: Due::In(Duration::from_millis(1_500)),
+            ttr: Duration::from_secs(60),
+            max_lost_leases: 10,
+            max_attempts: 0,
+            key: None,
+            on_conflict: OnConflict::Reject,
+            body: (*b"x").into(),
+        };
+        engine.execute(session, Command::Put(job), wall).unwrap();
+        let mut group = Group::default();
+        while engine.take_records(&mut group) {
+            log.write(&mut group).unwrap();
+        }
+        log.close().unwrap();
+
+        let start = Instant::now();
+        let rota = Rota::ready(on(data.path(), &[]));
+        assert_eq!(Wire::to(rota.address()).ask("reserve").line, "RESERVED 1 1");
+        let waited = start.elapsed();
+        if back {
+            assert!(waited >= Duration::from_millis(1_500), "it came after {waited:?}");
+        }
+        assert!(waited < hour, "it came after {waited:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! A lane sends a batch of commands on one of its two connections, often pipelined, and reads the answers. Each must
 //! be the one foretold. When the server dies, the batch's commands without an answer are the ones that may or may not
 //! have happened; as a server carries a connection's commands out in order, and its log keeps that order, only a first
-//! part of them can have. [`Lane::settle`] looks which.
+//! part of them can have. [`Lane::settle`] looks which. After a power cut that may take the newest of what was answered
+//! too, what is left is a first part of all the commands since the server's start.
 //!
 //! Within a batch every job changes in ways that show (a priority that it did not have, a delay that it did not have),
 //! so that two first parts that look alike from outside are alike.
@@ -13,9 +14,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fastrand::Rng;
 
+use super::Tear;
 use crate::wire::{Answer, Wire, put_bytes};
 
 /// Tubes of a lane.
@@ -125,6 +128,16 @@ impl fmt::Debug for Found {
     }
 }
 
+/// A command that changed something, with when it was sent and answered.
+struct Step {
+    sender: usize,
+    command: Command,
+    sent: Instant,
+    answered: Option<Instant>,
+    /// What a put was given.
+    id: Option<u64>,
+}
+
 /// A lane.
 pub(super) struct Lane {
     name: String,
@@ -135,8 +148,12 @@ pub(super) struct Lane {
     delays: u64,
     /// After all that was answered.
     model: Model,
-    /// What was sent since, in order, and by which connection.
+    /// As the server at work found it, and all that was answered since and changed it.
+    base: Model,
+    history: Vec<Step>,
+    /// What was sent since, in order, by which connection, and when.
     unanswered: (usize, Vec<Command>),
+    sent: Instant,
     /// Ids of this run that were acknowledged, gone or not.
     pub(super) acknowledged: BTreeSet<u64>,
     newest_id: u64,
@@ -154,7 +171,10 @@ impl Lane {
             serials: 0,
             delays: 0,
             model: Model::default(),
+            base: Model::default(),
+            history: Vec::new(),
             unanswered: (0, Vec::new()),
+            sent: Instant::now(),
             acknowledged: BTreeSet::new(),
             newest_id: 0,
             recent: VecDeque::new(),
@@ -164,6 +184,9 @@ impl Lane {
 
     /// Works until the connection is lost, or it is enough; by one connection only if `single` says so.
     pub(super) fn work(&mut self, address: SocketAddr, single: bool, enough: impl Fn() -> bool) -> io::Result<()> {
+        self.model.used = [0; 2];
+        self.base = self.model.clone();
+        self.history.clear();
         let mut wires = [Wire::connect(address)?, Wire::connect(address)?];
         for wire in &mut wires {
             for tube in 0..TUBES {
@@ -174,12 +197,12 @@ impl Lane {
                 wire.answer()?;
             }
         }
-        self.model.used = [0; 2];
         while !enough() {
             let sender = usize::from(!single && self.rng.u8(..5) == 0);
             let (batch, foretold) = self.compose(sender);
             let bytes: Vec<u8> = batch.iter().flat_map(|command| self.encode(command)).collect();
             self.unanswered = (sender, batch);
+            self.sent = Instant::now();
             wires[sender].send(bytes)?;
             for foretold in foretold {
                 let answer = wires[sender].answer()?;
@@ -196,17 +219,18 @@ impl Lane {
         self.unanswered.1.iter().filter(puts).count() as u64
     }
 
-    /// Ids of jobs that were there, by all that was answered.
+    /// Ids of jobs that were there, by all that was answered, or when the server at work came up.
     pub(super) fn known_ids(&self) -> impl Iterator<Item = u64> + '_ {
-        self.model.jobs.values().filter_map(|job| job.id)
+        self.model.jobs.values().chain(self.base.jobs.values()).filter_map(|job| job.id)
     }
 
     pub(super) fn owns(&self, tube: &str) -> bool {
         tube.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Decides what became of the unanswered commands, by what was found.
-    pub(super) fn settle(&mut self, found: &BTreeMap<u64, Found>, wire: &mut Wire) {
+    /// Decides what became of the unanswered commands, by what was found, and of those that were answered if `may_lose`
+    /// says that the newest of them may be gone. Returns where the two parts.
+    pub(super) fn settle(&mut self, found: &BTreeMap<u64, Found>, wire: &mut Wire, may_lose: bool) -> Tear {
         let found: BTreeMap<u64, &Found> =
             found.iter().filter(|(_, job)| self.owns(&job.tube)).map(|(&id, job)| (id, job)).collect();
         let paused: [bool; TUBES] = std::array::from_fn(|tube| {
@@ -214,45 +238,74 @@ impl Lane {
             answer.line != "NOT_FOUND" && answer.count("pause-time-left") > 0
         });
         let (sender, commands) = std::mem::take(&mut self.unanswered);
-        let mut model = self.model.clone();
-        let mut why = vec![self.differs(&model, &found, paused)];
-        let mut fits = why[0].is_none().then(|| model.clone());
-        for command in &commands {
-            model.apply(sender, command);
-            let differs = self.differs(&model, &found, paused);
-            if differs.is_none() {
-                fits = Some(model.clone());
+        let sent = self.sent;
+        let unanswered = commands.into_iter();
+        let unanswered = unanswered.map(|command| Step { sender, command, sent, answered: None, id: None });
+        let mut steps = std::mem::take(&mut self.history);
+        let base = std::mem::take(&mut self.base);
+        let mut model = match may_lose {
+            true => base,
+            false => {
+                steps.clear();
+                self.model.clone()
             }
-            why.push(differs);
+        };
+        steps.extend(unanswered);
+        let by_body = found.iter().map(|(&id, &job)| (&job.body[..], (id, job))).collect();
+        let mut why = Vec::new();
+        let mut fits: Option<(usize, usize, Model)> = None;
+        for done in 0..=steps.len() {
+            if let Some(step) = done.checked_sub(1).map(|newest| &steps[newest]) {
+                model.take(step);
+            }
+            match self.differs(&model, &by_body, paused) {
+                Some(differs) => why.push(differs),
+                None => {
+                    let first = fits.as_ref().map_or(done, |(first, ..)| *first);
+                    fits = Some((first, done, model.clone()));
+                }
+            }
         }
-        let Some(mut model) = fits else {
+        let Some((first, last, mut model)) = fits else {
+            let newest = steps.len().saturating_sub(RECENT);
+            let commands: Vec<&Command> = steps[newest..].iter().map(|step| &step.command).collect();
+            let why = &why[why.len().saturating_sub(RECENT)..];
             panic!(
-                "{}: what is there is not what was acknowledged, with any first part of what was not\n\
-                 without an answer: {commands:?}\nwhat differs after 0, 1, 2 … of these: {why:#?}\n\
+                "{}: what is there is not what was promised, with any first part of what was not\n\
+                 the newest of what may be gone: {commands:?}\nwhat differs after one more of these: {why:#?}\n\
                  found: {found:#?}\npaused: {paused:?}",
                 self.name
             );
         };
-        let ids: BTreeMap<&[u8], u64> = found.iter().map(|(&id, job)| (&job.body[..], id)).collect();
         for job in model.jobs.values_mut() {
-            let id = ids[&job.body[..]];
+            let id = by_body[&job.body[..]].0;
             assert!(job.id.is_some() || id > self.newest_id, "{id} was given twice: {}", self.newest_id);
             job.id = Some(id);
             if let State::Held(_) = job.state {
                 job.state = State::Ready;
             }
         }
+        self.base = model.clone();
         self.model = model;
         self.acknowledged.clear();
+        // Up to the first that fits, the newest changed what is seen; behind the last that fits, the next one would have.
+        let lost = steps[last..].iter();
+        Tear {
+            kept_sent: first.checked_sub(1).map(|newest| steps[newest].sent),
+            lost: lost.filter_map(|step| step.answered).collect(),
+        }
     }
 
     /// What the model says that was not found so, if anything.
-    fn differs(&self, model: &Model, found: &BTreeMap<u64, &Found>, paused: [bool; TUBES]) -> Option<String> {
+    fn differs(
+        &self,
+        model: &Model,
+        by_body: &BTreeMap<&[u8], (u64, &Found)>,
+        paused: [bool; TUBES],
+    ) -> Option<String> {
         if model.paused != paused {
             return Some(format!("paused should be {:?}", model.paused));
         }
-        let by_body: BTreeMap<&[u8], (u64, &Found)> =
-            found.iter().map(|(&id, &job)| (&job.body[..], (id, job))).collect();
         for (serial, job) in &model.jobs {
             let Some(&(id, seen)) = by_body.get(&job.body[..]) else {
                 return Some(format!("job {serial} (id {:?}) is not there: {job:?}", job.id));
@@ -272,7 +325,7 @@ impl Lane {
             }
         }
         // Bodies are unique, so that as many jobs with all of them there are the same jobs.
-        (model.jobs.len() != found.len()).then(|| format!("there should be {} jobs", model.jobs.len()))
+        (model.jobs.len() != by_body.len()).then(|| format!("there should be {} jobs", model.jobs.len()))
     }
 
     fn tube(&self, tube: usize) -> String {
@@ -440,8 +493,9 @@ impl Lane {
             self.contradict(&format!("{expected} was due"));
         }
         self.model.apply(sender, command);
-        if let Foretold::Inserted(serial) = foretold {
-            let id = answer.number(1);
+        let id = matches!(foretold, Foretold::Inserted(_)).then(|| answer.number(1));
+        self.remember(sender, command.clone(), id);
+        if let (Foretold::Inserted(serial), Some(id)) = (foretold, id) {
             if id <= self.newest_id {
                 self.contradict(&format!("{} was issued before", self.newest_id));
             }
@@ -468,6 +522,12 @@ impl Lane {
             self.contradict(&format!("that one is {job:?}, and the best priority {best:?}"));
         }
         self.model.jobs.get_mut(&serial).expect("it was just found").state = State::Held(sender);
+        self.remember(sender, Command::ReserveJob(serial), None);
+    }
+
+    fn remember(&mut self, sender: usize, command: Command, id: Option<u64>) {
+        let answered = Some(Instant::now());
+        self.history.push(Step { sender, command, sent: self.sent, answered, id });
     }
 
     /// Fails the test: the newest answer cannot be.
@@ -522,6 +582,14 @@ impl Command {
 }
 
 impl Model {
+    /// Lets a step happen as it did.
+    fn take(&mut self, step: &Step) {
+        self.apply(step.sender, &step.command);
+        if let (Command::Put { serial, .. }, Some(id)) = (&step.command, step.id) {
+            self.jobs.get_mut(serial).expect("it was just put").id = Some(id);
+        }
+    }
+
     /// Lets a command of that connection happen, and foretells its answer.
     fn apply(&mut self, sender: usize, command: &Command) -> Foretold {
         self.order += 1;

@@ -1,15 +1,18 @@
 //! The crowd: a producer and consumers that share a tube, and the ledger of what became of each job.
 //!
 //! Who gets which job is not foretold here, so the ledger keeps a fate for each: what was acknowledged, or was once
-//! handed out, must be there after a kill unless its delete was asked for; what was deleted is never seen again.
+//! handed out, must be there after a kill unless its delete was asked for; what was deleted is never seen again. After a
+//! power cut that may take the newest of it, the same holds for what the server at work had found.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use fastrand::Rng;
 
+use super::Tear;
 use super::lane::Found;
 use crate::wire::{Wire, put_bytes};
 
@@ -31,10 +34,22 @@ enum Fate {
     Gone(u64),
 }
 
+/// A job of the crowd's, and when what was done with it.
+struct Job {
+    fate: Fate,
+    body: Vec<u8>,
+    put_sent: Instant,
+    /// When somebody was first told of it; none if the server at work had found it.
+    told: Option<Instant>,
+    deleted: Option<Instant>,
+    /// It was there when the server at work came up.
+    is_settled: bool,
+}
+
 /// The ledger, kept by all of the crowd.
 #[derive(Default)]
 pub(super) struct Crowd {
-    jobs: Mutex<BTreeMap<u32, (Fate, Vec<u8>)>>,
+    jobs: Mutex<BTreeMap<u32, Job>>,
 }
 
 impl Crowd {
@@ -53,13 +68,15 @@ impl Crowd {
                     let mut body = format!("{TUBE} {serial}\r\n").into_bytes();
                     let length = rng.usize(..300);
                     body.extend(std::iter::repeat_with(|| rng.u8(..)).take(length));
-                    jobs.insert(serial, (Fate::Sent, body));
+                    let put_sent = Instant::now();
+                    let job = Job { fate: Fate::Sent, body, put_sent, told: None, deleted: None, is_settled: false };
+                    jobs.insert(serial, job);
                 }
                 batch
             };
             let mut bytes = Vec::new();
             for serial in &batch {
-                let body = self.jobs()[serial].1.clone();
+                let body = self.jobs()[serial].body.clone();
                 // Some are due within the life of a server, some after it.
                 let delay_ms = if rng.bool() { 0 } else { rng.u32(..60) };
                 let head = format!("put-in {} {delay_ms} 60000", rng.u32(..3));
@@ -95,7 +112,7 @@ impl Crowd {
             assert!(answer.line.starts_with("RESERVED "), "a reserve was answered {:?}", answer.line);
             let id = answer.number(1);
             let serial = serial(&answer.body);
-            assert_eq!(self.jobs()[&serial].1, answer.body, "the body of {id}");
+            assert_eq!(self.jobs()[&serial].body, answer.body, "the body of {id}");
             self.is_there(serial, id);
             let done = if rng.u8(..4) == 0 {
                 wire.send(format!("release {id} {} 0\r\n", rng.u32(..3)))?;
@@ -113,67 +130,84 @@ impl Crowd {
         Ok(())
     }
 
-    /// Checks what was found, and goes on from there.
-    pub(super) fn settle(&self, found: &BTreeMap<u64, Found>) {
+    /// Checks what was found, and goes on from there. Returns what of the answered was kept and lost, if it may be.
+    pub(super) fn settle(&self, found: &BTreeMap<u64, Found>, may_lose: bool) -> Tear {
         let found: HashMap<u32, (u64, &Found)> =
             found.iter().filter(|(_, job)| job.tube == TUBE).map(|(&id, job)| (serial(&job.body), (id, job))).collect();
         let mut jobs = self.jobs();
-        for (serial, (id, job)) in &found {
-            let (fate, body) = jobs.get_mut(serial).unwrap_or_else(|| panic!("nobody put job {id}: {job:?}"));
-            assert_eq!(*body, job.body, "the body of {id}");
-            match *fate {
-                Fate::Sent => {}
-                Fate::There(known) | Fate::Leaving(known) => assert_eq!(known, *id, "{job:?}"),
-                Fate::Gone(_) => panic!("job {id} was deleted, and is there again: {job:?}"),
+        let mut tear = Tear::default();
+        for (serial, (id, seen)) in &found {
+            let job = jobs.get_mut(serial).unwrap_or_else(|| panic!("nobody put job {id}: {seen:?}"));
+            assert_eq!(job.body, seen.body, "the body of {id}");
+            if let Some(known) = job.id() {
+                assert_eq!(known, *id, "{seen:?}");
             }
-            *fate = Fate::There(*id);
+            assert!(may_lose || !job.is_gone(), "job {id} was deleted, and is there again: {seen:?}");
+            tear.lost.extend(job.deleted);
+            if !job.is_settled {
+                tear.kept_sent = tear.kept_sent.max(Some(job.put_sent));
+            }
+            (job.fate, job.told, job.deleted, job.is_settled) = (Fate::There(*id), None, None, true);
         }
-        jobs.retain(|serial, (fate, _)| {
+        jobs.retain(|serial, job| {
             let is_there = found.contains_key(serial);
-            let must = matches!(fate, Fate::There(_));
-            assert!(is_there || !must, "job {serial} was acknowledged, and is not there: {fate:?}");
+            if !is_there && matches!(job.fate, Fate::There(_)) {
+                let fate = job.fate;
+                let may_be_gone = may_lose && !job.is_settled;
+                assert!(may_be_gone, "job {serial} was acknowledged, and is not there: {fate:?}");
+                tear.lost.extend(job.told);
+            }
             is_there
         });
+        tear
     }
 
     /// Ids of jobs that may be there.
     pub(super) fn known_ids(&self) -> Vec<u64> {
-        let id = |fate: Fate| match fate {
-            Fate::There(id) | Fate::Leaving(id) => Some(id),
-            Fate::Sent | Fate::Gone(_) => None,
-        };
-        self.jobs().values().filter_map(|(fate, _)| id(*fate)).collect()
+        self.jobs().values().filter(|job| !job.is_gone()).filter_map(Job::id).collect()
     }
 
     /// Every id that was acknowledged in this run.
     pub(super) fn acknowledged(&self) -> Vec<u64> {
-        let id = |fate: Fate| match fate {
-            Fate::There(id) | Fate::Leaving(id) | Fate::Gone(id) => Some(id),
-            Fate::Sent => None,
-        };
-        self.jobs().values().filter_map(|(fate, _)| id(*fate)).collect()
+        self.jobs().values().filter_map(Job::id).collect()
     }
 
     pub(super) fn unanswered_puts(&self) -> u64 {
-        self.jobs().values().filter(|(fate, _)| *fate == Fate::Sent).count() as u64
+        self.jobs().values().filter(|job| job.fate == Fate::Sent).count() as u64
     }
 
     /// Somebody was told of a job: by the answer to its put, or by being handed it, whichever is read first.
     fn is_there(&self, serial: u32, id: u64) {
         let mut jobs = self.jobs();
-        let fate = &mut jobs.get_mut(&serial).expect("nobody takes a job out of a ledger at work").0;
-        match *fate {
-            Fate::Sent => *fate = Fate::There(id),
-            Fate::There(known) | Fate::Leaving(known) | Fate::Gone(known) => assert_eq!(known, id),
+        let job = jobs.get_mut(&serial).expect("nobody takes a job out of a ledger at work");
+        match job.id() {
+            None => (job.fate, job.told) = (Fate::There(id), Some(Instant::now())),
+            Some(known) => assert_eq!(known, id),
         }
     }
 
     fn set(&self, serial: u32, fate: Fate) {
-        self.jobs().get_mut(&serial).expect("nobody takes a job out of a ledger at work").0 = fate;
+        let mut jobs = self.jobs();
+        let job = jobs.get_mut(&serial).expect("nobody takes a job out of a ledger at work");
+        job.fate = fate;
+        job.deleted = job.is_gone().then(Instant::now);
     }
 
-    fn jobs(&self) -> MutexGuard<'_, BTreeMap<u32, (Fate, Vec<u8>)>> {
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<u32, Job>> {
         self.jobs.lock().expect("a thread of the crowd failed: see above")
+    }
+}
+
+impl Job {
+    fn id(&self) -> Option<u64> {
+        match self.fate {
+            Fate::There(id) | Fate::Leaving(id) | Fate::Gone(id) => Some(id),
+            Fate::Sent => None,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self.fate, Fate::Gone(_))
     }
 }
 

@@ -1,0 +1,288 @@
+//! System calls that fail, one after the other: each that the log makes, at each of its first times.
+//!
+//! strace stands between the real binary and the kernel and lets the n-th such call of a thread fail once; the next one
+//! would succeed again, as it does on a real disk whose kernel has forgotten the failure. Every time the same must hold:
+//!
+//! - a start that it hits is refused in so many words, or does without; one that it hits later ends the server with the
+//!   exit code of a failed log;
+//! - where an answer waits for the disk, the record of the calls shows none that left after the failure;
+//! - the next start has all that was acknowledged, and of what was not at most the one command under way;
+//! - a read that fails is never taken for the end of the log: what could not be read is there at the next start.
+//!
+//! How often is set from outside: `ROTA_FAULT_TIMES=24 cargo test -p rota --test it faults` tries each call's first 24
+//! times. `cargo xtask setup` installs strace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::disk::not_run;
+use crate::process::{self, Rota, number};
+use crate::strace;
+use crate::wire::{Answer, Wire, put_bytes};
+
+/// A call that fails.
+struct Fault {
+    calls: &'static str,
+    /// As strace's `inject` has it.
+    how: &'static str,
+    /// Counts only calls on the data directory and the files in it; the program's own loading makes some of them too.
+    by_path: bool,
+    /// The mode in which it is tried: it makes the call at work, or in it alone.
+    sync: &'static str,
+}
+
+const fn fault(calls: &'static str, how: &'static str, by_path: bool, sync: &'static str) -> Fault {
+    Fault { calls, how, by_path, sync }
+}
+
+const FAULTS: &[Fault] = &[
+    fault("fdatasync", "error=EIO", false, "always"),
+    fault("fdatasync", "error=ENOSPC", false, "always"),
+    fault("fdatasync", "error=EIO", false, "20ms"),
+    fault("fdatasync", "error=EIO", false, "never"),
+    fault("fsync", "error=EIO", false, "always"),
+    fault("pwrite64", "error=EIO", false, "always"),
+    fault("pwrite64", "error=EIO", false, "20ms"),
+    fault("pwrite64", "error=EIO", false, "never"),
+    fault("pwrite64", "error=EDQUOT", false, "always"),
+    fault("pwrite64", "error=EFBIG", false, "always"),
+    // The kernel takes nothing and doesn't say why.
+    fault("pwrite64", "retval=0", false, "always"),
+    fault("write", "error=EIO", true, "always"),
+    fault("fallocate", "error=EIO", false, "always"),
+    fault("fallocate", "error=ENOSPC", false, "always"),
+    fault("ftruncate", "error=EIO", false, "always"),
+    fault("rename", "error=EIO", false, "always"),
+    fault("openat", "error=EIO", true, "always"),
+    fault("openat", "error=EMFILE", true, "always"),
+    fault("mkdir", "error=EIO", true, "always"),
+    fault("flock", "error=EIO", false, "always"),
+    fault("getdents64", "error=EIO", true, "always"),
+    fault("pread64", "error=EIO", true, "always"),
+    fault("read", "error=EIO", true, "always"),
+    fault("statx,fstat,newfstatat", "error=EIO", true, "always"),
+];
+
+/// Each is tried from the first time on, until it comes no more or so often, where nothing else is said.
+const TIMES: u64 = 6;
+
+/// Jobs that are there before.
+const JOBS: u64 = 20;
+
+/// Commands that are sent.
+const COMMANDS: usize = 24;
+
+/// For how long at least, where syncs come by the clock.
+const SPAN: Duration = Duration::from_millis(150);
+
+/// What came of one failed call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// It never came so often.
+    NotHit,
+    /// It was not needed: the server went on, and stopped in good order.
+    DidWithout,
+    Refused,
+    EndedAtWork,
+    EndedAtStop,
+}
+
+#[test]
+fn a_call_that_fails_loses_nothing_that_was_acknowledged() {
+    if !strace::is_here() {
+        return not_run("system calls that fail", "it takes strace, and a kernel that lets it trace");
+    }
+    let times = number("ROTA_FAULT_TIMES").unwrap_or(TIMES);
+    let templates = [template(None), template(Some(false)), template(Some(true))];
+    let outcomes: Vec<Vec<Vec<Outcome>>> = thread::scope(|scope| {
+        // Most of the time of each is waiting for the tracer.
+        let templates = templates.iter();
+        let all =
+            templates.map(|template| scope.spawn(move || FAULTS.iter().map(|f| hits(template, f, times)).collect()));
+        let all: Vec<_> = all.collect();
+        all.into_iter().map(|one| one.join().expect("a fault lost something: see above")).collect()
+    });
+    let mut hits = 0;
+    for (place, Fault { calls, how, sync, .. }) in FAULTS.iter().enumerate() {
+        let outcomes: Vec<Outcome> = outcomes.iter().flat_map(|of_one| of_one[place].iter().copied()).collect();
+        let count = |outcome: Outcome| outcomes.iter().filter(|&&other| other == outcome).count();
+        let [without, refused, at_work, at_stop] =
+            [Outcome::DidWithout, Outcome::Refused, Outcome::EndedAtWork, Outcome::EndedAtStop].map(count);
+        eprintln!(
+            "{calls} {how} --sync {sync}: {refused} starts refused, {at_work} servers ended at work, {at_stop} when they \
+             stopped, {without} did without"
+        );
+        let hit = without + refused + at_work + at_stop;
+        assert!(hit > 0, "{calls} was never called");
+        hits += hit;
+    }
+    eprintln!("{hits} calls failed");
+}
+
+/// Every time of one fault, until it comes no more.
+fn hits(template: &TempDir, fault: &Fault, times: u64) -> Vec<Outcome> {
+    let outcomes = (1..=times).map(|time| hit(template, fault, time));
+    let mut hits = Vec::new();
+    for outcome in outcomes {
+        if outcome == Outcome::NotHit {
+            break;
+        }
+        hits.push(outcome);
+    }
+    hits
+}
+
+/// A data directory with some jobs, whose server was stopped in good order or killed; none: one that is not there yet.
+fn template(killed: Option<bool>) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let Some(killed) = killed else { return folder };
+    let mut rota = Rota::ready(process::on(&folder.path().join("data"), &[]));
+    let mut wire = Wire::to(rota.address());
+    for job in 1..=JOBS {
+        assert_eq!(wire.put("put 0 0 60", body(job).as_bytes()), job);
+    }
+    if killed {
+        rota.kill()
+    } else {
+        assert_eq!(rota.terminate().code(), Some(0))
+    }
+    folder
+}
+
+fn body(job: u64) -> String {
+    format!("this is job {job}")
+}
+
+/// Lets the call fail at that time, and checks all that must hold.
+#[track_caller]
+fn hit(template: &TempDir, fault: &Fault, time: u64) -> Outcome {
+    let Fault { calls, how, by_path, sync } = *fault;
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let is_new = !template.path().join("data").exists();
+    if !is_new {
+        let mut copy = Command::new("cp");
+        copy.args(["-r", "--sparse=always"]).arg(template.path().join("data")).arg(&data);
+        assert!(copy.status().unwrap().success());
+    }
+    let record = folder.path().join("record");
+    let inject = format!("inject={calls}:{how}:when={time}");
+    let trace = format!("trace={calls},sendto,sendmsg,writev");
+    let expressions = [trace.as_str(), inject.as_str()];
+    let paths = if by_path { paths(&data) } else { Vec::new() };
+    let what = format!("{calls} {how}, the {time}. time, --sync {sync}, new: {is_new}");
+
+    let mut rota = Rota::spawn(strace::traced(&process::on(&data, &["--sync", sync]), &record, &expressions, &paths));
+    let before = if is_new { 0 } else { JOBS };
+    let mut known = Known { there: (1..=before).collect(), gone: BTreeSet::new(), doubtful: None };
+    let came_up = rota.comes_up();
+    let lost = came_up && work(&rota, &mut known, sync != "always");
+    let status = if came_up && !lost { rota.terminate() } else { rota.wait() };
+    let record = fs::read_to_string(&record).unwrap();
+    let was_hit = record.contains("(INJECTED)");
+    let err = rota.stderr();
+    let outcome = match (status.code(), came_up, lost) {
+        (Some(0), true, false) if !was_hit => Outcome::NotHit,
+        (Some(0), true, false) => Outcome::DidWithout,
+        (Some(1), false, _) => Outcome::Refused,
+        (Some(4), true, true) => Outcome::EndedAtWork,
+        (Some(4), true, false) => Outcome::EndedAtStop,
+        (Some(4), false, _) => Outcome::Refused,
+        _ => panic!("{what}: {status}, came up: {came_up}, cut off: {lost}: {err}"),
+    };
+    if matches!(outcome, Outcome::Refused | Outcome::EndedAtWork | Outcome::EndedAtStop) {
+        assert!(err.contains("error: ") && err.contains("cause: "), "{what}: {err}");
+    }
+    if sync == "always" && !by_path {
+        let failed = record.lines().skip_while(|line| !line.contains("(INJECTED)"));
+        let answers: Vec<&str> = failed.filter(|line| is_answer(line)).collect();
+        assert!(answers.is_empty() || outcome == Outcome::DidWithout, "{what}: answered after it: {answers:?}");
+    }
+    known.check(&data, &what);
+    outcome
+}
+
+/// Whether a line of the record is an answer on its way to the client.
+fn is_answer(line: &str) -> bool {
+    let call = ["sendto(", "sendmsg(", "writev("].iter().any(|call| line.contains(call));
+    call && ["INSERTED", "DELETED", "USING"].iter().any(|word| line.contains(word))
+}
+
+/// The data directory and what can be in it.
+fn paths(data: &Path) -> Vec<PathBuf> {
+    let names = ["", "lock", "store", "store.new", "log"].map(|name| data.join(name));
+    let segments = (1..=4).map(|number| data.join(format!("log/{number:020}.seg")));
+    // Without the slash that joining nothing leaves.
+    names.into_iter().chain(segments).map(|path| path.components().collect()).collect()
+}
+
+/// What a client knows.
+struct Known {
+    there: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+    /// The one whose delete was not answered.
+    doubtful: Option<u64>,
+}
+
+/// Puts and deletes, one command at a time; true if the server went away.
+fn work(rota: &Rota, known: &mut Known, by_the_clock: bool) -> bool {
+    let Ok(mut wire) = Wire::connect(rota.address()) else { return true };
+    let start = Instant::now();
+    let mut commands = 0;
+    while commands < COMMANDS || by_the_clock && start.elapsed() < SPAN {
+        commands += 1;
+        let (bytes, delete) = match known.there.first().copied().filter(|_| commands % 4 == 0) {
+            Some(id) => (format!("delete {id}\r\n").into_bytes(), Some(id)),
+            None => (put_bytes("put 0 0 60", b"another"), None),
+        };
+        if let Some(id) = delete {
+            known.there.remove(&id);
+            known.doubtful = Some(id);
+        }
+        // What is sent behind a command that fails is not answered either.
+        let probed = [&bytes[..], b"list-tube-used\r\n"].concat();
+        let Ok(answer) = wire.send(probed).and_then(|()| wire.answer()) else { return true };
+        match (delete, known.doubtful.take()) {
+            (Some(id), _) => {
+                assert_eq!(answer.line, "DELETED");
+                known.gone.insert(id);
+            }
+            (None, _) => {
+                assert!(answer.line.starts_with("INSERTED "), "{answer:?}");
+                known.there.insert(answer.number(1));
+            }
+        }
+        let Ok(answer) = wire.answer() else { return true };
+        assert_eq!(answer.line, "USING default");
+    }
+    false
+}
+
+impl Known {
+    /// All of it must be there at a clean start, and not much more.
+    fn check(&self, data: &Path, what: &str) {
+        let rota = Rota::ready(process::on(data, &[]));
+        let mut wire = Wire::to(rota.address());
+        let mut peek = |id: u64| -> Answer { wire.ask(&format!("peek {id}")) };
+        for &id in &self.there {
+            let answer = peek(id);
+            let expected = if id <= JOBS && answer.body.starts_with(b"this") { body(id) } else { "another".into() };
+            assert_eq!(String::from_utf8_lossy(&answer.body), expected, "{what}: job {id}: {}", answer.line);
+        }
+        for &id in &self.gone {
+            assert_eq!(peek(id).line, "NOT_FOUND", "{what}: job {id}");
+        }
+        let jobs = wire.ask("stats").count("current-jobs-ready");
+        let there = self.there.len() as u64;
+        assert!((there..=there + 1).contains(&jobs), "{what}: {jobs} jobs, {there} acknowledged");
+        let newest = self.there.iter().chain(&self.gone).max().copied().unwrap_or(0);
+        let id = wire.put("put 0 0 60", b"after");
+        assert!(id > newest, "{what}: {id} was issued after {newest}");
+    }
+}
