@@ -105,7 +105,10 @@ struct Store<'a> {
 impl Life {
     pub(super) fn live(&self) -> Kills {
         let _repeat = Repeat(self);
-        let mut rng = Rng::with_seed(self.seed);
+        // Each mode goes its own way from one seed.
+        let own = self.mode.flags.iter().flat_map(|word| word.bytes());
+        let own = own.fold(self.seed, |own, byte| own.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let mut rng = Rng::with_seed(own);
         let ledger = Ledger::new(rng.u64(..));
         let data = TempDir::new().expect("a temporary folder");
         let mut store = Store { life: self, rng, data, ledger, kills: Kills::default() };
