@@ -451,7 +451,13 @@ impl Engine {
     /// How much room the log should have so that puts are not refused, in bytes.
     #[must_use]
     pub fn wanted_room(&self) -> u64 {
-        self.room.set_aside + self.room_for_ends()
+        self.room_to_reclaim() + self.room.set_aside / 2
+    }
+
+    /// The room that only ends of jobs and the reclaiming of segments may take. Without it a disk full of jobs that ended
+    /// would stay full.
+    fn room_to_reclaim(&self) -> u64 {
+        self.room_for_ends() + self.room.set_aside
     }
 
     /// Whether a segment can be reclaimed without taking the room that ends of jobs need.
@@ -472,7 +478,7 @@ impl Engine {
         }
         let Event::JobPut(put) = event else {
             let is_end = matches!(event, Event::JobCompleted { .. } | Event::JobCancelled { .. });
-            return is_end || !event.is_durable() || self.room.free > self.room_for_ends() + self.room.set_aside / 2;
+            return is_end || !event.is_durable() || self.room.free > self.room_to_reclaim();
         };
         let key = put.key.as_ref().map_or(0, |key| key.len());
         let record = (put.body.len() + key) as u64 + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;

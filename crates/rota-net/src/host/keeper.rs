@@ -157,12 +157,21 @@ impl Round<'_> {
         self.set_aside()?;
         let stats = self.stats();
         let (live, has_room) = self.look(|engine| (engine.live_bytes(), engine.has_room_to_compact()));
-        let is_due = is_due(&stats, live) && has_room;
+        let is_due = (is_due(&stats, live) || self.is_wanted(&stats, live)) && has_room;
         if is_due {
             self.compact(stats.needed_from)?;
         }
         self.forget_history(self.history);
         Ok(is_due)
+    }
+
+    /// Whether a segment should be reclaimed that is not due: on a full disk all that can be had counts, however much is
+    /// written again for it.
+    fn is_wanted(&self, stats: &LogStats, live_bytes: u64) -> bool {
+        let is_full = self.host.keeper.figures().is_disk_full;
+        let is_closed = stats.needed_from < stats.newest_segment;
+        let ended = (stats.bytes - stats.needless_bytes).saturating_sub(live_bytes + live_bytes / 8);
+        is_full && is_closed && ended > 2 * stats.segment_bytes
     }
 
     fn stats(&self) -> LogStats {
@@ -240,15 +249,19 @@ impl Round<'_> {
         }
         let (lsn, _) = self.host.with(|shared, now| compaction.finish(&mut shared.engine, now));
         self.log().commit(self.host, true)?;
-        debug_assert!(self.host.log_figures().is_some_and(|figures| figures.durable >= lsn));
         let live = self.look(Engine::live_bytes);
+        let is_full = self.host.keeper.figures().is_disk_full;
         self.log().with_writer(|writer| {
+            // A log that was closed meanwhile has no writer; its start reads the segment once more.
             if writer.durable() >= lsn {
                 writer.need_only_from(segment + 1);
             }
             // Once for all that can be reclaimed now: each time costs a segment.
             let stats = writer.stats();
-            if is_over(&stats, live) && !is_due(&stats, live) { writer.close_segment() } else { Ok(()) }
+            let is_last = is_over(&stats, live) && !is_due(&stats, live);
+            // What is needless goes with the next segment's header: a full disk cannot wait for more of it.
+            let is_wanted = is_full && stats.needless_bytes >= 2 * stats.segment_bytes;
+            if is_last || is_wanted { writer.close_segment() } else { Ok(()) }
         })?;
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
         // What is told of the log is as of the newest write.
