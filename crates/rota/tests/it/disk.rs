@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -111,7 +111,13 @@ impl Mounted {
         process::wrapped(&["nsenter", &namespace, "--"], command)
     }
 
-    /// Runs a shell command with this file system as its working directory, and doesn't wait for it.
+    /// Runs a shell command with this file system as its working directory.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) -> Output {
+        self.shell(script).output().expect("nsenter starts")
+    }
+
+    /// The same, not waited for.
     #[track_caller]
     pub(crate) fn in_background(&self, script: &str) -> Child {
         let mut shell = self.shell(script);

@@ -55,6 +55,9 @@ pub(crate) enum Past {
 pub(crate) struct Seen {
     /// Jobs that are there.
     pub(crate) jobs: u64,
+    /// The oldest segment of the log that is needed: those before it were reclaimed.
+    pub(crate) oldest_segment: u64,
+    pub(crate) newest_segment: u64,
     /// Answers that came before the cut and are not kept.
     pub(crate) lost: u64,
     /// How long before the cut the first of them came.
@@ -136,7 +139,12 @@ impl Ledger {
             assert!(is_ours, "nobody put {job:?}");
         }
         self.probe(&mut wire, past, unanswered);
-        Seen { jobs: found.len() as u64, ..held_together(&tears, past) }
+        Seen {
+            jobs: found.len() as u64,
+            oldest_segment: stats.count("binlog-oldest-index"),
+            newest_segment: stats.count("binlog-current-index"),
+            ..held_together(&tears, past)
+        }
     }
 
     /// Which id comes next.

@@ -30,7 +30,7 @@ use crate::strace;
 use crate::wire::Wire;
 
 /// Cuts where nothing else is said.
-const CUTS: u64 = 90;
+const CUTS: u64 = 108;
 
 /// Cuts that one disk lives through, at the most.
 const CUTS_OF_A_DISK: u64 = 20;
@@ -69,11 +69,16 @@ enum Loses {
     ASuffix,
 }
 
-/// Every one there is.
-const MODES: [Mode; 3] = [
+const WINDOW: Loses = Loses::Window(Duration::from_millis(50));
+
+/// Every one there is, and each with segments so short that many are begun and reclaimed.
+const MODES: [Mode; 6] = [
     Mode { flags: &["--sync", "always"], loses: Loses::Nothing },
-    Mode { flags: &["--sync", "50ms"], loses: Loses::Window(Duration::from_millis(50)) },
+    Mode { flags: &["--sync", "50ms"], loses: WINDOW },
     Mode { flags: &["--sync", "never"], loses: Loses::ASuffix },
+    Mode { flags: &["--sync", "always", "--segment-size", "64KiB"], loses: Loses::Nothing },
+    Mode { flags: &["--sync", "50ms", "--segment-size", "64KiB", "--history", "0"], loses: WINDOW },
+    Mode { flags: &["--sync", "never", "--segment-size", "64KiB", "--history", "0"], loses: Loses::ASuffix },
 ];
 
 impl fmt::Display for Mode {
@@ -98,6 +103,9 @@ struct Cuts {
     lost_blocks: u64,
     /// Cuts by which part of the cache they kept: nothing, everything, another part.
     kept: [u64; 3],
+    /// Segments begun behind the first, and those whose open jobs were written again.
+    segments: u64,
+    reclaimed: u64,
     /// Starts that cut off a torn tail.
     torn: u64,
     flushes: u64,
@@ -127,6 +135,8 @@ impl Cuts {
         for (mine, theirs) in self.kept.iter_mut().zip(more.kept) {
             *mine += theirs;
         }
+        self.segments += more.segments;
+        self.reclaimed += more.reclaimed;
         self.torn += more.torn;
         self.flushes += more.flushes;
         self.answers += more.answers;
@@ -142,12 +152,12 @@ impl fmt::Display for Cuts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Cuts { at_work, at_start, at_rest, kills, failed, cached, lost_blocks, .. } = self;
         let Cuts { kept: [nothing, everything, part], torn, flushes, answers, looked_at, .. } = self;
-        let Cuts { losses, lost, age, span, .. } = self;
+        let Cuts { segments, reclaimed, losses, lost, age, span, .. } = self;
         write!(
             f,
             "{at_work} cuts at work, {at_start} while it started, {at_rest} after an orderly stop, {kills} kills between \
              them; the cache kept in {everything}, lost in {nothing}, in part in {part}: {lost_blocks} of {cached} blocks \
-             lost; {failed} servers ended by themselves; {torn} torn tails; {flushes} flushes, {answers} commands of the \
+             lost; {failed} servers ended by themselves; {segments} more segments, {reclaimed} reclaimed, {torn} torn tails; {flushes} flushes, {answers} commands of the \
              lanes answered, {looked_at} jobs looked at; {losses} cuts took answers, {lost} in all, at most {age:.0?} old and of {span:.0?}"
         )
     }
@@ -351,6 +361,7 @@ impl Cuts {
 
     fn saw(&mut self, seen: crate::ledger::Seen, mode: Mode) {
         self.looked_at += seen.jobs;
+        (self.segments, self.reclaimed) = (seen.newest_segment - 1, seen.oldest_segment - 1);
         self.losses += u64::from(seen.lost > 0);
         self.lost += seen.lost;
         self.age = self.age.max(seen.age);

@@ -40,6 +40,8 @@ pub(super) struct Kills {
     impatient: u64,
     /// Segments of the log begun behind the first.
     segments: u64,
+    /// Segments whose open jobs were written again.
+    reclaimed: u64,
     /// Starts that cut off a torn tail.
     torn: u64,
     /// Commands answered.
@@ -60,6 +62,7 @@ impl Kills {
         self.stopped_at_rest += more.stopped_at_rest;
         self.impatient += more.impatient;
         self.segments += more.segments;
+        self.reclaimed += more.reclaimed;
         self.torn += more.torn;
         self.answers += more.answers;
         self.looked_at += more.looked_at;
@@ -69,11 +72,12 @@ impl Kills {
 impl fmt::Display for Kills {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Kills { at_work, at_start, stopped_at_work, stopped_at_rest, .. } = self;
-        let Kills { impatient, segments, torn, answers, looked_at, .. } = self;
+        let Kills { impatient, segments, reclaimed, torn, answers, looked_at, .. } = self;
         write!(
             f,
             "{at_work} killed at work ({impatient} while they stopped), {at_start} while they started; \
-             {stopped_at_work} stopped at work, {stopped_at_rest} at rest; {segments} more segments, {torn} torn tails; \
+             {stopped_at_work} stopped at work, {stopped_at_rest} at rest; {segments} more segments, {reclaimed} reclaimed, {torn} torn \
+             tails; \
              {answers} commands of the lanes answered, {looked_at} jobs looked at"
         )
     }
@@ -120,11 +124,12 @@ impl Life {
             past = if store.kill_some_that_start() { Past::Killed } else { past };
             let rota = Rota::ready(store.command());
             store.kills.torn += u64::from(rota.stderr().contains("never acknowledged"));
-            store.kills.looked_at += store.ledger.look(rota.address(), past).jobs;
+            let seen = store.ledger.look(rota.address(), past);
+            store.kills.looked_at += seen.jobs;
+            (store.kills.segments, store.kills.reclaimed) = (seen.newest_segment - 1, seen.oldest_segment - 1);
             past = if server % STOPS_EVERY == 0 { Past::Stopped } else { Past::Killed };
             store.load(rota, past);
         }
-        store.kills.segments = last_segment(&store.data) - 1;
         store.kills.answers = store.ledger.answers();
         store.kills
     }
@@ -182,12 +187,4 @@ impl Store<'_> {
         *counter += 1;
         self.kills.impatient += u64::from(impatient);
     }
-}
-
-/// The number of the newest segment.
-fn last_segment(data: &TempDir) -> u64 {
-    let names = std::fs::read_dir(data.path().join("log")).expect("the log is there");
-    let names = names.map(|entry| entry.expect("it can be listed").file_name());
-    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".seg")?.parse().ok();
-    names.filter_map(number).max().expect("there is a segment")
 }

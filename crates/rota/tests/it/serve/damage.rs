@@ -10,10 +10,10 @@ use crate::process::{Rota, on};
 use crate::wire::Wire;
 
 /// A log with several segments is short with these.
-const SMALL_SEGMENTS: &[&str] = &["--sync", "never"];
+const SMALL_SEGMENTS: &[&str] = &["--segment-size", "64KiB"];
 
 /// Of the jobs that fill them.
-const BODY_BYTES: usize = 65_000;
+const BODY_BYTES: usize = 3_000;
 
 /// A data folder with jobs 1 to `jobs`, its server stopped in good order or killed, and its only segment.
 fn store(jobs: u64, kill: bool) -> (TempDir, PathBuf) {
