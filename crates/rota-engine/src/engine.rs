@@ -121,6 +121,13 @@ impl Engine {
         Ok((engine, writer, recovery))
     }
 
+    /// The same, but nothing is kept from now on: for an engine whose log was only read.
+    #[must_use]
+    pub fn keep_nothing(self) -> Engine {
+        let (promised, reserved_at) = (Lsn(0), [Lsn(0); 2]);
+        Engine { pending: None, promised, reserved_at, ..self }
+    }
+
     fn new(state: State, pending: Option<Pending>, options: Options, now: Time) -> Engine {
         Engine {
             state,

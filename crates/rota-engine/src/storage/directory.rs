@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// What a directory of ours holds before it has a `store`; `lost+found` is the file system's own.
-const OURS: [&str; 4] = ["lock", "log", "store.new", "lost+found"];
+/// What a directory of ours holds before it has a `store`: `restore` is a snapshot on its way in, `snapshots` are those of
+/// an earlier log, `lost+found` is the file system's own.
+const OURS: [&str; 6] = ["lock", "log", "store.new", "restore", "snapshots", "lost+found"];
 
 /// The name of the first spare segment; the others have higher numbers.
 const SPARE: &str = "spare-";
