@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what the tests need beside Rust.
 //!
-//! Programs come from Debian ([`programs`]), the clients of beanstalkd from their languages' registries ([`clients`]).
+//! Programs come from Debian ([`programs`]), clients of beanstalkd and emulators of object stores from their languages'
+//! registries ([`clients`]).
 //! What is there already is left alone, so that a second run takes a moment. Nothing is installed outside of `target/`
 //! but Debian's packages, and these only where a program is missing and this runs as root. Everything that is missing is
 //! said at once, each with how to get it.

@@ -7,6 +7,7 @@
 
 mod commit;
 mod keeper;
+mod snapshot;
 mod timer;
 
 use rota_engine::clock::{Clock, EngineTime, SystemClock};
@@ -21,10 +22,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use commit::{CommitError, LogFigures};
 pub use keeper::{History, KeeperFigures};
+pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};
 
 use crate::beanstalkd::{Counters, Facts, Server};
 use crate::timings::Timings;
@@ -61,6 +63,8 @@ pub struct Host {
     keeper: keeper::Keeper,
     /// Bytes that are decided and not yet written, as of the last look.
     unwritten: AtomicU64,
+    /// Told when commands are decided again.
+    thawed: Notify,
 }
 
 /// What is behind the lock.
@@ -73,6 +77,10 @@ pub struct Shared {
     pub facts: Facts,
     /// How long commands took; `None` where nobody collects it.
     pub timings: Option<Timings>,
+    /// Whether no command may be decided: a snapshot holds the last state of this process.
+    pub is_frozen: bool,
+    /// What became of snapshots.
+    pub snapshots: SnapshotFigures,
     waiting: HashMap<SessionId, oneshot::Sender<(Delivered, DependsOn)>>,
 }
 
@@ -128,7 +136,15 @@ impl Host {
         // by the length of that, and run ahead of itself at the next start: delays would end early.
         let time = EngineTime::starting_at(engine.now(), told_at, SystemClock);
         let beanstalkd = Counters::default();
-        let shared = Shared { engine, beanstalkd, facts, timings, waiting: HashMap::new() };
+        let shared = Shared {
+            engine,
+            beanstalkd,
+            facts,
+            timings,
+            is_frozen: false,
+            snapshots: SnapshotFigures::default(),
+            waiting: HashMap::new(),
+        };
         let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));
         let host = Arc::new(Host {
             shared: Mutex::new(shared),
@@ -137,6 +153,7 @@ impl Host {
             timer: timer::Timer::default(),
             keeper: keeper::Keeper::default(),
             unwritten: AtomicU64::new(0),
+            thawed: Notify::new(),
         });
         if let Some(log) = &host.log {
             log.commit(&host, true)?;

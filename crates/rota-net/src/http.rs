@@ -1,6 +1,8 @@
-//! The HTTP port: whether the server is well, and its metrics. It changes nothing.
+//! The HTTP port: whether the server is well, its metrics, and snapshots for who asks. It changes no job.
 //!
 //! It serves few connections at a time, so that it can never take the descriptors that jobs travel by.
+
+mod snapshots;
 
 use crate::host::Host;
 use crate::metrics;
@@ -8,7 +10,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
@@ -19,9 +21,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Serves `/healthz` and `/metrics` on a socket until `stop` says true (or is gone).
-pub async fn serve(host: Arc<Host>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
+pub use snapshots::{Problem, SnapshotTaken, Snapshots, Taking};
+
+/// Serves `/healthz`, `/metrics` and `/v1/snapshots` on a socket until `stop` says true (or is gone).
+pub async fn serve(
+    host: Arc<Host>,
+    socket: TcpListener,
+    snapshots: Arc<dyn Snapshots>,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = Router::new().route("/healthz", get(healthz)).route("/metrics", get(show_metrics)).with_state(host);
+    let router = router.merge(Router::new().route("/v1/snapshots", post(snapshots::take)).with_state(snapshots));
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };

@@ -85,6 +85,7 @@ async fn serve_connection(host: &Host, stream: TcpStream, stop: watch::Receiver<
         backlog: Vec::new(),
         out: Vec::new(),
         depends_on: DependsOn::default(),
+        is_frozen: false,
     };
     // However it ends, nobody is left to be told.
     let _ = connection.run().await;
@@ -129,6 +130,8 @@ struct Connection<'a> {
     out: Vec<u8>,
     /// What `out` waits for.
     depends_on: DependsOn,
+    /// Whether the backlog could not be handled: nothing is decided any more.
+    is_frozen: bool,
 }
 
 impl Connection<'_> {
@@ -149,6 +152,7 @@ impl Connection<'_> {
             }
             self.send().await?;
             match status {
+                Status::NeedMore | Status::Again if self.is_frozen => self.wait_until_thawed().await?,
                 Status::NeedMore | Status::Again => {}
                 Status::Close => return Err(Ended::Closed),
                 Status::Waiting => {
@@ -187,11 +191,17 @@ impl Connection<'_> {
     /// Hands input to the session, and keeps what it leaves.
     fn handle(&mut self, input: &[u8]) -> (Status, Option<Waited>) {
         let Connection { session, out, .. } = self;
+        let mut is_frozen = false;
         let ((taken, status, waited), depends_on) = self.host.with(|shared, now| {
+            is_frozen = shared.is_frozen;
+            if is_frozen {
+                return (0, Status::NeedMore, None);
+            }
             let (taken, status) = session.receive(&mut shared.server(now), input, out);
             let waited = (status == Status::Waiting).then(|| shared.await_delivery(session.id()));
             (taken, status, waited)
         });
+        self.is_frozen = is_frozen;
         self.depends_on = depends_on;
         self.backlog.extend_from_slice(&input[taken..]);
         (status, waited)
@@ -210,6 +220,15 @@ impl Connection<'_> {
             self.out.shrink_to(READ_BYTES);
         }
         Ok(())
+    }
+
+    /// Waits until commands are decided again. If the server stops instead, what was read is not carried out.
+    async fn wait_until_thawed(&mut self) -> Result<(), Ended> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.host.wait_until_thawed() => Ok(()),
+            _ = stop.wait_for(|stop| *stop) => Err(Ended::Closed),
+        }
     }
 
     /// Waits for a job, while it watches for the peer to go.
@@ -248,6 +267,9 @@ impl Connection<'_> {
             let backlog = std::mem::take(&mut self.backlog);
             let (status, _) = self.handle(&backlog);
             self.send().await?;
+            if self.is_frozen {
+                self.wait_until_thawed().await?;
+            }
             if status == Status::Close {
                 return Err(Ended::Closed);
             }

@@ -32,10 +32,11 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (totals, queues, commands, connections) = self.0.look(|shared| {
+        let (totals, queues, commands, connections, snapshots) = self.0.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
             let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
-            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections)
+            let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
+            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections, snapshots)
         });
 
         let mut jobs = encoder.encode_descriptor("rota_jobs", "Open jobs by state", None, MetricType::Gauge)?;
@@ -54,6 +55,8 @@ impl Collector for Measured {
             ("rota_jobs_completed", "Jobs completed by their holder", totals.completed),
             ("rota_jobs_cancelled", "Jobs called off by others", totals.cancelled),
             ("rota_leases_lost", "Leases that ran out", totals.lost_leases),
+            ("rota_snapshots_taken", "Snapshots that are whole", snapshots.0.taken),
+            ("rota_snapshots_failed", "Snapshots that failed", snapshots.0.failed),
             ("rota_connections_opened", "Connections of the beanstalkd protocol", connections.1),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -62,6 +65,8 @@ impl Collector for Measured {
         for (name, help, value) in [
             ("rota_queues", "Queues that exist", queues as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
+            ("rota_snapshot_bytes", "Length of the newest snapshot", snapshots.0.newest_bytes),
+            ("rota_snapshot_backlog_bytes", "Bytes of a snapshot under way that wait to be taken", snapshots.1 as u64),
             ("rota_waiting_sessions", "Sessions that wait for a job", totals.waiting),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

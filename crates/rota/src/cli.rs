@@ -13,7 +13,9 @@ use jiff::tz::TimeZone;
 
 use crate::bench::BenchArgs;
 use crate::client::{Key, QueueName, ServerAddress};
+use crate::command::snapshot::HttpAddress;
 use crate::config::options::ServeFlags;
+use crate::snapshot::address::Address;
 use crate::values::{parse_duration, parse_moment};
 
 const EXIT_CODES: &str = "\
@@ -81,6 +83,12 @@ pub(crate) enum Verb {
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
     Stats(StatsArgs),
+    /// Have the running server take a snapshot, while it goes on
+    #[command(after_help = ADDRESS_NOTES)]
+    Snapshot(SnapshotArgs),
+    /// Show what snapshots are at a place, or what is in one
+    #[command(after_help = ADDRESS_NOTES)]
+    Inspect(InspectArgs),
     /// Load a beanstalkd-compatible server and report throughput and latency
     Bench(BenchArgs),
     /// Print the completions for a shell
@@ -90,7 +98,16 @@ pub(crate) enum Verb {
 
 const SERVE_NOTES: &str = "\
 A flag beats its environment variable, which beats its line of the --config file, which beats the \
-default. In the file the name of a flag is the key: sync = \"50ms\". -d, -s and --addr are goyaad's.";
+default. In the file the name of a flag is the key: sync = \"50ms\". -d, -r, -s and --addr are goyaad's.
+
+SIGTERM and SIGINT stop the server in good order. SIGUSR1 has it refuse puts, take a snapshot to \
+--snapshot-to, and stop; if the snapshot fails, it says so and goes on. An ADDRESS of snapshots is a \
+folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX, with credentials in the \
+environment (AWS_…, GOOGLE_…, AZURE_…).";
+
+const ADDRESS_NOTES: &str = "\
+ADDRESS is a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX. Credentials \
+come from the environment: AWS_…, GOOGLE_…, AZURE_…";
 
 const NEXT_NOTES: &str = "\
 With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its \
@@ -186,6 +203,32 @@ pub(crate) struct KickArgs {
 pub(crate) struct StatsArgs {
     /// The queue; the server's own statistics if it is not given
     pub(crate) queue: Option<QueueName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// Where to; a folder is the server's, not this command's. Where the server puts them if it is not given
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) to: Option<Address>,
+    /// The server's HTTP port
+    #[arg(
+        long,
+        env = "ROTA_HTTP",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:11380",
+        hide_env_values = true
+    )]
+    pub(crate) http: HttpAddress,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A snapshot, or a place that holds some
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Address,
+    /// List the jobs of a snapshot (of the newest, if it is a place)
+    #[arg(long)]
+    pub(crate) jobs: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
 //! The commands that speak to a server, a file each: `run` does the command and prints its outcome.
 //!
-//! `main` calls them. They know the client and the output; none may know another.
+//! `main` calls them. They know the client, snapshots and the output; none may know another.
 
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod inspect;
 pub(crate) mod kick;
 pub(crate) mod list;
 pub(crate) mod next;
 pub(crate) mod put;
 pub(crate) mod show;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 mod text;

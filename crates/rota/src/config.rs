@@ -15,6 +15,8 @@ pub(crate) mod options;
 pub(crate) use error::{ConfigError, Origin};
 use options::{OPTIONS, Setting};
 
+use crate::snapshot::address::Address;
+
 /// Everything that `rota serve` can be told, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServeConfig {
@@ -22,7 +24,7 @@ pub(crate) struct ServeConfig {
     pub(crate) data: PathBuf,
     /// Where the beanstalkd protocol is served; none if it is off. Port 0 lets the system choose.
     pub(crate) beanstalkd: Option<SocketAddr>,
-    /// Where `/healthz` and `/metrics` are served; none if HTTP is off. Port 0 lets the system choose.
+    /// Where `/healthz`, `/metrics` and `/v1/snapshots` are served; none if HTTP is off. Port 0 lets the system choose.
     pub(crate) http: Option<SocketAddr>,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
@@ -38,6 +40,19 @@ pub(crate) struct ServeConfig {
     pub(crate) max_job_bytes: usize,
     /// `host:port` that gets counters, timers and gauges by UDP; none if nobody does.
     pub(crate) statsd: Option<String>,
+    /// Where snapshots go.
+    pub(crate) snapshot_to: Address,
+    /// The snapshot to start from; none if the server goes on with its data.
+    pub(crate) restore: Option<Address>,
+}
+
+/// Which snapshot to start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Restore {
+    /// The newest where snapshots go.
+    Newest,
+    /// This one, or the newest at this place.
+    From(Address),
 }
 
 /// Whether jobs outlive the process.
@@ -131,6 +146,8 @@ struct Draft {
     spoke: Duration,
     max_job_bytes: usize,
     statsd: Option<String>,
+    snapshot_to: Option<Address>,
+    restore: Option<Restore>,
     insecure: bool,
 }
 
@@ -147,6 +164,8 @@ impl Draft {
             Setting::Spoke(span) => self.spoke = span,
             Setting::MaxJobBytes(bytes) => self.max_job_bytes = bytes,
             Setting::Statsd(target) => self.statsd = target,
+            Setting::SnapshotTo(address) => self.snapshot_to = address,
+            Setting::Restore(restore) => self.restore = restore,
             Setting::Insecure(yes) => self.insecure = yes,
         }
     }
@@ -171,6 +190,11 @@ impl Draft {
         {
             return Err(ConfigError::SameAddress { address: *http, origin: origin.clone() });
         }
+        let snapshot_to = self.snapshot_to.unwrap_or_else(|| Address::Folder(self.data.join("snapshots"))).absolute();
+        let restore = self.restore.map(|restore| match restore {
+            Restore::Newest => snapshot_to.clone(),
+            Restore::From(address) => address.absolute(),
+        });
         Ok(ServeConfig {
             data: self.data,
             beanstalkd: self.beanstalkd.map(|(address, _)| address),
@@ -182,6 +206,8 @@ impl Draft {
             spoke: self.spoke,
             max_job_bytes: self.max_job_bytes,
             statsd: self.statsd,
+            snapshot_to,
+            restore,
         })
     }
 }

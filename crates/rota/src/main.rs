@@ -1,7 +1,8 @@
 //! The `rota` binary: reads the command line, does one command, reports, and leaves with a documented exit code.
 //!
 //! A reading order: `cli` is what can be typed, `config` what `serve` can be told, `serve` runs the server,
-//! `command` holds the commands that speak to one through `client`, `bench` is the load generator.
+//! `command` holds the commands that speak to one through `client`, `snapshot` takes and reads snapshots, `bench` is the
+//! load generator.
 
 mod bench;
 mod cli;
@@ -10,6 +11,7 @@ mod command;
 mod config;
 mod report;
 mod serve;
+mod snapshot;
 mod telemetry;
 mod values;
 
@@ -47,6 +49,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::List(args) => command::list::run(&cli.global, args),
         Verb::Kick(args) => command::kick::run(&cli.global, args),
         Verb::Stats(args) => command::stats::run(&cli.global, args),
+        Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),
+        Verb::Inspect(args) => command::inspect::run(&cli.global, &args),
         Verb::Bench(args) => bench::run(&cli.global, args),
         Verb::Completions(args) => command::completions::run(args),
     }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::bench::BenchError;
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::snapshot::error::{ReadError, TakeError};
 
 /// A failure of the binary itself, with what to try and the exit code.
 #[derive(Debug, Error)]
@@ -103,6 +104,12 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     }
     if let Some(error) = error.downcast_ref::<BenchError>() {
         return (error.hint(), error.exit_code());
+    }
+    if let Some(error) = error.downcast_ref::<ReadError>() {
+        return (error.hint(), error.exit_code());
+    }
+    if let Some(error) = error.downcast_ref::<TakeError>() {
+        return (error.hint(), 1);
     }
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return (failure.hint.clone(), failure.code);

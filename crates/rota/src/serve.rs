@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use rota_engine::clock::{Clock, SystemClock};
@@ -22,7 +23,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{ServeConfig, StorageMode, SyncMode};
-use crate::report::Failure;
+use crate::report::{self, Failure};
+use crate::snapshot::address::Address;
+use crate::snapshot::error::ReadError;
+use crate::snapshot::taker::Taker;
+use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
 
 /// File descriptors that are kept free of queue connections: the log's, the standard streams', the runtime's, and the HTTP
@@ -50,7 +55,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
     // Before anybody is told that it is ready, so that a stop from then on is an orderly one.
     let stop_signal = stop_signal()?;
-    let drain_signal = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let last_signal = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let taker = Arc::new(Taker::new(host.clone(), config.snapshot_to.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
     println!(
@@ -63,7 +69,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         served.spawn(listener::serve(host.clone(), socket, max_connections, stopped.clone()));
     }
     if let Some(socket) = http {
-        served.spawn(http::serve(host.clone(), socket, stopped.clone()));
+        served.spawn(http::serve(host.clone(), socket, taker.clone(), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));
@@ -71,7 +77,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
     tokio::select! {
         () = stop_signal => {}
-        () = drain(&host, drain_signal) => {}
+        () = last_snapshot(&host, &taker, last_signal) => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());
@@ -89,6 +95,9 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
+            if let Some(address) = &config.restore {
+                return Ok((from_snapshot(options, address, wall)?, None));
+            }
             return Ok((Engine::in_memory(options, wall, wall), None));
         }
         (StorageMode::Durable, SyncMode::Always) => Promise::Durable,
@@ -97,9 +106,13 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
     };
     let storage = DataDirectory::open(&config.data)?;
     let segment_bytes = config.segment_bytes.map_or_else(|| fitting_segment_bytes(&storage), Ok)?;
-    let storage = storage.with_segment_bytes(segment_bytes);
+    let mut storage = storage.with_segment_bytes(segment_bytes);
     let path = std::path::absolute(storage.path()).unwrap_or_else(|_| config.data.clone());
     println!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
+    match &config.restore {
+        Some(address) => into_directory(address, &mut storage)?,
+        None => restore::check_none_under_way(&storage)?,
+    }
     let (engine, writer, recovery) = Engine::recover(options, storage, random()?, wall)?;
     tell(&recovery, &engine);
     let history = History { age: config.history.age, bytes: config.history.bytes };
@@ -110,6 +123,44 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
 fn fitting_segment_bytes(storage: &DataDirectory) -> anyhow::Result<u64> {
     let disk = rustix::fs::statvfs(storage.path()).context("cannot ask for the size of the disk")?;
     Ok((disk.f_blocks.saturating_mul(disk.f_frsize) / 32).clamp(1 << 20, SEGMENT_BYTES))
+}
+
+/// Puts the snapshot that the address names into a directory without a log.
+fn into_directory(address: &Address, data: &mut DataDirectory) -> anyhow::Result<()> {
+    restore::check_empty(data)?;
+    apart(|| {
+        let snapshot = newest(address)?;
+        restore::into_directory(&snapshot, data)?;
+        Ok(())
+    })
+}
+
+/// An engine with the jobs of the snapshot that the address names, and without a log.
+fn from_snapshot(options: Options, address: &Address, wall: Time) -> anyhow::Result<Engine> {
+    apart(|| {
+        let snapshot = Arc::new(newest(address)?);
+        let storage = snapshot.storage()?;
+        let recovered = Engine::recover(options, storage, random()?, wall);
+        let (engine, _, recovery) =
+            recovered.map_err(|source| ReadError::Records { address: snapshot.address(), source })?;
+        tell(&recovery, &engine);
+        Ok(engine.keep_nothing())
+    })
+}
+
+fn newest(address: &Address) -> anyhow::Result<read::Snapshot> {
+    let (snapshot, unfinished) = read::newest(address)?;
+    for name in unfinished {
+        eprintln!("rota: passed over {name}: it is unfinished, and no snapshot");
+    }
+    let (jobs, taken) = (snapshot.manifest.all_jobs(), snapshot.manifest.taken_at);
+    println!("restoring {jobs} jobs from {}, taken at {taken}", snapshot.address());
+    Ok(snapshot)
+}
+
+/// Does something that blocks on a thread of its own, where no runtime minds, and waits for it: nothing is served yet.
+fn apart<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| scope.spawn(work).join()).expect("a panic is a bug, after which nothing may be served")
 }
 
 fn tell(recovery: &Recovery, engine: &Engine) {
@@ -156,11 +207,26 @@ fn raise_descriptor_limit() -> usize {
     usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
 }
 
-/// Refuses puts from the first SIGUSR1 on, as beanstalkd does.
-async fn drain(host: &Host, mut told: Signal) {
+/// Ends when a snapshot was taken that SIGUSR1 asked for, and nothing was decided since. Puts are refused from the signal
+/// on; if the snapshot fails, everything goes on as before.
+async fn last_snapshot(host: &Host, taker: &Taker, mut told: Signal) {
     while told.recv().await.is_some() {
         host.with(|shared, _| shared.facts.draining = true);
-        eprintln!("rota: draining: puts are refused from now on, everything else goes on");
+        eprintln!("rota: SIGUSR1: puts are refused from now on; the server takes a snapshot and stops");
+        match taker.take_last().await {
+            Ok(taken) => {
+                let (jobs, bytes) = (taken.manifest.all_jobs(), taken.manifest.bytes());
+                println!("snapshot {}: {jobs} jobs, {bytes} bytes", taken.address);
+                return;
+            }
+            Err(error) => {
+                host.with(|shared, _| shared.facts.draining = false);
+                report::failure(
+                    &anyhow::Error::new(error).context("the snapshot failed, and the server goes on"),
+                    false,
+                );
+            }
+        }
     }
     std::future::pending().await
 }

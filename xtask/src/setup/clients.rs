@@ -1,7 +1,9 @@
-//! The clients of beanstalkd that the tests run: installed below `target/clients`, never into the system.
+//! What the tests run from other languages' registries: clients of beanstalkd, below `target/clients`, and emulators of
+//! object stores, below `target/emulators`. Nothing goes into the system.
 //!
-//! `crates/rota/tests/clients/README.md` says what goes where; the tests look there, whatever Cargo's target directory
-//! is. The last file of an installation is written when it is complete, so an interrupted one is made anew.
+//! `README.md` in `crates/rota/tests/clients` and in `crates/rota/tests/emulators` says what goes where; the tests look
+//! there, whatever Cargo's target directory is. The last file of an installation is written when it is complete, so an
+//! interrupted one is made anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,41 +13,60 @@ use anyhow::{Context, Result};
 use super::Missing;
 use crate::process;
 
-/// The clients of one language, and how they are installed.
+/// The programs of one language, and how they are installed.
 struct Group {
     name: &'static str,
+    /// The folder below `crates/rota/tests` that describes them, and the one below `target` that gets them.
+    folder: &'static str,
     registry: &'static str,
     install: fn(&Places) -> Result<()>,
 }
 
 const GROUPS: &[Group] = &[
-    Group { name: "greenstalk and pystalk", registry: "PyPI (https://pypi.org)", install: python },
-    Group { name: "jackd and fivebeans", registry: "npm (https://registry.npmjs.org)", install: node },
-    Group { name: "go-beanstalk", registry: "the Go module proxy (https://proxy.golang.org)", install: go },
+    Group { name: "greenstalk and pystalk", folder: "clients", registry: PYPI, install: python },
+    Group { name: "jackd and fivebeans", folder: "clients", registry: NPM, install: node },
+    Group { name: "go-beanstalk", folder: "clients", registry: GO, install: |places| go(places, "go-client") },
+    Group { name: "moto (Amazon S3)", folder: "emulators", registry: PYPI, install: python },
+    Group { name: "azurite (Azure Blob Storage)", folder: "emulators", registry: NPM, install: node },
+    Group {
+        name: "fake-gcs-server (Google Cloud Storage)",
+        folder: "emulators",
+        registry: GO,
+        install: |places| go(places, "gcs"),
+    },
 ];
 
-/// Where the clients are described and where they are installed.
+const PYPI: &str = "PyPI (https://pypi.org)";
+const NPM: &str = "npm (https://registry.npmjs.org)";
+const GO: &str = "the Go module proxy (https://proxy.golang.org)";
+
+/// Where programs are described and where they are installed.
 struct Places {
     sources: PathBuf,
     installed: PathBuf,
 }
 
-/// Installs all groups; gives those that could not be.
+/// Installs all groups, side by side, since most of the time is spent waiting; gives those that could not be.
 pub(super) fn install() -> Vec<Missing> {
-    let places = Places {
-        sources: process::root().join("crates/rota/tests/clients"),
-        installed: process::root().join("target/clients"),
-    };
-    let mut missing = Vec::new();
-    for group in GROUPS {
-        if let Err(error) = (group.install)(&places) {
-            missing.push(Missing {
-                what: format!("{}: {error:#}", group.name),
-                remedy: format!("this needs {} within reach, and the program named above", group.registry),
-            });
-        }
-    }
-    missing
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = GROUPS.iter().map(|group| scope.spawn(|| install_group(group))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an installation returns its errors")).collect::<Vec<_>>()
+    });
+    let missing = GROUPS.iter().zip(results).filter_map(|(group, result)| {
+        let error = result.err()?;
+        Some(Missing {
+            what: format!("{}: {error:#}", group.name),
+            remedy: format!("this needs {} within reach, and the program named above", group.registry),
+        })
+    });
+    missing.collect()
+}
+
+fn install_group(group: &Group) -> Result<()> {
+    (group.install)(&Places {
+        sources: process::root().join("crates/rota/tests").join(group.folder),
+        installed: process::root().join("target").join(group.folder),
+    })
 }
 
 fn python(places: &Places) -> Result<()> {
@@ -76,11 +97,11 @@ fn node(places: &Places) -> Result<()> {
 }
 
 /// Always built: Go knows best what has changed, and takes a moment when nothing has.
-fn go(places: &Places) -> Result<()> {
+fn go(places: &Places, program: &str) -> Result<()> {
     std::fs::create_dir_all(&places.installed)
         .with_context(|| format!("cannot make {}", places.installed.display()))?;
     let mut go = Command::new("go");
-    go.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(places.installed.join("go-client")).arg(".");
+    go.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(places.installed.join(program)).arg(".");
     process::run(go.current_dir(places.sources.join("go")))
 }
 

@@ -30,17 +30,27 @@ const PROGRAMS: &[Program] = &[
     Program {
         name: "python3 with venv",
         package: "python3-venv",
-        what_for: "the clients greenstalk and pystalk",
+        what_for: "the clients greenstalk and pystalk, the emulator moto",
         probe: &["python3", "-c", "import venv, ensurepip"],
     },
     Program {
         name: "node",
         package: "nodejs",
-        what_for: "the clients jackd and fivebeans",
+        what_for: "the clients jackd and fivebeans, the emulator azurite",
         probe: &["node", "--version"],
     },
-    Program { name: "npm", package: "npm", what_for: "installing jackd and fivebeans", probe: &["npm", "--version"] },
-    Program { name: "go", package: "golang-go", what_for: "the client go-beanstalk", probe: &["go", "version"] },
+    Program {
+        name: "npm",
+        package: "npm",
+        what_for: "installing jackd, fivebeans and azurite",
+        probe: &["npm", "--version"],
+    },
+    Program {
+        name: "go",
+        package: "golang-go",
+        what_for: "the client go-beanstalk, the emulator fake-gcs-server",
+        probe: &["go", "version"],
+    },
     Program {
         name: "strace",
         package: "strace",

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 
-use super::{Given, Givens, History, Origin, StorageMode, SyncMode};
+use super::{Given, Givens, History, Origin, Restore, StorageMode, SyncMode};
+use crate::snapshot::address::Address;
 use crate::values::{parse_bytes, parse_duration};
 
 /// The most that `--max-job-size` can be raised to, in bytes: 1 GiB.
@@ -58,6 +59,8 @@ pub(crate) enum Setting {
     Spoke(Duration),
     MaxJobBytes(usize),
     Statsd(Option<String>),
+    SnapshotTo(Option<Address>),
+    Restore(Option<Restore>),
     Insecure(bool),
 }
 
@@ -92,7 +95,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "ADDR|off",
         default: "127.0.0.1:11380",
-        doc: "Serve /healthz and /metrics at this host:port",
+        doc: "Serve /healthz, /metrics and /v1/snapshots at this host:port",
         switch: false,
         read: |text| listener(text).map(Setting::Http),
     },
@@ -189,6 +192,36 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         },
     },
     ServeOption {
+        name: "snapshot-to",
+        aliases: &[],
+        short: None,
+        value_name: "ADDRESS",
+        default: "",
+        doc: "Where snapshots go; DIR/snapshots if it is not given",
+        switch: false,
+        read: |text| match text {
+            "" => Ok(Setting::SnapshotTo(None)),
+            _ => text.parse().map(|address| Setting::SnapshotTo(Some(address))).map_err(|error| error.to_string()),
+        },
+    },
+    ServeOption {
+        name: "restore",
+        aliases: &[],
+        short: Some('r'),
+        value_name: "ADDRESS|newest",
+        default: "",
+        doc: "Start with an empty data directory from this snapshot or the newest at this place; alone: at --snapshot-to",
+        switch: false,
+        read: |text| match text {
+            "" => Ok(Setting::Restore(None)),
+            "newest" => Ok(Setting::Restore(Some(Restore::Newest))),
+            _ => match text.parse() {
+                Ok(address) => Ok(Setting::Restore(Some(Restore::From(address)))),
+                Err(error) => Err(error.to_string()),
+            },
+        },
+    },
+    ServeOption {
         name: "insecure",
         aliases: &[],
         short: None,
@@ -222,6 +255,8 @@ impl ServeOption {
             .help(format!("{} [default: {default}] [env: {}]", self.doc, self.env()));
         match self.name {
             "data" => arg.value_hint(ValueHint::DirPath),
+            // goyaad's -r has no value.
+            "restore" => arg.num_args(0..=1).default_missing_value("newest"),
             _ if self.switch => {
                 arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
             }

@@ -47,6 +47,8 @@ fn defaults() {
         spoke: Duration::from_secs(10),
         max_job_bytes: 65_535,
         statsd: None,
+        snapshot_to: Address::Folder(std::path::absolute("rota-data/snapshots").unwrap()),
+        restore: None,
     };
     assert_eq!(resolve(&[], &[], None).unwrap(), expected);
     assert_eq!(resolve(&[], &[], Some("# nothing\n")).unwrap(), expected);
@@ -55,7 +57,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 11] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 13] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -66,6 +68,8 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("spoke", "ROTA_SPOKE", "1s", "2s", "\"3s\""),
         ("max-job-size", "ROTA_MAX_JOB_SIZE", "1", "2", "3"),
         ("statsd", "ROTA_STATSD", "f:1", "e:1", "\"t:1\""),
+        ("snapshot-to", "ROTA_SNAPSHOT_TO", "f", "s3://e", "\"gs://t/a\""),
+        ("restore", "ROTA_RESTORE", "newest", "s3://e", "\"gs://t/a\""),
         ("insecure", "ROTA_INSECURE", "true", "false", "true"),
     ];
     assert_eq!(cases.map(|case| case.0).to_vec(), OPTIONS.iter().map(|option| option.name).collect::<Vec<_>>());
@@ -115,6 +119,12 @@ fn values_in_every_form() {
     assert_eq!(value("sync", "50ms").sync, SyncMode::Every(Duration::from_millis(50)));
     assert_eq!(value("max-job-size", "1GiB").max_job_bytes, 1 << 30);
     assert_eq!(value("statsd", "stats.example:8125").statsd.as_deref(), Some("stats.example:8125"));
+    let place: Address = "s3://jobs/a".parse().unwrap();
+    assert_eq!(value("snapshot-to", "s3://jobs/a").snapshot_to, place);
+    assert_eq!(value("restore", "s3://jobs/a").restore, Some(place.clone()));
+    let newest = resolve(&[("restore", "newest"), ("snapshot-to", "s3://jobs/a")], &[], None).unwrap();
+    assert_eq!(newest.restore, Some(place));
+    assert_eq!(value("data", "/d").snapshot_to, Address::Folder("/d/snapshots".into()));
     let public = [("beanstalkd", "0.0.0.0:1"), ("insecure", "true")];
     assert_eq!(resolve(&public, &[], None).unwrap().beanstalkd, Some("0.0.0.0:1".parse().unwrap()));
     // Port 0 twice is two ports.
@@ -125,12 +135,13 @@ fn values_in_every_form() {
 
 const DURATION_FORMS: &str = "write a number and a unit: 250ms, 5s, 1m30s, 2h, 3d";
 const BYTES_FORMS: &str = "write bytes such as 65535, 64KiB, 1MiB or 1MB";
+const ADDRESS_FORMS: &str = "write a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX";
 const ADDRESS_FORM: &str = "write host:port such as 127.0.0.1:11300";
 
 /// The forms spelt out where a message only names them.
 fn spelt_out(message: &str) -> String {
     let message = message.replace("DURATION_FORMS", DURATION_FORMS).replace("BYTES_FORMS", BYTES_FORMS);
-    message.replace("ADDRESS_FORM", ADDRESS_FORM)
+    message.replace("ADDRESS_FORMS", ADDRESS_FORMS).replace("ADDRESS_FORM", ADDRESS_FORM)
 }
 
 #[test]
@@ -167,6 +178,12 @@ fn every_bad_value_says_what_and_how() {
         ("max-job-size", "2GiB", "--max-job-size: 2GiB is too large: at most 1GiB"),
         ("max-job-size", "big", "--max-job-size: \"big\" is not a number of bytes: BYTES_FORMS"),
         ("statsd", "stats", "--statsd: \"stats\" has no port: ADDRESS_FORM"),
+        ("snapshot-to", "ftp://x", "--snapshot-to: \"ftp\" is no kind of place that rota knows: ADDRESS_FORMS"),
+        (
+            "restore",
+            "s3://k:s@b",
+            "--restore: an address holds no credentials and no query, they come from the environment: ADDRESS_FORMS",
+        ),
         ("insecure", "maybe", "--insecure: \"maybe\" is neither true nor false"),
     ];
     for (name, text, expected) in cases {
@@ -221,7 +238,7 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, storage, sync, \
-             history, segment-size, spoke, max-job-size, statsd, insecure",
+             history, segment-size, spoke, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (
             "# first\nsync = \"5x\"",

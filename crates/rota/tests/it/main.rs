@@ -12,5 +12,6 @@ mod power;
 mod process;
 mod serve;
 mod server;
+mod snapshots;
 mod strace;
 mod wire;

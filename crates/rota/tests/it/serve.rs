@@ -7,7 +7,7 @@ mod compaction;
 mod damage;
 mod full;
 mod load;
-mod metrics;
+pub(crate) mod metrics;
 mod peers;
 mod start;
 mod stop;

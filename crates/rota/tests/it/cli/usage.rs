@@ -137,7 +137,20 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
 fn help_says_what_scripts_need() {
     let help = alone(&["--help"]).good();
     assert!(help.contains("  3  nothing there: no job came, no such job or queue\n"), "{help}");
-    let verbs = ["serve", "put", "next", "cancel", "show", "list", "kick", "stats", "bench", "completions"];
+    let verbs = [
+        "serve",
+        "put",
+        "next",
+        "cancel",
+        "show",
+        "list",
+        "kick",
+        "stats",
+        "snapshot",
+        "inspect",
+        "bench",
+        "completions",
+    ];
     let shown: Vec<_> = help
         .lines()
         .skip_while(|line| *line != "Commands:")
@@ -152,7 +165,8 @@ fn help_says_what_scripts_need() {
         assert!(help.lines().all(|line| line.len() <= 110), "{help}");
     }
     let serve = alone(&["serve", "--help"]).good();
-    let names = ["DATA", "BEANSTALKD", "HTTP", "STORAGE", "SYNC", "SPOKE", "MAX_JOB_SIZE", "STATSD"];
+    let names =
+        ["DATA", "BEANSTALKD", "HTTP", "STORAGE", "SYNC", "SPOKE", "MAX_JOB_SIZE", "STATSD", "SNAPSHOT_TO", "RESTORE"];
     for name in names.into_iter().chain(["INSECURE", "CONFIG"]) {
         assert!(serve.contains(&format!("ROTA_{name}]")), "{name}: {serve}");
     }

@@ -1,0 +1,129 @@
+//! A walk over all that the engine has, beside its work: who drives it, and for how long it may hold the lock.
+//!
+//! The binary begins one with [`Host::begin_snapshot`] on a thread of its own and calls [`Walk::step`] until the end;
+//! where the records go is its business. It must never hold the lock for longer than a slice, nor take it again at
+//! once: commands come first.
+
+use super::Host;
+use rota_engine::SnapshotCounts;
+use rota_engine::engine::DependsOn;
+use rota_engine::job::JobState;
+use rota_engine::limits::STEP_OBJECTS;
+use rota_engine::log::Group;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a slice should hold the lock.
+const SLICE: Duration = Duration::from_micros(200);
+
+/// Objects in the first slice.
+const FIRST_OBJECTS: usize = 32;
+
+/// A snapshot under way: it ends when this is dropped.
+pub struct Walk {
+    host: Arc<Host>,
+    /// Objects that the next slice may take.
+    objects: usize,
+    is_over: bool,
+}
+
+/// What became of the snapshots since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SnapshotFigures {
+    /// Those that are whole.
+    pub taken: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Length of the newest whole one, in bytes.
+    pub newest_bytes: u64,
+}
+
+/// What a whole walk ended with: the state that its records add up to.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotEnd {
+    /// What has to be in the log before anybody may see the snapshot.
+    pub depends_on: DependsOn,
+    /// Jobs by state, in the order of [`JobState::ALL`].
+    pub jobs: [u64; JobState::ALL.len()],
+    /// How much there is.
+    pub counts: SnapshotCounts,
+}
+
+impl Host {
+    /// Begins to walk over everything; `None` if somebody does already.
+    pub fn begin_snapshot(self: &Arc<Host>) -> Option<Walk> {
+        let (begun, _) = self.with(|shared, _| shared.engine.begin_snapshot());
+        begun.then(|| Walk { host: self.clone(), objects: FIRST_OBJECTS, is_over: false })
+    }
+
+    /// Lets commands be decided again after a walk that ended with `freeze`.
+    pub fn thaw(&self) {
+        self.with(|shared, _| shared.is_frozen = false);
+        self.thawed.notify_waiters();
+    }
+
+    /// Waits while nothing may be decided.
+    pub async fn wait_until_thawed(&self) {
+        loop {
+            let thawed = self.thawed.notified();
+            if !self.look(|shared| shared.is_frozen) {
+                return;
+            }
+            thawed.await;
+        }
+    }
+}
+
+impl Walk {
+    /// Goes on for a slice, or only looks after the changes since the last one if not told to `walk`. Records are
+    /// put into `group`, which is to be empty. With `freeze`, the end is the last moment at which anything was decided:
+    /// see [`Host::thaw`].
+    ///
+    /// It blocks for some slices' time at the most. Once it has returned an end there is nothing more to come.
+    pub fn step(&mut self, group: &mut Group, walk: bool, freeze: bool) -> Option<SnapshotEnd> {
+        if self.is_over {
+            return None;
+        }
+        let (took, end) = self.slice(group, walk, freeze);
+        if walk {
+            self.objects = match took {
+                took if took > SLICE => (self.objects / 2).max(1),
+                took if took < SLICE / 2 => (self.objects * 2).min(STEP_OBJECTS),
+                _ => self.objects,
+            };
+            // Those who wait for the lock get it.
+            std::thread::sleep(took.min(SLICE));
+        }
+        end
+    }
+
+    fn slice(&mut self, group: &mut Group, walk: bool, freeze: bool) -> (Duration, Option<SnapshotEnd>) {
+        let (objects, mut end, mut took) = (self.objects, None, Duration::ZERO);
+        let ((), depends_on) = self.host.with(|shared, now| {
+            let since = Instant::now();
+            let is_done = walk && shared.engine.snapshot_slice(objects, now);
+            shared.engine.take_snapshot_records(group);
+            if is_done {
+                shared.is_frozen = freeze;
+                end = shared.engine.end_snapshot().map(|counts| (shared.engine.totals().by_state, counts));
+            }
+            took = since.elapsed();
+        });
+        self.is_over = end.is_some();
+        (took, end.map(|(jobs, counts)| SnapshotEnd { depends_on, jobs, counts }))
+    }
+
+    /// Bytes of records that wait to be taken.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        if self.is_over { 0 } else { self.host.look(|shared| shared.engine.snapshot_bytes() as u64) }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.host.with(|shared, _| shared.engine.end_snapshot());
+        }
+    }
+}

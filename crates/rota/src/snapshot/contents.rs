@@ -1,0 +1,215 @@
+//! What is in a snapshot, job by job, in memory that does not grow with it.
+//!
+//! A snapshot's records give each job whole once; what happened to it while the snapshot was taken comes behind. So a
+//! first pass collects those changes, and a second puts them together with the jobs. Where there are too many of them for
+//! one pass, the jobs are done in parts, each with two passes of its own. `rota inspect` calls this; nothing is changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rota_engine::event::{Event, PutJob};
+use rota_engine::job::{JobId, Priority, QueueName, Time};
+use rota_engine::log;
+use rota_engine::queue::QueueId;
+
+use super::error::ReadError;
+use super::read::{Snapshot, SnapshotStorage};
+
+/// Changed jobs that are kept in mind at a time.
+const CHANGES: usize = 1 << 18;
+
+/// A job of a snapshot. Nobody holds it: who held one then does not outlive the server.
+#[derive(Debug)]
+pub(crate) struct FoundJob<'a> {
+    pub(crate) id: u64,
+    pub(crate) queue: &'a str,
+    /// `ready`, `delayed` or `buried`.
+    pub(crate) state: &'static str,
+    pub(crate) priority: u32,
+    pub(crate) key: Option<&'a [u8]>,
+    /// When it is due, by the wall clock of the server; none if that is out of range.
+    pub(crate) run_at: Option<Timestamp>,
+    pub(crate) ttr: Duration,
+    pub(crate) body: &'a [u8],
+}
+
+/// Jobs of a queue by state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) buried: u64,
+}
+
+/// Jobs by state of every queue that has some, by name. Every byte of the snapshot was checked then.
+///
+/// # Errors
+/// [`ReadError`].
+pub(crate) fn queues(snapshot: &Arc<Snapshot>) -> anyhow::Result<BTreeMap<String, Counts>> {
+    let mut queues = BTreeMap::<String, Counts>::new();
+    jobs(snapshot, &mut |job| {
+        if !queues.contains_key(job.queue) {
+            queues.insert(job.queue.to_owned(), Counts::default());
+        }
+        let counts = queues.get_mut(job.queue).expect("it was put in if it was not there");
+        match job.state {
+            "buried" => counts.buried += 1,
+            "delayed" => counts.delayed += 1,
+            _ => counts.ready += 1,
+        }
+        Ok(())
+    })?;
+    Ok(queues)
+}
+
+/// Hands out every open job, in no particular order. Every byte of the snapshot was checked before the first.
+///
+/// # Errors
+/// [`ReadError`], or what `print` said.
+pub(crate) fn jobs(
+    snapshot: &Arc<Snapshot>,
+    print: &mut dyn FnMut(FoundJob<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    in_parts(snapshot, CHANGES, print)
+}
+
+fn in_parts(
+    snapshot: &Arc<Snapshot>,
+    most_changes: usize,
+    print: &mut dyn FnMut(FoundJob<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let storage = snapshot.storage()?;
+    let (mut parts, mut part) = (1, 0);
+    while part < parts {
+        let mut changes = Changes { jobs: HashMap::new(), end: Time(0), wall: 0 };
+        each_event(snapshot, &storage, &mut |event, _| {
+            changes.note(event, |job| job.0 % parts == part);
+            while part == 0 && changes.jobs.len() > most_changes {
+                parts *= 2;
+                changes.jobs.retain(|job, _| job.0.is_multiple_of(parts));
+            }
+            Ok(())
+        })?;
+        each_event(snapshot, &storage, &mut |event, queue| {
+            let (put, buried) = match event {
+                Event::JobPut(put) => (put, false),
+                Event::JobKept(kept) => (&kept.put, kept.buried.is_some()),
+                _ => return Ok(()),
+            };
+            if put.job.0 % parts == part
+                && let Some(job) = changes.applied(put, buried, queue)
+            {
+                print(job)?;
+            }
+            Ok(())
+        })?;
+        part += 1;
+    }
+    Ok(())
+}
+
+/// What became of jobs behind the records that give them whole.
+struct Changes {
+    jobs: HashMap<JobId, Change>,
+    /// Engine time at the end.
+    end: Time,
+    /// What is to be added to engine time for the wall clock's, in nanoseconds.
+    wall: i128,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Change {
+    is_gone: bool,
+    is_buried: Option<bool>,
+    priority: Option<Priority>,
+    run_at: Option<Time>,
+}
+
+impl Changes {
+    fn note(&mut self, event: &Event, is_wanted: impl Fn(JobId) -> bool) {
+        let (job, change) = match *event {
+            Event::JobCompleted { job } | Event::JobCancelled { job } => {
+                (job, Change { is_gone: true, ..Change::default() })
+            }
+            Event::JobReleased { job, priority, run_at, .. } => (
+                job,
+                Change { is_buried: Some(false), priority: Some(priority), run_at: Some(run_at), ..Change::default() },
+            ),
+            Event::JobBuried { job, priority, .. } => {
+                (job, Change { is_buried: Some(true), priority: Some(priority), ..Change::default() })
+            }
+            Event::JobFailed { job, run_at, .. }
+            | Event::JobKicked { job, run_at }
+            | Event::JobPulled { job, run_at } => {
+                (job, Change { is_buried: Some(false), run_at: Some(run_at), ..Change::default() })
+            }
+            Event::NumbersKept(ref kept) => {
+                self.end = kept.engine_time;
+                self.wall = i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0);
+                return;
+            }
+            _ => return,
+        };
+        if is_wanted(job) {
+            let known = self.jobs.entry(job).or_default();
+            known.is_gone |= change.is_gone;
+            known.is_buried = change.is_buried.or(known.is_buried);
+            known.priority = change.priority.or(known.priority);
+            known.run_at = change.run_at.or(known.run_at);
+        }
+    }
+
+    /// The job as it is at the end; `None` if it is gone.
+    fn applied<'a>(&self, put: &'a PutJob, buried: bool, queue: Option<&'a QueueName>) -> Option<FoundJob<'a>> {
+        let change = self.jobs.get(&put.job).copied().unwrap_or_default();
+        if change.is_gone {
+            return None;
+        }
+        let run_at = change.run_at.unwrap_or(put.run_at);
+        let state = match change.is_buried.unwrap_or(buried) {
+            true => "buried",
+            false if run_at > self.end => "delayed",
+            false => "ready",
+        };
+        Some(FoundJob {
+            id: put.job.0,
+            queue: queue.map_or("", QueueName::as_str),
+            state,
+            priority: change.priority.unwrap_or(put.priority).0,
+            key: put.key.as_deref(),
+            run_at: Timestamp::from_nanosecond(i128::from(run_at.0) + self.wall).ok(),
+            ttr: put.ttr,
+            body: &put.body,
+        })
+    }
+}
+
+/// Hands out every event of the snapshot in order, with the queue that it names.
+fn each_event(
+    snapshot: &Arc<Snapshot>,
+    storage: &SnapshotStorage,
+    take: &mut dyn FnMut(&Event, Option<&QueueName>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failed = None;
+    let read = log::open(storage.clone(), [0; 16], &mut |record| {
+        let mut queue = None;
+        let event = record.event.resolve(&mut |name| {
+            queue = Some(name.clone());
+            QueueId(0)
+        });
+        take(&event, queue.as_ref()).map_err(|error| {
+            failed = Some(error);
+            "it was not taken".into()
+        })
+    });
+    match (read, failed) {
+        (_, Some(error)) => Err(error),
+        (Err(source), None) => Err(ReadError::Records { address: snapshot.address(), source }.into()),
+        (Ok(_), None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
