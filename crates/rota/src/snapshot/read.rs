@@ -251,6 +251,10 @@ impl Storage for SnapshotStorage {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn give_back(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn spares(&self) -> io::Result<u64> {
         Ok(0)
     }

@@ -262,6 +262,10 @@ impl Storage for SegmentsInMemory {
         Ok(())
     }
 
+    fn give_back(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn spares(&self) -> io::Result<u64> {
         Ok(0)
     }
