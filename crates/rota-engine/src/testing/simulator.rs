@@ -17,7 +17,7 @@ use super::random::Random;
 use super::storage::{Fault, SimulatedDisk};
 use super::workload::{Input, Request, Workload};
 use crate::command::{Answer, Delivered, Refusal};
-use crate::engine::Engine;
+use crate::engine::{Engine, Room};
 use crate::job::{JobId, Time};
 use crate::log::{Group, LogError, LogWriter, Lsn};
 use std::collections::{BTreeMap, VecDeque};
@@ -426,6 +426,10 @@ impl Simulation {
     /// Ends every job, as patient clients would: with nothing failing, none is left over.
     fn finish(&mut self) {
         self.both.check();
+        // A full disk refuses what would let some jobs be reserved.
+        self.habits.capacity_bytes = None;
+        self.disk.set_capacity(None);
+        self.both.engine.set_room(Room::UNBOUNDED);
         let mut client = None;
         for round in 0.. {
             assert!(round < 1000, "jobs that nobody can end");
