@@ -67,6 +67,7 @@ pub struct Engine {
     state: State,
     /// `None`: nothing is kept.
     pending: Option<Pending>,
+    is_stopped: bool,
     promised: Lsn,
     /// Where the last two reservations of numbers stand in the log: what is issued now falls into the first.
     reserved_at: [Lsn; 2],
@@ -132,6 +133,7 @@ impl Engine {
         Engine {
             state,
             pending,
+            is_stopped: false,
             promised: Lsn(0),
             reserved_at: [Lsn(0); 2],
             number_block: options.number_block.max(16),
@@ -224,6 +226,9 @@ impl Engine {
     /// if not, there was more than one step handles, and it is to be called again.
     pub fn tick(&mut self, now: Time) -> bool {
         self.now = self.now.max(now);
+        if self.is_stopped {
+            return true;
+        }
         let mut left = STEP_OBJECTS;
         while left > 0 {
             let Some(due) = self.state.next_due(self.now) else {
@@ -262,6 +267,13 @@ impl Engine {
         // The number after this event's own.
         let next_seq = numbers.next_seq + 1;
         self.happen(Event::Stopped { next_job_id: numbers.next_job_id, next_seq });
+        self.is_stopped = true;
+    }
+
+    /// Whether the end is written down: nothing happens any more, whoever still asks for it.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// Answers to reserves that waited, in the order in which they were decided. They depend on the log like answers.
@@ -493,6 +505,10 @@ impl Engine {
     }
 
     fn happen(&mut self, event: Event) {
+        // Behind the end, a record would reserve numbers again, and ids would not go on where they were.
+        if self.is_stopped {
+            return;
+        }
         if !matches!(event, Event::Started { .. } | Event::NumbersReserved { .. } | Event::Stopped { .. }) {
             self.reserve_numbers();
         }

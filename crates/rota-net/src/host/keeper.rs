@@ -247,7 +247,12 @@ impl Round<'_> {
                 self.log().commit(self.host, true)?;
             }
         }
-        let (lsn, _) = self.host.with(|shared, now| compaction.finish(&mut shared.engine, now));
+        let (finished, _) = self.host.with(|shared, now| {
+            let goes_on = !shared.engine.is_stopped();
+            goes_on.then(|| compaction.finish(&mut shared.engine, now))
+        });
+        // Of what was to be written again, something may not have been.
+        let Some(lsn) = finished else { return Ok(()) };
         self.log().commit(self.host, true)?;
         let live = self.look(Engine::live_bytes);
         let is_full = self.host.keeper.figures().is_disk_full;
