@@ -267,6 +267,8 @@ fn work(rota: &Rota, known: &mut Known, by_the_clock: bool) -> bool {
                 assert_eq!(answer.line, "DELETED");
                 known.gone.insert(id);
             }
+            // No room could be set aside: refused, and as if never sent.
+            (None, _) if answer.line == "OUT_OF_MEMORY" => {}
             (None, _) => {
                 assert!(answer.line.starts_with("INSERTED "), "{answer:?}");
                 known.there.insert(answer.number(1));

@@ -84,6 +84,8 @@ pub(crate) struct Ledger {
     newest_id: u64,
     /// The first id that the server at work could issue.
     first_id: u64,
+    /// Jobs that were put to see their ids, and deleted.
+    probes: BTreeSet<u64>,
 }
 
 impl Ledger {
@@ -92,7 +94,7 @@ impl Ledger {
         let mut rng = Rng::with_seed(seed);
         let large_bodies = rng.u8(..3) == 0;
         let lanes = (0..LANES).map(|lane| Lane::new(lane, rng.u64(..), large_bodies)).collect();
-        Ledger { rng, lanes, crowd: Crowd::default(), newest_id: 0, first_id: 1 }
+        Ledger { rng, lanes, crowd: Crowd::default(), newest_id: 0, first_id: 1, probes: BTreeSet::new() }
     }
 
     /// Commands of the lanes that were answered.
@@ -111,7 +113,6 @@ impl Ledger {
             .flat_map(|lane| lane.acknowledged.iter().copied())
             .chain(self.crowd.acknowledged())
             .collect();
-        let probe = self.first_id.saturating_sub(1);
         self.newest_id = self.newest_id.max(acknowledged.last().copied().unwrap_or(0));
         // What was never acknowledged has an id between those that were, or right behind them.
         let gaps = (self.first_id..=self.newest_id + unanswered).filter(|id| !acknowledged.contains(id));
@@ -119,12 +120,13 @@ impl Ledger {
         let mut ids: BTreeSet<u64> = known.chain(gaps).collect();
         if may_lose {
             // What was deleted may be there again.
-            ids.extend(acknowledged.iter().copied().chain([probe]));
+            ids.extend(acknowledged.iter().chain(&self.probes));
         }
         let mut found = find(&mut wire, &ids);
-        if may_lose && found.get(&probe).is_some_and(|job| job.tube == PROBE) {
-            wire.expect(&format!("delete {probe}"), "DELETED");
-            found.remove(&probe);
+        for probe in &self.probes {
+            if found.remove(probe).is_some() {
+                wire.expect(&format!("delete {probe}"), "DELETED");
+            }
         }
         let mut tears = vec![self.crowd.settle(&found, may_lose)];
         for lane in &mut self.lanes {
@@ -157,6 +159,7 @@ impl Ledger {
             assert!(id <= most, "ids go from {} to {id}, after an orderly stop", self.newest_id);
         }
         wire.expect(&format!("delete {id}"), "DELETED");
+        self.probes.insert(id);
         self.newest_id = id;
         self.first_id = id + 1;
     }
