@@ -2,16 +2,42 @@
 //!
 //! The state keeps them here; nobody else does. Bodies of about one length share the slots of one class, and a page of
 //! slots is given back when it is empty. Large bodies are boxes of their own. Growing never copies more than the list
-//! of one class's pages. It does not know whose a body is.
+//! of one class's pages. It does not know whose a body is. Of bodies that are in the log alone it keeps nothing.
 
+use crate::log::Place;
 use crate::pages::{Pages, Room, Slot};
 
-/// Where a body is: what a job keeps of it.
+/// What a job keeps of its body: its length, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BodyHandle {
     /// Its length in bytes.
     pub(crate) length: u32,
-    slot: Slot,
+    /// 0: in memory. Else the segment of the log where the body is.
+    segment: u32,
+    /// In memory its slot; in the log the offset of its record in the segment.
+    at: u32,
+}
+
+impl BodyHandle {
+    fn in_memory(length: u32, slot: Slot) -> BodyHandle {
+        BodyHandle { length, segment: 0, at: slot.0 }
+    }
+
+    /// The handle of a body so long, whose record is there; `None` if a job has no room for such a place: the body has
+    /// to stay in memory then. That is the case past 4 GiB in a segment, and past 2³² segments.
+    pub(crate) fn in_log(length: u32, place: Place) -> Option<BodyHandle> {
+        let segment = u32::try_from(place.segment).ok().filter(|&segment| segment > 0)?;
+        Some(BodyHandle { length, segment, at: u32::try_from(place.offset).ok()? })
+    }
+
+    /// Where its record is, if the body is in the log alone.
+    pub(crate) fn place(self) -> Option<Place> {
+        (self.segment > 0).then_some(Place { segment: self.segment.into(), offset: self.at.into() })
+    }
+
+    fn slot(self) -> Slot {
+        Slot(self.at)
+    }
 }
 
 /// Up to this length, in bytes, slots differ by [`SMALL_STEP`].
@@ -81,28 +107,30 @@ impl Bodies {
             None if body.is_empty() => Slot(0),
             None => self.large.insert(body),
         };
-        BodyHandle { length, slot }
+        BodyHandle::in_memory(length, slot)
     }
 
-    /// A body that is kept.
-    pub(crate) fn get(&self, handle: BodyHandle) -> &[u8] {
-        match class(handle.length as usize) {
+    /// A body that is in memory; one in the log has to be read there.
+    pub(crate) fn get(&self, handle: BodyHandle) -> Option<&[u8]> {
+        let in_memory = handle.segment == 0;
+        in_memory.then(|| match class(handle.length as usize) {
             Some(class) => self.classes[class].get(handle),
             None if handle.length == 0 => &[],
-            None => &self.large[handle.slot],
-        }
+            None => &self.large[handle.slot()],
+        })
     }
 
-    /// Lets a body go; its handle is not to be used any more.
+    /// Lets a body go that is in memory; its handle is not to be used any more.
     pub(crate) fn remove(&mut self, handle: BodyHandle) {
         match class(handle.length as usize) {
-            Some(class) => self.classes[class].remove(handle.slot),
+            _ if handle.segment > 0 => {}
+            Some(class) => self.classes[class].remove(handle.slot()),
             None if handle.length == 0 => {}
-            None => drop(self.large.remove(handle.slot)),
+            None => drop(self.large.remove(handle.slot())),
         }
     }
 
-    /// How many bodies there are, those of no length left out.
+    /// How many bodies are in memory, those of no length left out.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn len(&self) -> usize {
         let pages = self.classes.iter().flat_map(|class| &class.pages);
@@ -148,7 +176,7 @@ impl Class {
     }
 
     fn get(&self, handle: BodyHandle) -> &[u8] {
-        let (page, at) = self.place(handle.slot);
+        let (page, at) = self.place(handle.slot());
         &self.pages[page].bytes[at..][..handle.length as usize]
     }
 
@@ -219,7 +247,7 @@ mod tests {
                 };
             }
             for (n, handle) in kept.iter().enumerate() {
-                prop_assert!(handle.is_none_or(|handle| *bodies.get(handle) == *body(n, lengths[n])));
+                prop_assert!(handle.is_none_or(|handle| bodies.get(handle) == Some(&*body(n, lengths[n]))));
             }
             let live = kept.iter().flatten().filter(|handle| handle.length > 0).count();
             prop_assert_eq!(bodies.len(), live);
@@ -235,6 +263,6 @@ mod tests {
         assert!(pages.len() > 30 && pages.iter().filter(|page| page.bytes.capacity() > 0).count() <= 1);
         let again: Vec<_> = (0..10_000).map(|n| bodies.insert(body(n, 97))).collect();
         assert!(bodies.classes[class(100).unwrap()].pages.len() <= 33, "freed pages are used again");
-        assert!(again.iter().enumerate().all(|(n, &handle)| *bodies.get(handle) == *body(n, 97)));
+        assert!(again.iter().enumerate().all(|(n, &handle)| bodies.get(handle) == Some(&*body(n, 97))));
     }
 }

@@ -4,6 +4,7 @@
 //! answered at once is a reserve that waits: its [`Delivery`] comes later.
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
+use crate::log::Place;
 use crate::queue::QueueId;
 use crate::session::SessionId;
 use std::time::Duration;
@@ -237,19 +238,87 @@ pub struct Delivery {
 /// What ended a wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Delivered {
-    /// A job, which the session holds now. The body is a copy: the job may be cancelled before it is sent.
+    /// A job, which the session holds now.
     Job {
         /// Which job.
         job: JobId,
         /// The lease's stamp.
         token: LeaseToken,
-        /// The work itself.
-        body: Box<[u8]>,
+        /// The work itself: a copy, because the job may be cancelled before it is sent.
+        body: Body<Box<[u8]>>,
     },
     /// The time to wait is over.
     TimedOut,
     /// One of the session's own leases is about to end.
     DeadlineSoon,
+}
+
+/// The body of a job, or where to read it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body<B> {
+    /// Here it is.
+    InMemory(B),
+    /// It is in the log alone: see [`crate::engine::BodyHome`].
+    InLog(BodyPlace),
+}
+
+/// Where a body is that is in the log alone. It is read with [`crate::log::body_in`], which makes sure that it is right.
+///
+/// The segment may be removed once no job has its body there any more; whoever was given a place has to see to it that
+/// it stays until it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BodyPlace {
+    /// Whose body it is.
+    pub job: JobId,
+    /// The record that holds it.
+    pub record: Place,
+    /// Its own length in bytes.
+    pub body_bytes: u32,
+}
+
+impl<B: AsRef<[u8]>> Body<B> {
+    /// The body, if it is in memory.
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match self {
+            Body::InMemory(body) => Some(body.as_ref()),
+            Body::InLog(_) => None,
+        }
+    }
+
+    /// The place of its record, if it is in the log alone.
+    pub fn in_log(&self) -> Option<BodyPlace> {
+        match self {
+            Body::InMemory(_) => None,
+            Body::InLog(place) => Some(*place),
+        }
+    }
+
+    /// The same, borrowed.
+    pub fn as_slice(&self) -> Body<&[u8]> {
+        match self {
+            Body::InMemory(body) => Body::InMemory(body.as_ref()),
+            Body::InLog(place) => Body::InLog(*place),
+        }
+    }
+
+    /// Its length in bytes, wherever it is.
+    pub fn length(&self) -> usize {
+        match self {
+            Body::InMemory(body) => body.as_ref().len(),
+            Body::InLog(place) => place.body_bytes as usize,
+        }
+    }
+}
+
+impl Body<&[u8]> {
+    /// The same, to be kept.
+    #[must_use]
+    pub fn to_owned(self) -> Body<Box<[u8]>> {
+        match self {
+            Body::InMemory(body) => Body::InMemory(body.into()),
+            Body::InLog(place) => Body::InLog(place),
+        }
+    }
 }
 
 /// A job as it can be seen from outside, at the moment of asking.
@@ -280,7 +349,7 @@ pub struct JobView<'a> {
     /// The client's own name for it.
     pub key: Option<&'a [u8]>,
     /// The work itself.
-    pub body: &'a [u8],
+    pub body: Body<&'a [u8]>,
     /// How often what happened to it.
     pub tally: JobTally,
 }

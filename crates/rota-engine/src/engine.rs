@@ -6,11 +6,11 @@
 //! (or a delivery, or anything read) may be shown once the log is as far as [`Engine::depends_on`] said right after it
 //! was decided.
 
-use crate::command::{Answer, Command, Delivered, Delivery, JobView, Refusal, Target};
+use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, Refusal, Target};
 use crate::event::{Event, QueueNames};
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
-use crate::log::{self, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
+use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::queue::{QueueId, QueueView};
 use crate::session::SessionId;
 use crate::snapshot::{Snapshot, SnapshotCounts};
@@ -28,12 +28,24 @@ pub struct Options {
     pub spoke: Duration,
     /// How many job ids, and how many event numbers, are reserved in the log at a time: at least 16.
     pub number_block: u64,
+    /// Where bodies are, with a log.
+    pub bodies: BodyHome,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { spoke: crate::limits::DEFAULT_SPOKE, number_block: NUMBER_BLOCK }
+        Options { spoke: crate::limits::DEFAULT_SPOKE, number_block: NUMBER_BLOCK, bodies: BodyHome::Memory }
     }
+}
+
+/// Where the bodies of waiting jobs are. It can be another one at each start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyHome {
+    /// In memory, and in the log.
+    Memory,
+    /// In the log alone, from when they were written: whoever hands out a job reads its body there. The embedder has to
+    /// tell the engine where they are, with [`Engine::bodies_written`].
+    Log,
 }
 
 /// What an answer waits for before it leaves the process.
@@ -105,14 +117,19 @@ impl Engine {
         new_store_id: [u8; 16],
         wall: Time,
     ) -> Result<(Engine, LogWriter<S>, Recovery), OpenError> {
-        let mut replay = Replay::new(State::new(options.spoke));
+        let mut replay = Replay::new(State::new(options.spoke), options.bodies);
         let (writer, recovery) = log::open(storage, new_store_id, &mut |record| replay.take(record))?;
         let state = replay.end().map_err(|source| {
             let path = writer.storage().path(recovery.first_segment);
             OpenError::Replay { path, offset: 0, lsn: recovery.next_lsn, source }
         })?;
         let now = recovery.last_at.max(wall);
-        let mut engine = Engine::new(state, Some(Pending::new(recovery.next_lsn)), options, now);
+        let pending = Pending::new(recovery.next_lsn);
+        let pending = match options.bodies {
+            BodyHome::Memory => pending,
+            BodyHome::Log => pending.with_notes_of_bodies(),
+        };
+        let mut engine = Engine::new(state, Some(pending), options, now);
         let epoch = engine.state.numbers().epoch + 1;
         engine.happen(Event::Started { epoch, engine_time: now, wall_time: wall });
         engine.state.leave_idle_queues();
@@ -300,6 +317,16 @@ impl Engine {
         self.pending.as_mut().is_some_and(|pending| pending.take(group))
     }
 
+    /// Lets go of bodies that are in the log now, where [`Options::bodies`] says so: what [`Group::bodies_written`] told
+    /// after a write, in the order of the writes, [`STEP_OBJECTS`] at a time. From here on they are read there.
+    ///
+    /// # Panics
+    /// With more of them than one step handles.
+    pub fn bodies_written(&mut self, bodies: &[BodyWritten]) {
+        assert!(bodies.len() <= STEP_OBJECTS, "no step is unbounded");
+        bodies.iter().for_each(|&body| self.state.body_written(body));
+    }
+
     /// Bytes of records that nobody took yet. Past [`crate::limits::UNWRITTEN_BYTES`] front ends stop reading.
     #[must_use]
     pub fn unwritten_bytes(&self) -> usize {
@@ -391,11 +418,11 @@ impl Engine {
         self.state.numbers().epoch
     }
 
-    /// Writes an open job down again, whole, so that the log does not need its earlier records. Returns whether it was
-    /// open.
-    pub fn keep_job(&mut self, job: JobId, now: Time) -> bool {
+    /// Writes an open job down again, whole, so that the log does not need its earlier records. `body` is what the log has
+    /// as its body. Returns whether it was open.
+    pub fn keep_job(&mut self, job: JobId, body: &[u8], now: Time) -> bool {
         self.now = self.now.max(now);
-        let kept = self.state.kept_job(job);
+        let kept = self.state.kept_job(job, body);
         let is_open = kept.is_some();
         kept.into_iter().for_each(|kept| self.happen(Event::JobKept(Box::new(kept))));
         is_open
@@ -428,8 +455,25 @@ impl Engine {
         is_free
     }
 
+    /// The bodies that the next slice of the snapshot, over so many objects, needs and that are in the log alone: to be
+    /// read there, and given with [`Engine::give_to_snapshot`]. None where bodies are in memory.
+    #[must_use]
+    pub fn snapshot_wants(&self, most_objects: usize) -> Vec<BodyPlace> {
+        let is_lazy = self.pending.as_ref().is_some_and(Pending::notes_bodies);
+        let snapshot = self.snapshot.as_ref().filter(|_| is_lazy);
+        snapshot.map_or_else(Vec::new, |snapshot| snapshot.wants(most_objects, &self.state))
+    }
+
+    /// Gives the snapshot bodies that it wanted.
+    pub fn give_to_snapshot(&mut self, bodies: Vec<(JobId, Box<[u8]>)>) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.take_bodies(bodies);
+        }
+    }
+
     /// Walks on over at most so many objects, in a step that commands can wait for. Returns whether the walk is done:
-    /// what [`Engine::take_snapshot_records`] gives from then on, once, is the end of the snapshot. True without one.
+    /// what [`Engine::take_snapshot_records`] gives from then on, once, is the end of the snapshot. True without one. It
+    /// goes no further than to a body that it wants and was not given.
     pub fn snapshot_slice(&mut self, most_objects: usize, now: Time) -> bool {
         self.now = self.now.max(now);
         let now = self.now;
@@ -577,7 +621,7 @@ impl Engine {
             }
             self.events = events;
             if let Answer::Reserved(job, token) = answer {
-                let body = self.job(job).expect("it was just reserved").body.into();
+                let body = self.job(job).expect("it was just reserved").body.to_owned();
                 self.deliveries.push(Delivery { session, what: Delivered::Job { job, token, body } });
             }
         }
@@ -596,9 +640,18 @@ impl Engine {
     }
 
     /// Everything that a replay of the log must give back, as text, at the moment `now`.
+    ///
+    /// # Panics
+    /// If a body is in the log alone.
     #[must_use]
     pub fn durable_text(&self, now: Time) -> String {
-        self.state.durable_text(now)
+        self.durable_text_with(now, &|place| panic!("{place:?} is to be read"))
+    }
+
+    /// The same; `read` gets bodies that are in the log alone.
+    #[must_use]
+    pub fn durable_text_with(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>) -> String {
+        self.state.durable_text(now, read)
     }
 
     /// Everything that a refusal must leave as it was, as text.

@@ -279,6 +279,16 @@ impl Event {
         )
     }
 
+    /// The job whose body is in the event, if one is.
+    #[must_use]
+    pub fn with_body(&self) -> Option<JobId> {
+        match self {
+            Event::JobPut(put) => Some(put.job),
+            Event::JobKept(kept) => Some(kept.put.job),
+            _ => None,
+        }
+    }
+
     /// Whether an answer waits until the event's record is as durable as promised.
     #[must_use]
     pub fn is_awaited(&self) -> bool {

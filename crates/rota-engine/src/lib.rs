@@ -52,7 +52,7 @@
 //! engine.tick(now);
 //! let reserve = Command::Reserve { wait: Some(Duration::ZERO) };
 //! assert!(matches!(engine.execute(worker, reserve, now)?, Answer::Reserved(job, _) if job == id));
-//! assert_eq!(engine.job(id).ok_or("gone")?.body, b"send the welcome mail");
+//! assert_eq!(engine.job(id).ok_or("gone")?.body.in_memory(), Some(&b"send the welcome mail"[..]));
 //! engine.execute(worker, Command::Complete(Held::by_me(id)), now)?;
 //! assert!(engine.job(id).is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -26,8 +26,8 @@ use crate::job::{QueueName, Time};
 use crate::queue::QueueId;
 
 pub use compaction::{Compaction, CompactionError, is_due, is_over};
-pub use pending::{Group, Pending};
-pub use record::RecordFault;
+pub use pending::{BodyWritten, Group, Pending};
+pub use record::{BodyFault, RecordFault, body_in, body_record_bytes};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use segment::{Damage, FORMAT_VERSION};
 pub use writer::{LogError, LogStats, LogWriter, SyncUnderWay};
@@ -87,7 +87,7 @@ impl LoggedEvent<'_> {
 }
 
 /// Where a record begins on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Place {
     /// The segment's number.
     pub segment: u64,

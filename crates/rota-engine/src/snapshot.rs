@@ -10,12 +10,14 @@
 //! end. A change of a job that the walk has not come to yet is left out: the job is written as it is when its turn comes.
 //! [`crate::engine`] calls this; where the records go is the embedder's business.
 
+use crate::command::{Body, BodyPlace};
 use crate::event::Event;
-use crate::job::Time;
+use crate::job::{JobId, Time};
 use crate::limits::KEPT_SLICE_BYTES;
 use crate::log::{Group, Lsn, Pending};
 use crate::pages::Slot;
 use crate::state::State;
+use std::collections::HashMap;
 
 /// What a snapshot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,6 +37,8 @@ pub(crate) struct Snapshot {
     new_from: u64,
     walk: Walk,
     counts: SnapshotCounts,
+    /// Bodies that were read from the log for the next slice.
+    bodies: HashMap<JobId, Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +58,7 @@ impl Snapshot {
             new_from,
             walk: Walk::Jobs(Slot(0)),
             counts: SnapshotCounts::default(),
+            bodies: HashMap::new(),
         }
     }
 
@@ -63,7 +68,10 @@ impl Snapshot {
         if self.walk == Walk::Done || is_kept {
             return;
         }
-        let is_written = |job: crate::job::JobId| match self.walk {
+        if let Event::JobCompleted { job } | Event::JobCancelled { job } = event {
+            self.bodies.remove(job);
+        }
+        let is_written = |job: JobId| match self.walk {
             Walk::Jobs(next) => job.0 >= self.new_from || state.slot_of(job).is_some_and(|slot| slot < next),
             _ => true,
         };
@@ -86,11 +94,18 @@ impl Snapshot {
                         self.walk = Walk::Queues(0);
                         continue;
                     };
-                    self.walk = Walk::Jobs(Slot(slot.0 + 1));
-                    let kept = state.kept_job_at(slot);
-                    if kept.put.job.0 < self.new_from {
+                    if state.id_at(slot).0 < self.new_from {
+                        let body = match state.body_at(slot) {
+                            Body::InMemory(body) => body.into(),
+                            Body::InLog(place) => match self.bodies.remove(&place.job) {
+                                Some(body) => body,
+                                None => return false,
+                            },
+                        };
+                        let kept = state.kept_job_at(slot, body);
                         self.pending.append(seq, now, &Event::JobKept(Box::new(kept)), state);
                     }
+                    self.walk = Walk::Jobs(Slot(slot.0 + 1));
                 }
                 Walk::Queues(after) => {
                     let next = state.queues_after(after).next();
@@ -112,6 +127,30 @@ impl Snapshot {
             }
         }
         self.walk == Walk::Done
+    }
+
+    /// The bodies that the next step needs and that are in the log alone: about as many as a step writes.
+    pub(crate) fn wants(&self, most_objects: usize, state: &State) -> Vec<BodyPlace> {
+        let Walk::Jobs(mut next) = self.walk else { return Vec::new() };
+        let mut wanted = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..most_objects {
+            let Some(slot) = state.job_from(next).filter(|_| bytes < KEPT_SLICE_BYTES) else { break };
+            next = Slot(slot.0 + 1);
+            if let Body::InLog(place) = state.body_at(slot)
+                && place.job.0 < self.new_from
+                && !self.bodies.contains_key(&place.job)
+            {
+                bytes += place.body_bytes as usize;
+                wanted.push(place);
+            }
+        }
+        wanted
+    }
+
+    /// Takes bodies that it wanted.
+    pub(crate) fn take_bodies(&mut self, bodies: Vec<(JobId, Box<[u8]>)>) {
+        self.bodies.extend(bodies);
     }
 
     /// Moves the records since the last call into `group`; returns whether there were any.

@@ -22,10 +22,12 @@ mod view;
 pub(crate) use due::Due;
 pub(crate) use replay::Replay;
 
-use crate::bodies::Bodies;
+use crate::bodies::{Bodies, BodyHandle};
+use crate::command::{Body, BodyPlace};
 use crate::index::{Hashed, Index};
 use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
 use crate::lease::{Lease, LeaseOrder};
+use crate::log::BodyWritten;
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId};
 use crate::session::{Session, SessionId};
@@ -166,6 +168,11 @@ impl State {
         self.find_job(id)
     }
 
+    /// The id of the job in that place.
+    pub(crate) fn id_at(&self, slot: Slot) -> JobId {
+        self.jobs[slot].id
+    }
+
     /// The first place from `slot` on that has a job.
     pub(crate) fn job_from(&self, slot: Slot) -> Option<Slot> {
         self.jobs.first_from(slot)
@@ -193,6 +200,32 @@ impl State {
     /// A buried job's number in the order of burials.
     fn burial(&self, slot: Slot) -> u64 {
         self.extra(&self.jobs[slot]).expect("a buried job has more to it").burial
+    }
+
+    /// A job's body, or where to read it.
+    fn body(&self, job: &Job) -> Body<&[u8]> {
+        match self.bodies.get(job.body) {
+            Some(body) => Body::InMemory(body),
+            None => {
+                let record = job.body.place().expect("a body that is not in memory is in the log");
+                Body::InLog(BodyPlace { job: job.id, record, body_bytes: job.body.length })
+            }
+        }
+    }
+
+    /// Lets go of a body that is in the log, if its job is still there. It is no event: what the job is does not change.
+    pub(crate) fn body_written(&mut self, body: BodyWritten) {
+        let Some(slot) = self.find_job(body.job) else { return };
+        let job = &mut self.jobs[slot];
+        // Nothing is saved on a body of no length, and nothing has to be read.
+        if job.body.length == 0 {
+            return;
+        }
+        match BodyHandle::in_log(job.body.length, body.record) {
+            Some(in_log) => self.bodies.remove(std::mem::replace(&mut job.body, in_log)),
+            // It stays where it is: in memory, since what is written again stands in the front of its segment.
+            None => debug_assert!(job.body.place().is_none(), "a body lost its place"),
+        }
     }
 
     /// The delay last asked for.

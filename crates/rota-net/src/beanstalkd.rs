@@ -31,7 +31,7 @@ pub use facts::{Facts, LogFacts, ProcessorTime};
 pub use foreign::Foreign;
 pub use parse::{Parsed, Parser};
 pub use request::{Put, Refusal, Request, When};
-pub use session::{OUTPUT_BYTES, Server, Session, Status};
+pub use session::{Hole, OUTPUT_BYTES, Server, Session, Status};
 
 /// The longest command line in bytes, its CRLF included.
 pub const LINE_BYTES: usize = 224;

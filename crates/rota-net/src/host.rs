@@ -5,15 +5,17 @@
 //! nothing is awaited while it is held. After a failed write or sync nothing that waits is ever let go: the process has
 //! to stop, and [`Host::failure`] says why.
 
+mod bodies;
 mod commit;
 mod keeper;
+pub mod pins;
 mod snapshot;
 mod timer;
 
 use rota_engine::clock::{Clock, EngineTime, SystemClock};
-use rota_engine::command::{Delivered, Delivery};
+use rota_engine::command::{Body, BodyPlace, Delivered, Delivery};
 use rota_engine::engine::{DependsOn, Engine};
-use rota_engine::job::Time;
+use rota_engine::job::{JobId, Time};
 use rota_engine::limits::UNWRITTEN_BYTES;
 use rota_engine::log::LogWriter;
 use rota_engine::session::SessionId;
@@ -26,9 +28,10 @@ use tokio::sync::{Notify, oneshot};
 
 pub use commit::{CommitError, LogFigures};
 pub use keeper::{History, KeeperFigures};
+pub use pins::{Pin, Pins};
 pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};
 
-use crate::beanstalkd::{Counters, Facts, Server};
+use crate::beanstalkd::{Counters, Facts, Hole, Server};
 use crate::timings::Timings;
 
 /// When an answer may leave, where a log is kept.
@@ -59,6 +62,8 @@ pub struct Host {
     shared: Mutex<Shared>,
     time: EngineTime<SystemClock>,
     log: Option<commit::Commit>,
+    /// Reads bodies that are in the log alone.
+    bodies: Option<Arc<bodies::Bodies>>,
     timer: timer::Timer,
     keeper: keeper::Keeper,
     /// Bytes that are decided and not yet written, as of the last look.
@@ -81,7 +86,20 @@ pub struct Shared {
     pub is_frozen: bool,
     /// What became of snapshots.
     pub snapshots: SnapshotFigures,
-    waiting: HashMap<SessionId, oneshot::Sender<(Delivered, DependsOn)>>,
+    /// Keeps segments from being removed that bodies were handed out in.
+    pub pins: Arc<Pins>,
+    waiting: HashMap<SessionId, oneshot::Sender<Late>>,
+}
+
+/// What comes for a session that waited.
+#[derive(Debug)]
+pub struct Late {
+    /// What ended the wait.
+    pub what: Delivered,
+    /// What it depends on.
+    pub depends_on: DependsOn,
+    /// Held for the body, where that is in the log alone, until it was read.
+    pub pin: Option<Pin>,
 }
 
 impl Shared {
@@ -91,8 +109,8 @@ impl Shared {
         Server { engine, counters, facts, timings: timings.as_mut(), now }
     }
 
-    /// Where a session that waits now gets what it waits for, and what that depends on.
-    pub fn await_delivery(&mut self, session: SessionId) -> oneshot::Receiver<(Delivered, DependsOn)> {
+    /// Where a session that waits now gets what it waits for.
+    pub fn await_delivery(&mut self, session: SessionId) -> oneshot::Receiver<Late> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.insert(session, sender);
         receiver
@@ -108,7 +126,9 @@ impl Shared {
         for Delivery { session, what } in self.engine.take_deliveries() {
             if let Some(sender) = self.waiting.remove(&session) {
                 // A receiver that is gone belongs to a connection that is about to close its session.
-                let _ = sender.send((what, depends_on));
+                let is_in_log = matches!(&what, Delivered::Job { body: Body::InLog(_), .. });
+                let pin = is_in_log.then(|| self.pins.pin());
+                let _ = sender.send(Late { what, depends_on, pin });
             }
         }
     }
@@ -136,6 +156,10 @@ impl Host {
         // by the length of that, and run ahead of itself at the next start: delays would end early.
         let time = EngineTime::starting_at(engine.now(), told_at, SystemClock);
         let beanstalkd = Counters::default();
+        let pins = Arc::new(Pins::default());
+        let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));
+        let reader = |directory: &DataDirectory| Arc::new(bodies::Bodies::new(directory.clone(), Arc::clone(&pins)));
+        let bodies = files.as_ref().map(|(directory, _)| reader(directory));
         let shared = Shared {
             engine,
             beanstalkd,
@@ -143,15 +167,16 @@ impl Host {
             timings,
             is_frozen: false,
             snapshots: SnapshotFigures::default(),
+            pins,
             waiting: HashMap::new(),
         };
-        let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));
         let host = Arc::new(Host {
             shared: Mutex::new(shared),
             time,
             log: log.map(|log| commit::Commit::new(log.writer, log.promise)),
             timer: timer::Timer::default(),
-            keeper: keeper::Keeper::default(),
+            keeper: keeper::Keeper::new(bodies.clone()),
+            bodies,
             unwritten: AtomicU64::new(0),
             thawed: Notify::new(),
         });
@@ -202,6 +227,39 @@ impl Host {
             Some(log) => log.reached(self, depends_on).await,
             None => Ok(()),
         }
+    }
+
+    /// Reads the bodies that are in the log alone into the holes that were left for them in `out`. What is in the
+    /// kernel's cache is read at once; for the rest a thread waits, and nobody else.
+    ///
+    /// # Errors
+    /// [`CommitError`]: a body can't be read, or is not what was written. `out` must not leave, and the process has to
+    /// stop: the next start names all that is damaged.
+    ///
+    /// # Panics
+    /// If a body is in a log and none is kept.
+    pub async fn fill(&self, out: &mut [u8], holes: Vec<Hole>) -> Result<(), CommitError> {
+        let (Some(bodies), Some(log)) = (&self.bodies, &self.log) else {
+            assert!(holes.is_empty(), "bodies are in a log that is not kept");
+            return Ok(());
+        };
+        bodies.fill(out, holes).await.map_err(|error| log.fail(error))
+    }
+
+    /// Reads bodies that are in the log alone, on a thread that may wait for the disk; a pin is to be held meanwhile.
+    ///
+    /// # Errors
+    /// As [`Host::fill`].
+    ///
+    /// # Panics
+    /// If a body is in a log and none is kept.
+    pub fn read_bodies(&self, places: &[BodyPlace]) -> Result<Vec<(JobId, Box<[u8]>)>, CommitError> {
+        let (Some(bodies), Some(log)) = (&self.bodies, &self.log) else {
+            assert!(places.is_empty(), "bodies are in a log that is not kept");
+            return Ok(Vec::new());
+        };
+        let read = places.iter().map(|place| Ok((place.job, bodies.read(place)?))).collect::<Result<_, _>>();
+        read.map_err(|error| log.fail(error))
     }
 
     /// Whether so much is decided and not written that nothing more should be read.

@@ -5,8 +5,7 @@
 //! a slow peer slows itself alone.
 
 use crate::beanstalkd::{OUTPUT_BYTES, Session, Status};
-use crate::host::{CommitError, Host};
-use rota_engine::command::Delivered;
+use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
 use rota_engine::engine::DependsOn;
 use std::cell::RefCell;
 use std::io;
@@ -84,6 +83,7 @@ async fn serve_connection(host: &Host, stream: TcpStream, stop: watch::Receiver<
         session,
         backlog: Vec::new(),
         out: Vec::new(),
+        pin: None,
         depends_on: DependsOn::default(),
         is_frozen: false,
     };
@@ -118,7 +118,7 @@ impl From<CommitError> for Ended {
     }
 }
 
-type Waited = oneshot::Receiver<(Delivered, DependsOn)>;
+type Waited = oneshot::Receiver<Late>;
 
 struct Connection<'a> {
     host: &'a Host,
@@ -128,6 +128,8 @@ struct Connection<'a> {
     /// What was read and not handled yet.
     backlog: Vec<u8>,
     out: Vec<u8>,
+    /// Held while `out` has holes: the bodies' segments stay.
+    pin: Option<SegmentPin>,
     /// What `out` waits for.
     depends_on: DependsOn,
     /// Whether the backlog could not be handled: nothing is decided any more.
@@ -190,7 +192,7 @@ impl Connection<'_> {
 
     /// Hands input to the session, and keeps what it leaves.
     fn handle(&mut self, input: &[u8]) -> (Status, Option<Waited>) {
-        let Connection { session, out, .. } = self;
+        let Connection { session, out, pin, .. } = self;
         let mut is_frozen = false;
         let ((taken, status, waited), depends_on) = self.host.with(|shared, now| {
             is_frozen = shared.is_frozen;
@@ -198,6 +200,9 @@ impl Connection<'_> {
                 return (0, Status::NeedMore, None);
             }
             let (taken, status) = session.receive(&mut shared.server(now), input, out);
+            if session.has_holes() && pin.is_none() {
+                *pin = Some(shared.pins.pin());
+            }
             let waited = (status == Status::Waiting).then(|| shared.await_delivery(session.id()));
             (taken, status, waited)
         });
@@ -211,6 +216,10 @@ impl Connection<'_> {
     async fn send(&mut self) -> Result<(), Ended> {
         if !self.out.is_empty() {
             self.host.left_behind(self.depends_on).await?;
+            if self.session.has_holes() {
+                self.host.fill(&mut self.out, self.session.take_holes()).await?;
+                self.pin = None;
+            }
             let sent = self.stream.try_write(&self.out).unwrap_or(0);
             if sent < self.out.len() {
                 let rest = self.stream.write_all(&self.out[sent..]);
@@ -238,9 +247,9 @@ impl Connection<'_> {
             let gone = tokio::select! {
                 biased;
                 delivered = &mut waited => {
-                    let (delivered, depends_on) = delivered.map_err(|_| Ended::Closed)?;
-                    self.depends_on = depends_on;
-                    self.session.deliver(delivered, &mut self.out);
+                    let late = delivered.map_err(|_| Ended::Closed)?;
+                    self.depends_on = late.depends_on;
+                    self.deliver(late);
                     return Ok(());
                 }
                 read = read_more(&mut self.stream, &mut self.backlog) => read? == 0,
@@ -252,6 +261,12 @@ impl Connection<'_> {
         }
     }
 
+    fn deliver(&mut self, late: Late) {
+        self.session.deliver(late.what, &mut self.out);
+        // One that is held already is older, and keeps as much.
+        self.pin = self.pin.take().or(late.pin);
+    }
+
     /// Handles what is left after the peer (or the server) ends its side.
     async fn half_close(&mut self, waited: Waited) -> Result<(), Ended> {
         let Connection { session, out, .. } = self;
@@ -259,9 +274,9 @@ impl Connection<'_> {
         self.depends_on = self.depends_on.max(depends_on);
         if status == Status::Waiting {
             // The delivery was decided before the wait could be ended.
-            let (delivered, depends_on) = waited.await.map_err(|_| Ended::Closed)?;
-            self.depends_on = self.depends_on.max(depends_on);
-            self.session.deliver(delivered, &mut self.out);
+            let late = waited.await.map_err(|_| Ended::Closed)?;
+            self.depends_on = self.depends_on.max(late.depends_on);
+            self.deliver(late);
         }
         loop {
             let backlog = std::mem::take(&mut self.backlog);

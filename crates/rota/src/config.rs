@@ -62,6 +62,8 @@ pub(crate) enum StorageMode {
     Memory,
     /// In the log, and in memory.
     Durable,
+    /// In the log; of what waits, memory has no bodies.
+    Lazy,
 }
 
 /// When what was acknowledged is on the disk.

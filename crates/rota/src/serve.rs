@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rota_engine::clock::{Clock, SystemClock};
-use rota_engine::engine::{Engine, Options};
+use rota_engine::engine::{BodyHome, Engine, Options};
 use rota_engine::job::Time;
 use rota_engine::limits::SEGMENT_BYTES;
 use rota_engine::log::Recovery;
@@ -34,9 +35,16 @@ use crate::telemetry::Statsd;
 /// port's.
 const OTHER_DESCRIPTORS: u64 = 64;
 
+/// How often the allocator is reminded of free memory.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
+
+/// The most threads that wait for the disk to read bodies.
+const BLOCKING_THREADS: usize = 16;
+
 /// Serves until it is told to stop.
 pub(crate) fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("cannot start")?;
     runtime.block_on(serve(config))
 }
 
@@ -78,6 +86,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     tokio::select! {
         () = stop_signal => {}
         () = last_snapshot(&host, &taker, last_signal) => {}
+        () = give_memory_back() => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());
@@ -91,7 +100,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
 /// The engine as its data says, with the log to go on with.
 fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<HostLog>)> {
-    let options = Options { spoke: config.spoke, ..Options::default() };
+    let bodies = if config.storage == StorageMode::Lazy { BodyHome::Log } else { BodyHome::Memory };
+    let options = Options { spoke: config.spoke, bodies, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
@@ -100,9 +110,9 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
             }
             return Ok((Engine::in_memory(options, wall, wall), None));
         }
-        (StorageMode::Durable, SyncMode::Always) => Promise::Durable,
-        (StorageMode::Durable, SyncMode::Never) => Promise::Written { sync_every: None },
-        (StorageMode::Durable, SyncMode::Every(span)) => Promise::Written { sync_every: Some(span) },
+        (_, SyncMode::Always) => Promise::Durable,
+        (_, SyncMode::Never) => Promise::Written { sync_every: None },
+        (_, SyncMode::Every(span)) => Promise::Written { sync_every: Some(span) },
     };
     let storage = DataDirectory::open(&config.data)?;
     let segment_bytes = config.segment_bytes.map_or_else(|| fitting_segment_bytes(&storage), Ok)?;
@@ -231,6 +241,16 @@ async fn last_snapshot(host: &Host, taker: &Taker, mut told: Signal) {
     std::future::pending().await
 }
 
+/// The allocator gives free memory back to the system on the way, when it takes a page or lets one go. A server whose jobs are
+/// all done does neither: so this takes one that nobody uses, for ever, now and then.
+async fn give_memory_back() {
+    let mut interval = tokio::time::interval(GIVE_BACK_EVERY);
+    loop {
+        interval.tick().await;
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+    }
+}
+
 /// What ends when the process is told to stop. It listens from the call on.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -270,7 +290,7 @@ fn processor_time() -> ProcessorTime {
     use nix::sys::resource::{UsageWho, getrusage};
     let span = |time: nix::sys::time::TimeVal| {
         let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
-        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     };
     getrusage(UsageWho::RUSAGE_SELF).map_or_else(
         |_| ProcessorTime::default(),

@@ -14,10 +14,11 @@ use super::segment::{Damage, GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT
 use super::{LogStats, Lsn};
 use crate::engine::Engine;
 use crate::job::{JobId, QueueName, Time};
-use crate::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS};
+use crate::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS, UNWRITTEN_BYTES};
 use crate::storage::{Storage, StorageFile};
 use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Why a segment could not be read again. Its place in the log stays as it is; the disk is not to be trusted.
@@ -75,8 +76,8 @@ pub struct Compaction<S: Storage> {
     /// The first record of the segment that follows.
     end: Lsn,
     payload: Vec<u8>,
-    /// What was read and not kept yet.
-    jobs: VecDeque<JobId>,
+    /// The jobs in the group that was read last and that were not kept yet, and where in its payload their bodies are.
+    jobs: VecDeque<(JobId, Range<usize>)>,
     /// The queues that the segment names. They are kept when all jobs are: what happens to a job that is not written again
     /// yet is passed over by a replay, and must be in the counters of its queue.
     queues: HashSet<QueueName>,
@@ -164,9 +165,10 @@ impl<S: Storage> Compaction<S> {
     /// Takes note of what the record at that place of the payload holds; returns its length.
     fn note_record(&mut self, at: usize) -> Result<usize, CompactionError> {
         let record = &self.payload[at..];
-        let read = RecordHeader::read(record).and_then(|header| Ok((header.length, header.holds(record)?)));
-        let (length, (job, queue)) = read.map_err(|fault| self.damaged(Damage::Record(fault)))?;
-        self.jobs.extend(job);
+        let read = RecordHeader::read(record)
+            .and_then(|header| Ok((header.length, header.body(record)?, header.queue(record)?)));
+        let (length, job, queue) = read.map_err(|fault| self.damaged(Damage::Record(fault)))?;
+        self.jobs.extend(job.map(|(job, body)| (job, at + body.start..at + body.end)));
         if let Some(name) = queue {
             let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
             let fault = Damage::Record(RecordFault::BadField("queue name"));
@@ -175,12 +177,17 @@ impl<S: Storage> Compaction<S> {
         Ok(length)
     }
 
-    /// Has the next of what was read written again, where it is still open: a slice that a command can wait for.
+    /// Has the next of what was read written again, where it is still open: a slice that a command can wait for. Nothing
+    /// where so much is to be written already that front ends stop reading.
     pub fn keep(&mut self, engine: &mut Engine, now: Time) {
         let before = engine.unwritten_bytes();
+        if before > UNWRITTEN_BYTES {
+            // What is to be written first would put these far behind in their segment, and a body's place is short.
+            return;
+        }
         for _ in 0..STEP_OBJECTS {
-            if let Some(job) = self.jobs.pop_front() {
-                self.kept += u64::from(engine.keep_job(job, now));
+            if let Some((job, body)) = self.jobs.pop_front() {
+                self.kept += u64::from(engine.keep_job(job, &self.payload[body], now));
             } else if let Some(queue) = self.queues.iter().next().filter(|_| self.next_lsn >= self.end).cloned() {
                 self.queues.remove(&queue);
                 engine.keep_queue(&queue, now);

@@ -3,11 +3,11 @@
 //! The engine appends to [`Pending`] under its lock, so that appending must never wait, do I/O, or copy more than the
 //! event itself; the one who writes takes all of it at once as a [`Group`].
 
-use super::Lsn;
 use super::record;
 use super::segment::{GROUP_ALIGNMENT, GROUP_HEADER_BYTES};
+use super::{Lsn, Place};
 use crate::event::{Event, QueueNames};
-use crate::job::Time;
+use crate::job::{JobId, Time};
 
 /// Capacity that a buffer keeps when it is emptied, in bytes.
 const KEPT_CAPACITY_BYTES: usize = 1 << 20;
@@ -17,6 +17,8 @@ const KEPT_CAPACITY_BYTES: usize = 1 << 20;
 pub struct Pending {
     group: Group,
     next_lsn: Lsn,
+    /// Whether groups keep note of the bodies in them.
+    notes_bodies: bool,
 }
 
 /// What one commit writes: records that follow each other, encoded.
@@ -26,13 +28,39 @@ pub struct Group {
     pub(super) buffer: Vec<u8>,
     pub(super) first_lsn: Lsn,
     pub(super) records: u32,
+    /// The records with bodies, where that is kept note of: whose they are, and where in the buffer they begin.
+    pub(super) notes: Vec<(JobId, usize)>,
+    /// Where the records of `notes` are on the disk.
+    pub(super) bodies: Vec<BodyWritten>,
+}
+
+/// A body that is in the log now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BodyWritten {
+    /// Whose it is.
+    pub job: JobId,
+    /// The record that holds it.
+    pub record: Place,
 }
 
 impl Pending {
     /// Nothing yet; the first record will be `next_lsn`.
     #[must_use]
     pub fn new(next_lsn: Lsn) -> Pending {
-        Pending { group: Group::default(), next_lsn }
+        Pending { group: Group::default(), next_lsn, notes_bodies: false }
+    }
+
+    /// The same; and groups that were written tell where the bodies are that were in them, with
+    /// [`Group::bodies_written`].
+    #[must_use]
+    pub fn with_notes_of_bodies(self) -> Pending {
+        Pending { notes_bodies: true, ..self }
+    }
+
+    /// Whether groups that were written tell where the bodies are.
+    #[must_use]
+    pub fn notes_bodies(&self) -> bool {
+        self.notes_bodies
     }
 
     /// Adds a durable event; returns its place in the log, which everything that depends on it waits for.
@@ -42,6 +70,9 @@ impl Pending {
     pub fn append(&mut self, seq: u64, at: Time, event: &Event, names: &impl QueueNames) -> Lsn {
         if self.group.records == 0 {
             self.group.first_lsn = self.next_lsn;
+        }
+        if let Some(job) = event.with_body().filter(|_| self.notes_bodies) {
+            self.group.notes.push((job, self.group.buffer.len()));
         }
         record::encode(&mut self.group.buffer, seq, at, event, names);
         self.group.records += 1;
@@ -94,9 +125,22 @@ impl Group {
         self.buffer.len() - GROUP_HEADER_BYTES
     }
 
+    /// Takes note of where its buffer went.
+    pub(super) fn written_at(&mut self, place: Place) {
+        let record = |at: usize| Place { offset: place.offset + at as u64, ..place };
+        self.bodies.extend(self.notes.drain(..).map(|(job, at)| BodyWritten { job, record: record(at) }));
+    }
+
+    /// The bodies in what was last written of it, and where they are: for [`crate::engine::Engine::bodies_written`], in
+    /// this order. They are not told twice. None where bodies are in memory too.
+    pub fn bodies_written(&mut self) -> Vec<BodyWritten> {
+        std::mem::take(&mut self.bodies)
+    }
+
     /// Forgets its records; a large buffer goes back to the system, a small one is kept.
     pub(super) fn clear(&mut self) {
         self.records = 0;
+        self.notes.clear();
         self.buffer.truncate(GROUP_HEADER_BYTES);
         self.buffer.shrink_to(KEPT_CAPACITY_BYTES);
     }
@@ -110,6 +154,7 @@ impl Group {
 
 impl Default for Group {
     fn default() -> Group {
-        Group { buffer: vec![0; GROUP_HEADER_BYTES], first_lsn: Lsn(0), records: 0 }
+        let (notes, bodies) = (Vec::new(), Vec::new());
+        Group { buffer: vec![0; GROUP_HEADER_BYTES], first_lsn: Lsn(0), records: 0, notes, bodies }
     }
 }

@@ -5,10 +5,12 @@
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
 use super::LoggedEvent;
+use crate::command::BodyPlace;
 use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};
 use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
 use crate::queue::{QueueId, QueueTotals};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Length of a record's header in bytes.
@@ -102,6 +104,38 @@ pub enum RecordFault {
     /// A field has a value that nobody writes.
     #[error("a record with an impossible {0}")]
     BadField(&'static str),
+}
+
+/// Why the bytes at a body's place are not its record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// The record can't be read.
+    #[error(transparent)]
+    Record(#[from] RecordFault),
+    /// The record is right, and is another one.
+    #[error("a record of something else")]
+    OtherRecord,
+}
+
+/// The most bytes that the record of a body so long has: to read it at once.
+#[must_use]
+pub fn body_record_bytes(body_bytes: u32) -> usize {
+    // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally.
+    let optional = (5 + 8) + (5 + limits::KEY_BYTES) + (5 + 8) + (5 + 8) + (5 + 24);
+    RECORD_HEADER_BYTES + NAME_AT_IN_PUT + 1 + limits::QUEUE_NAME_BYTES + body_bytes as usize + optional
+}
+
+/// Where the body is in `bytes`, which begin with the record at its place and go on at will. It is right: the record's
+/// checksum is, and it is that of this job.
+///
+/// # Errors
+/// [`BodyFault`]: these bytes must not be served. [`RecordFault::Short`] if there are too few of them to tell.
+pub fn body_in(bytes: &[u8], place: &BodyPlace) -> Result<Range<usize>, BodyFault> {
+    let header = RecordHeader::read(bytes)?;
+    match header.body(bytes)? {
+        Some((job, body)) if job == place.job && body.len() == place.body_bytes as usize => Ok(body),
+        _ => Err(BodyFault::OtherRecord),
+    }
 }
 
 /// What a record's header says, and where the record ends.
@@ -359,19 +393,31 @@ impl RecordHeader {
         decode_payload(self.kind, self.version, self.skippable, payload, names)
     }
 
-    /// What this record, which was written whole, holds that a compaction must keep: the job of a put or a kept one, and
-    /// the queue that any type names.
-    pub(super) fn holds<'r>(&self, record: &'r [u8]) -> Result<(Option<JobId>, Option<&'r [u8]>), RecordFault> {
+    /// The job whose body is in this record, and where in the record it is.
+    pub(super) fn body(&self, record: &[u8]) -> Result<Option<(JobId, Range<usize>)>, RecordFault> {
+        if !matches!(self.kind, kind::JOB_PUT | kind::JOB_KEPT) || self.version != VERSION {
+            return Ok(None);
+        }
+        let mut fields = Fields { left: record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)? };
+        let job = fields.job()?;
+        let _other_fixed_fields = fields.bytes(NAME_AT_IN_PUT - 8 - 4)?;
+        let body_bytes = fields.u32()? as usize;
+        let _name = fields.name()?;
+        let begin = self.length - fields.left.len();
+        fields.bytes(body_bytes)?;
+        Ok(Some((job, begin..begin + body_bytes)))
+    }
+
+    /// The queue that this record names, which was written whole: a compaction must keep it.
+    pub(super) fn queue<'r>(&self, record: &'r [u8]) -> Result<Option<&'r [u8]>, RecordFault> {
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
-        let (name_at, has_job) = match self.kind {
-            kind::JOB_PUT | kind::JOB_KEPT => (NAME_AT_IN_PUT, true),
-            kind::QUEUE_PAUSED => (NAME_AT_IN_PAUSE, false),
-            kind::QUEUE_KEPT => (NAME_AT_IN_QUEUE_KEPT, false),
-            _ => return Ok((None, None)),
+        let name_at = match self.kind {
+            kind::JOB_PUT | kind::JOB_KEPT => NAME_AT_IN_PUT,
+            kind::QUEUE_PAUSED => NAME_AT_IN_PAUSE,
+            kind::QUEUE_KEPT => NAME_AT_IN_QUEUE_KEPT,
+            _ => return Ok(None),
         };
-        let job = if has_job { Some(Fields { left: payload }.job()?) } else { None };
-        let name = Fields { left: payload.get(name_at..).ok_or(RecordFault::Short)? }.name()?;
-        Ok((job, Some(name)))
+        Fields { left: payload.get(name_at..).ok_or(RecordFault::Short)? }.name().map(Some)
     }
 }
 

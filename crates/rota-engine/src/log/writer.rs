@@ -4,8 +4,10 @@
 //! is poisoned: what the kernel kept of the failed bytes is unknown, and a second sync may report success for bytes that
 //! were dropped by the first. So it must never try again.
 
+use super::record::BodyFault;
 use super::segment::{GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::{Group, Lsn};
+use super::{Group, Lsn, Place};
+use crate::job::JobId;
 use crate::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
 use std::io;
@@ -34,6 +36,21 @@ pub enum LogError {
     /// A segment could not be read again, to be reclaimed.
     #[error("cannot reclaim a segment of the log")]
     Reclaim(#[from] super::CompactionError),
+    /// A body that was to be handed out is not what was written.
+    #[error(
+        "log segment {}, offset {offset}: the body of job {job} cannot be served: the disk or somebody changed it",
+        path.display()
+    )]
+    Body {
+        /// The segment's file.
+        path: PathBuf,
+        /// Bytes before its record in there.
+        offset: u64,
+        /// Whose body it is.
+        job: JobId,
+        /// What was found instead.
+        source: BodyFault,
+    },
     /// The disk failed before, and nothing was tried now.
     #[error("the log takes nothing after a failed write or sync: restart the server once the disk is well")]
     Poisoned,
@@ -177,7 +194,9 @@ impl<S: Storage> LogWriter<S> {
             self.begin_next_segment(group.buffer.len())?;
         }
         let records = group.records;
+        let place = Place { segment: self.header.segment, offset: self.offset };
         self.put_group(&mut group.buffer, group.first_lsn, records)?;
+        group.written_at(place);
         self.written = Lsn(self.written.0 + u64::from(records));
         self.stats.records_written += u64::from(records);
         group.clear();

@@ -1,6 +1,7 @@
 //! The invariants, asserted by a recount of everything: for tests and simulations, at any moment between two steps.
 
 use super::{Owner, State, Totals};
+use crate::command::{Body, BodyPlace};
 use crate::job::{DueOrder, Job, JobState, Priority, Time};
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
@@ -39,7 +40,8 @@ impl State {
         assert_eq!(self.by_key.len(), keys, "the index of keys");
         let extras: BTreeSet<Slot> = self.jobs.iter().filter_map(|(_, job)| job.extra.get()).collect();
         assert_eq!(self.extras.iter().map(|(slot, _)| slot).collect::<BTreeSet<_>>(), extras, "the rest of the jobs");
-        let bodies = self.jobs.iter().filter(|(_, job)| job.body.length > 0).count();
+        let in_memory = |job: &Job| job.body.length > 0 && job.body.place().is_none();
+        let bodies = self.jobs.iter().filter(|(_, job)| in_memory(job)).count();
         assert_eq!(self.bodies.len(), bodies, "bodies");
         let for_wall = |job: &Job| self.extra(job).is_some_and(|extra| extra.at_wall.is_some());
         let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
@@ -144,7 +146,7 @@ impl State {
 
     /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
     /// and a delayed job whose moment came by `now` counts as ready.
-    pub(crate) fn durable_text(&self, now: Time) -> String {
+    pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>) -> String {
         let Totals { puts, completed, cancelled, lost_leases, .. } = self.totals;
         let mut text = format!("puts {puts} completed {completed} cancelled {cancelled} lost {lost_leases}\n");
         let mut jobs: Vec<&Job> = self.jobs.iter().map(|(_, job)| job).collect();
@@ -163,6 +165,10 @@ impl State {
             let tally = crate::job::JobTally { reserves: 0, ..extra.tally };
             let queue = &self.queue(job.queue).name;
             let Priority(priority) = job.priority;
+            let body = match self.body(job).to_owned() {
+                Body::InMemory(body) => body,
+                Body::InLog(place) => read(place),
+            };
             let _ = writeln!(
                 text,
                 "{} {queue} {state} {priority} {:?} {:?} {:?} {:?} {:?} {:?} {} {} {tally:?} {:?}",
@@ -175,7 +181,7 @@ impl State {
                 extra.at_wall,
                 extra.max_lost_leases,
                 extra.max_attempts,
-                self.bodies.get(job.body)
+                body
             );
         }
         let mut queues: Vec<&Queue> =
@@ -192,7 +198,7 @@ impl State {
     /// All that a refused command must leave as it was, as text: what the log gives back, and who holds, uses, watches
     /// and waits.
     pub(crate) fn whole_text(&self, now: Time) -> String {
-        let mut text = self.durable_text(now);
+        let mut text = self.durable_text(now, &|place| format!("{place:?}").into_bytes().into());
         let _ = writeln!(text, "{:?}", self.totals);
         for (_, job) in self.jobs.iter() {
             let _ = writeln!(text, "{} {:?} {:?} {:?}", job.id, job.state, job.lease, self.extra(job));

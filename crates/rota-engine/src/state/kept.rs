@@ -4,6 +4,7 @@
 //! While the engine lives these records change nothing. Nothing here decides when they are written.
 
 use super::State;
+use crate::command::Body;
 use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
 use crate::job::{Job, JobId, JobState, Time};
 use crate::pages::Slot;
@@ -28,11 +29,16 @@ impl State {
     }
 
     /// An open job, whole; `None` if there is none of that id.
-    pub(crate) fn kept_job(&self, id: JobId) -> Option<KeptJob> {
-        self.find_job(id).map(|slot| self.kept_job_at(slot))
+    pub(crate) fn kept_job(&self, id: JobId, body: &[u8]) -> Option<KeptJob> {
+        self.find_job(id).map(|slot| self.kept_job_at(slot, body.into()))
     }
 
-    pub(crate) fn kept_job_at(&self, slot: Slot) -> KeptJob {
+    /// The body of the job in that place, or where to read it.
+    pub(crate) fn body_at(&self, slot: Slot) -> Body<&[u8]> {
+        self.body(&self.jobs[slot])
+    }
+
+    pub(crate) fn kept_job_at(&self, slot: Slot, body: Box<[u8]>) -> KeptJob {
         let job = &self.jobs[slot];
         let extra = self.extra(job);
         KeptJob {
@@ -47,7 +53,7 @@ impl State {
                 max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
                 max_attempts: extra.map_or(0, |extra| extra.max_attempts),
                 key: extra.and_then(|extra| extra.key.clone()),
-                body: self.bodies.get(job.body).into(),
+                body,
             },
             delay: extra.and_then(|extra| extra.delay),
             tally: extra.map_or_else(Default::default, |extra| extra.tally),

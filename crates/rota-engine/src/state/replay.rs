@@ -5,8 +5,9 @@
 //! is a fault.
 
 use super::State;
+use crate::engine::BodyHome;
 use crate::event::Event;
-use crate::log::{ReplayError, ReplayedRecord};
+use crate::log::{BodyWritten, ReplayError, ReplayedRecord};
 use crate::queue::QueueId;
 
 /// A replay under way.
@@ -18,6 +19,7 @@ pub(crate) struct Replay {
     named: Option<QueueId>,
     /// Whether all that is open at this point of the log was read.
     is_whole: bool,
+    bodies: BodyHome,
 }
 
 /// The log ended before all of what its first segments held was written again.
@@ -31,8 +33,8 @@ struct NotWhole(u64);
 struct NoSuchJob(Event);
 
 impl Replay {
-    pub(crate) fn new(state: State) -> Replay {
-        Replay { state, first_segment: None, named: None, is_whole: true }
+    pub(crate) fn new(state: State, bodies: BodyHome) -> Replay {
+        Replay { state, first_segment: None, named: None, is_whole: true, bodies }
     }
 
     /// Takes the next record.
@@ -55,7 +57,11 @@ impl Replay {
         if let Event::NumbersKept(kept) = &event {
             self.is_whole |= kept.oldest_segment >= first_segment;
         }
+        let with_body = event.with_body().filter(|_| self.bodies == BodyHome::Log);
         self.state.replay(event, seq, at);
+        if let Some(job) = with_body {
+            self.state.body_written(BodyWritten { job, record: place });
+        }
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl State {
             time_left,
             lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
             key: extra.and_then(|extra| extra.key.as_deref()),
-            body: self.bodies.get(job.body),
+            body: self.body(job),
             tally: JobTally { reserves: self.reserves(slot), ..tally },
         }
     }

@@ -372,6 +372,39 @@ pub struct SegmentFile {
     file: Arc<File>,
 }
 
+impl SegmentFile {
+    /// Reads from `offset` on what comes without waiting for the disk; returns how many bytes that was: fewer than
+    /// asked for, or none, where the rest is not in the kernel's cache or the file ends.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read_cached(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        match preadv2(&self.file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT) {
+            // A file system that cannot tell may have to wait for all of it.
+            Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(0),
+            read => Ok(read?),
+        }
+    }
+
+    /// Reads from `offset` on, up to the end of the file; returns how many bytes that was. May wait for the disk.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read_up_to(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            match self.file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+}
+
 impl StorageFile for SegmentFile {
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())

@@ -3,6 +3,8 @@
 //! [`super::simulator`] holds every answer back until the log is as far as the engine said it must be, and only then
 //! it counts here as told. The ledger does not believe the model either: it knows only ids, bodies and log positions.
 
+use super::storage::SimulatedDisk;
+use crate::command::Body;
 use crate::engine::{DependsOn, Engine};
 use crate::job::{JobId, LeaseToken};
 use crate::log::Lsn;
@@ -129,12 +131,12 @@ impl Ledger {
         self.held.is_empty()
     }
 
-    /// Looks at an engine that recovered the records up to `recovered`. `is_promise_kept`: the crash was one after which
+    /// Looks at an engine that recovered the records up to `recovered` from `disk`. `is_promise_kept`: the crash was one after which
     /// everything told must be there.
     ///
     /// # Panics
     /// If the engine broke its word.
-    pub fn after_crash(&mut self, engine: &Engine, recovered: Lsn, is_promise_kept: bool) {
+    pub fn after_crash(&mut self, engine: &Engine, disk: &SimulatedDisk, recovered: Lsn, is_promise_kept: bool) {
         self.held.clear();
         self.last_put = None;
         self.last_token = None;
@@ -154,7 +156,11 @@ impl Ledger {
             let found = engine.job(id);
             assert_eq!(found.is_some(), is_put && !is_over, "job {id} after a crash");
             if let Some(found) = found {
-                assert_eq!(found.body, entry.body, "the body of job {id}");
+                let body = match found.body {
+                    Body::InMemory(body) => body.into(),
+                    Body::InLog(place) => disk.body(place),
+                };
+                assert_eq!(*body, entry.body, "the body of job {id}");
                 entry.over = None;
                 left += 1;
             }

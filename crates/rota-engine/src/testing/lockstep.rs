@@ -4,8 +4,9 @@
 //! [`Lockstep::check`] compares everything.
 
 use super::model::{Model, Outcome, Place, Said};
+use super::storage::SimulatedDisk;
 use super::workload::{Client, Input};
-use crate::command::{Answer, Delivered, Refusal};
+use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::job::{JobId, JobState, Time};
 use crate::session::SessionId;
@@ -19,6 +20,8 @@ pub struct Lockstep {
     pub engine: Engine,
     /// What it must be like.
     pub model: Model,
+    /// Where bodies are that are in the log alone.
+    disk: Option<SimulatedDisk>,
     sessions: BTreeMap<Client, SessionId>,
     clients: BTreeMap<SessionId, Client>,
 }
@@ -36,7 +39,25 @@ impl Lockstep {
     /// The two, as they are after a start.
     #[must_use]
     pub fn new(engine: Engine, model: Model) -> Lockstep {
-        Lockstep { engine, model, sessions: BTreeMap::new(), clients: BTreeMap::new() }
+        Lockstep { engine, model, disk: None, sessions: BTreeMap::new(), clients: BTreeMap::new() }
+    }
+
+    /// The same, with the disk that the engine's log is on.
+    #[must_use]
+    pub fn on(self, disk: SimulatedDisk) -> Lockstep {
+        Lockstep { disk: Some(disk), ..self }
+    }
+
+    /// A body, read from the log where it is there alone.
+    ///
+    /// # Panics
+    /// If it is not where the engine says.
+    #[must_use]
+    pub fn read(&self, body: Body<&[u8]>) -> Box<[u8]> {
+        match body {
+            Body::InMemory(body) => body.into(),
+            Body::InLog(place) => self.disk.as_ref().expect("a body is in a log").body(place),
+        }
     }
 
     /// Makes an input happen to both.
@@ -69,7 +90,8 @@ impl Lockstep {
             Input::Stop => engine.stop(),
         }
         let clients = &self.clients;
-        outcome.deliveries = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
+        let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
+        outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
         let said = match outcome.answer {
             Some(Ok(Answer::Kicked { count, .. })) => Said { kicked: Some(count), no_room: false },
             Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true },
@@ -85,6 +107,16 @@ impl Lockstep {
             self.compare_job(id);
         }
         Agreed { outcome, said }
+    }
+
+    /// The delivery with its body in it.
+    fn with_body(&self, what: Delivered) -> Delivered {
+        match what {
+            Delivered::Job { job, token, body: Body::InLog(place) } => {
+                Delivered::Job { job, token, body: Body::InMemory(self.read(Body::InLog(place))) }
+            }
+            other => other,
+        }
     }
 
     /// Compares all that can be seen, and lets the engine recount all that cannot.
@@ -156,7 +188,7 @@ impl Lockstep {
         assert_eq!((view.created_at, view.ttr), (job.created_at, job.ttr), "the times of job {id}");
         assert_eq!(view.delay, job.delay(), "the delay of job {id}");
         assert_eq!(view.key, job.key.as_deref(), "the key of job {id}");
-        assert_eq!(view.body, job.body, "the body of job {id}");
+        assert_eq!(*self.read(view.body), job.body, "the body of job {id}");
         assert_eq!(view.tally, job.tally, "what job {id} went through");
         let lease = view.lease.map(|(session, token, deadline)| (self.clients[&session], token, deadline));
         let expected = match job.place {

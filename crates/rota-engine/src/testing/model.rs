@@ -7,7 +7,7 @@ mod due;
 mod view;
 
 use super::workload::{Client, Input, Put, Request};
-use crate::command::{Answer, Delivered, Due, Held, KickSource, OnConflict, Refusal};
+use crate::command::{Answer, Body, Delivered, Due, Held, KickSource, OnConflict, Refusal};
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
 use crate::queue::QueueTotals;
@@ -548,7 +548,7 @@ impl Model {
             let Some((_, client, id)) = served else { return };
             self.session_mut(client).wait = None;
             if let Answer::Reserved(job, token) = self.lease(client, id) {
-                let body = self.jobs[&job].body.as_slice().into();
+                let body = Body::InMemory(self.jobs[&job].body.as_slice().into());
                 self.deliveries.push((client, Delivered::Job { job, token, body }));
             }
         }

@@ -16,10 +16,11 @@ use super::model::{Model, Outcome, Said};
 use super::random::Random;
 use super::storage::{Fault, SimulatedDisk};
 use super::workload::{Input, Request, Workload};
-use crate::command::{Answer, Delivered, Refusal};
+use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::{Engine, Room};
 use crate::job::{JobId, Time};
-use crate::log::{Group, LogError, LogWriter, Lsn};
+use crate::limits::STEP_OBJECTS;
+use crate::log::{BodyWritten, Group, LogError, LogWriter, Lsn};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What is to be simulated.
@@ -79,6 +80,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Commands refused since the disk had no room.
     pub no_room: u64,
+    /// Jobs handed out whose bodies were in the log alone.
+    pub bodies_read: u64,
 }
 
 /// When an answer may leave.
@@ -127,6 +130,8 @@ struct Simulation {
     writer: Option<LogWriter<SimulatedDisk>>,
     both: Lockstep,
     taken: VecDeque<Group>,
+    /// Bodies that were written, which the engine was not told yet.
+    bodies: VecDeque<BodyWritten>,
     /// The model when the log ended at `checkpoint_lsn`, and all since, each with the log's end after it.
     checkpoint: Model,
     checkpoint_lsn: Lsn,
@@ -228,6 +233,7 @@ impl Simulation {
             checkpoint: model.clone(),
             both: Lockstep::new(engine, model),
             taken: VecDeque::new(),
+            bodies: VecDeque::new(),
             checkpoint_lsn: Lsn(0),
             past: Vec::new(),
             ledger: Ledger::default(),
@@ -303,8 +309,9 @@ impl Simulation {
         match (outcome.answer, asked) {
             (Some(Ok(Answer::Put(id))), Some(Request::Put(put))) => first = Some(Fact::Put(id, put.body.clone())),
             (Some(Ok(Answer::Reserved(id, token))), _) => {
-                let body = self.both.engine.job(id).expect("it was just reserved").body.to_vec();
-                leases.push((token, Fact::Leased(id, token, body)));
+                let body = self.both.engine.job(id).expect("it was just reserved").body;
+                self.report.bodies_read += u64::from(body.in_log().is_some());
+                leases.push((token, Fact::Leased(id, token, self.both.read(body).into())));
             }
             (Some(Ok(Answer::Kept(id)) | Err(Refusal::KeyTaken(id))), _) => last = Some(Fact::Seen(id)),
             (Some(Ok(Answer::Cancelled(id))), _) => last = Some(Fact::Over(id)),
@@ -313,7 +320,7 @@ impl Simulation {
             _ => {}
         }
         for (_, what) in outcome.deliveries {
-            if let Delivered::Job { job, token, body } = what {
+            if let Delivered::Job { job, token, body: Body::InMemory(body) } = what {
                 leases.push((token, Fact::Leased(job, token, body.into())));
             }
         }
@@ -351,6 +358,10 @@ impl Simulation {
     fn writer_step(&mut self) {
         if self.random.chance(1, 8 * self.crash_every) {
             self.arm_fault();
+        }
+        if !self.bodies.is_empty() && self.random.chance(1, 2) {
+            let most = self.random.below(100);
+            self.tell_bodies(usize::try_from(most).expect("a small number"));
         }
         let done = match self.random.below(12) {
             0..4 => {
@@ -399,8 +410,16 @@ impl Simulation {
             let is_full = source.kind() == std::io::ErrorKind::StorageFull;
             assert!(!is_full || self.habits.capacity_bytes.is_none(), "there was room for all that was not refused");
         }
+        self.bodies.extend(group.bodies_written());
         self.tell_room();
         written.map(drop)
+    }
+
+    /// Tells the engine where at most so many of the bodies are that were written.
+    fn tell_bodies(&mut self, most: usize) {
+        let count = self.bodies.len().min(most).min(STEP_OBJECTS);
+        let told: Vec<BodyWritten> = self.bodies.drain(..count).collect();
+        self.both.engine.bodies_written(&told);
     }
 
     fn sync(&mut self) -> Result<(), LogError> {

@@ -4,6 +4,8 @@
 //! operation; the disk can be told to die at any of them, to fail, to fill up. It must be no kinder than a real disk: what was
 //! not synced may be lost, in part, in any order of its sectors; names too.
 
+use crate::command::BodyPlace;
+use crate::log::{body_in, body_record_bytes};
 use crate::storage::{Storage, StorageFile, StoreId, segment_file_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -145,6 +147,20 @@ impl SimulatedDisk {
     #[must_use]
     pub fn bytes(&self, segment: u64) -> Option<Vec<u8>> {
         self.disk().files.get(&segment).map(|content| content.written.clone())
+    }
+
+    /// A body that is in the log alone, as the kernel has it.
+    ///
+    /// # Panics
+    /// If it is not at that place.
+    #[must_use]
+    pub fn body(&self, place: BodyPlace) -> Box<[u8]> {
+        let segment = self.bytes(place.record.segment).expect("the segment of a body is there");
+        let begin = usize::try_from(place.record.offset).expect("a simulated segment is short");
+        let record = &segment[begin..];
+        let record = &record[..record.len().min(body_record_bytes(place.body_bytes))];
+        let body = body_in(record, &place).expect("a body is where the engine says");
+        record[body].into()
     }
 
     /// Puts a segment there behind everybody's back, written and durable; `None` takes it away.

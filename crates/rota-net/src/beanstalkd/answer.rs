@@ -1,5 +1,7 @@
 //! All that a client is told, as bytes. The connection writes these; there is no answer that is not listed here.
 
+use rota_engine::command::Body;
+
 /// One answer, with what it names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer<'a> {
@@ -11,15 +13,15 @@ pub enum Answer<'a> {
     Reserved {
         /// Which job.
         id: u64,
-        /// All of its body.
-        body: &'a [u8],
+        /// All of its body. Where it is in the log alone, a hole of zeros is left for it.
+        body: Body<&'a [u8]>,
     },
     /// A job, looked at.
     Found {
         /// Which job.
         id: u64,
-        /// All of its body.
-        body: &'a [u8],
+        /// All of its body. Where it is in the log alone, a hole of zeros is left for it.
+        body: Body<&'a [u8]>,
     },
     /// A document in YAML: statistics, or a list.
     Document(&'a [u8]),
@@ -146,13 +148,16 @@ impl Answer<'_> {
 /// `RESERVED`, two numbers of 20 digits, and what stands between and after.
 const LONGEST_JOB_HEAD: usize = 56;
 
-fn job(out: &mut Vec<u8>, word: &str, id: u64, body: &[u8]) {
-    out.reserve(LONGEST_JOB_HEAD + body.len());
+fn job(out: &mut Vec<u8>, word: &str, id: u64, body: Body<&[u8]>) {
+    out.reserve(LONGEST_JOB_HEAD + body.length());
     out.extend_from_slice(word.as_bytes());
     number(out, id);
-    number(out, body.len() as u64);
+    number(out, body.length() as u64);
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body);
+    match body {
+        Body::InMemory(body) => out.extend_from_slice(body),
+        Body::InLog(place) => out.resize(out.len() + place.body_bytes as usize, 0),
+    }
     out.extend_from_slice(b"\r\n");
 }
 

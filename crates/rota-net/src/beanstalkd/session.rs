@@ -2,7 +2,8 @@
 //!
 //! The listener calls [`Session::receive`] with what it read, under whatever keeps the engine single-threaded, and sends
 //! what that wrote. Nothing here waits: a reserve that finds no job says [`Status::Waiting`], and goes on with
-//! [`Session::deliver`]. Nothing is unbounded either: one call writes about [`OUTPUT_BYTES`] at the most, and work on
+//! [`Session::deliver`]. A body that is in the log alone is not read here: the answer has a [`Hole`] for it. Nothing is
+//! unbounded either: one call writes about [`OUTPUT_BYTES`] at the most, and work on
 //! many jobs or tubes is done a slice at a time.
 
 use super::answer::{Answer, Word};
@@ -12,7 +13,9 @@ use super::parse::{Parsed, Parser};
 use super::request::{Put, Refusal, Request, When};
 use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
-use rota_engine::command::{self, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target};
+use rota_engine::command::{
+    self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target,
+};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
@@ -51,6 +54,15 @@ pub enum Status {
     Close,
 }
 
+/// Where a body belongs that is in the log alone. It has to be there before the answers leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hole {
+    /// Where in what was written it begins, in bytes; it is as long as the body.
+    pub at: usize,
+    /// Where the body is.
+    pub body: BodyPlace,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
@@ -69,6 +81,7 @@ struct Client {
     half_closed: bool,
     is_producer: bool,
     is_worker: bool,
+    holes: Vec<Hole>,
 }
 
 /// A command that handles more than one step may.
@@ -86,8 +99,15 @@ impl Session {
         let id = server.engine.open_session()?;
         server.counters.connections += 1;
         server.counters.total_connections += 1;
-        let client =
-            Client { id, ongoing: None, waits: false, half_closed: false, is_producer: false, is_worker: false };
+        let client = Client {
+            id,
+            ongoing: None,
+            waits: false,
+            half_closed: false,
+            is_producer: false,
+            is_worker: false,
+            holes: Vec::new(),
+        };
         Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
     }
 
@@ -95,6 +115,18 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.client.id
+    }
+
+    /// The holes in what was written since the last call of this, which must all have gone behind one another into one
+    /// `out`, empty at first.
+    pub fn take_holes(&mut self) -> Vec<Hole> {
+        std::mem::take(&mut self.client.holes)
+    }
+
+    /// Whether there are holes to be taken. Their bodies are where they say as long as no segment of the log is removed.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        !self.client.holes.is_empty()
     }
 
     /// Carries out what `input` asks, and appends the answers to `out`. Says how many bytes it took.
@@ -120,7 +152,7 @@ impl Session {
         assert!(self.client.waits, "only who waits is delivered to");
         self.client.waits = false;
         match delivered {
-            Delivered::Job { job, body, .. } => Answer::Reserved { id: job.0, body: &body }.write_to(out),
+            Delivered::Job { job, body, .. } => self.client.reserved(job, body.as_slice(), out),
             Delivered::TimedOut => Answer::Word(Word::TimedOut).write_to(out),
             Delivered::DeadlineSoon => Answer::Word(Word::DeadlineSoon).write_to(out),
         }
@@ -223,7 +255,7 @@ impl Client {
             }
             Request::Watch { tube } => self.watching(server, Command::Watch(&name(tube)), out),
             Request::Ignore { tube } => self.watching(server, Command::Ignore(&name(tube)), out),
-            Request::Peek { id } => found(server.engine.job(JobId(id)), out),
+            Request::Peek { id } => self.found(server.engine.job(JobId(id)), out),
             Request::PeekReady => self.peek(server, JobState::Ready, out),
             Request::PeekDelayed => self.peek(server, JobState::Delayed, out),
             Request::PeekBuried => self.peek(server, JobState::Buried, out),
@@ -305,7 +337,7 @@ impl Client {
         self.becomes_worker(server);
         let wait = if self.half_closed { Some(Duration::ZERO) } else { wait };
         match self.execute(server, Command::Reserve { wait }) {
-            Ok(command::Answer::Reserved(id, _)) => reserved(server.engine, id, out),
+            Ok(command::Answer::Reserved(id, _)) => self.just_reserved(server.engine, id, out),
             Ok(command::Answer::TimedOut) => Answer::Word(Word::TimedOut).write_to(out),
             Ok(command::Answer::DeadlineSoon) => Answer::Word(Word::DeadlineSoon).write_to(out),
             Ok(command::Answer::Waiting) => self.waits = true,
@@ -317,7 +349,7 @@ impl Client {
         match self.execute(server, Command::ReserveJob(JobId(id))) {
             Ok(_) => {
                 self.becomes_worker(server);
-                reserved(server.engine, JobId(id), out);
+                self.just_reserved(server.engine, JobId(id), out);
             }
             Err(refusal) => refused(refusal).write_to(out),
         }
@@ -346,8 +378,36 @@ impl Client {
         }
     }
 
-    fn peek(&self, server: &Server<'_>, state: JobState, out: &mut Vec<u8>) {
-        found(server.engine.first_job(server.engine.used(self.id), state), out);
+    fn peek(&mut self, server: &Server<'_>, state: JobState, out: &mut Vec<u8>) {
+        self.found(server.engine.first_job(server.engine.used(self.id), state), out);
+    }
+
+    /// Shows a job that was just reserved.
+    fn just_reserved(&mut self, engine: &Engine, id: JobId, out: &mut Vec<u8>) {
+        let job = engine.job(id).expect("a job that was just reserved is there");
+        self.reserved(id, job.body, out);
+    }
+
+    fn reserved(&mut self, id: JobId, body: Body<&[u8]>, out: &mut Vec<u8>) {
+        Answer::Reserved { id: id.0, body }.write_to(out);
+        self.leave_hole(body, out);
+    }
+
+    fn found(&mut self, job: Option<JobView<'_>>, out: &mut Vec<u8>) {
+        match job {
+            Some(job) => {
+                Answer::Found { id: job.id.0, body: job.body }.write_to(out);
+                self.leave_hole(job.body, out);
+            }
+            None => Answer::Word(Word::NotFound).write_to(out),
+        }
+    }
+
+    /// Takes note of the hole that was left for a body at the end of an answer.
+    fn leave_hole(&mut self, body: Body<&[u8]>, out: &[u8]) {
+        if let Body::InLog(body) = body {
+            self.holes.push(Hole { at: out.len() - "\r\n".len() - body.body_bytes as usize, body });
+        }
     }
 
     fn using(&self, server: &Server<'_>, out: &mut Vec<u8>) {
@@ -400,19 +460,6 @@ impl Ongoing {
 /// The name of a tube as the engine takes it.
 fn name(tube: &str) -> QueueName {
     QueueName::new(tube).expect("the parser lets no other names through")
-}
-
-/// Shows a job that was just reserved.
-fn reserved(engine: &Engine, id: JobId, out: &mut Vec<u8>) {
-    let job = engine.job(id).expect("a job that was just reserved is there");
-    Answer::Reserved { id: id.0, body: job.body }.write_to(out);
-}
-
-fn found(job: Option<JobView<'_>>, out: &mut Vec<u8>) {
-    match job {
-        Some(job) => Answer::Found { id: job.id.0, body: job.body }.write_to(out),
-        None => Answer::Word(Word::NotFound).write_to(out),
-    }
 }
 
 fn document_or_not_found(document: Option<Document>, out: &mut Vec<u8>) {

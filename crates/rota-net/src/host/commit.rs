@@ -5,7 +5,7 @@
 
 use super::{Host, Promise};
 use rota_engine::engine::{DependsOn, Room};
-use rota_engine::limits::RECORD_OVERHEAD_BYTES;
+use rota_engine::limits::{RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
 use rota_engine::storage::DataDirectory;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -160,6 +160,10 @@ impl Commit {
             writer.write(group)?;
             let now = self.micros();
             let _ = self.unsynced_since.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);
+            // Before a later write, and so before any segment that they stood in goes.
+            for bodies in group.bodies_written().chunks(STEP_OBJECTS) {
+                host.lock().engine.bodies_written(bodies);
+            }
         }
         host.keeper.look_after_room(writer, wanted);
         self.note(writer);

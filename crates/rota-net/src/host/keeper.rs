@@ -4,6 +4,7 @@
 //! All its work is cut into slices that commands can wait for. It never changes what is acknowledged: what it has written
 //! again is a record like any other, and a file goes only when the header of a durable segment says that it is not needed.
 
+use super::bodies::Bodies;
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
@@ -46,9 +47,15 @@ pub(super) struct Keeper {
     jobs_kept: AtomicU64,
     history_bytes: AtomicU64,
     is_disk_full: AtomicBool,
+    /// What keeps segments that nobody needs, and has them open.
+    bodies: Option<Arc<Bodies>>,
 }
 
 impl Keeper {
+    pub(super) fn new(bodies: Option<Arc<Bodies>>) -> Keeper {
+        Keeper { bodies, ..Keeper::default() }
+    }
+
     /// Has it look now.
     pub(super) fn look(&self) {
         if let Some(thread) = self.thread.get() {
@@ -93,6 +100,7 @@ impl Keeper {
     /// whether there was any to take.
     fn forget_history(&self, directory: &mut DataDirectory, oldest: u64, keep: History) -> bool {
         // It is tried again in the next round, and a start passes over what is left.
+        let oldest = self.bodies.as_ref().map_or(oldest, |bodies| bodies.pins.removable_below(oldest));
         let Ok(segments) = directory.segments_below(oldest) else { return false };
         let now = SystemTime::now();
         let is_too_old = |info: &SegmentInfo| now.duration_since(info.changed).is_ok_and(|age| age > keep.age);
@@ -104,6 +112,9 @@ impl Keeper {
             }
             if directory.remove(info.segment).and_then(|()| directory.sync_names()).is_err() {
                 break;
+            }
+            if let Some(bodies) = &self.bodies {
+                bodies.close(info.segment);
             }
             left -= info.bytes;
             any = true;
@@ -243,7 +254,7 @@ impl Round<'_> {
             });
             self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
             // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
-            if compaction.kept() > before {
+            if compaction.kept() > before || self.host.is_behind() {
                 self.log().commit(self.host, true)?;
             }
         }

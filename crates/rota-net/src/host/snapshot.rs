@@ -4,10 +4,11 @@
 //! where the records go is its business. It must never hold the lock for longer than a slice, nor take it again at
 //! once: commands come first.
 
-use super::Host;
+use super::{Host, Pin};
 use rota_engine::SnapshotCounts;
+use rota_engine::command::BodyPlace;
 use rota_engine::engine::DependsOn;
-use rota_engine::job::JobState;
+use rota_engine::job::{JobId, JobState};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::Group;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub struct Walk {
     host: Arc<Host>,
     /// Objects that the next slice may take.
     objects: usize,
+    /// Bodies that it needs from the log, and what keeps them there until they were read.
+    wanted: Vec<BodyPlace>,
+    pin: Option<Pin>,
     is_over: bool,
 }
 
@@ -53,7 +57,13 @@ impl Host {
     /// Begins to walk over everything; `None` if somebody does already.
     pub fn begin_snapshot(self: &Arc<Host>) -> Option<Walk> {
         let (begun, _) = self.with(|shared, _| shared.engine.begin_snapshot());
-        begun.then(|| Walk { host: self.clone(), objects: FIRST_OBJECTS, is_over: false })
+        begun.then(|| Walk {
+            host: self.clone(),
+            objects: FIRST_OBJECTS,
+            wanted: Vec::new(),
+            pin: None,
+            is_over: false,
+        })
     }
 
     /// Lets commands be decided again after a walk that ended with `freeze`.
@@ -98,19 +108,35 @@ impl Walk {
     }
 
     fn slice(&mut self, group: &mut Group, walk: bool, freeze: bool) -> (Duration, Option<SnapshotEnd>) {
+        let bodies = self.read_wanted();
+        let Walk { wanted, pin, .. } = self;
         let (objects, mut end, mut took) = (self.objects, None, Duration::ZERO);
         let ((), depends_on) = self.host.with(|shared, now| {
             let since = Instant::now();
+            shared.engine.give_to_snapshot(bodies);
             let is_done = walk && shared.engine.snapshot_slice(objects, now);
             shared.engine.take_snapshot_records(group);
             if is_done {
                 shared.is_frozen = freeze;
                 end = shared.engine.end_snapshot().map(|counts| (shared.engine.totals().by_state, counts));
             }
+            if walk && !is_done {
+                *wanted = shared.engine.snapshot_wants(objects);
+                *pin = (!wanted.is_empty()).then(|| shared.pins.pin());
+            }
             took = since.elapsed();
         });
         self.is_over = end.is_some();
         (took, end.map(|(jobs, counts)| SnapshotEnd { depends_on, jobs, counts }))
+    }
+
+    /// Reads the bodies that the slice before stopped at. Where that fails the log has failed, and the process stops: the
+    /// walk goes no further.
+    fn read_wanted(&mut self) -> Vec<(JobId, Box<[u8]>)> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let read = self.host.read_bodies(&wanted).unwrap_or_default();
+        self.pin = None;
+        read
     }
 
     /// Bytes of records that wait to be taken.

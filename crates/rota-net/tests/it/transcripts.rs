@@ -14,7 +14,7 @@ use page::{Transcript, What};
 use play::{Cut, play, send_lengths};
 use real::RealServer;
 use rota_net::beanstalkd::{Verb, Word};
-use simulated::SimulatedServer;
+use simulated::{SimulatedServer, Storage};
 use std::sync::Mutex;
 
 /// How many real servers run side by side. They mostly sleep.
@@ -43,9 +43,19 @@ fn the_page_is_true_of_beanstalkd() {
 
 #[test]
 fn the_page_is_true_of_rota() {
-    let played =
-        page::transcripts().iter().map(|t| play(t, Cut::Nowhere, &mut SimulatedServer::start())).collect::<Vec<_>>();
-    report("Rota", played.into_iter().filter_map(Result::err).collect());
+    is_true_of_rota(Storage::Memory);
+}
+
+#[test]
+fn the_page_is_true_of_rota_with_its_bodies_in_the_log() {
+    is_true_of_rota(Storage::Lazy);
+}
+
+#[track_caller]
+fn is_true_of_rota(storage: Storage) {
+    let transcripts = page::transcripts();
+    let played = transcripts.iter().map(|t| play(t, Cut::Nowhere, &mut SimulatedServer::start(storage)));
+    report("Rota", played.filter_map(Result::err).collect());
 }
 
 #[test]
@@ -59,8 +69,10 @@ fn the_page_is_true_of_rota_wherever_its_bytes_are_cut() {
             (1..bytes).filter(near_an_end).map(move |byte| Cut::At { send, byte })
         });
         let cuts = std::iter::once(Cut::Everywhere).chain(places);
-        // The first cut that fails says enough.
-        let mut played = cuts.map(|cut| play(&transcript, cut, &mut SimulatedServer::start()));
+        // The first cut that fails says enough. Every eighth has the bodies in the log.
+        let storage = |n: usize| if n.is_multiple_of(8) { Storage::Lazy } else { Storage::Memory };
+        let mut played =
+            cuts.enumerate().map(|(n, cut)| play(&transcript, cut, &mut SimulatedServer::start(storage(n))));
         failures.extend(played.find_map(Result::err));
     }
     report("Rota", failures);

@@ -103,14 +103,15 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         name: "storage",
         aliases: &[],
         short: None,
-        value_name: "memory|durable",
+        value_name: "memory|durable|lazy",
         default: "durable",
-        doc: "Keep jobs in memory alone, or in the log as well",
+        doc: "Keep jobs in memory alone, in the log as well, or their bodies in the log alone",
         switch: false,
         read: |text| match text {
             "memory" => Ok(Setting::Storage(StorageMode::Memory)),
             "durable" => Ok(Setting::Storage(StorageMode::Durable)),
-            _ => Err(format!("{text:?} is no storage mode: write memory or durable")),
+            "lazy" => Ok(Setting::Storage(StorageMode::Lazy)),
+            _ => Err(format!("{text:?} is no storage mode: write memory, durable or lazy")),
         },
     },
     ServeOption {

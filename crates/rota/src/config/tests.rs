@@ -115,6 +115,7 @@ fn values_in_every_form() {
     assert_eq!(value("http", "[::1]:0").http, Some("[::1]:0".parse().unwrap()));
     assert_eq!(value("http", "off").http, None);
     assert_eq!(value("storage", "memory").storage, StorageMode::Memory);
+    assert_eq!(value("storage", "lazy").storage, StorageMode::Lazy);
     assert_eq!(value("sync", "never").sync, SyncMode::Never);
     assert_eq!(value("sync", "50ms").sync, SyncMode::Every(Duration::from_millis(50)));
     assert_eq!(value("max-job-size", "1GiB").max_job_bytes, 1 << 30);
@@ -158,7 +159,7 @@ fn every_bad_value_says_what_and_how() {
         ("beanstalkd", "::1:11300", "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off"),
         ("http", "localhost:99999", "--http: \"99999\" is no port: ADDRESS_FORM, or off"),
         ("http", "a b:1", "--http: ' ' can't be in a host: ADDRESS_FORM, or off"),
-        ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory or durable"),
+        ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory, durable or lazy"),
         ("sync", "sometimes", "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never"),
         ("sync", "0ms", "--sync: 0ms is too short: at least 1ms, or always"),
         ("sync", "2m", "--sync: 2m is too long: at most 1m, or never"),
@@ -272,7 +273,7 @@ fn every_bad_line_names_file_line_and_key() {
 fn a_bad_variable_is_named() {
     assert_eq!(
         refusal(&[], &[("ROTA_STORAGE", "disk")], None),
-        "ROTA_STORAGE: \"disk\" is no storage mode: write memory or durable"
+        "ROTA_STORAGE: \"disk\" is no storage mode: write memory, durable or lazy"
     );
 }
 

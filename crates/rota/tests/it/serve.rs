@@ -6,6 +6,7 @@
 mod compaction;
 mod damage;
 mod full;
+mod lazy;
 mod load;
 pub(crate) mod metrics;
 mod peers;

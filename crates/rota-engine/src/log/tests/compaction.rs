@@ -2,7 +2,7 @@
 
 use super::STORE;
 use crate::command::{Answer, Command, Due, Held, NewJob, OnConflict, Target};
-use crate::engine::{Engine, Options};
+use crate::engine::{BodyHome, Engine, Options};
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::log::{Compaction, CompactionError, Group, LogWriter, OpenError, is_due};
 use crate::session::SessionId;
@@ -23,8 +23,12 @@ struct Server {
 
 impl Server {
     fn start(disk: SimulatedDisk) -> Result<Server, OpenError> {
+        Server::start_with(disk, BodyHome::Memory)
+    }
+
+    fn start_with(disk: SimulatedDisk, bodies: BodyHome) -> Result<Server, OpenError> {
         disk.set_segment_bytes(Some(SEGMENT_BYTES));
-        let options = Options { number_block: 1 << 40, ..Options::default() };
+        let options = Options { number_block: 1 << 40, bodies, ..Options::default() };
         let (mut engine, writer, _) = Engine::recover(options, disk.clone(), STORE, Time(1_000))?;
         let session = engine.open_session().expect("the first one");
         let now = engine.now();
@@ -35,6 +39,7 @@ impl Server {
         let mut group = Group::default();
         self.engine.take_records(&mut group);
         self.writer.write(&mut group).unwrap();
+        self.engine.bodies_written(&group.bodies_written());
         self.writer.sync().unwrap();
     }
 
@@ -78,9 +83,13 @@ impl Server {
         Ok(compaction.kept())
     }
 
+    fn text(&self) -> String {
+        self.engine.durable_text_with(self.now, &|place| self.disk.body(place))
+    }
+
     /// What a start finds after `crash`, with all that is history taken away.
     fn restart(self, crash: Crash) -> Result<Server, OpenError> {
-        let text = self.engine.durable_text(self.now);
+        let text = self.text();
         let mut disk = self.disk.restart(crash, 7);
         let oldest = self.writer.stats().oldest_segment;
         for segment in disk.segments().unwrap().into_iter().take_while(|&segment| segment < oldest) {
@@ -100,7 +109,12 @@ fn queue(name: &str) -> QueueName {
 
 #[test]
 fn one_old_job_among_thousands_pins_nothing() {
-    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    check_one_old_job(BodyHome::Memory);
+    check_one_old_job(BodyHome::Log);
+}
+
+fn check_one_old_job(bodies: BodyHome) {
+    let mut server = Server::start_with(SimulatedDisk::new(), bodies).unwrap();
     let (old, new) = (queue("old"), queue("new"));
     let kept = server.put(&old, Duration::from_secs(7 * 86_400), b"old");
     for round in 0..2_000_u32 {
@@ -115,7 +129,7 @@ fn one_old_job_among_thousands_pins_nothing() {
     let stats = server.writer.stats();
     assert!(stats.newest_segment > 60 && stats.segments <= 3 && stats.retired > 60, "{stats:?}");
     let server = server.restart(Crash::KeepSynced).unwrap();
-    assert_eq!(server.engine.job(kept).unwrap().body, b"old");
+    assert_eq!(server.engine.job(kept).unwrap().body.in_memory(), Some(&b"old"[..]));
     assert_eq!(server.engine.totals().puts, 2_001, "counters outlive the segments that they were counted in");
 }
 

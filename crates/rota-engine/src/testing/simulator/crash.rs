@@ -2,7 +2,7 @@
 
 use super::keeper::Keeper;
 use super::{Faults, Past, Simulation, Sync};
-use crate::engine::{Engine, Options};
+use crate::engine::{BodyHome, Engine, Options};
 use crate::job::Time;
 use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
 use crate::log::{LogWriter, Lsn, OpenError, Recovery};
@@ -19,7 +19,8 @@ const STORE: [u8; 16] = *b"a simulated disk";
 /// Options of some start: their values must not matter.
 pub(super) fn options(random: &mut Random) -> Options {
     let spoke = *random.pick(&[DEFAULT_SPOKE, Duration::from_nanos(1), Duration::from_millis(7), Duration::MAX]);
-    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]) }
+    let bodies = *random.pick(&[BodyHome::Memory, BodyHome::Log]);
+    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies }
 }
 
 impl Simulation {
@@ -59,6 +60,7 @@ impl Simulation {
         self.writer = None;
         self.taken.clear();
         self.keeper = Keeper::default();
+        self.bodies.clear();
         self.disk = self.disk.restart(kind, self.random.bits());
         self.disk.set_capacity(self.habits.capacity_bytes);
         let hour = 3_600_000_000_000;
@@ -99,6 +101,7 @@ impl Simulation {
             is_promise_kept &= self.sync == Sync::Always || kind == Crash::KeepWritten;
             self.writer = None;
             self.taken.clear();
+            self.bodies.clear();
             self.disk = self.disk.restart(kind, self.random.bits());
         }
     }
@@ -121,7 +124,7 @@ impl Simulation {
             "the newest moment"
         );
         assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
-        self.ledger.after_crash(&engine, recovered, is_promise_kept);
+        self.ledger.after_crash(&engine, &self.disk, recovered, is_promise_kept);
 
         let now = engine.now();
         while !engine.tick(now) {}
@@ -133,7 +136,7 @@ impl Simulation {
         let mut model = self.checkpoint.clone();
         happen_again(&mut model, &started);
         self.past.push((engine.log_end(), started));
-        self.both = Lockstep::new(engine, model);
+        self.both = Lockstep::new(engine, model).on(self.disk.clone());
         self.both.check();
 
         self.writer = Some(writer);
@@ -165,7 +168,8 @@ impl Simulation {
         assert!(needed.clone().eq((first..).take(needed.count())), "segments without gaps");
         let (second, _, recovery) = Engine::recover(options, disk, STORE, wall).expect("it could be read before");
         assert!(recovery.torn.is_none(), "what was cut off stays so");
-        assert_eq!(second.durable_text(engine.now()), engine.durable_text(engine.now()), "a second recovery");
+        let text = |engine: &Engine, now| engine.durable_text_with(now, &|place| self.disk.body(place));
+        assert_eq!(text(&second, engine.now()), text(engine, engine.now()), "a second recovery");
         assert_eq!(second.next_numbers(), engine.next_numbers());
         assert_eq!(second.epoch(), engine.epoch());
     }
@@ -183,7 +187,8 @@ impl Simulation {
         let (replayed, ..) = Engine::recover(options(&mut self.random), self.disk.copy(), STORE, wall)
             .expect("what was written can be read");
         let now = now.max(replayed.now());
-        assert_eq!(replayed.durable_text(now), self.both.engine.durable_text(now), "a replay of the log");
+        let text = |engine: &Engine| engine.durable_text_with(now, &|place| self.disk.body(place));
+        assert_eq!(text(&replayed), text(&self.both.engine), "a replay of the log");
     }
 }
 

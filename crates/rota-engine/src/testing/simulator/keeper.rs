@@ -91,8 +91,12 @@ impl Simulation {
         let stats = self.stats();
         let now = self.both.model.now();
         if let Some((lsn, segment)) = self.keeper.finished {
-            let writer = self.writer.as_mut().expect("there is a log");
-            if writer.durable() >= lsn {
+            if self.writer.as_ref().is_some_and(|writer| writer.durable() >= lsn) {
+                // Where all bodies are is known before a segment goes.
+                while !self.bodies.is_empty() {
+                    self.tell_bodies(usize::MAX);
+                }
+                let writer = self.writer.as_mut().expect("there is a log");
                 writer.need_only_from(segment);
                 self.keeper.finished = None;
                 if is_over(&writer.stats(), self.both.engine.live_bytes()) || self.random.chance(1, 4) {
@@ -195,6 +199,11 @@ impl Simulation {
             return Ok(());
         };
         let most = 1 + usize::try_from(self.random.below(40)).expect("a small number");
+        if self.random.chance(1, 2) {
+            let places = self.both.engine.snapshot_wants(most);
+            let read = places.into_iter().map(|place| (place.job, self.disk.body(place))).collect();
+            self.both.engine.give_to_snapshot(read);
+        }
         let is_done = self.both.engine.snapshot_slice(most, now);
         if is_done || self.random.chance(1, 3) {
             let mut group = Group::default();
@@ -213,6 +222,7 @@ impl Simulation {
         let target = self.keeper.snapshot.take().expect("it was just done");
         let counts = self.both.engine.end_snapshot().expect("it was just done");
         let disk = target.storage().clone();
+        let there = disk.clone();
         target.close().expect("its disk is well");
         self.report.snapshots += 1;
         let (now, wall) = (self.both.model.now(), self.both.model.wall());
@@ -225,6 +235,8 @@ impl Simulation {
             return;
         }
         let now = now.max(restored.now());
-        assert_eq!(restored.durable_text(now), self.both.engine.durable_text(now), "what was snapshot");
+        let restored = restored.durable_text_with(now, &|place| there.body(place));
+        let lives = self.both.engine.durable_text_with(now, &|place| self.disk.body(place));
+        assert_eq!(restored, lives, "what was snapshot");
     }
 }

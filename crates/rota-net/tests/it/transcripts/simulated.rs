@@ -1,11 +1,13 @@
-//! Rota without sockets: sessions on an engine in memory, under a clock that moves when it is told to.
+//! Rota without sockets: sessions on an engine, under a clock that moves when it is told to.
 //!
 //! It does what the listener does with sockets, so that a conversation can be had thousands of times a second.
 
 use super::play::{Received, Server};
 use rota_engine::command::Delivery;
-use rota_engine::engine::{Engine, Options};
+use rota_engine::engine::{BodyHome, Engine, Options};
 use rota_engine::job::Time;
+use rota_engine::log::{Group, LogWriter};
+use rota_engine::testing::storage::SimulatedDisk;
 use rota_net::beanstalkd::{self, Counters, Facts, LogFacts, ProcessorTime, Session, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +18,19 @@ const START: Time = Time(2_000_000_000_000 * 1_000_000);
 /// How long it takes until the server sees what a client sent.
 const LATENCY: Duration = Duration::from_micros(1);
 
+/// Where its jobs are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Storage {
+    /// In memory.
+    Memory,
+    /// In a log on a simulated disk, their bodies there alone.
+    Lazy,
+}
+
 pub(super) struct SimulatedServer {
     engine: Engine,
+    /// Where it keeps one.
+    log: Option<(LogWriter<SimulatedDisk>, SimulatedDisk)>,
     counters: Counters,
     facts: Facts,
     now: Time,
@@ -34,7 +47,7 @@ struct Connection {
 }
 
 impl SimulatedServer {
-    pub(super) fn start() -> SimulatedServer {
+    pub(super) fn start(storage: Storage) -> SimulatedServer {
         let facts = Facts {
             max_job_bytes: 65_535,
             draining: false,
@@ -48,23 +61,29 @@ impl SimulatedServer {
             processor_time: || ProcessorTime { user: Duration::from_micros(1_000_002), system: Duration::ZERO },
             log: LogFacts::default(),
         };
-        SimulatedServer {
-            engine: Engine::in_memory(Options::default(), START, START),
-            counters: Counters::default(),
-            facts,
-            now: START,
-            connections: BTreeMap::new(),
-        }
+        let (engine, log) = match storage {
+            Storage::Memory => (Engine::in_memory(Options::default(), START, START), None),
+            Storage::Lazy => {
+                let disk = SimulatedDisk::new();
+                let options = Options { bodies: BodyHome::Log, ..Options::default() };
+                let recovered = Engine::recover(options, disk.clone(), [7; 16], START);
+                let (engine, writer, _) = recovered.expect("the disk is well");
+                (engine, Some((writer, disk)))
+            }
+        };
+        SimulatedServer { engine, log, counters: Counters::default(), facts, now: START, connections: BTreeMap::new() }
     }
 
     /// Lets a session go on with its backlog as far as it can.
     fn go_on(&mut self, name: char) {
-        let SimulatedServer { engine, counters, facts, now, connections } = self;
+        let SimulatedServer { engine, log, counters, facts, now, connections } = self;
         let connection = connections.get_mut(&name).expect("the connection is open");
         let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
         while let Some(session) = connection.session.as_mut().filter(|_| !connection.waits) {
             let (taken, status) = session.receive(&mut server, &connection.backlog, &mut connection.out);
             connection.backlog.drain(..taken);
+            fill(session, &mut connection.out, log.as_ref());
+            write(server.engine, log.as_mut());
             match status {
                 Status::Again => {}
                 Status::NeedMore => {
@@ -90,10 +109,30 @@ impl SimulatedServer {
                     self.connections.iter_mut().find(|(_, connection)| to(connection)).expect("somebody waits for it");
                 let session = connection.session.as_mut().expect("who waits is there");
                 session.deliver(what, &mut connection.out);
+                fill(session, &mut connection.out, self.log.as_ref());
                 connection.waits = false;
                 self.go_on(name);
             }
         }
+    }
+}
+
+/// Puts the bodies where the holes in the answers are.
+fn fill(session: &mut Session, out: &mut [u8], log: Option<&(LogWriter<SimulatedDisk>, SimulatedDisk)>) {
+    for hole in session.take_holes() {
+        let (_, disk) = log.expect("there are holes only where bodies are in a log");
+        let body = disk.body(hole.body);
+        out[hole.at..][..body.len()].copy_from_slice(&body);
+    }
+}
+
+/// Writes what was decided: from here on, bodies are on the disk alone.
+fn write(engine: &mut Engine, log: Option<&mut (LogWriter<SimulatedDisk>, SimulatedDisk)>) {
+    let Some((writer, _)) = log else { return };
+    let mut group = Group::default();
+    if engine.take_records(&mut group) {
+        writer.write(&mut group).expect("the disk is well");
+        engine.bodies_written(&group.bodies_written());
     }
 }
 
@@ -126,7 +165,7 @@ impl Server for SimulatedServer {
     }
 
     fn close(&mut self, name: char, only_half: bool) {
-        let SimulatedServer { engine, counters, facts, now, connections } = self;
+        let SimulatedServer { engine, counters, facts, now, connections, .. } = self;
         let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
         if only_half {
             let connection = connections.get_mut(&name).expect("the connection is open");
