@@ -6,6 +6,7 @@
 //! cargo +nightly fuzz run log_record        -- -max_total_time=600
 //! cargo +nightly fuzz run log_segment       -- -max_total_time=600
 //! cargo +nightly fuzz run log_recovery      -- -max_total_time=600
+//! cargo +nightly fuzz run log_salvage       -- -max_total_time=600
 //! cargo +nightly fuzz run beanstalkd_parser -- -max_total_time=600 -dict=beanstalkd.dict
 //! ```
 //!

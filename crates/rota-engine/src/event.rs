@@ -266,6 +266,16 @@ pub enum BuryReason {
 }
 
 impl Event {
+    /// The job that it happened to, if it happened to one.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Event::JobPut(put) => Some(put.job),
+            Event::JobKept(kept) => Some(kept.put.job),
+            other => other.changes_job(),
+        }
+    }
+
     /// Whether the event is written to the log.
     #[must_use]
     pub fn is_durable(&self) -> bool {

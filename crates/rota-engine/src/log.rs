@@ -12,9 +12,11 @@
 //! never change a log that it does not understand.
 
 mod compaction;
+pub mod inspect;
 mod pending;
 mod record;
 mod recovery;
+mod salvage;
 mod segment;
 mod writer;
 
@@ -29,6 +31,7 @@ pub use compaction::{Compaction, CompactionError, is_due, is_over};
 pub use pending::{BodyWritten, Group, Pending};
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
+pub use salvage::{JobRange, LostJob, Salvage, SalvageError, salvage};
 pub use segment::{Damage, FORMAT_VERSION};
 pub use writer::{LogError, LogStats, LogWriter, SyncUnderWay};
 
@@ -69,6 +72,18 @@ pub struct LoggedEvent<'a> {
 }
 
 impl LoggedEvent<'_> {
+    /// The event; if it names a queue, then by a number that means nothing: see [`LoggedEvent::queue_name`].
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The name of the queue that it names, if it names one.
+    #[must_use]
+    pub fn queue_name(&self) -> Option<&QueueName> {
+        self.queue
+    }
+
     /// The event, with the process's own number for its queue: `number` is asked for it if the event names a queue.
     pub fn resolve(self, number: &mut dyn FnMut(&QueueName) -> QueueId) -> Event {
         let LoggedEvent { mut event, queue } = self;

@@ -23,7 +23,7 @@ const SKIPPABLE: u16 = 1;
 const FIRST_SKIPPABLE_TAG: u8 = 128;
 
 /// The version of every type's fixed fields so far.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// The numbers of the record types; never used again for another one.
 mod kind {
@@ -45,6 +45,11 @@ mod kind {
     pub(super) const JOB_KEPT: u8 = 16;
     pub(super) const QUEUE_KEPT: u8 = 17;
     pub(super) const NUMBERS_KEPT: u8 = 18;
+}
+
+/// Whether a record of that type begins with a job that it holds whole.
+pub(super) fn holds_job(kind: u8) -> bool {
+    matches!(kind, kind::JOB_PUT | kind::JOB_KEPT)
 }
 
 /// The optional fields of a put, and of a job that is kept.
@@ -142,7 +147,7 @@ pub fn body_in(bytes: &[u8], place: &BodyPlace) -> Result<Range<usize>, BodyFaul
 pub(super) struct RecordHeader {
     pub(super) seq: u64,
     pub(super) at: Time,
-    kind: u8,
+    pub(super) kind: u8,
     version: u8,
     skippable: bool,
     /// Length of the record with its header, in bytes.

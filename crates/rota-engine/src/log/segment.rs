@@ -22,7 +22,7 @@ pub(super) const GROUP_HEADER_BYTES: usize = 48;
 pub(super) const GROUP_ALIGNMENT: usize = 8;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"ROTA-SEG";
-const GROUP_MAGIC: [u8; 4] = *b"RGRP";
+pub(super) const GROUP_MAGIC: [u8; 4] = *b"RGRP";
 const SEAL: u32 = 1;
 
 /// What was found in a segment that should not be there.
@@ -289,7 +289,8 @@ impl<'a> Groups<'a> {
     }
 }
 
-fn missing_header(rest: &[u8]) -> Damage {
+/// What to call bytes that are no group header, where they are not the zeros at the end.
+pub(super) fn missing_header(rest: &[u8]) -> Damage {
     let begin = &rest[..rest.len().min(GROUP_HEADER_BYTES)];
     if is_zero(begin) { Damage::Nothing } else { Damage::GroupHeader }
 }

@@ -5,6 +5,8 @@ mod crash;
 mod damage;
 mod format;
 mod garbage;
+mod inspect;
+mod salvage;
 
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};

@@ -138,4 +138,14 @@ impl State {
     pub(crate) fn can_apply(&self, event: &crate::event::Event) -> bool {
         event.changes_job().is_none_or(|job| self.find_job(job).is_some())
     }
+
+    /// Who has a key in a queue.
+    pub(crate) fn holder_of_key(&self, queue: QueueId, key: &[u8]) -> Option<JobId> {
+        self.find_key(queue, key).map(|slot| self.jobs[slot].id)
+    }
+
+    /// Every job of a queue, out of all jobs.
+    pub(crate) fn jobs_of(&self, queue: QueueId) -> Vec<JobId> {
+        self.jobs.iter().filter(|(_, job)| job.queue == queue).map(|(_, job)| job.id).collect()
+    }
 }

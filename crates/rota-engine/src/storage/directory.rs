@@ -15,6 +15,9 @@ use std::time::SystemTime;
 /// an earlier log, `lost+found` is the file system's own.
 const OURS: [&str; 6] = ["lock", "log", "store.new", "restore", "snapshots", "lost+found"];
 
+/// What the names of spare segments begin with, finished or not.
+pub(super) const SPARE_BEGIN: &str = "spare";
+
 /// The name of the first spare segment; the others have higher numbers.
 const SPARE: &str = "spare-";
 
@@ -262,6 +265,18 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// The id in a directory's file `store`; `None` if there is no such file.
+pub(super) fn read_store_id(directory: &Path) -> io::Result<Option<StoreId>> {
+    match fs::read_to_string(directory.join("store")) {
+        Ok(line) => match read_store_line(&line) {
+            Some(id) => Ok(Some(id)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "the file `store` does not hold a store id")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn read_store_line(line: &str) -> Option<StoreId> {
     let (_version, hex) = line.strip_prefix("rota-store ")?.strip_suffix('\n')?.split_once(' ')?;
     if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -274,14 +289,7 @@ impl Storage for DataDirectory {
     type File = SegmentFile;
 
     fn store_id(&self) -> io::Result<Option<StoreId>> {
-        match fs::read_to_string(self.path.join("store")) {
-            Ok(line) => match read_store_line(&line) {
-                Some(id) => Ok(Some(id)),
-                None => Err(io::Error::new(io::ErrorKind::InvalidData, "the file `store` does not hold a store id")),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read_store_id(&self.path)
     }
 
     fn set_store_id(&mut self, id: StoreId) -> io::Result<()> {

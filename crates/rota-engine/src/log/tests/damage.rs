@@ -10,7 +10,7 @@ use crate::testing::storage::SimulatedDisk;
 
 /// How the runs that wrote a log ended their groups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Habit {
+pub(super) enum Habit {
     /// Every group was synced; the log was closed in good order.
     Closed,
     /// Every group was synced; the process was killed.
@@ -19,19 +19,19 @@ enum Habit {
     NeverSynced,
 }
 
-struct Sample {
-    disk: SimulatedDisk,
-    entries: Vec<Entry>,
+pub(super) struct Sample {
+    pub(super) disk: SimulatedDisk,
+    pub(super) entries: Vec<Entry>,
     /// The last segment.
-    last: u64,
+    pub(super) last: u64,
     /// Where each group of the last segment begins, and the first record of each.
     groups: Vec<(u64, Lsn)>,
     /// Where the last of them ends.
-    end: u64,
+    pub(super) end: u64,
 }
 
 /// A log of a few short segments.
-fn sample(habit: Habit) -> Sample {
+pub(super) fn sample(habit: Habit) -> Sample {
     let disk = disk_with_segments_of(700);
     let mut scribe = Scribe::open(disk.clone()).unwrap();
     let mut groups = Vec::new();
@@ -60,7 +60,7 @@ fn sample(habit: Habit) -> Sample {
     Sample { disk, entries, last, groups, end: at }
 }
 
-fn content(disk: &SimulatedDisk) -> Vec<(u64, Option<Vec<u8>>)> {
+pub(super) fn content(disk: &SimulatedDisk) -> Vec<(u64, Option<Vec<u8>>)> {
     disk.segments().unwrap().into_iter().map(|segment| (segment, disk.bytes(segment))).collect()
 }
 
@@ -247,7 +247,7 @@ fn swapped_and_copied_segments() {
 }
 
 /// The same log under another id.
-fn foreign() -> SimulatedDisk {
+pub(super) fn foreign() -> SimulatedDisk {
     let disk = disk_with_segments_of(700);
     let (mut writer, _) = crate::log::open(disk.clone(), [7; 16], &mut |_| Ok(())).unwrap();
     let mut pending = crate::log::Pending::new(Lsn(1));
