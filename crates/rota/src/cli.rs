@@ -3,6 +3,7 @@
 //! Nothing is done here. Values are checked as far as they can be without a server; the flags of `serve` are rows of
 //! the table in `config::options`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -21,9 +22,9 @@ use crate::values::{parse_duration, parse_moment};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed at run time: no connection, a refusal, a command that failed
+  1  failed at run time: no connection, a refusal, a command that failed; log check: damaged
   2  wrong usage or configuration
-  3  nothing there: no job came, no such job or queue
+  3  nothing there: no job came, no such job or queue, no data directory
   4  serve stopped because its log could not be written; nothing acknowledged is lost";
 
 /// A work-distribution server that every beanstalkd client can use, and its command line
@@ -89,6 +90,9 @@ pub(crate) enum Verb {
     /// Show what snapshots are at a place, or what is in one
     #[command(after_help = ADDRESS_NOTES)]
     Inspect(InspectArgs),
+    /// Look into a data directory, and save what a damaged one still holds
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Load a beanstalkd-compatible server and report throughput and latency
     Bench(BenchArgs),
     /// Print the completions for a shell
@@ -118,6 +122,98 @@ with 1.
   rota next mails --wait 10s --exec sendmail -t
 
 Exit code 3: no job came.";
+
+/// What can be done with a log on disk; none of it changes the directory that is looked at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Judge a data directory as the next start would, and list all that is wrong
+    #[command(after_help = CHECK_NOTES)]
+    Check(LogCheckArgs),
+    /// Print the records of a data directory, a line each
+    #[command(after_help = SHOW_NOTES)]
+    Show(LogShowArgs),
+    /// Make a data directory out of what a damaged one still holds, and list what is lost
+    #[command(after_help = SALVAGE_NOTES)]
+    Salvage(LogSalvageArgs),
+}
+
+const CHECK_NOTES: &str = "\
+Nothing is changed, and a server may have the directory: what it writes meanwhile is not looked at. \
+Without one, no server can start on the directory while it is checked.
+
+  rota log check /var/lib/rota
+  rota log check --json /var/lib/rota | jq .problems
+
+Exit code: 0 if the log is whole, or only its end is torn, which a start cuts off; 1 if a start would \
+be refused; 3 if there is no data directory.";
+
+const SHOW_NOTES: &str = "\
+A line has the record's place in order (LSN), its segment and offset, its number, the time by the wall \
+clock and in engine time, its type and its fields. ~ stands before an LSN that was counted on from \
+around damage, ! behind it where the record was found in a damaged group, and ~ before a time where \
+nothing read so far says how the wall clock stood.
+
+  rota log show /var/lib/rota --job 17
+  rota log show /var/lib/rota --queue mail --limit 20 --bodies
+  rota log show /var/lib/rota --from 1000 --to 2000 --json
+
+Lines that begin with -- tell what was passed over.";
+
+const SALVAGE_NOTES: &str = "\
+The damaged directory is only read. Every record whose checksum is right is taken, also around damage; a \
+body is never altered. What is lost is listed: records, bytes, and jobs. A job may be back though it had \
+ended, where the record of its end is lost: those that may are called uncertain, and --json lists them.
+
+  rota log check /var/lib/rota
+  rota log salvage /var/lib/rota --to /var/lib/rota-saved
+  rota serve --data /var/lib/rota-saved
+
+Exit code: 0 if the new directory was made, whatever is lost; 1 if not, and then nothing is left of it.";
+
+#[derive(Debug, Args)]
+pub(crate) struct LogSalvageArgs {
+    /// The damaged data directory; no server may have it
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The new data directory: it must not exist yet, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogCheckArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogShowArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Only this segment
+    #[arg(long, value_name = "N")]
+    pub(crate) segment: Option<u64>,
+    /// From this record on
+    #[arg(long, value_name = "LSN", default_value_t = 0, hide_default_value = true)]
+    pub(crate) from: u64,
+    /// Up to this record
+    #[arg(long, value_name = "LSN", default_value_t = u64::MAX, hide_default_value = true)]
+    pub(crate) to: u64,
+    /// Only what happened to this job
+    #[arg(long, value_name = "ID")]
+    pub(crate) job: Option<u64>,
+    /// Only what happened to this queue and to the jobs that were put into it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<QueueName>,
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Whole bodies, not only how they begin
+    #[arg(long)]
+    pub(crate) bodies: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct PutArgs {

@@ -1,4 +1,5 @@
-//! The commands that speak to a server, a file each: `run` does the command and prints its outcome.
+//! The commands that speak to a server or look into a data directory, a file each: `run` does the command and prints its
+//! outcome.
 //!
 //! `main` calls them. They know the client, snapshots and the output; none may know another.
 
@@ -7,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod inspect;
 pub(crate) mod kick;
 pub(crate) mod list;
+pub(crate) mod log;
 pub(crate) mod next;
 pub(crate) mod put;
 pub(crate) mod show;

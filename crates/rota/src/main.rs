@@ -51,6 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Stats(args) => command::stats::run(&cli.global, args),
         Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),
         Verb::Inspect(args) => command::inspect::run(&cli.global, &args),
+        Verb::Log(log) => command::log::run(&cli.global, log),
         Verb::Bench(args) => bench::run(&cli.global, args),
         Verb::Completions(args) => command::completions::run(args),
     }

@@ -298,7 +298,8 @@ fn processor_time() -> ProcessorTime {
     )
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     anyhow::ensure!(got.context("cannot get random bytes")? == N, "got too few random bytes");

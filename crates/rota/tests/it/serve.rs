@@ -10,6 +10,7 @@ mod lazy;
 mod load;
 pub(crate) mod metrics;
 mod peers;
+mod salvage;
 mod start;
 mod stop;
 mod time;

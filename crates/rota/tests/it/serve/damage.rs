@@ -33,12 +33,12 @@ fn store(jobs: u64, kill: bool) -> (TempDir, PathBuf) {
     (data, segment)
 }
 
-fn body(job: u64) -> String {
+pub(super) fn body(job: u64) -> String {
     format!("this is job {job}")
 }
 
 /// Every file below the folder with its bytes, but for the lock, which names whoever came last.
-fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -54,7 +54,7 @@ fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Where the zeros at the end of a segment begin, rounded up to where a group can.
-fn end(bytes: &[u8]) -> usize {
+pub(super) fn end(bytes: &[u8]) -> usize {
     let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
     (last + 1).next_multiple_of(8)
 }
@@ -66,6 +66,9 @@ fn refuses(data: &Path, words: &[&str]) {
     for _ in 0..2 {
         let (code, out, err) = Rota::ended(on(data, &[]));
         assert_eq!(code, 1, "{out}{err}");
+        // Who only looks says the same.
+        let (verdict, told) = super::salvage::check(data);
+        assert!(verdict == "damaged", "{told}");
         for word in words {
             assert!(err.contains(word), "{word:?} is missing: {err}");
         }
@@ -144,6 +147,7 @@ fn a_last_group_that_is_half_written_is_cut_off_and_told() {
 /// Starts it on a torn log: so many jobs are there, it says what it cut off, and says it once.
 #[track_caller]
 fn comes_up_without_a_tail(data: &Path, jobs: u64, offset: usize, bytes: usize) {
+    assert_eq!(super::salvage::check(data).0, "torn tail");
     let mut rota = Rota::ready(on(data, &[]));
     let told = rota.line(1, |line| line.contains("middle of a write"));
     let words = [format!(" {bytes} bytes"), format!("offset {offset} "), String::from("00000000000000000001.seg")];
