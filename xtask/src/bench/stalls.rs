@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_millis(1);
 const GOAL_MS: f64 = 5.0;
 /// How long a server that has nothing to do is probed.
 const IDLE: Duration = Duration::from_secs(5);
+/// Jobs that are put and deleted for each that stays: so many that the log is worth compacting while it is filled.
+const PASSING: u64 = 3;
 const BODIES: JobKind = JobKind { body_bytes: 100, is_delayed: false };
 /// How many of the worst round trips are told.
 const WORST: usize = 5;
@@ -35,9 +37,9 @@ enum Scene {
     Idle,
     /// Another server of the same kind is filled.
     Beside,
-    /// The probed server is filled; for each job that stays one is put and deleted.
+    /// The probed server is filled; for each job that stays some are put and deleted.
     Filling,
-    /// One old job stays; two jobs are put and deleted for each of the other scene's that stay.
+    /// One old job stays; two jobs are put and deleted for each that stays in the other scenes.
     Passing,
 }
 
@@ -61,7 +63,7 @@ impl Scene {
     fn load(self, jobs: u64) -> Option<Mix> {
         match self {
             Scene::Idle => None,
-            Scene::Beside | Scene::Filling => Some(Mix::new(BODIES, jobs, 1)),
+            Scene::Beside | Scene::Filling => Some(Mix::new(BODIES, jobs, PASSING)),
             Scene::Passing => Some(Mix::new(BODIES, 1, 2 * jobs)),
         }
     }
@@ -303,9 +305,10 @@ impl Report<'_> {
         )?;
         writeln!(
             part,
-            "- *It is filled*: {jobs} jobs of {} bytes are put and stay, and as many are put and deleted between them, \
-             pipelined on one connection. *One old job, others pass*: one is put and stays, then twice as many are put and \
-             deleted. Files are those of the loaded server in the last round, segments that it keeps as history included.",
+            "- *It is filled*: {jobs} jobs of {} bytes are put and stay, and {PASSING} times as many are put and deleted \
+             between them, pipelined on one connection. *One old job, others pass*: one is put and stays, then twice as \
+             many are put and deleted. Files are those of the loaded server in the last round, segments that it keeps as \
+             history included.",
             BODIES.body_bytes
         )?;
         writeln!(
