@@ -191,7 +191,8 @@ impl Ledger {
 
     /// A whole job says more than what was made of its earlier records, if some of those are missing.
     fn bring_up_to_date(&mut self, kept: &KeptJob, at: Time) {
-        if self.state.kept_job(kept.put.job).as_ref() != Some(kept) {
+        // A body never changes: those of one job are the same in every record.
+        if self.state.kept_job(kept.put.job, &kept.put.body).as_ref() != Some(kept) {
             self.end(kept.put.job, at);
         }
     }

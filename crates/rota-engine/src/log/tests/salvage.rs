@@ -134,7 +134,7 @@ impl Yard {
         assert_eq!(found, expected, "{what}: {saved:#?}");
         assert_eq!(found.len() as u64, saved.jobs, "{what}: a job that was never put");
         for &job in &found {
-            assert_eq!(engine.job(JobId(job)).unwrap().body, self.bodies[&job], "{what}: job {job}");
+            assert_eq!(engine.job(JobId(job)).unwrap().body.in_memory(), Some(&self.bodies[&job][..]), "{what}: job {job}");
         }
         self.check_account(damaged, &saved, &found, what);
         saved
@@ -289,7 +289,7 @@ fn another_store_and_a_newer_version() {
     assert!(engine.totals().puts < yard.bodies.len() as u64);
     for job in yard.bodies.keys() {
         if let Some(view) = engine.job(JobId(*job)) {
-            assert_eq!(view.body, yard.bodies[job], "a foreign job was taken");
+            assert_eq!(view.body.in_memory(), Some(&yard.bodies[job][..]), "a foreign job was taken");
         }
     }
     let mut newer = yard.disk.bytes(2).unwrap();
@@ -510,7 +510,7 @@ fn history_holds_what_is_lost_behind_it() {
         assert_eq!(saved.may_lack_older, !has_history, "{saved:#?}");
         for job in (1..=120).map(JobId) {
             if let Some(view) = again.job(job) {
-                assert_eq!(view.body, body(job.0), "job {job}");
+                assert_eq!(view.body.in_memory(), Some(&body(job.0)[..]), "job {job}");
             }
         }
         assert!(back.iter().all(|job| saved.uncertain.contains(job)), "{back:?}: {saved:#?}");
