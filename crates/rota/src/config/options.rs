@@ -198,7 +198,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "ADDRESS",
         default: "",
-        doc: "Where snapshots go; DIR/snapshots if it is not given",
+        doc: "Where snapshots go: a folder, or a prefix in an object store",
         switch: false,
         read: |text| match text {
             "" => Ok(Setting::SnapshotTo(None)),
@@ -245,7 +245,12 @@ impl ServeOption {
     }
 
     fn arg(&self) -> Arg {
-        let default = if self.default.is_empty() { "none" } else { self.default };
+        let default = match self.default {
+            // It depends on another option.
+            "" if self.name == "snapshot-to" => "DIR/snapshots",
+            "" => "none",
+            default => default,
+        };
         let arg = Arg::new(self.name)
             .long(self.name)
             .visible_aliases(self.aliases.iter().copied())

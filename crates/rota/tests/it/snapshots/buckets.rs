@@ -293,13 +293,9 @@ fn a_killed_server_leaves_no_half_snapshot_in_a_bucket() {
     }
 }
 
-/// A store that takes a connection and nothing else: the changes that happen meanwhile are kept up to a bound, then the
-/// snapshot fails, and the server never noticed.
-#[test]
-fn a_place_that_takes_nothing_costs_the_snapshot_alone() {
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let data = TempDir::new().unwrap();
-    let mut command = serve(data.path(), &["--storage", "memory", "--snapshot-to", "s3://rota-test"]);
+/// Starts a server, full of jobs, whose snapshots go to a store that takes a connection and nothing else.
+fn with_a_deaf_store(data: &Path, deaf: &TcpListener) -> (Rota, Wire) {
+    let mut command = serve(data, &["--storage", "memory", "--snapshot-to", "s3://rota-test"]);
     command.envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "us-east-1")]);
     command.env("AWS_ENDPOINT_URL", format!("http://{}", deaf.local_addr().unwrap()));
     let rota = Rota::ready(command);
@@ -307,6 +303,31 @@ fn a_place_that_takes_nothing_costs_the_snapshot_alone() {
     // So much that the walk over them waits for the place.
     let jobs: Vec<_> = (0..1_500).map(|_| ("put 9 0 60".to_owned(), vec![b'x'; 60_000])).collect();
     put_all(&mut wire, &jobs);
+    (rota, wire)
+}
+
+#[test]
+fn while_the_last_snapshot_is_taken_only_puts_are_refused() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let data = TempDir::new().unwrap();
+    let (mut rota, mut wire) = with_a_deaf_store(data.path(), &deaf);
+    rota.signal("USR1");
+    deaf.accept().unwrap();
+    assert_eq!(wire.try_put("put 0 0 60", b"one more").line, "DRAINING");
+    wire.expect("delete 1", "DELETED");
+    assert_eq!(wire.ask("reserve").number(1), 2);
+    assert_eq!(wire.ask("stats").field("draining"), "true");
+    // It can still be told to stop at once.
+    assert_eq!(rota.terminate().code(), Some(0));
+}
+
+/// A store that takes a connection and nothing else: the changes that happen meanwhile are kept up to a bound, then the
+/// snapshot fails, and the server never noticed.
+#[test]
+fn a_place_that_takes_nothing_costs_the_snapshot_alone() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let data = TempDir::new().unwrap();
+    let (rota, mut wire) = with_a_deaf_store(data.path(), &deaf);
     let http = rota.http();
     let asked = std::thread::spawn(move || super::request(http, super::POST, "{}"));
     deaf.accept().unwrap();
