@@ -276,6 +276,9 @@ pub struct BodyPlace {
     pub body_bytes: u32,
 }
 
+/// A body that was read, and whose it is.
+pub type BodyRead = (JobId, Box<[u8]>);
+
 impl<B: AsRef<[u8]>> Body<B> {
     /// The body, if it is in memory.
     pub fn in_memory(&self) -> Option<&[u8]> {

@@ -13,9 +13,9 @@ mod snapshot;
 mod timer;
 
 use rota_engine::clock::{Clock, EngineTime, SystemClock};
-use rota_engine::command::{Body, BodyPlace, Delivered, Delivery};
+use rota_engine::command::{Body, BodyPlace, BodyRead, Delivered, Delivery};
 use rota_engine::engine::{DependsOn, Engine};
-use rota_engine::job::{JobId, Time};
+use rota_engine::job::Time;
 use rota_engine::limits::UNWRITTEN_BYTES;
 use rota_engine::log::LogWriter;
 use rota_engine::session::SessionId;
@@ -253,7 +253,7 @@ impl Host {
     ///
     /// # Panics
     /// If a body is in a log and none is kept.
-    pub fn read_bodies(&self, places: &[BodyPlace]) -> Result<Vec<(JobId, Box<[u8]>)>, CommitError> {
+    pub fn read_bodies(&self, places: &[BodyPlace]) -> Result<Vec<BodyRead>, CommitError> {
         let (Some(bodies), Some(log)) = (&self.bodies, &self.log) else {
             assert!(places.is_empty(), "bodies are in a log that is not kept");
             return Ok(Vec::new());

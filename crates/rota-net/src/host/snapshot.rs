@@ -6,9 +6,9 @@
 
 use super::{Host, Pin};
 use rota_engine::SnapshotCounts;
-use rota_engine::command::BodyPlace;
+use rota_engine::command::{BodyPlace, BodyRead};
 use rota_engine::engine::DependsOn;
-use rota_engine::job::{JobId, JobState};
+use rota_engine::job::JobState;
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::Group;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Walk {
 
     /// Reads the bodies that the slice before stopped at. Where that fails the log has failed, and the process stops: the
     /// walk goes no further.
-    fn read_wanted(&mut self) -> Vec<(JobId, Box<[u8]>)> {
+    fn read_wanted(&mut self) -> Vec<BodyRead> {
         let wanted = std::mem::take(&mut self.wanted);
         let read = self.host.read_bodies(&wanted).unwrap_or_default();
         self.pin = None;

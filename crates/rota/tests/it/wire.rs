@@ -115,7 +115,7 @@ impl Wire {
         self.buffer.drain(..self.read);
         self.read = 0;
         let mut chunk = [0; 16 * 1024];
-        let count = in_time(self.stream.read(&mut chunk), "says nothing")?;
+        let count = in_time(read(&mut self.stream, &mut chunk), "says nothing")?;
         if count == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
@@ -176,7 +176,7 @@ impl Wire {
 
     fn fill_behind(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let count = in_time(self.stream.read(&mut chunk), "neither speaks nor closes")?;
+        let count = in_time(read(&mut self.stream, &mut chunk), "neither speaks nor closes")?;
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count)
     }
@@ -184,6 +184,16 @@ impl Wire {
     /// The socket itself, for a test that wants to use it badly.
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+}
+
+/// Reads once; a signal that comes in between is none of the server's doing.
+fn read(stream: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(into) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
 

@@ -134,7 +134,11 @@ impl Yard {
         assert_eq!(found, expected, "{what}: {saved:#?}");
         assert_eq!(found.len() as u64, saved.jobs, "{what}: a job that was never put");
         for &job in &found {
-            assert_eq!(engine.job(JobId(job)).unwrap().body.in_memory(), Some(&self.bodies[&job][..]), "{what}: job {job}");
+            assert_eq!(
+                engine.job(JobId(job)).unwrap().body.in_memory(),
+                Some(&self.bodies[&job][..]),
+                "{what}: job {job}"
+            );
         }
         self.check_account(damaged, &saved, &found, what);
         saved

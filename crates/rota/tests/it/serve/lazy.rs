@@ -222,3 +222,27 @@ fn bodies_stay_where_they_can_be_read_while_segments_are_reclaimed() {
     check(&mut wire);
     assert_eq!(wire.ask("stats").count("current-jobs-ready"), 10);
 }
+
+#[test]
+fn a_snapshot_has_the_bodies_and_is_restored_into_any_mode() {
+    let (data, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let address = target.path().join("snapshots").display().to_string();
+    let mut rota = Rota::ready(on(data.path(), &["--storage", "lazy", "--sync", "never", "--snapshot-to", &address]));
+    let mut wire = Wire::to(rota.address());
+    for job in 1..=300 {
+        assert_eq!(wire.put("put 0 0 60", &body(job, 5_000)), job);
+    }
+    for segment in segments(data.path()) {
+        forget(&segment);
+    }
+    rota.signal("USR1");
+    assert_eq!(rota.wait().code(), Some(0), "{}", rota.stderr());
+    for mode in ["lazy", "durable", "memory"] {
+        let fresh = TempDir::new().unwrap();
+        let rota = Rota::ready(on(fresh.path(), &["--storage", mode, "--restore", &address]));
+        let mut wire = Wire::to(rota.address());
+        for job in 1..=300 {
+            assert!(wire.ask(&format!("peek {job}")).body == body(job, 5_000), "job {job} in {mode}");
+        }
+    }
+}

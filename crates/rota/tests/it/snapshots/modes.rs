@@ -8,8 +8,13 @@ use super::{command, count, folders, good, put_all, see, serve, take};
 use crate::process::{Rota, until};
 use crate::wire::Wire;
 
-const MODES: [&[&str]; 4] =
-    [&["--storage", "memory"], &["--sync", "always"], &["--sync", "50ms"], &["--sync", "never"]];
+const MODES: [&[&str]; 5] = [
+    &["--storage", "memory"],
+    &["--storage", "lazy"],
+    &["--sync", "always"],
+    &["--sync", "50ms"],
+    &["--sync", "never"],
+];
 
 /// What a server prints when it was told to take its last snapshot and to stop.
 #[track_caller]
