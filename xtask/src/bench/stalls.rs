@@ -1,7 +1,7 @@
 //! `cargo xtask bench stalls`: how long a server leaves others waiting while it is filled and its log is compacted.
 //!
-//! Two probers each ask something every millisecond and note the round trip: one looks (`list-tube-used`, which waits
-//! for nothing but the server's attention), one puts (which waits for the log as well). Machines stall too: so the
+//! Two probers each ask something every millisecond and note the round trip: one looks (`list-tube-used`, which
+//! changes nothing; Rota answers it when what was decided before is as durable as promised), one puts. Machines stall too: so the
 //! same probers also ask a server with nothing to do on an idle machine, and one with nothing to do while another server
 //! on the machine is filled. A stall of the server is what those two do not show.
 
@@ -300,8 +300,9 @@ impl Report<'_> {
         writeln!(part, "- {}", self.machine)?;
         writeln!(
             part,
-            "- Two probers ask every millisecond: a *look* is `list-tube-used`, which waits for the server's attention \
-             alone, a *put* waits for its log too. Times are round trips in milliseconds, medians of the rounds."
+            "- Two probers ask every millisecond: a *look* is `list-tube-used`, which changes nothing, a *put* puts. Rota \
+             answers either when all that was decided before is as durable as `--sync` promises; beanstalkd answers a look \
+             whatever its log does. Times are round trips in milliseconds, medians of the rounds."
         )?;
         writeln!(
             part,
