@@ -3,7 +3,7 @@
 //! [`check`] judges a log as the next start would, but goes on behind what it finds, and lists all of it. [`read`] hands on
 //! every record there is, and says what it passed over. Both read a group at a time, so that their memory is
 //! bounded by the largest group; neither writes, nor trusts a byte. What is whole is the same here and in
-//! [`super::recovery`]: `log::tests::inspect` holds them against each other.
+//! `recovery.rs`: `log::tests::inspect` holds them against each other.
 
 mod judge;
 mod pass;

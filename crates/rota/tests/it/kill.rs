@@ -38,13 +38,15 @@ struct Mode {
 
 /// Every one there is, and each with segments so short that many are begun and reclaimed; one store of each lives at any
 /// time.
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 8] = [
     Mode { flags: &["--sync", "always"] },
     Mode { flags: &["--sync", "50ms"] },
     Mode { flags: &["--sync", "never"] },
     Mode { flags: &["--sync", "always", "--segment-size", "64KiB"] },
     Mode { flags: &["--sync", "50ms", "--segment-size", "64KiB", "--history", "0"] },
     Mode { flags: &["--sync", "never", "--segment-size", "64KiB", "--history", "0"] },
+    Mode { flags: &["--storage", "lazy", "--sync", "always"] },
+    Mode { flags: &["--storage", "lazy", "--sync", "never", "--segment-size", "64KiB", "--history", "0"] },
 ];
 
 impl fmt::Display for Mode {
