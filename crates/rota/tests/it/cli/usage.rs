@@ -136,7 +136,7 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
 #[test]
 fn help_says_what_scripts_need() {
     let help = alone(&["--help"]).good();
-    assert!(help.contains("  3  nothing there: no job came, no such job or queue\n"), "{help}");
+    assert!(help.contains("  3  nothing there: no job came, no such job or queue, no data directory\n"), "{help}");
     let verbs = [
         "serve",
         "put",
