@@ -148,6 +148,7 @@ fn help_says_what_scripts_need() {
         "stats",
         "snapshot",
         "inspect",
+        "log",
         "bench",
         "completions",
     ];
@@ -165,8 +166,20 @@ fn help_says_what_scripts_need() {
         assert!(help.lines().all(|line| line.len() <= 110), "{help}");
     }
     let serve = alone(&["serve", "--help"]).good();
-    let names =
-        ["DATA", "BEANSTALKD", "HTTP", "STORAGE", "SYNC", "SPOKE", "MAX_JOB_SIZE", "STATSD", "SNAPSHOT_TO", "RESTORE"];
+    let names = [
+        "DATA",
+        "BEANSTALKD",
+        "HTTP",
+        "STORAGE",
+        "SYNC",
+        "HISTORY",
+        "SEGMENT_SIZE",
+        "SPOKE",
+        "MAX_JOB_SIZE",
+        "STATSD",
+        "SNAPSHOT_TO",
+        "RESTORE",
+    ];
     for name in names.into_iter().chain(["INSECURE", "CONFIG"]) {
         assert!(serve.contains(&format!("ROTA_{name}]")), "{name}: {serve}");
     }
