@@ -23,8 +23,8 @@ const WARMING: u64 = 100;
 const OVERHEAD: u64 = 400;
 /// Jobs from which on the bytes of one are judged: allocators take memory in steps of up to 2 MiB.
 const LEAST_JUDGED: u64 = 100_000;
-/// How long a server may take to give memory back after the last delete.
-const AFTERWARDS: Duration = Duration::from_secs(3);
+/// How long a server has at least, and at most, to give memory back after the last delete.
+const AFTERWARDS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
 /// How long it is left alone before its memory is read at the other moments.
 const A_MOMENT: Duration = Duration::from_millis(300);
 
@@ -176,9 +176,23 @@ fn sample(programs: &Programs, subject: &Subject, case: Case) -> Result<Sample> 
     let filled = server.memory()?;
 
     delete(&server, &ids)?;
-    thread::sleep(AFTERWARDS);
-    let emptied = server.memory()?;
+    let emptied = at_rest(&server)?;
     Ok(Sample { warmed, filled, emptied })
+}
+
+/// The server's memory once it changes no more.
+fn at_rest(server: &Server) -> Result<Memory> {
+    thread::sleep(AFTERWARDS.0);
+    let begin = Instant::now();
+    let mut before = server.memory()?;
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let now = server.memory()?;
+        if now.anonymous >= before.anonymous || begin.elapsed() > AFTERWARDS.1 - AFTERWARDS.0 {
+            return Ok(now);
+        }
+        before = now;
+    }
 }
 
 fn put_and_delete(server: &Server, kind: JobKind, jobs: u64) -> Result<()> {
@@ -257,8 +271,9 @@ impl Report<'_> {
         writeln!(
             part,
             "- From `/proc/PID/smaps_rollup`, with nobody connected: *warmed* is after {WARMING} jobs were put and \
-             deleted, *filled* with all jobs waiting, *emptied* {} s after the last was deleted.",
-            AFTERWARDS.as_secs()
+             deleted, *filled* with all jobs waiting, *emptied* {} to {} s after the last was deleted, once it changed no more.",
+            AFTERWARDS.0.as_secs(),
+            AFTERWARDS.1.as_secs()
         )?;
         writeln!(
             part,
