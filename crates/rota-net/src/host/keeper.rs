@@ -202,10 +202,14 @@ impl Round<'_> {
         while self.is_room_short() {
             match self.directory.set_aside() {
                 Ok(()) => {
-                    self.log().with_writer(|writer| {
+                    let added = self.log().with_writer(|writer| {
                         writer.add_spare();
                         Ok(())
                     })?;
+                    // The log was closed meanwhile: its next start counts the spares itself.
+                    if added.is_none() {
+                        return Ok(());
+                    }
                 }
                 Err(_) if self.forget_history(History::default()) => {}
                 Err(error) => {
