@@ -27,7 +27,7 @@ use store::{Kills, Life};
 /// Servers killed where nothing else is said.
 const CYCLES: u64 = 360;
 
-/// Servers that one store lives through, at the most: recovery reads the whole log, which only grows.
+/// Servers that one store lives through, at the most: the ledger looks at every job at each start.
 const CYCLES_OF_A_STORE: u64 = 24;
 
 /// How a server keeps what it promises.
