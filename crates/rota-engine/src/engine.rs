@@ -7,7 +7,8 @@
 //! was decided.
 
 use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, Refusal, Target};
-use crate::event::{Event, QueueNames};
+use crate::event::{Event, KeptJob, QueueNames};
+use crate::far::{FarEntry, FarFiles, FarPlace, FarRecord, OpenSegment, Want};
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
@@ -30,11 +31,19 @@ pub struct Options {
     pub number_block: u64,
     /// Where bodies are, with a log.
     pub bodies: BodyHome,
+    /// How far ahead delayed jobs are held in memory, with a log: those further ahead than twice that leave memory when
+    /// their segment is reclaimed. The embedder has to bring them near in time: see [`crate::far`]. `None`: all are held.
+    pub near: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { spoke: crate::limits::DEFAULT_SPOKE, number_block: NUMBER_BLOCK, bodies: BodyHome::Memory }
+        Options {
+            spoke: crate::limits::DEFAULT_SPOKE,
+            number_block: NUMBER_BLOCK,
+            bodies: BodyHome::Memory,
+            near: None,
+        }
     }
 }
 
@@ -98,7 +107,7 @@ impl Engine {
     /// `now` is where engine time begins; `wall` is what the wall clock shows then, nanoseconds since 1970.
     #[must_use]
     pub fn in_memory(options: Options, now: Time, wall: Time) -> Engine {
-        let mut engine = Engine::new(State::new(options.spoke), None, options, now);
+        let mut engine = Engine::new(State::new(options.spoke, None), None, options, now);
         engine.happen(Event::Started { epoch: 1, engine_time: now, wall_time: wall });
         engine
     }
@@ -117,9 +126,26 @@ impl Engine {
         new_store_id: [u8; 16],
         wall: Time,
     ) -> Result<(Engine, LogWriter<S>, Recovery), OpenError> {
-        let mut replay = Replay::new(State::new(options.spoke), options.bodies);
-        let (writer, recovery) = log::open(storage, new_store_id, &mut |record| replay.take(record))?;
-        let state = replay.end().map_err(|source| {
+        let recovered = Engine::recover_with_far(options, storage, new_store_id, wall);
+        recovered.map(|(engine, writer, recovery, _)| (engine, writer, recovery))
+    }
+
+    /// The same, with what looks up the jobs that are not in memory. Those that are due soon must be brought near before
+    /// anything is served, or all of them where all are held in memory.
+    ///
+    /// # Errors
+    /// As [`Engine::recover`].
+    pub fn recover_with_far<S: Storage>(
+        options: Options,
+        storage: S,
+        new_store_id: [u8; 16],
+        wall: Time,
+    ) -> Result<(Engine, LogWriter<S>, Recovery, FarFiles<S>), OpenError> {
+        let state = State::new(options.spoke, options.near);
+        let mut replay = Replay::new(state, options.bodies, storage.clone());
+        let opened = log::open(storage, new_store_id, &mut |record| replay.take(record));
+        let (writer, recovery) = opened.map_err(OpenError::of_replay)?;
+        let (state, far) = replay.end().map_err(|source| {
             let path = writer.storage().path(recovery.first_segment);
             OpenError::Replay { path, offset: 0, lsn: recovery.next_lsn, source }
         })?;
@@ -136,7 +162,7 @@ impl Engine {
         engine.reserve_numbers();
         engine.reserved_at[0] = engine.reserved_at[1];
         engine.settle();
-        Ok((engine, writer, recovery))
+        Ok((engine, writer, recovery, far))
     }
 
     /// The same, but nothing is kept from now on: for an engine whose log was only read.
@@ -428,6 +454,13 @@ impl Engine {
         is_open
     }
 
+    /// The same of a job whose home is that record, if it still is, and it is in memory.
+    pub fn keep_far_job(&mut self, record: &FarRecord, now: Time) {
+        if self.is_home(record.job(), record.place) {
+            self.keep_job(record.job(), &record.kept.put.body, now);
+        }
+    }
+
     /// The same of a queue's counters and its pause, if the log knows of the queue.
     pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
         self.now = self.now.max(now);
@@ -437,12 +470,136 @@ impl Engine {
 
     /// The same of what is known beside jobs and queues, with the first segment that is needed from here on. Returns
     /// where that is written.
-    pub fn keep_numbers(&mut self, oldest_segment: u64, now: Time) -> Lsn {
+    pub(crate) fn keep_numbers(&mut self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> Lsn {
         self.now = self.now.max(now);
         self.reserve_numbers();
-        let kept = self.state.kept_numbers(oldest_segment, self.now);
+        let kept = self.state.kept_numbers(oldest_segment, far_jobs, self.now);
         self.happen(Event::NumbersKept(Box::new(kept)));
         self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+    }
+
+    /// What has to be brought near before a command of that session is decided: to be looked up with [`FarFiles::find`],
+    /// then given to [`Engine::bring_near`]. None where nothing is missing.
+    #[must_use]
+    pub fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
+        self.state.wanted(session, command)
+    }
+
+    /// The same, before a job is looked at.
+    #[must_use]
+    pub fn wanted_job(&self, job: JobId) -> Option<Want> {
+        self.state.wanted_job(job)
+    }
+
+    /// The same, before the first delayed job of a queue is looked at.
+    #[must_use]
+    pub fn wanted_first(&self, queue: QueueId) -> Option<Want> {
+        self.state.wanted_first(queue, 1)
+    }
+
+    /// The same, before somebody is found by a key in a queue.
+    #[must_use]
+    pub fn wanted_key(&self, queue: &QueueName, key: &[u8]) -> Option<Want> {
+        self.state.find_queue(queue).and_then(|queue| self.state.wanted_key(queue, key))
+    }
+
+    /// How many jobs left memory so far: if more did since something was looked up by time, it is to be looked up again.
+    #[must_use]
+    pub fn jobs_left(&self) -> u64 {
+        self.state.far.left
+    }
+
+    /// Whether a job of far segments may be open.
+    #[must_use]
+    pub fn has_far_jobs(&self) -> bool {
+        !self.state.far.is_empty()
+    }
+
+    /// Which of the jobs are open and not in memory.
+    #[must_use]
+    pub fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
+        self.state.are_cold(entries)
+    }
+
+    /// Brings jobs near: those that are in memory, or that ended since they were looked up, are passed over. Returns
+    /// whether none had ended. At most [`STEP_OBJECTS`] at a time.
+    pub fn bring_near(&mut self, records: &[FarRecord], now: Time) -> bool {
+        self.now = self.now.max(now);
+        let bodies_in_log = self.pending.as_ref().is_some_and(Pending::notes_bodies);
+        let mut all = true;
+        for record in records {
+            all &= self.state.bring_near(record, bodies_in_log, self.now);
+        }
+        self.settle();
+        all
+    }
+
+    /// Lets jobs go again that were brought near for a command, where nothing happened to them.
+    pub fn let_go(&mut self, records: &[FarRecord]) {
+        records.iter().for_each(|record| self.state.let_go(record));
+    }
+
+    /// Says that every job that is due by `until` was brought near.
+    pub fn near_until(&mut self, until: Time) {
+        self.state.near_until = self.state.near_until.max(until);
+    }
+
+    /// How many jobs are not in memory.
+    #[must_use]
+    pub fn cold_jobs(&self) -> u64 {
+        self.state.cold_jobs()
+    }
+
+    /// From when on a delayed job is so far ahead that it may leave memory; `None` if none may now.
+    #[must_use]
+    pub fn leaves_after(&self) -> Option<Time> {
+        self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none())
+    }
+
+    /// Whether nothing may be written again now: a snapshot is being taken, and there are far jobs.
+    #[must_use]
+    pub fn holds_still(&self) -> bool {
+        self.snapshot.is_some() && !self.state.far.is_empty()
+    }
+
+    /// The far segments, each with the number of its records and of its open jobs.
+    pub fn far_segments(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
+        self.state.far.segments()
+    }
+
+    /// Lets go of the far segments that nobody needs any more once the log's newest header says what it began with when
+    /// the last compaction was finished; returns which.
+    pub fn drop_empty_far_segments(&mut self) -> Vec<u64> {
+        self.state.far.drop_empty()
+    }
+
+    /// Whether a job is in memory, and that record is its home.
+    pub(crate) fn is_home(&self, job: JobId, place: FarPlace) -> bool {
+        self.state.slot_of(job).is_some_and(|slot| self.state.home(slot) == Some(place))
+    }
+
+    pub(crate) fn can_leave(&self, job: JobId) -> bool {
+        self.state.can_leave(job)
+    }
+
+    pub(crate) fn leave(
+        &mut self,
+        kept: &KeptJob,
+        queue: &QueueName,
+        place: FarPlace,
+        of: (u32, Lsn),
+        now: Time,
+    ) -> bool {
+        self.now = self.now.max(now);
+        self.snapshot.is_none() && self.state.leave(kept, queue, place, of, self.now)
+    }
+
+    pub(crate) fn settle_far(&mut self, below: Lsn, most: usize) -> bool {
+        self.state.far.settle(below, most)
+    }
+
+    pub(crate) fn far_settled_after(&self, segment: u64) -> Option<OpenSegment> {
+        self.state.far.settled_after(segment)
     }
 
     /// Begins a snapshot: a stream of records of its own, which holds the whole state at its end. Returns false if one
@@ -478,6 +635,24 @@ impl Engine {
         self.now = self.now.max(now);
         let now = self.now;
         self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
+    }
+
+    /// The far segment that the snapshot is to be given next, with [`Engine::snapshot_far`]: before any slice.
+    #[must_use]
+    pub fn snapshot_far_segment(&self) -> Option<u64> {
+        self.snapshot.as_ref().and_then(Snapshot::far_segment)
+    }
+
+    /// Gives the snapshot what [`FarFiles::records`] has of the far segment that it is to be given, a step at a time, in
+    /// order; `is_all` with the last of them.
+    pub fn snapshot_far(&mut self, records: &[FarRecord], is_all: bool, now: Time) {
+        self.now = self.now.max(now);
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.step_far(records, &self.state, self.now);
+            if is_all {
+                snapshot.end_far_segment(&self.state);
+            }
+        }
     }
 
     /// Moves the snapshot's records since the last call into `group`, for a log writer of their own. Returns whether
@@ -564,6 +739,7 @@ impl Engine {
             if let Some(pending) = &mut self.pending {
                 let before = pending.bytes();
                 let lsn = pending.append(seq, self.now, &event, &self.state);
+                self.state.far.at = lsn;
                 let taken = (pending.bytes() - before) as u64 + RECORD_OVERHEAD_BYTES;
                 self.room.free = self.room.free.saturating_sub(taken);
                 if event.is_awaited() {
@@ -645,13 +821,36 @@ impl Engine {
     /// If a body is in the log alone.
     #[must_use]
     pub fn durable_text(&self, now: Time) -> String {
-        self.durable_text_with(now, &|place| panic!("{place:?} is to be read"))
+        self.durable_text_with(now, &|place| panic!("{place:?} is to be read"), &[])
     }
 
-    /// The same; `read` gets bodies that are in the log alone.
+    /// The same; `read` gets bodies that are in the log alone, and `cold` are the jobs that are not in memory.
     #[must_use]
-    pub fn durable_text_with(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>) -> String {
-        self.state.durable_text(now, read)
+    pub fn durable_text_with(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
+        assert_eq!(cold.len() as u64, self.cold_jobs(), "jobs that are not in memory");
+        self.state.durable_text(now, read, cold)
+    }
+
+    /// Every job that is due by then is in memory.
+    #[must_use]
+    pub fn known_until(&self) -> Time {
+        self.state.near_until
+    }
+
+    /// The jobs that are not in memory.
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    #[must_use]
+    pub fn cold_records<S: Storage>(&self, files: &FarFiles<S>) -> Vec<FarRecord> {
+        let mut cold = Vec::new();
+        for (segment, ..) in self.far_segments() {
+            let mut records = files.records(segment).expect("a far segment can be read").expect("it is a far one");
+            while let Some(group) = records.next_group().expect("a far segment can be read") {
+                cold.extend(group.into_iter().filter(|record| self.are_cold(&[record.entry()]) == [true]));
+            }
+        }
+        cold
     }
 
     /// Everything that a refusal must leave as it was, as text.

@@ -252,6 +252,8 @@ pub struct KeptNumbers {
     pub engine_time: Time,
     /// What the wall clock shows at this moment as far as is known, nanoseconds since 1970.
     pub wall_time: Time,
+    /// The checksum of the file that says which jobs of earlier segments are open, if there are any: see [`crate::far`].
+    pub far_jobs: Option<u32>,
 }
 
 /// Why a job is buried.
@@ -263,6 +265,15 @@ pub enum BuryReason {
     LostLeases,
     /// Its attempts are used up.
     Attempts,
+}
+
+impl KeptJob {
+    /// The job as a put makes it.
+    pub(crate) fn of_put(put: PutJob) -> KeptJob {
+        // A moment before the put is no delay.
+        let delay = (put.run_at < put.created_at).then_some(Duration::ZERO);
+        KeptJob { put, delay, tally: JobTally::default(), buried: None }
+    }
 }
 
 impl Event {

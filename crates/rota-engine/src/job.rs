@@ -4,6 +4,7 @@
 //! Everything else in the crate is built from these types. They hold no behaviour beyond their own arithmetic.
 
 use crate::bodies::BodyHandle;
+use crate::far::FarPlace;
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
@@ -239,6 +240,8 @@ pub(crate) struct JobExtra {
     pub(crate) tally: JobTally,
     /// Who lost its lease last, while nobody has had one since.
     pub(crate) last_holder: Option<SessionId>,
+    /// The record that is its home, where no start reads that.
+    pub(crate) home: Option<FarPlace>,
 }
 
 impl Job {

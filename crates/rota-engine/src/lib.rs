@@ -63,6 +63,7 @@ pub mod clock;
 pub mod command;
 pub mod engine;
 pub mod event;
+pub mod far;
 mod index;
 pub mod job;
 mod lease;

@@ -40,6 +40,15 @@ pub const DEFAULT_MAX_LOST_LEASES: u16 = 10;
 /// written at once has to fit into one.
 pub const UNWRITTEN_BYTES: usize = 32 << 20;
 
+/// How far ahead delayed jobs are held in memory, where not all are. Jobs twice as far ahead may leave it.
+pub const NEAR: Duration = Duration::from_secs(60);
+
+/// The most commands of one read whose jobs are looked up together, where they are not in memory.
+pub const LOOKED_UP_TOGETHER: usize = 256;
+
+/// How often a queue's first delayed jobs are looked up again for one command, where jobs leave memory meanwhile.
+pub const LOOK_UPS: u32 = 8;
+
 /// Bytes of records that a compaction or a snapshot adds in one step, about.
 pub const KEPT_SLICE_BYTES: usize = 128 << 10;
 

@@ -14,6 +14,7 @@
 mod compaction;
 pub mod inspect;
 mod pending;
+mod reader;
 mod record;
 mod recovery;
 mod salvage;
@@ -27,9 +28,12 @@ use crate::event::Event;
 use crate::job::{QueueName, Time};
 use crate::queue::QueueId;
 
-pub use compaction::{Compaction, CompactionError, is_due, is_over};
+pub use compaction::{Compaction, is_due, is_over};
 pub use pending::{BodyWritten, Group, Pending};
+pub use reader::SegmentError;
+pub(crate) use reader::SegmentReader;
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes};
+pub(crate) use record::{NameCache, decode_record};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{JobRange, LostJob, Salvage, SalvageError, salvage};
 pub use segment::{Damage, FORMAT_VERSION};

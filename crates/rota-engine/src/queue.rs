@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     pub(crate) created: u64,
     pub(crate) ready: Wheel<(Priority, Time, JobId)>,
     pub(crate) delayed: Wheel<(Time, JobId)>,
+    /// Delayed jobs that are not in memory.
+    pub(crate) cold: u64,
     /// By the number of the burial.
     pub(crate) buried: BTreeMap<u64, Slot>,
     pub(crate) reserved: u64,
@@ -66,6 +68,7 @@ impl Queue {
             created,
             ready: Wheel::default(),
             delayed: Wheel::default(),
+            cold: 0,
             buried: BTreeMap::new(),
             reserved: 0,
             urgent: 0,
@@ -97,6 +100,7 @@ impl Queue {
             && self.reserved == 0
             && self.ready.len() == 0
             && self.delayed.len() == 0
+            && self.cold == 0
             && self.buried.is_empty()
             && self.paused_until == Time(0)
     }

@@ -12,6 +12,7 @@
 
 use crate::command::{Body, BodyPlace};
 use crate::event::Event;
+use crate::far::{FarPlace, FarRecord};
 use crate::job::{JobId, Time};
 use crate::limits::KEPT_SLICE_BYTES;
 use crate::log::{Group, Lsn, Pending};
@@ -43,11 +44,25 @@ pub(crate) struct Snapshot {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Walk {
+    /// Over the far segments: those before this record are done.
+    Far(FarPlace),
     /// Over the jobs: those in slots before this one are done.
     Jobs(Slot),
     /// Over the queues, in the order of their creation: up to this one they are done.
     Queues(u64),
     Done,
+}
+
+impl Walk {
+    /// The next far segment, or what comes behind them.
+    fn over(self, state: &State) -> Walk {
+        let Walk::Far(done) = self else { return self };
+        let mut segments = state.far.segments().map(|(segment, ..)| segment);
+        match segments.find(|&segment| segment > done.segment) {
+            Some(segment) => Walk::Far(FarPlace { segment, ordinal: 0 }),
+            None => Walk::Jobs(Slot(0)),
+        }
+    }
 }
 
 impl Snapshot {
@@ -56,7 +71,7 @@ impl Snapshot {
         Snapshot {
             pending: Pending::new(Lsn(1)),
             new_from,
-            walk: Walk::Jobs(Slot(0)),
+            walk: Walk::Far(FarPlace { segment: 0, ordinal: 0 }).over(state),
             counts: SnapshotCounts::default(),
             bodies: HashMap::new(),
         }
@@ -71,9 +86,14 @@ impl Snapshot {
         if let Event::JobCompleted { job } | Event::JobCancelled { job } = event {
             self.bodies.remove(job);
         }
-        let is_written = |job: JobId| match self.walk {
-            Walk::Jobs(next) => job.0 >= self.new_from || state.slot_of(job).is_some_and(|slot| slot < next),
-            _ => true,
+        let is_written = |job: JobId| {
+            let slot = state.slot_of(job);
+            let home = slot.and_then(|slot| state.home(slot));
+            match self.walk {
+                Walk::Far(next) => home.map_or(job.0 >= self.new_from, |home| home < next),
+                Walk::Jobs(next) => job.0 >= self.new_from || home.is_some() || slot.is_some_and(|slot| slot < next),
+                Walk::Queues(_) | Walk::Done => true,
+            }
         };
         if event.changes_job().is_none_or(is_written) {
             self.pending.append(seq, at, event, state);
@@ -89,12 +109,13 @@ impl Snapshot {
                 return false;
             }
             match self.walk {
+                Walk::Far(_) => return false,
                 Walk::Jobs(next) => {
                     let Some(slot) = state.job_from(next) else {
                         self.walk = Walk::Queues(0);
                         continue;
                     };
-                    if state.id_at(slot).0 < self.new_from {
+                    if self.is_to_write(slot, state) {
                         let body = match state.body_at(slot) {
                             Body::InMemory(body) => body.into(),
                             Body::InLog(place) => match self.bodies.remove(&place.job) {
@@ -110,7 +131,7 @@ impl Snapshot {
                 Walk::Queues(after) => {
                     let next = state.queues_after(after).next();
                     let Some((number, queue)) = next else {
-                        let numbers = Event::NumbersKept(Box::new(state.kept_numbers(1, now)));
+                        let numbers = Event::NumbersKept(Box::new(state.kept_numbers(1, None, now)));
                         self.pending.append(seq, now, &numbers, state);
                         self.walk = Walk::Done;
                         let jobs = state.totals().by_state.iter().sum();
@@ -129,6 +150,44 @@ impl Snapshot {
         self.walk == Walk::Done
     }
 
+    /// Whether the walk over jobs writes this one: all that happens to a new one is in the stream, and one whose home is a
+    /// far segment was written there.
+    fn is_to_write(&self, slot: Slot, state: &State) -> bool {
+        state.id_at(slot).0 < self.new_from && state.home(slot).is_none()
+    }
+
+    /// The far segment that the walk is in, if it is in one.
+    pub(crate) fn far_segment(&self) -> Option<u64> {
+        if let Walk::Far(next) = self.walk { Some(next.segment) } else { None }
+    }
+
+    /// Writes what is open of a far segment, out of the records that it holds, in their order and each once.
+    pub(crate) fn step_far(&mut self, records: &[FarRecord], state: &State, now: Time) {
+        let seq = state.numbers().next_seq - 1;
+        for record in records {
+            if self.far_segment() != Some(record.place.segment) {
+                continue;
+            }
+            if state.far.is_open(record.place) {
+                let kept = match state.slot_of(record.job()) {
+                    Some(slot) => state.kept_job_at(slot, record.kept.put.body.clone()),
+                    None => {
+                        let mut kept = record.kept.clone();
+                        kept.put.queue = state.find_queue(&record.queue).expect("the queue of an open job is there");
+                        kept
+                    }
+                };
+                self.pending.append(seq, now, &Event::JobKept(Box::new(kept)), state);
+            }
+            self.walk = Walk::Far(FarPlace { ordinal: record.place.ordinal + 1, ..record.place });
+        }
+    }
+
+    /// All records of the far segment were given.
+    pub(crate) fn end_far_segment(&mut self, state: &State) {
+        self.walk = self.walk.over(state);
+    }
+
     /// The bodies that the next step needs and that are in the log alone: about as many as a step writes.
     pub(crate) fn wants(&self, most_objects: usize, state: &State) -> Vec<BodyPlace> {
         let Walk::Jobs(mut next) = self.walk else { return Vec::new() };
@@ -138,7 +197,7 @@ impl Snapshot {
             let Some(slot) = state.job_from(next).filter(|_| bytes < KEPT_SLICE_BYTES) else { break };
             next = Slot(slot.0 + 1);
             if let Body::InLog(place) = state.body_at(slot)
-                && place.job.0 < self.new_from
+                && self.is_to_write(slot, state)
                 && !self.bodies.contains_key(&place.job)
             {
                 bytes += place.body_bytes as usize;

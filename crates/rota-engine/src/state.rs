@@ -14,6 +14,7 @@ mod apply;
 mod check;
 mod decide;
 mod due;
+mod far;
 mod kept;
 mod replay;
 mod sessions;
@@ -24,10 +25,11 @@ pub(crate) use replay::Replay;
 
 use crate::bodies::{Bodies, BodyHandle};
 use crate::command::{Body, BodyPlace};
+use crate::far::Far;
 use crate::index::{Hashed, Index};
 use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
 use crate::lease::{Lease, LeaseOrder};
-use crate::log::BodyWritten;
+use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId};
 use crate::session::{Session, SessionId};
@@ -60,6 +62,13 @@ pub(crate) struct State {
     pub(crate) totals: Totals,
     /// Length of the records that would hold all open jobs, in bytes.
     job_bytes: u64,
+    /// What of it jobs take that are so far ahead that they may leave memory.
+    distant_bytes: u64,
+    /// How far ahead delayed jobs are held in memory; `None`: all.
+    near: Option<Duration>,
+    /// Every job that is due by then is in memory.
+    pub(crate) near_until: Time,
+    pub(crate) far: Far,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
 }
@@ -110,7 +119,7 @@ pub struct Totals {
 }
 
 impl State {
-    pub(crate) fn new(spoke: Duration) -> State {
+    pub(crate) fn new(spoke: Duration, near: Option<Duration>) -> State {
         let spoke = u64::try_from(spoke.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut state = State {
             jobs: Jobs::default(),
@@ -130,6 +139,10 @@ impl State {
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
             totals: Totals::default(),
             job_bytes: 0,
+            distant_bytes: 0,
+            near: near.map(|near| near.max(Duration::from_nanos(1))),
+            near_until: Time(0),
+            far: Far::default(),
             spoke,
         };
         let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
@@ -149,8 +162,9 @@ impl State {
         seq
     }
 
-    /// Applies an event that the log holds, with its number and its moment.
-    pub(crate) fn replay(&mut self, event: crate::event::Event, seq: u64, at: Time) {
+    /// Applies an event that the log holds, with its place, its number and its moment.
+    pub(crate) fn replay(&mut self, event: crate::event::Event, lsn: Lsn, seq: u64, at: Time) {
+        self.far.at = lsn;
         self.numbers.next_seq = self.numbers.next_seq.max(seq + 1);
         self.apply(event, at);
     }
@@ -313,6 +327,9 @@ impl State {
             }
             JobState::Delayed => {
                 queue.delayed.remove(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+                if self.near.is_some() && self.is_distant(job) {
+                    self.distant_bytes -= self.record_bytes(job);
+                }
                 if !self.at_wall.is_empty() {
                     self.at_wall.remove(&slot);
                 }
@@ -349,6 +366,9 @@ impl State {
             self.serve(id);
         } else {
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+            if self.near.is_some() && self.is_distant(job) {
+                self.distant_bytes += self.record_bytes(job);
+            }
             if job.extra.get().is_some_and(|extra| self.extras[extra].at_wall.is_some()) {
                 self.at_wall.insert(slot);
             }
@@ -389,19 +409,12 @@ impl State {
 
     fn remove_job(&mut self, slot: Slot) {
         self.detach(slot);
-        let (jobs, extras) = (&self.jobs, &self.extras);
-        let job = &jobs[slot];
-        let queue = job.queue;
-        self.job_bytes -= self.record_bytes(job);
-        self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
-        if let Some(key) = job.extra.get().and_then(|extra| extras[extra].key.as_ref()) {
-            self.by_key.remove(Hashed::name(queue.0, key), slot, |other| key_hash(jobs, extras, other));
+        let job = &self.jobs[slot];
+        match self.extra(job).and_then(|extra| extra.home) {
+            Some(home) => self.far.end(home),
+            None => self.job_bytes -= self.record_bytes(job),
         }
-        let job = self.jobs.remove(slot).expect("a job is removed once");
-        self.bodies.remove(job.body);
-        if let Some(extra) = job.extra.get() {
-            self.extras.remove(extra);
-        }
+        let queue = self.take_out(slot).queue;
         self.queue_mut(queue).totals.deletes += 1;
         self.leave_queue(queue);
     }

@@ -89,6 +89,41 @@ pub trait Storage: Clone + Send {
     /// What the disk says.
     fn remove(&mut self, segment: u64) -> io::Result<()>;
 
+    /// Which files there are beside the segments, in order. None where a storage keeps no such files: it has no
+    /// [`crate::far`] jobs then.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn beside(&self) -> io::Result<Vec<Beside>> {
+        Ok(Vec::new())
+    }
+
+    /// Leaves a file beside the segments, whole or not at all; it takes the place of one of that name. It is durable on
+    /// return.
+    ///
+    /// # Errors
+    /// `StorageFull`: nothing was changed, and it is safe to try again. Or what else the disk says; it is then unknown
+    /// which of the two is there.
+    fn write_beside(&mut self, _name: Beside, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens one of them for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the disk says.
+    fn open_beside(&self, _name: Beside) -> io::Result<Self::File> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Takes one of them away, if it is there; for good after [`Storage::sync_names`].
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn remove_beside(&mut self, _name: Beside) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes creations and removals durable.
     ///
     /// # Errors
@@ -142,6 +177,38 @@ pub trait StorageFile: Clone + Send {
     /// # Errors
     /// What the disk says. What was written since the last success may be lost then, whatever a later call says.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file beside the segments of a log: see [`crate::far`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Beside {
+    /// Where in that segment, which no start reads any more, jobs are.
+    Index(u64),
+    /// Which of them were open when that segment ended.
+    Open(u64),
+}
+
+impl Beside {
+    /// Its file's name: 20 digits and `.index` or `.open`.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        match self {
+            Beside::Index(segment) => format!("{segment:020}.index"),
+            Beside::Open(segment) => format!("{segment:020}.open"),
+        }
+    }
+
+    /// What has that file name; `None` if nothing has.
+    #[must_use]
+    pub fn of_file_name(name: &str) -> Option<Beside> {
+        let (digits, kind) = name.split_once('.')?;
+        let number = segment_number(&format!("{digits}.seg"))?;
+        match kind {
+            "index" => Some(Beside::Index(number)),
+            "open" => Some(Beside::Open(number)),
+            _ => None,
+        }
+    }
 }
 
 /// The name of a segment's file: 20 digits and `.seg`.

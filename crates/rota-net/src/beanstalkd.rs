@@ -24,6 +24,7 @@ mod stats;
 mod counters;
 
 mod facts;
+mod far;
 
 pub use answer::{Answer, Word};
 pub use counters::{Counters, Verb};

@@ -7,6 +7,7 @@
 
 mod bodies;
 mod commit;
+mod far;
 mod keeper;
 pub mod pins;
 mod snapshot;
@@ -15,6 +16,7 @@ mod timer;
 use rota_engine::clock::{Clock, EngineTime, SystemClock};
 use rota_engine::command::{Body, BodyPlace, BodyRead, Delivered, Delivery};
 use rota_engine::engine::{DependsOn, Engine};
+use rota_engine::far::FarFiles;
 use rota_engine::job::Time;
 use rota_engine::limits::UNWRITTEN_BYTES;
 use rota_engine::log::LogWriter;
@@ -55,6 +57,10 @@ pub struct HostLog {
     pub promise: Promise,
     /// What is kept of it that no start needs.
     pub history: History,
+    /// What looks up jobs that are not in memory.
+    pub far: FarFiles<DataDirectory>,
+    /// How far ahead delayed jobs are held in memory; `None`: all are. As the engine was told.
+    pub near: Option<Duration>,
 }
 
 /// An engine at work.
@@ -64,6 +70,8 @@ pub struct Host {
     log: Option<commit::Commit>,
     /// Reads bodies that are in the log alone.
     bodies: Option<Arc<bodies::Bodies>>,
+    /// Looks up jobs that are not in memory.
+    far: Option<far::FarJobs>,
     timer: timer::Timer,
     keeper: keeper::Keeper,
     /// Bytes that are decided and not yet written, as of the last look.
@@ -144,7 +152,7 @@ impl Host {
     /// [`CommitError`] if those records can't be written.
     ///
     /// # Panics
-    /// If the system has no room for three threads.
+    /// If the system has no room for four threads.
     pub fn start(
         engine: Engine,
         log: Option<HostLog>,
@@ -160,6 +168,9 @@ impl Host {
         let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));
         let reader = |directory: &DataDirectory| Arc::new(bodies::Bodies::new(directory.clone(), Arc::clone(&pins)));
         let bodies = files.as_ref().map(|(directory, _)| reader(directory));
+        let (log, far) = log.map_or((None, None), |HostLog { writer, promise, far, near, .. }| {
+            (Some(commit::Commit::new(writer, promise)), Some(far::FarJobs { files: Arc::new(far), near }))
+        });
         let shared = Shared {
             engine,
             beanstalkd,
@@ -173,9 +184,10 @@ impl Host {
         let host = Arc::new(Host {
             shared: Mutex::new(shared),
             time,
-            log: log.map(|log| commit::Commit::new(log.writer, log.promise)),
+            log,
             timer: timer::Timer::default(),
-            keeper: keeper::Keeper::new(bodies.clone()),
+            keeper: keeper::Keeper::new(bodies.clone(), far.as_ref().map(|far| Arc::clone(&far.files))),
+            far,
             bodies,
             unwritten: AtomicU64::new(0),
             thawed: Notify::new(),
@@ -183,11 +195,17 @@ impl Host {
         if let Some(log) = &host.log {
             log.commit(&host, true)?;
         }
+        if let Some(far) = &host.far {
+            far.load(&host)?;
+        }
         commit::spawn(&host);
         timer::spawn(&host);
         if let Some((mut directory, history)) = files {
             keeper::prepare(&host, &mut directory, history)?;
             keeper::spawn(&host, directory, history);
+        }
+        if host.far.as_ref().is_some_and(|far| far.near.is_some()) {
+            far::spawn(&host);
         }
         Ok(host)
     }
@@ -266,6 +284,12 @@ impl Host {
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.unwritten_bytes() > UNWRITTEN_BYTES as u64
+    }
+
+    /// Whether more is put than can leave memory: whoever puts should wait a little.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.far.as_ref().is_some_and(|far| far.near.is_some()) && self.keeper.is_late()
     }
 
     /// Waits for the log to fail, and says how. Without a log, and with luck, it waits for ever.

@@ -23,6 +23,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// How long a peer may take none of what it is sent before it is cut off.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long who puts waits at the most, after each read, where jobs are put faster than they can leave memory.
+const MOST_SLOWED: Duration = Duration::from_millis(100);
+const SLOWED_STEP: Duration = Duration::from_millis(2);
+
 /// How long accepting rests when there is no room for one more connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -73,7 +77,7 @@ async fn accept(
     Ok((socket.accept().await?.0, permit))
 }
 
-async fn serve_connection(host: &Host, stream: TcpStream, stop: watch::Receiver<bool>) {
+async fn serve_connection(host: &Arc<Host>, stream: TcpStream, stop: watch::Receiver<bool>) {
     let (session, _) = host.with(|shared, now| Session::open(&mut shared.server(now)));
     let Some(session) = session else { return };
     let mut connection = Connection {
@@ -121,7 +125,7 @@ impl From<CommitError> for Ended {
 type Waited = oneshot::Receiver<Late>;
 
 struct Connection<'a> {
-    host: &'a Host,
+    host: &'a Arc<Host>,
     stream: TcpStream,
     stop: watch::Receiver<bool>,
     session: Session,
@@ -147,6 +151,9 @@ impl Connection<'_> {
                 self.handle(&backlog)
             };
             read_on = status != Status::Again;
+            if self.look_up().await? {
+                continue;
+            }
             if !read_on && self.out.len() < OUTPUT_BYTES {
                 // Nothing to wait for yet; only the others get their turn.
                 tokio::task::yield_now().await;
@@ -165,6 +172,9 @@ impl Connection<'_> {
             while self.host.is_behind() {
                 self.host.left_behind(self.depends_on).await?;
                 tokio::task::yield_now().await;
+            }
+            if self.session.take_has_put() {
+                self.slow_down().await;
             }
         }
     }
@@ -210,6 +220,25 @@ impl Connection<'_> {
         self.depends_on = depends_on;
         self.backlog.extend_from_slice(&input[taken..]);
         (status, waited)
+    }
+
+    /// Waits, but not for long, where jobs are put faster than they can leave memory.
+    async fn slow_down(&self) {
+        let mut waited = Duration::ZERO;
+        while waited < MOST_SLOWED && self.host.is_late() {
+            tokio::time::sleep(SLOWED_STEP).await;
+            waited += SLOWED_STEP;
+        }
+    }
+
+    /// Looks up what the session wants, if it wants something.
+    async fn look_up(&mut self) -> Result<bool, Ended> {
+        let wants = self.session.take_wants();
+        let has_wants = !wants.is_empty();
+        if has_wants {
+            self.session.give(self.host.look_up(wants).await?);
+        }
+        Ok(has_wants)
     }
 
     /// Sends what is to be sent, once it may leave.
@@ -281,6 +310,7 @@ impl Connection<'_> {
         loop {
             let backlog = std::mem::take(&mut self.backlog);
             let (status, _) = self.handle(&backlog);
+            self.look_up().await?;
             self.send().await?;
             if self.is_frozen {
                 self.wait_until_thawed().await?;

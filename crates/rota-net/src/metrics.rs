@@ -80,7 +80,10 @@ impl Measured {
     fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(log) = self.0.log_figures() else { return Ok(()) };
         let keeper = self.0.keeper_figures();
-        let live = self.0.look(|shared| shared.engine.live_bytes());
+        let (live, cold, far_segments) = self.0.look(|shared| {
+            let engine = &shared.engine;
+            (engine.live_bytes(), engine.cold_jobs(), engine.far_segments().count() as u64)
+        });
         for (name, help, count) in [
             ("rota_log_records_written", "Records given to the kernel", log.stats.records_written),
             ("rota_log_groups_written", "Groups of records, each written at once", log.stats.groups_written),
@@ -88,6 +91,7 @@ impl Measured {
             ("rota_log_syncs", "Syncs of a segment", log.stats.syncs),
             ("rota_log_compactions", "Segments whose open jobs were written again", keeper.compactions),
             ("rota_log_jobs_kept", "Jobs that were written again", keeper.jobs_kept),
+            ("rota_jobs_left_memory", "Jobs far ahead that left memory", keeper.jobs_left),
             ("rota_log_segments_retired", "Segments that a start needs no longer", log.stats.retired),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -96,7 +100,13 @@ impl Measured {
         for (name, help, value) in [
             ("rota_log_bytes", "Length of the log that a start reads", log.stats.bytes),
             ("rota_log_segments", "Segments that a start reads", log.stats.segments),
-            ("rota_log_live_bytes", "Length of the records that all open jobs would fill", live),
+            (
+                "rota_log_live_bytes",
+                "Length of the records that all open jobs would fill, but for those far ahead",
+                live,
+            ),
+            ("rota_jobs_not_in_memory", "Delayed jobs that are not in memory", cold),
+            ("rota_far_segments", "Segments that no start reads, with jobs that are not in memory", far_segments),
             ("rota_log_history_bytes", "Length of the segments that are kept as history", keeper.history_bytes),
             ("rota_log_room_bytes", "Bytes that can be written before the disk must give more", log.stats.room),
             ("rota_log_disk_full", "Whether the disk had no room to set aside (1)", keeper.is_disk_full.into()),

@@ -36,6 +36,8 @@ pub(crate) struct ServeConfig {
     pub(crate) segment_bytes: Option<u64>,
     /// How much time a spoke of the wheel covers; never zero.
     pub(crate) spoke: Duration,
+    /// How far ahead jobs are held in memory in mapped storage; at least a second.
+    pub(crate) near: Duration,
     /// The largest body that a put may carry, in bytes; 1 to 1 GiB.
     pub(crate) max_job_bytes: usize,
     /// `host:port` that gets counters, timers and gauges by UDP; none if nobody does.
@@ -64,6 +66,8 @@ pub(crate) enum StorageMode {
     Durable,
     /// In the log; of what waits, memory has no bodies.
     Lazy,
+    /// In the log; of what is far ahead, memory has next to nothing.
+    Mapped,
 }
 
 /// When what was acknowledged is on the disk.
@@ -146,6 +150,7 @@ struct Draft {
     history: History,
     segment_bytes: Option<u64>,
     spoke: Duration,
+    near: Duration,
     max_job_bytes: usize,
     statsd: Option<String>,
     snapshot_to: Option<Address>,
@@ -164,6 +169,7 @@ impl Draft {
             Setting::History(history) => self.history = history,
             Setting::SegmentBytes(bytes) => self.segment_bytes = bytes,
             Setting::Spoke(span) => self.spoke = span,
+            Setting::Near(span) => self.near = span,
             Setting::MaxJobBytes(bytes) => self.max_job_bytes = bytes,
             Setting::Statsd(target) => self.statsd = target,
             Setting::SnapshotTo(address) => self.snapshot_to = address,
@@ -206,6 +212,7 @@ impl Draft {
             history: self.history,
             segment_bytes: self.segment_bytes,
             spoke: self.spoke,
+            near: self.near,
             max_job_bytes: self.max_job_bytes,
             statsd: self.statsd,
             snapshot_to,

@@ -100,8 +100,12 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
 /// The engine as its data says, with the log to go on with.
 fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<HostLog>)> {
-    let bodies = if config.storage == StorageMode::Lazy { BodyHome::Log } else { BodyHome::Memory };
-    let options = Options { spoke: config.spoke, bodies, ..Options::default() };
+    let bodies = match config.storage {
+        StorageMode::Lazy | StorageMode::Mapped => BodyHome::Log,
+        StorageMode::Memory | StorageMode::Durable => BodyHome::Memory,
+    };
+    let near = (config.storage == StorageMode::Mapped).then_some(config.near);
+    let options = Options { spoke: config.spoke, bodies, near, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
@@ -123,10 +127,10 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
         Some(address) => into_directory(address, &mut storage)?,
         None => restore::check_none_under_way(&storage)?,
     }
-    let (engine, writer, recovery) = Engine::recover(options, storage, random()?, wall)?;
+    let (engine, writer, recovery, far) = Engine::recover_with_far(options, storage, random()?, wall)?;
     tell(&recovery, &engine);
     let history = History { age: config.history.age, bytes: config.history.bytes };
-    Ok((engine, Some(HostLog { writer, promise, history })))
+    Ok((engine, Some(HostLog { writer, promise, history, far, near })))
 }
 
 /// A length of segments of which a disk holds many.
@@ -177,7 +181,11 @@ fn tell(recovery: &Recovery, engine: &Engine) {
     if recovery.records > 0 {
         let jobs: u64 = engine.totals().by_state.iter().sum();
         let (records, segments) = (recovery.records, recovery.segments);
-        println!("recovered {jobs} jobs from {records} records in {segments} segments");
+        let far = match engine.cold_jobs() {
+            0 => String::new(),
+            far => format!(", {far} of them far ahead and not in memory"),
+        };
+        println!("recovered {jobs} jobs from {records} records in {segments} segments{far}");
     }
     if let Some(torn) = &recovery.torn {
         eprintln!(

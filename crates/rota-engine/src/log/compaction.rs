@@ -9,44 +9,16 @@
 //! It reads a group at a time, so its memory is bounded by the largest group. Whoever drives it sees to it that the
 //! records are durable before the writer is told, and that commands have their turn between two slices.
 
-use super::record::{RecordFault, RecordHeader};
-use super::segment::{Damage, GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::{LogStats, Lsn};
+use super::record::{NameCache, RecordFault};
+use super::{LogStats, LoggedEvent, Lsn, SegmentReader, decode_record};
 use crate::engine::Engine;
+use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, OpenFile, Want};
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS, UNWRITTEN_BYTES};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Beside, Storage};
 use std::collections::{HashSet, VecDeque};
-use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
-
-/// Why a segment could not be read again. Its place in the log stays as it is; the disk is not to be trusted.
-#[derive(Debug, thiserror::Error)]
-pub enum CompactionError {
-    /// The disk failed.
-    #[error("cannot read log segment {}", path.display())]
-    Io {
-        /// The segment's file.
-        path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// What is there is not what was written.
-    #[error(
-        "log segment {}, offset {offset}: found {found}, though it had been safely written: the disk or somebody \
-         changed it",
-        path.display()
-    )]
-    Damaged {
-        /// The segment's file.
-        path: PathBuf,
-        /// Bytes before the damage in it.
-        offset: u64,
-        /// What was found.
-        found: Damage,
-    },
-}
+use std::sync::Arc;
 
 /// Whether the oldest needed segment should be reclaimed, so that the log that recovery reads stays below twice the bytes
 /// of what is open, and two segments.
@@ -64,53 +36,104 @@ pub fn is_over(stats: &LogStats, live_bytes: u64) -> bool {
 }
 
 /// The reclaiming of one segment.
-#[derive(Debug)]
 pub struct Compaction<S: Storage> {
     storage: S,
-    file: S::File,
-    header: SegmentHeader,
-    salt: GroupSalt,
-    /// Where the next group is.
-    offset: u64,
-    next_lsn: Lsn,
-    /// The first record of the segment that follows.
-    end: Lsn,
-    payload: Vec<u8>,
-    /// The jobs in the group that was read last and that were not kept yet, and where in its payload their bodies are.
-    jobs: VecDeque<(JobId, Range<usize>)>,
+    files: Arc<FarFiles<S>>,
+    stage: Stage,
+    reader: SegmentReader<S>,
+    names: NameCache,
+    /// The jobs in the group that was read last and that were not kept yet.
+    jobs: VecDeque<JobFound>,
+    /// The far jobs to which something happened in that group: their records do not have it.
+    changed: Vec<JobId>,
+    /// Those of them that are open, each with its record.
+    changed_records: VecDeque<FarRecord>,
     /// The queues that the segment names. They are kept when all jobs are: what happens to a job that is not written again
     /// yet is passed over by a replay, and must be in the counters of its queue.
     queues: HashSet<QueueName>,
     kept: u64,
+    left: u64,
+    /// Which records' jobs may leave memory, by ordinal; they are in the segment's index.
+    may_leave: HashSet<u32>,
+    records: u32,
+    open: OpenFile,
+    open_checksum: Option<u32>,
+}
+
+/// What is done next, with the engine or without.
+#[derive(Debug)]
+enum Stage {
+    /// Without: finds what is far ahead, where that may leave memory: what is due after that moment.
+    Survey(Option<Time>),
+    /// With: which of it is open and waits in memory; the next one to ask for has that number.
+    Ask(Candidates, usize, HashSet<JobId>),
+    /// Without: makes the index.
+    Index(Candidates),
+    /// In turns: reads a group, and has what is open in it kept.
+    Keep,
+    /// With: brings the bits to where the log begins then.
+    Settle,
+    /// With: copies the bits of the far segments after that one.
+    Copy(u64),
+    /// Without: leaves the bits on the disk.
+    Write,
+    Done,
+}
+
+/// A record that holds a job whole.
+#[derive(Debug)]
+struct JobFound {
+    job: JobId,
+    ordinal: u32,
+    /// Where in the payload the record and the job's body are.
+    record: Range<usize>,
+    body: Range<usize>,
+}
+
+impl<S: Storage> std::fmt::Debug for Compaction<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compaction")
+            .field("segment", &self.segment())
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Storage> Compaction<S> {
-    /// Begins with a segment that was closed, and is the oldest that recovery needs.
+    /// Begins with a segment that was closed, and is the oldest that recovery needs. `leave_after` is what
+    /// [`Engine::leaves_after`] says.
     ///
     /// # Errors
-    /// [`CompactionError`]; nothing was changed.
-    pub fn begin(storage: &S, segment: u64) -> Result<Compaction<S>, CompactionError> {
-        let (file, header) = open(storage, segment)?;
-        let (_, next) = open(storage, segment + 1)?;
+    /// [`FarError`]; nothing was changed.
+    pub fn begin(
+        storage: &S,
+        files: &Arc<FarFiles<S>>,
+        segment: u64,
+        leave_after: Option<Time>,
+    ) -> Result<Compaction<S>, FarError> {
         Ok(Compaction {
             storage: storage.clone(),
-            file,
-            salt: GroupSalt::new(header.store, header.segment),
-            offset: SEGMENT_HEADER_BYTES as u64,
-            next_lsn: header.first_lsn,
-            end: next.first_lsn,
-            header,
-            payload: Vec::new(),
+            files: Arc::clone(files),
+            stage: Stage::Survey(leave_after),
+            reader: SegmentReader::begin(storage, segment, None)?,
+            names: NameCache::default(),
             jobs: VecDeque::new(),
+            changed: Vec::new(),
+            changed_records: VecDeque::new(),
             queues: HashSet::new(),
             kept: 0,
+            left: 0,
+            may_leave: HashSet::new(),
+            records: 0,
+            open: OpenFile::default(),
+            open_checksum: None,
         })
     }
 
     /// The segment's number.
     #[must_use]
     pub fn segment(&self) -> u64 {
-        self.header.segment
+        self.reader.segment()
     }
 
     /// Jobs that were written again so far.
@@ -119,77 +142,194 @@ impl<S: Storage> Compaction<S> {
         self.kept
     }
 
-    /// Reads on, if all that was read is kept; false at the segment's end. It does I/O.
-    ///
-    /// # Errors
-    /// [`CompactionError`].
-    pub fn read(&mut self) -> Result<bool, CompactionError> {
-        while self.jobs.is_empty() && self.next_lsn < self.end {
-            self.read_group()?;
-        }
-        Ok(!self.jobs.is_empty() || !self.queues.is_empty())
+    /// Jobs that left memory so far: the segment stays for them.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
     }
 
-    fn read_group(&mut self) -> Result<(), CompactionError> {
-        let mut bytes = [0; GROUP_HEADER_BYTES];
-        let read = self.file.read_at(self.offset, &mut bytes);
-        read.map_err(|source| self.failed(source))?;
-        let Some((group, _)) = GroupHeader::read(&bytes, &self.salt, self.offset) else {
-            return Err(self.damaged(Damage::GroupHeader));
+    /// Does what there is to do before the next slice with the engine; false if there is none, and it is to be finished. It
+    /// does I/O.
+    ///
+    /// # Errors
+    /// [`FarError`]. If the disk is full, this can be called again.
+    pub fn read(&mut self) -> Result<bool, FarError> {
+        if let Stage::Survey(leave_after) = self.stage {
+            self.stage = self.survey(leave_after)?;
+        }
+        if let Stage::Index(candidates) = &mut self.stage {
+            let candidates = std::mem::take(candidates);
+            self.make_index(candidates)?;
+            self.stage = Stage::Keep;
+        }
+        if let Stage::Keep = self.stage {
+            while self.is_kept() && self.read_group()? {
+                self.look_up_changed()?;
+            }
+            self.look_up_changed()?;
+            if self.is_kept() && self.queues.is_empty() {
+                self.stage = Stage::Settle;
+            }
+        }
+        if let Stage::Write = self.stage {
+            self.write_open()?;
+            self.stage = Stage::Done;
+        }
+        Ok(!matches!(self.stage, Stage::Done))
+    }
+
+    /// Leaves behind which far jobs are open where the log begins from now on.
+    fn write_open(&mut self) -> Result<(), FarError> {
+        let name = Beside::Open(self.segment());
+        if self.left == 0 {
+            self.files.close(self.segment());
+        }
+        let written = if self.open.segments.is_empty() {
+            // One may be there of a reclaiming that a crash undid.
+            self.storage.beside().and_then(|beside| {
+                if beside.contains(&name) {
+                    self.storage.remove_beside(name)?;
+                    self.storage.sync_names()?;
+                }
+                Ok(())
+            })
+        } else {
+            let (bytes, checksum) = self.open.encode(self.segment());
+            self.open_checksum = Some(checksum);
+            self.storage.write_beside(name, &bytes)
         };
-        if group.first_lsn != self.next_lsn || group.is_seal {
-            return Err(self.damaged(Damage::OutOfPlace));
+        written.map_err(|source| FarError::beside(&self.storage, name, source))
+    }
+
+    /// Whether all that was read of the segment is kept, but for queues.
+    fn is_kept(&self) -> bool {
+        self.jobs.is_empty() && self.changed.is_empty() && self.changed_records.is_empty()
+    }
+
+    /// Reads the records of far jobs to which something happened, a few at a time.
+    fn look_up_changed(&mut self) -> Result<(), FarError> {
+        let mut bytes = 0;
+        while bytes < KEPT_SLICE_BYTES
+            && let Some(job) = self.changed.pop()
+        {
+            for record in self.files.find(&Want::Job(job), &mut |entries| vec![true; entries.len()])? {
+                bytes += record.kept.put.body.len() + 64;
+                self.changed_records.push_back(record);
+            }
         }
-        let payload_at = self.offset + GROUP_HEADER_BYTES as u64;
-        let length = self.file.length().map_err(|source| self.failed(source))?;
-        if payload_at.checked_add(group.payload_bytes).is_none_or(|end| end > length) {
-            return Err(self.damaged(Damage::Payload));
-        }
-        self.payload.resize(usize::try_from(group.payload_bytes).expect("shorter than its file"), 0);
-        let read = self.file.read_at(payload_at, &mut self.payload);
-        read.map_err(|source| self.failed(source))?;
-        if crc32fast::hash(&self.payload) != group.payload_checksum {
-            return Err(self.damaged(Damage::Payload));
-        }
-        let mut at = 0;
-        for _ in 0..group.records {
-            let length = self.note_record(at)?;
-            at += length;
-        }
-        self.payload.shrink_to(1 << 20);
-        self.offset = payload_at + group.payload_bytes;
-        self.next_lsn = Lsn(self.next_lsn.0 + u64::from(group.records));
         Ok(())
     }
 
-    /// Takes note of what the record at that place of the payload holds; returns its length.
-    fn note_record(&mut self, at: usize) -> Result<usize, CompactionError> {
-        let record = &self.payload[at..];
-        let read = RecordHeader::read(record)
-            .and_then(|header| Ok((header.length, header.body(record)?, header.queue(record)?)));
-        let (length, job, queue) = read.map_err(|fault| self.damaged(Damage::Record(fault)))?;
-        self.jobs.extend(job.map(|(job, body)| (job, at + body.start..at + body.end)));
-        if let Some(name) = queue {
-            let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
-            let fault = Damage::Record(RecordFault::BadField("queue name"));
-            self.queues.insert(name.ok_or_else(|| self.damaged(fault))?);
-        }
-        Ok(length)
+    /// Finds the records of jobs that are due after that moment, if jobs may leave memory.
+    fn survey(&mut self, leave_after: Option<Time>) -> Result<Stage, FarError> {
+        let Some(leave_after) = leave_after else { return Ok(Stage::Keep) };
+        let mut reader = SegmentReader::begin(&self.storage, self.segment(), Some(self.reader.end()))?;
+        let (mut candidates, mut names) = (Candidates::default(), NameCache::default());
+        while reader.read_group(&mut |record| {
+            let Some(ordinal) = record.ordinal else { return Ok(()) };
+            if let Some((kept, queue)) = record.event(&mut names)?.and_then(LoggedEvent::whole_job)
+                && kept.put.run_at > leave_after
+                && kept.put.at_wall.is_none()
+                && kept.buried.is_none()
+            {
+                candidates.add(ordinal, record.offset, record.length(), &kept, &queue);
+            }
+            Ok(())
+        })? {}
+        self.records = reader.whole_jobs();
+        Ok(if candidates.len() == 0 { Stage::Keep } else { Stage::Ask(candidates, 0, HashSet::new()) })
     }
 
-    /// Has the next of what was read written again, where it is still open: a slice that a command can wait for. Nothing
-    /// where so much is to be written already that front ends stop reading.
+    fn make_index(&mut self, candidates: Candidates) -> Result<(), FarError> {
+        if candidates.len() == 0 {
+            return Ok(());
+        }
+        let ordinals = candidates.ordinals().collect();
+        let (segment, end) = (self.segment(), self.reader.end());
+        match self.files.write_index(&mut self.storage, segment, end, candidates) {
+            Ok(()) => {
+                self.files.open(segment)?;
+                self.may_leave = ordinals;
+                Ok(())
+            }
+            // They are written again instead, for which there is room.
+            Err(error) if error.is_disk_full() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_group(&mut self) -> Result<bool, FarError> {
+        let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
+        let is_more = self.reader.read_group(&mut |record| {
+            if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
+                changed.push(job);
+            }
+            if let (Some(ordinal), Some((job, body))) = (record.ordinal, record.body()?) {
+                jobs.push_back(JobFound { job, ordinal, record: record.at..record.at + record.length(), body });
+            }
+            if let Some(name) = record.queue()? {
+                let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
+                queues.insert(name.ok_or(RecordFault::BadField("queue name"))?);
+            }
+            Ok(())
+        })?;
+        changed.sort_unstable();
+        changed.dedup();
+        Ok(is_more)
+    }
+
+    /// Has the next of what was read done: a slice that a command can wait for. Nothing where so much is to be written
+    /// already that front ends stop reading, and while the engine [holds still](Engine::holds_still).
     pub fn keep(&mut self, engine: &mut Engine, now: Time) {
+        if engine.holds_still() {
+            return;
+        }
+        match &mut self.stage {
+            Stage::Ask(candidates, next, waiting) => {
+                let jobs: Vec<JobId> = candidates.jobs().skip(*next).take(STEP_OBJECTS).collect();
+                waiting.extend(jobs.iter().filter(|&&job| engine.can_leave(job)));
+                *next += jobs.len();
+                if *next == candidates.len() {
+                    candidates.retain(|job| waiting.contains(&job));
+                    self.stage = Stage::Index(std::mem::take(candidates));
+                }
+            }
+            Stage::Keep => self.keep_jobs(engine, now),
+            Stage::Settle => {
+                if engine.settle_far(self.reader.end(), STEP_OBJECTS) {
+                    self.stage = Stage::Copy(0);
+                }
+            }
+            Stage::Copy(after) => match engine.far_settled_after(*after) {
+                Some(segment) => {
+                    *after = segment.segment;
+                    if segment.words.iter().any(|&word| word != 0) {
+                        self.open.segments.push(segment);
+                    }
+                }
+                None => self.stage = Stage::Write,
+            },
+            Stage::Survey(_) | Stage::Index(_) | Stage::Write | Stage::Done => {}
+        }
+    }
+
+    fn keep_jobs(&mut self, engine: &mut Engine, now: Time) {
         let before = engine.unwritten_bytes();
         if before > UNWRITTEN_BYTES {
             // What is to be written first would put these far behind in their segment, and a body's place is short.
             return;
         }
         for _ in 0..STEP_OBJECTS {
-            if let Some((job, body)) = self.jobs.pop_front() {
-                self.kept += u64::from(engine.keep_job(job, &self.payload[body], now));
-            } else if let Some(queue) = self.queues.iter().next().filter(|_| self.next_lsn >= self.end).cloned() {
-                self.queues.remove(&queue);
+            if let Some(record) = self.changed_records.pop_front() {
+                engine.keep_far_job(&record, now);
+                self.kept += 1;
+            } else if let Some(found) = self.jobs.pop_front() {
+                if self.leave(engine, &found, now) {
+                    self.left += 1;
+                } else {
+                    self.kept += u64::from(engine.keep_job(found.job, &self.reader.payload[found.body], now));
+                }
+            } else if let Some(queue) = self.next_queue() {
                 engine.keep_queue(&queue, now);
             } else {
                 return;
@@ -200,31 +340,31 @@ impl<S: Storage> Compaction<S> {
         }
     }
 
+    /// The next queue to keep, once all jobs are.
+    fn next_queue(&mut self) -> Option<QueueName> {
+        let is_their_turn = self.reader.is_at_end() && self.changed.is_empty();
+        let queue = self.queues.iter().next().filter(|_| is_their_turn).cloned()?;
+        self.queues.take(&queue)
+    }
+
+    /// Lets a job leave memory if it may, and is as its record says.
+    fn leave(&mut self, engine: &mut Engine, found: &JobFound, now: Time) -> bool {
+        if !self.may_leave.contains(&found.ordinal) {
+            return false;
+        }
+        let event = decode_record(&self.reader.payload[found.record.clone()], &mut self.names);
+        let Some((kept, queue)) = event.ok().flatten().and_then(LoggedEvent::whole_job) else { return false };
+        let place = FarPlace { segment: self.reader.segment(), ordinal: found.ordinal };
+        engine.leave(&kept, &queue, place, (self.records, self.reader.end()), now)
+    }
+
     /// Has it written that nothing needs the segment any more, once it was read to its end and kept. Returns the record
     /// that must be durable before [`super::LogWriter::need_only_from`] is told the next segment.
     ///
     /// # Panics
-    /// If there is something left to read or to keep.
+    /// If there is something left to do.
     pub fn finish(&self, engine: &mut Engine, now: Time) -> Lsn {
-        let is_read = self.next_lsn >= self.end && self.jobs.is_empty() && self.queues.is_empty();
-        assert!(is_read, "a segment is given up when all of it is kept");
-        engine.keep_numbers(self.header.segment + 1, now)
+        assert!(matches!(self.stage, Stage::Done), "a segment is given up when all of it is kept");
+        engine.keep_numbers(self.segment() + 1, self.open_checksum, now)
     }
-
-    fn failed(&self, source: io::Error) -> CompactionError {
-        CompactionError::Io { path: self.storage.path(self.header.segment), source }
-    }
-
-    fn damaged(&self, found: Damage) -> CompactionError {
-        CompactionError::Damaged { path: self.storage.path(self.header.segment), offset: self.offset, found }
-    }
-}
-
-fn open<S: Storage>(storage: &S, segment: u64) -> Result<(S::File, SegmentHeader), CompactionError> {
-    let failed = |source| CompactionError::Io { path: storage.path(segment), source };
-    let file = storage.open(segment).map_err(failed)?;
-    let mut bytes = [0; SEGMENT_HEADER_BYTES];
-    file.read_at(0, &mut bytes).map_err(failed)?;
-    let damaged = |_| CompactionError::Damaged { path: storage.path(segment), offset: 0, found: Damage::SegmentHeader };
-    Ok((file, SegmentHeader::decode(&bytes).map_err(damaged)?))
 }

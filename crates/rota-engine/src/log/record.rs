@@ -52,6 +52,11 @@ pub(super) fn holds_job(kind: u8) -> bool {
     matches!(kind, kind::JOB_PUT | kind::JOB_KEPT)
 }
 
+/// The optional fields of numbers that are kept.
+mod numbers_tag {
+    pub(super) const FAR_JOBS: u8 = 1;
+}
+
 /// The optional fields of a put, and of a job that is kept.
 mod put_tag {
     pub(super) const AT: u8 = 1;
@@ -282,6 +287,9 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             put_numbers(out, &[kept.next_job_id, kept.job_ids_below, kept.next_seq, kept.seqs_below, kept.burials]);
             put_time(out, kept.engine_time);
             put_time(out, kept.wall_time);
+            if let Some(checksum) = kept.far_jobs {
+                put_optional(out, numbers_tag::FAR_JOBS, &checksum.to_le_bytes());
+            }
             kind::NUMBERS_KEPT
         }
         Event::LeaseGiven { .. }
@@ -398,6 +406,11 @@ impl RecordHeader {
         decode_payload(self.kind, self.version, self.skippable, payload, names)
     }
 
+    /// Whether the record holds a job whole.
+    pub(super) fn holds_job(&self) -> bool {
+        holds_job(self.kind)
+    }
+
     /// The job whose body is in this record, and where in the record it is.
     pub(super) fn body(&self, record: &[u8]) -> Result<Option<(JobId, Range<usize>)>, RecordFault> {
         if !matches!(self.kind, kind::JOB_PUT | kind::JOB_KEPT) || self.version != VERSION {
@@ -411,6 +424,21 @@ impl RecordHeader {
         let begin = self.length - fields.left.len();
         fields.bytes(body_bytes)?;
         Ok(Some((job, begin..begin + body_bytes)))
+    }
+
+    /// The job that this record changes and leaves open: what it says must not be lost with the record.
+    pub(super) fn changed_job(&self, record: &[u8]) -> Result<Option<JobId>, RecordFault> {
+        let changes = matches!(
+            self.kind,
+            kind::JOB_RELEASED
+                | kind::JOB_FAILED
+                | kind::JOB_BURIED
+                | kind::JOB_KICKED
+                | kind::LEASE_LOST
+                | kind::JOB_PULLED
+        );
+        let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
+        if changes { Fields { left: payload }.job().map(Some) } else { Ok(None) }
     }
 
     /// The queue that this record names, which was written whole: a compaction must keep it.
@@ -427,8 +455,8 @@ impl RecordHeader {
 }
 
 /// The queue name read last: most records name the queue that the record before named.
-#[derive(Default)]
-pub(super) struct NameCache {
+#[derive(Debug, Default)]
+pub(crate) struct NameCache {
     last: Option<QueueName>,
 }
 
@@ -443,6 +471,14 @@ impl NameCache {
         }
         Ok(NameCache::UNRESOLVED)
     }
+}
+
+/// Reads the event of the record that `bytes` are; `None` if it is of a kind that may be passed over.
+pub(crate) fn decode_record<'n>(
+    bytes: &[u8],
+    names: &'n mut NameCache,
+) -> Result<Option<LoggedEvent<'n>>, RecordFault> {
+    RecordHeader::read(bytes)?.event(bytes, names)
 }
 
 /// Reads a payload of a type and version.
@@ -517,26 +553,39 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
             let queue = names.keep(fields.name()?)?;
             Event::QueueKept(Box::new(KeptQueue { queue, totals, paused_until, pause_length }))
         }
-        kind::NUMBERS_KEPT => Event::NumbersKept(Box::new(KeptNumbers {
-            oldest_segment: fields.u64()?,
-            puts: fields.u64()?,
-            completed: fields.u64()?,
-            cancelled: fields.u64()?,
-            lost_leases: fields.u64()?,
-            epoch: fields.u32()?,
-            next_job_id: fields.u64()?,
-            job_ids_below: fields.u64()?,
-            next_seq: fields.u64()?,
-            seqs_below: fields.u64()?,
-            burials: fields.u64()?,
-            engine_time: fields.time()?,
-            wall_time: fields.time()?,
-        })),
+        kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
         _ => return Ok(None),
     };
     // No other type has optional fields so far, so every tag below 128 is one of a newer server.
     fields.each_optional(kind, |_, _| Ok(false))?;
     Ok(Some(event))
+}
+
+fn decode_numbers(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+    let mut kept = KeptNumbers {
+        oldest_segment: fields.u64()?,
+        puts: fields.u64()?,
+        completed: fields.u64()?,
+        cancelled: fields.u64()?,
+        lost_leases: fields.u64()?,
+        epoch: fields.u32()?,
+        next_job_id: fields.u64()?,
+        job_ids_below: fields.u64()?,
+        next_seq: fields.u64()?,
+        seqs_below: fields.u64()?,
+        burials: fields.u64()?,
+        engine_time: fields.time()?,
+        wall_time: fields.time()?,
+        far_jobs: None,
+    };
+    fields.each_optional(kind::NUMBERS_KEPT, |tag, mut value| {
+        if tag == numbers_tag::FAR_JOBS {
+            kept.far_jobs = Some(value.u32()?);
+            value.end()?;
+        }
+        Ok(tag == numbers_tag::FAR_JOBS)
+    })?;
+    Ok(Event::NumbersKept(Box::new(kept)))
 }
 
 fn decode_burial(mut fields: Fields<'_>) -> Result<Event, RecordFault> {

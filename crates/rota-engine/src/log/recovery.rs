@@ -11,6 +11,7 @@ use super::segment::{
 };
 use super::writer::{LogEnd, begin_segment};
 use super::{LogWriter, Lsn, Place, ReplayError, ReplayedRecord};
+use crate::far::FarError;
 use crate::job::Time;
 use crate::storage::{Storage, StorageFile, StoreId};
 use std::collections::VecDeque;
@@ -93,6 +94,22 @@ pub enum OpenError {
         /// What is wrong.
         source: ReplayError,
     },
+    /// Jobs that are not in the log that a start reads cannot be looked up.
+    #[error("cannot look up the jobs that are far ahead")]
+    Far(#[source] FarError),
+}
+
+impl OpenError {
+    /// What made a replay fail, where that was the disk and not the event.
+    pub(crate) fn of_replay(self) -> OpenError {
+        match self {
+            OpenError::Replay { path, offset, lsn, source } => match source.downcast() {
+                Ok(far) => OpenError::Far(*far),
+                Err(source) => OpenError::Replay { path, offset, lsn, source },
+            },
+            other => other,
+        }
+    }
 }
 
 /// What is wrong with a log that must not be used.

@@ -126,6 +126,7 @@ fn every_kept() -> Vec<Event> {
             burials: 11,
             engine_time: Time(12),
             wall_time: Time(13),
+            far_jobs: None,
         })),
     ]
 }

@@ -35,7 +35,10 @@ pub enum LogError {
     },
     /// A segment could not be read again, to be reclaimed.
     #[error("cannot reclaim a segment of the log")]
-    Reclaim(#[from] super::CompactionError),
+    Reclaim(#[source] crate::far::FarError),
+    /// A job far ahead cannot be looked up.
+    #[error("cannot look up jobs that are not in memory")]
+    Far(#[source] crate::far::FarError),
     /// A body that was to be handed out is not what was written.
     #[error(
         "log segment {}, offset {offset}: the body of job {job} cannot be served: the disk or somebody changed it",

@@ -1,7 +1,7 @@
 //! What each event does to the state. Nothing here decides anything, and nothing can fail.
 
 use super::{Hashed, State, key_hash};
-use crate::event::{BuryReason, Event, PutJob};
+use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
@@ -120,7 +120,10 @@ impl State {
                 match self.find_job(kept.put.job) {
                     None => self.restore_job(*kept, now),
                     // All else of it is in the log before; how often it was reserved only here.
-                    Some(slot) => self.restore_reserves(slot, kept.tally.reserves),
+                    Some(slot) => {
+                        self.come_home(slot);
+                        self.restore_reserves(slot, kept.tally.reserves);
+                    }
                 }
             }
             Event::QueueKept(kept) => self.restore_queue(&kept, now),
@@ -202,9 +205,8 @@ impl State {
         let queue = self.queue_mut(put.queue);
         queue.totals.puts += 1;
         queue.logged = true;
-        // A moment before the put is no delay.
-        let delay = (put.run_at < put.created_at).then_some(Duration::ZERO);
-        let slot = self.insert_job(put, delay, JobTally::default());
+        let KeptJob { put, delay, tally, .. } = KeptJob::of_put(put);
+        let slot = self.insert_job(put, delay, tally);
         self.attach_by_time(slot, now);
     }
 

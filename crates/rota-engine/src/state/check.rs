@@ -2,7 +2,9 @@
 
 use super::{Owner, State, Totals};
 use crate::command::{Body, BodyPlace};
-use crate::job::{DueOrder, Job, JobState, Priority, Time};
+use crate::event::KeptJob;
+use crate::far::FarRecord;
+use crate::job::{DueOrder, Job, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +36,10 @@ impl State {
                 assert_eq!(self.find_key(job.queue, key), Some(slot), "job {} is found by its key", job.id);
             }
         }
+        let cold: u64 = self.queues.iter().map(|(_, queue)| queue.cold).sum();
+        by_state[JobState::Delayed as usize] += cold;
         assert_eq!(self.totals.by_state, by_state, "jobs by state");
+        self.check_far(cold);
         assert_eq!(self.totals.urgent, urgent, "urgent jobs");
         assert_eq!(self.by_id.len(), self.jobs.len(), "the index of ids");
         assert_eq!(self.by_key.len(), keys, "the index of keys");
@@ -47,6 +52,24 @@ impl State {
         let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
         let waiting: BTreeSet<Slot> = waiting.map(|(slot, _)| slot).collect();
         assert_eq!(self.at_wall, waiting, "delayed jobs for a moment of the wall clock");
+    }
+
+    fn check_far(&self, cold: u64) {
+        let homes: Vec<_> = self.jobs.iter().filter_map(|(slot, _)| self.home(slot)).collect();
+        assert!(homes.iter().all(|&home| self.far.is_open(home)), "a job's home is known");
+        let open: u64 = self.far.segments().map(|(_, _, open)| u64::from(open)).sum();
+        assert_eq!(open, cold + homes.len() as u64, "open jobs of far segments");
+        let bytes = |job: &Job| {
+            if self.extra(job).is_some_and(|extra| extra.home.is_some()) { 0 } else { self.record_bytes(job) }
+        };
+        assert_eq!(
+            self.job_bytes,
+            self.jobs.iter().map(|(_, job)| bytes(job)).sum::<u64>(),
+            "the length of all records"
+        );
+        let is_distant = |job: &&Job| job.state == JobState::Delayed && self.is_distant(job);
+        let distant = self.jobs.iter().map(|(_, job)| job).filter(is_distant).map(|job| self.record_bytes(job));
+        assert_eq!(self.distant_bytes, distant.sum::<u64>(), "what may leave memory");
     }
 
     fn check_queues(&self) {
@@ -145,43 +168,43 @@ impl State {
     }
 
     /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
-    /// and a delayed job whose moment came by `now` counts as ready.
-    pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>) -> String {
+    /// and a delayed job whose moment came by `now` counts as ready. `cold` are the jobs that are not in memory.
+    pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
         let Totals { puts, completed, cancelled, lost_leases, .. } = self.totals;
         let mut text = format!("puts {puts} completed {completed} cancelled {cancelled} lost {lost_leases}\n");
-        let mut jobs: Vec<&Job> = self.jobs.iter().map(|(_, job)| job).collect();
-        jobs.sort_by_key(|job| job.id);
-        let is_buried = |job: &&&Job| job.state == JobState::Buried;
-        let burial = |job: &Job| self.extra(job).map_or(0, |extra| extra.burial);
-        let mut burials: Vec<u64> = jobs.iter().filter(is_buried).map(|job| burial(job)).collect();
-        burials.sort_unstable();
-        for job in jobs {
-            let state = match job.state {
-                JobState::Buried => format!("buried {}", burials.partition_point(|&place| place < burial(job))),
-                _ if job.run_at > now => String::from("delayed"),
-                _ => String::from("ready"),
-            };
-            let extra = self.extra(job).cloned().unwrap_or_default();
-            let tally = crate::job::JobTally { reserves: 0, ..extra.tally };
-            let queue = &self.queue(job.queue).name;
-            let Priority(priority) = job.priority;
+        let mut jobs: Vec<(KeptJob, &QueueName)> = Vec::new();
+        for (slot, job) in self.jobs.iter() {
             let body = match self.body(job).to_owned() {
                 Body::InMemory(body) => body,
                 Body::InLog(place) => read(place),
             };
+            jobs.push((self.kept_job_at(slot, body), &self.queue(job.queue).name));
+        }
+        jobs.extend(cold.iter().map(|record| (record.kept.clone(), &record.queue)));
+        jobs.sort_by_key(|(kept, _)| kept.put.job);
+        let mut burials: Vec<u64> = jobs.iter().filter_map(|(kept, _)| kept.buried).collect();
+        burials.sort_unstable();
+        for (KeptJob { put, delay, tally, buried }, queue) in jobs {
+            let state = match buried {
+                Some(number) => format!("buried {}", burials.partition_point(|&other| other < number)),
+                None if put.run_at > now => String::from("delayed"),
+                None => String::from("ready"),
+            };
+            let delay = delay.unwrap_or_else(|| put.run_at.since(put.created_at));
+            let tally = crate::job::JobTally { reserves: 0, ..tally };
+            let Priority(priority) = put.priority;
             let _ = writeln!(
                 text,
-                "{} {queue} {state} {priority} {:?} {:?} {:?} {:?} {:?} {:?} {} {} {tally:?} {:?}",
-                job.id,
-                job.run_at,
-                job.created_at,
-                self.delay(job),
-                self.ttr(job),
-                extra.key,
-                extra.at_wall,
-                extra.max_lost_leases,
-                extra.max_attempts,
-                body
+                "{} {queue} {state} {priority} {:?} {:?} {delay:?} {:?} {:?} {:?} {} {} {tally:?} {:?}",
+                put.job,
+                put.run_at,
+                put.created_at,
+                put.ttr,
+                put.key,
+                put.at_wall,
+                put.max_lost_leases,
+                put.max_attempts,
+                put.body
             );
         }
         let mut queues: Vec<&Queue> =
@@ -198,7 +221,8 @@ impl State {
     /// All that a refused command must leave as it was, as text: what the log gives back, and who holds, uses, watches
     /// and waits.
     pub(crate) fn whole_text(&self, now: Time) -> String {
-        let mut text = self.durable_text(now, &|place| format!("{place:?}").into_bytes().into());
+        let mut text = self.durable_text(now, &|place| format!("{place:?}").into_bytes().into(), &[]);
+        let _ = writeln!(text, "{:?}", self.far);
         let _ = writeln!(text, "{:?}", self.totals);
         for (_, job) in self.jobs.iter() {
             let _ = writeln!(text, "{} {:?} {:?} {:?}", job.id, job.state, job.lease, self.extra(job));
@@ -221,5 +245,5 @@ impl State {
 /// Whether a queue is there after a restart: an idle one is dropped then.
 fn is_kept(queue: &Queue, now: Time) -> bool {
     let jobs = queue.ready.len() + queue.delayed.len() + queue.buried.len();
-    queue.created == 1 || jobs > 0 || queue.reserved > 0 || queue.is_paused(now)
+    queue.created == 1 || jobs > 0 || queue.cold > 0 || queue.reserved > 0 || queue.is_paused(now)
 }

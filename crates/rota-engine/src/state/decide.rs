@@ -295,15 +295,15 @@ impl State {
         let there = match source {
             KickSource::Buried => {
                 events.extend(queue.buried.values().take(slice).map(|&slot| kicked(&self.jobs[slot], now)));
-                queue.buried.len()
+                queue.buried.len() as u64
             }
             KickSource::Delayed => {
                 events.extend(queue.delayed.near().take(slice).map(|slot| kicked(&self.jobs[slot], now)));
-                queue.delayed.len()
+                queue.delayed.len() as u64 + queue.cold
             }
         };
         let count = (events.len() - before) as u64;
-        Answer::Kicked { count, source, left: limit.min(there as u64) - count }
+        Answer::Kicked { count, source, left: limit.min(there) - count }
     }
 }
 

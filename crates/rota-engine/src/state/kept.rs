@@ -17,9 +17,9 @@ const PUT_RECORD_BYTES: u64 = 73;
 const QUEUE_RECORD_BYTES: u64 = 77;
 
 impl State {
-    /// Length of the records that everything that is open would fill, in bytes.
+    /// Length of the records that everything that is open would fill, in bytes, but for what may leave memory, or did.
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.job_bytes + self.queues.len() as u64 * QUEUE_RECORD_BYTES
+        self.job_bytes - self.distant_bytes + self.queues.len() as u64 * QUEUE_RECORD_BYTES
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    pub(crate) fn kept_numbers(&self, oldest_segment: u64, now: Time) -> KeptNumbers {
+    pub(crate) fn kept_numbers(&self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> KeptNumbers {
         let numbers = &self.numbers;
         let wall = (i128::from(now.0) + numbers.wall_offset).clamp(0, i128::from(u64::MAX));
         KeptNumbers {
@@ -116,6 +116,7 @@ impl State {
             burials: numbers.burials,
             engine_time: now,
             wall_time: Time(u64::try_from(wall).expect("clamped to the range")),
+            far_jobs,
         }
     }
 

@@ -7,12 +7,22 @@
 use super::State;
 use crate::engine::BodyHome;
 use crate::event::Event;
+use crate::far::{FarError, FarFiles, OpenFile, Want};
+use crate::job::{JobId, Time};
 use crate::log::{BodyWritten, ReplayError, ReplayedRecord};
 use crate::queue::QueueId;
+use crate::storage::{Beside, Storage};
 
 /// A replay under way.
-pub(crate) struct Replay {
+pub(crate) struct Replay<S: Storage> {
     state: State,
+    storage: S,
+    /// What looks up jobs that stand before the log's beginning.
+    far: FarFiles<S>,
+    /// The checksum of the file that says which of those are open, if there is one.
+    far_checksum: Option<u32>,
+    /// Whether the log named another one last.
+    is_far_file_other: bool,
     /// The segment that the log begins with; `None` before the first record.
     first_segment: Option<u64>,
     /// The queue that a record named last: the next one mostly names the same.
@@ -32,18 +42,40 @@ struct NotWhole(u64);
 #[error("it changes a job that is not open: {0:?}")]
 struct NoSuchJob(Event);
 
-impl Replay {
-    pub(crate) fn new(state: State, bodies: BodyHome) -> Replay {
-        Replay { state, first_segment: None, named: None, is_whole: true, bodies }
+/// The file that says which earlier jobs are open is not the one that the log names.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "jobs of segments before {first} are open, and the file {} beside the segments, which says which, is missing or \
+     is not the one that was left here: put the right one back from a copy",
+    Beside::Open(first - 1).file_name()
+)]
+struct FarJobsLost {
+    first: u64,
+}
+
+impl<S: Storage> Replay<S> {
+    pub(crate) fn new(state: State, bodies: BodyHome, storage: S) -> Replay<S> {
+        let far = FarFiles::new(storage.clone());
+        Replay {
+            state,
+            storage,
+            far,
+            far_checksum: None,
+            is_far_file_other: false,
+            first_segment: None,
+            named: None,
+            is_whole: true,
+            bodies,
+        }
     }
 
     /// Takes the next record.
     pub(crate) fn take(&mut self, record: ReplayedRecord<'_>) -> Result<(), ReplayError> {
-        let ReplayedRecord { seq, at, event, place, .. } = record;
-        let first_segment = *self.first_segment.get_or_insert_with(|| {
-            self.is_whole = place.segment == 1;
-            place.segment
-        });
+        let ReplayedRecord { lsn, seq, at, event, place } = record;
+        let first_segment = match self.first_segment {
+            Some(first) => first,
+            None => self.begin(place.segment)?,
+        };
         let (state, named) = (&mut self.state, &mut self.named);
         let event = event.resolve(&mut |name| {
             // A dropped queue's number may be another's by now, so it is the name that counts.
@@ -51,25 +83,61 @@ impl Replay {
             let known = named.filter(is_it);
             *named.insert(known.unwrap_or_else(|| state.open_queue(name)))
         });
+        let known_before = if matches!(event, Event::JobKept(_)) { event.job() } else { event.changes_job() };
+        if let Some(job) = known_before {
+            self.bring_near(job, at)?;
+        }
         if !self.state.can_apply(&event) {
             return if self.is_whole { Err(Box::new(NoSuchJob(event))) } else { Ok(()) };
         }
-        if let Event::NumbersKept(kept) = &event {
-            self.is_whole |= kept.oldest_segment >= first_segment;
+        if let Event::NumbersKept(kept) = &event
+            && kept.oldest_segment == first_segment
+        {
+            // An earlier one may be of a reclaiming that a crash undid: others may have been open then.
+            self.is_whole |= kept.far_jobs == self.far_checksum;
+            self.is_far_file_other = kept.far_jobs != self.far_checksum;
         }
         let with_body = event.with_body().filter(|_| self.bodies == BodyHome::Log);
-        self.state.replay(event, seq, at);
+        self.state.replay(event, lsn, seq, at);
         if let Some(job) = with_body {
             self.state.body_written(BodyWritten { job, record: place });
         }
         Ok(())
     }
 
-    /// The state at the end of the log.
-    pub(crate) fn end(self) -> Result<State, ReplayError> {
+    /// Begins with the log's first segment: takes in what is open of those before it.
+    fn begin(&mut self, first: u64) -> Result<u64, FarError> {
+        self.first_segment = Some(first);
+        self.is_whole = first == 1;
+        if let Some((open, checksum)) = OpenFile::read(&self.storage, first - 1)? {
+            self.far_checksum = Some(checksum);
+            for segment in open.segments {
+                let counts = self.far.open_found(&segment)?;
+                self.state.load_far(segment, counts);
+            }
+        }
+        Ok(first)
+    }
+
+    /// Brings a job near that is far, before something happens to it.
+    fn bring_near(&mut self, job: JobId, now: Time) -> Result<(), FarError> {
+        if self.far.is_empty() || self.state.slot_of(job).is_some() {
+            return Ok(());
+        }
+        let state = &self.state;
+        let found = self.far.find(&Want::Job(job), &mut |entries| state.are_cold(entries))?;
+        for record in &found {
+            self.state.bring_near(record, self.bodies == BodyHome::Log, now);
+        }
+        Ok(())
+    }
+
+    /// The state at the end of the log, and what looks up the jobs that are not in memory.
+    pub(crate) fn end(self) -> Result<(State, FarFiles<S>), ReplayError> {
         match self.first_segment {
+            Some(first) if !self.is_whole && self.is_far_file_other => Err(Box::new(FarJobsLost { first })),
             Some(first) if !self.is_whole => Err(Box::new(NotWhole(first))),
-            _ => Ok(self.state),
+            _ => Ok((self.state, self.far)),
         }
     }
 }

@@ -63,7 +63,7 @@ impl State {
             urgent: queue.urgent,
             ready: queue.ready.len() as u64,
             reserved: queue.reserved,
-            delayed: queue.delayed.len() as u64,
+            delayed: queue.delayed.len() as u64 + queue.cold,
             buried: queue.buried.len() as u64,
             totals: queue.totals,
             using: queue.using - kept,

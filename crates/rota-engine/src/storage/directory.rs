@@ -3,7 +3,7 @@
 //! The binary opens one and hands it to [`crate::log::open`]. The layout is in `docs/disk-format.md`. It must never
 //! change anything in a directory that is not ours, nor unlink the lock: a second process could then hold another one.
 
-use super::{Storage, StorageFile, StoreId, segment_file_name, segment_number};
+use super::{Beside, Storage, StorageFile, StoreId, segment_file_name, segment_number};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -363,6 +363,38 @@ impl Storage for DataDirectory {
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
         fs::remove_file(Storage::path(self, segment))
+    }
+
+    fn beside(&self) -> io::Result<Vec<Beside>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.log)? {
+            names.extend(entry?.file_name().to_str().and_then(Beside::of_file_name));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn write_beside(&mut self, name: Beside, bytes: &[u8]) -> io::Result<()> {
+        let new = self.log.join("beside.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+            // Half a file would only take room from others.
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
+        fs::rename(&new, self.log.join(name.file_name()))?;
+        sync_directory(&self.log)
+    }
+
+    fn open_beside(&self, name: Beside) -> io::Result<SegmentFile> {
+        Ok(SegmentFile { file: File::open(self.log.join(name.file_name()))?.into() })
+    }
+
+    fn remove_beside(&mut self, name: Beside) -> io::Result<()> {
+        match fs::remove_file(self.log.join(name.file_name())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn sync_names(&mut self) -> io::Result<()> {

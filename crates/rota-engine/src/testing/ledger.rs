@@ -6,6 +6,7 @@
 use super::storage::SimulatedDisk;
 use crate::command::Body;
 use crate::engine::{DependsOn, Engine};
+use crate::far::FarRecord;
 use crate::job::{JobId, LeaseToken};
 use crate::log::Lsn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -136,13 +137,22 @@ impl Ledger {
     ///
     /// # Panics
     /// If the engine broke its word.
-    pub fn after_crash(&mut self, engine: &Engine, disk: &SimulatedDisk, recovered: Lsn, is_promise_kept: bool) {
+    pub(super) fn after_crash(
+        &mut self,
+        engine: &Engine,
+        cold: &[FarRecord],
+        disk: &SimulatedDisk,
+        recovered: Lsn,
+        is_promise_kept: bool,
+    ) {
         self.held.clear();
         self.last_put = None;
         self.last_token = None;
         let (next_job_id, next_seq) = engine.next_numbers();
         assert!(next_job_id > self.greatest_id_told, "id {next_job_id} may have been told to a client before");
         assert!(next_seq >= self.seqs_told_below, "event number {next_seq} may have been told before");
+        let mut cold: BTreeMap<JobId, Box<[u8]>> =
+            cold.iter().map(|record| (record.job(), record.kept.put.body.clone())).collect();
         let mut left = 0;
         let over = &mut self.over;
         self.jobs.retain(|&id, entry| {
@@ -153,13 +163,13 @@ impl Ledger {
             };
             let is_put = survived(entry.put);
             let is_over = entry.over.is_some_and(survived);
-            let found = engine.job(id);
+            let found = engine.job(id).map(|found| match found.body {
+                Body::InMemory(body) => body.into(),
+                Body::InLog(place) => disk.body(place),
+            });
+            let found = found.or_else(|| cold.remove(&id));
             assert_eq!(found.is_some(), is_put && !is_over, "job {id} after a crash");
-            if let Some(found) = found {
-                let body = match found.body {
-                    Body::InMemory(body) => body.into(),
-                    Body::InLog(place) => disk.body(place),
-                };
+            if let Some(body) = found {
                 assert_eq!(*body, entry.body, "the body of job {id}");
                 entry.over = None;
                 left += 1;

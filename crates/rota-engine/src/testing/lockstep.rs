@@ -8,10 +8,13 @@ use super::storage::SimulatedDisk;
 use super::workload::{Client, Input};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
+use crate::far::{FarFiles, FarRecord, Want};
 use crate::job::{JobId, JobState, Time};
 use crate::session::SessionId;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// An engine and its model.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Lockstep {
     pub model: Model,
     /// Where bodies are that are in the log alone.
     disk: Option<SimulatedDisk>,
+    /// What looks up jobs that are not in memory, and how far ahead they are brought there.
+    far: Option<(Arc<FarFiles<SimulatedDisk>>, Duration)>,
     sessions: BTreeMap<Client, SessionId>,
     clients: BTreeMap<SessionId, Client>,
 }
@@ -39,13 +44,37 @@ impl Lockstep {
     /// The two, as they are after a start.
     #[must_use]
     pub fn new(engine: Engine, model: Model) -> Lockstep {
-        Lockstep { engine, model, disk: None, sessions: BTreeMap::new(), clients: BTreeMap::new() }
+        Lockstep { engine, model, disk: None, far: None, sessions: BTreeMap::new(), clients: BTreeMap::new() }
     }
 
     /// The same, with the disk that the engine's log is on.
     #[must_use]
     pub fn on(self, disk: SimulatedDisk) -> Lockstep {
         Lockstep { disk: Some(disk), ..self }
+    }
+
+    /// The same, with what looks up jobs that are not in memory, and how far ahead they are to be there; `Duration::MAX`:
+    /// all of them.
+    #[must_use]
+    pub fn with_far(self, files: Arc<FarFiles<SimulatedDisk>>, near: Duration) -> Lockstep {
+        Lockstep { far: Some((files, near)), ..self }
+    }
+
+    /// Brings near what will be due so soon after `at`, as a server does in time.
+    fn load(&mut self, at: Time) {
+        if let Some((files, near)) = &self.far {
+            let until = at.max(self.engine.now()).after(*near);
+            load(&mut self.engine, files, until);
+        }
+    }
+
+    /// Brings near what is wanted; returns it, to be let go again.
+    fn bring_near(&mut self, want: Option<Want>) -> Vec<FarRecord> {
+        let (Some(want), Some((files, _))) = (want, &self.far) else { return Vec::new() };
+        let engine = &self.engine;
+        let records = files.find(&want, &mut |entries| engine.are_cold(entries)).expect("what is far can be found");
+        self.engine.bring_near(&records, self.engine.now());
+        records
     }
 
     /// A body, read from the log where it is there alone.
@@ -65,6 +94,11 @@ impl Lockstep {
     /// # Panics
     /// If they disagree.
     pub fn feed(&mut self, input: &Input, at: Time) -> Agreed {
+        self.load(at);
+        let mut near = Vec::new();
+        if let Input::Ask(client, request) = input {
+            near = self.bring_near(self.engine.wanted(self.sessions[client], &request.command()));
+        }
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         let engine = &mut self.engine;
         match input {
@@ -89,6 +123,7 @@ impl Lockstep {
             Input::SetClock(wall) => engine.clock_stepped(at, *wall),
             Input::Stop => engine.stop(),
         }
+        engine.let_go(&near);
         let clients = &self.clients;
         let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
         outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
@@ -123,14 +158,14 @@ impl Lockstep {
     ///
     /// # Panics
     /// If something disagrees.
-    pub fn check(&self) {
+    pub fn check(&mut self) {
         self.engine.check();
         self.compare_counts();
-        for &id in self.model.jobs().keys() {
+        for id in self.model.jobs().keys().copied().collect::<Vec<_>>() {
             self.compare_job(id);
         }
         assert_eq!(self.engine.queue_count(), self.model.queues().len(), "the number of queues");
-        for (name, queue) in self.model.queues() {
+        for (name, queue) in &self.model.queues().clone() {
             let id = self.engine.find_queue(name).unwrap_or_else(|| panic!("there is no queue {name}"));
             let view = self.engine.queue(id);
             let jobs = || self.model.jobs().values().filter(|job| job.queue == *name);
@@ -154,11 +189,16 @@ impl Lockstep {
         assert_eq!(*self.engine.totals(), self.model.totals(), "the counts over all queues");
         assert_eq!(self.engine.session_count(), self.model.session_count(), "the number of sessions");
         let next = self.model.next_deadline().unwrap_or(Time::NEVER);
-        assert!(self.engine.next_tick() <= next, "the engine sleeps past the deadline {next:?}");
+        let next_tick = self.engine.next_tick();
+        assert!(
+            next_tick <= next || self.engine.cold_jobs() > 0 && next > self.engine.known_until(),
+            "the engine sleeps past the deadline {next:?}"
+        );
     }
 
-    fn compare_heads(&self, name: &crate::job::QueueName) {
+    fn compare_heads(&mut self, name: &crate::job::QueueName) {
         let queue = self.engine.find_queue(name).expect("the caller found it");
+        let near = self.bring_near(self.engine.wanted_first(queue));
         let jobs = || self.model.jobs().iter().filter(|(_, job)| job.queue == *name);
         let ready = jobs().filter(|(_, job)| job.place == Place::Ready);
         let delayed = jobs().filter(|(_, job)| job.place == Place::Delayed);
@@ -172,10 +212,17 @@ impl Lockstep {
             let seen = self.engine.first_job(queue, state).map(|view| view.id);
             assert_eq!(seen, first.map(|(&id, _)| id), "the first {} job of {name}", state.name());
         }
+        self.engine.let_go(&near);
     }
 
     /// Compares all that can be seen of one job, there or not.
-    fn compare_job(&self, id: JobId) {
+    fn compare_job(&mut self, id: JobId) {
+        let near = self.bring_near(self.engine.wanted_job(id));
+        self.compare_job_near(id);
+        self.engine.let_go(&near);
+    }
+
+    fn compare_job_near(&self, id: JobId) {
         let (view, job) = match (self.engine.job(id), self.model.jobs().get(&id)) {
             (None, None) => return,
             (Some(view), Some(job)) => (view, job),
@@ -197,6 +244,24 @@ impl Lockstep {
         };
         assert_eq!(lease, expected, "the lease of job {id}");
     }
+}
+
+/// Brings near all that is due by `until`.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn load(engine: &mut Engine, files: &FarFiles<SimulatedDisk>, until: Time) {
+    loop {
+        let due = files.due(until, 7).expect("an index can be read");
+        if due.is_empty() {
+            break;
+        }
+        let cold = engine.are_cold(&due);
+        let due: Vec<_> = due.into_iter().zip(cold).filter(|&(_, is_cold)| is_cold).map(|(entry, _)| entry).collect();
+        let records = files.read(&due).expect("a record can be read");
+        engine.bring_near(&records, engine.now());
+    }
+    engine.near_until(until);
 }
 
 /// The job that an answer names.

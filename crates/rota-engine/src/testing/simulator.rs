@@ -18,10 +18,13 @@ use super::storage::{Fault, SimulatedDisk};
 use super::workload::{Input, Request, Workload};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::{Engine, Room};
+use crate::far::FarFiles;
 use crate::job::{JobId, Time};
 use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Group, LogError, LogWriter, Lsn};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be simulated.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +85,8 @@ pub struct Report {
     pub no_room: u64,
     /// Jobs handed out whose bodies were in the log alone.
     pub bodies_read: u64,
+    /// Jobs that left memory.
+    pub left: u64,
 }
 
 /// When an answer may leave.
@@ -124,6 +129,10 @@ struct Simulation {
     /// One step in so many is a crash.
     crash_every: u64,
     disk: SimulatedDisk,
+    /// What looks up jobs that are not in memory.
+    far: Arc<FarFiles<SimulatedDisk>>,
+    /// How far ahead they are brought there.
+    near: Duration,
     habits: Habits,
     keeper: Keeper,
     /// `None` where nothing is kept.
@@ -226,6 +235,8 @@ impl Simulation {
             crash_every: *random.pick(&[50, 400, 3000]),
             random,
             workload,
+            far: Arc::new(FarFiles::new(disk.observer())),
+            near: Duration::MAX,
             disk,
             habits,
             keeper: Keeper::default(),

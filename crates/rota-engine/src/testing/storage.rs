@@ -6,7 +6,7 @@
 
 use crate::command::BodyPlace;
 use crate::log::{body_in, body_record_bytes};
-use crate::storage::{Storage, StorageFile, StoreId, segment_file_name};
+use crate::storage::{Beside, Storage, StorageFile, StoreId, segment_file_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -40,6 +40,9 @@ pub enum Fault {
     Sync,
 }
 
+/// The life of a handle that outlives all.
+const OBSERVER: u64 = u64::MAX;
+
 /// A disk that can be broken. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedDisk {
@@ -53,6 +56,23 @@ pub struct SimulatedDisk {
 pub struct SimulatedFile {
     disk: SimulatedDisk,
     segment: u64,
+}
+
+/// The number under which a file beside the segments is kept: none that a segment has.
+fn number(name: Beside) -> u64 {
+    match name {
+        Beside::Index(segment) => segment | 1 << 62,
+        Beside::Open(segment) => segment | 1 << 63,
+    }
+}
+
+fn name(number: u64) -> Option<Beside> {
+    let segment = number & !(3 << 62);
+    match number >> 62 {
+        0 => None,
+        1 => Some(Beside::Index(segment)),
+        _ => Some(Beside::Open(segment)),
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +106,12 @@ impl SimulatedDisk {
     #[must_use]
     pub fn new() -> SimulatedDisk {
         SimulatedDisk::default()
+    }
+
+    /// A handle for whoever looks at what is there: no fault meets it.
+    #[must_use]
+    pub fn observer(&self) -> SimulatedDisk {
+        SimulatedDisk { disk: Arc::clone(&self.disk), life: OBSERVER }
     }
 
     /// How many operations there were. Reads count too.
@@ -188,6 +214,9 @@ impl SimulatedDisk {
     /// Begins an operation.
     fn operate(&self) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = self.disk();
+        if self.life == OBSERVER {
+            return Ok(disk);
+        }
         if disk.life != self.life {
             return Err(io::Error::other("the machine was restarted"));
         }
@@ -316,7 +345,7 @@ impl Storage for SimulatedDisk {
     }
 
     fn segments(&self) -> io::Result<Vec<u64>> {
-        Ok(self.operate()?.files.keys().copied().collect())
+        Ok(self.operate()?.files.keys().copied().filter(|&number| name(number).is_none()).collect())
     }
 
     fn open(&self, segment: u64) -> io::Result<SimulatedFile> {
@@ -363,6 +392,36 @@ impl Storage for SimulatedDisk {
             *durable = gone;
         }
         Ok(())
+    }
+
+    fn beside(&self) -> io::Result<Vec<Beside>> {
+        Ok(self.operate()?.files.keys().filter_map(|&number| name(number)).collect())
+    }
+
+    fn write_beside(&mut self, name: Beside, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.operate()?;
+        if disk.is_faulty(Fault::Write) || disk.is_faulty(Fault::Sync) {
+            return Err(io::Error::other("a simulated fault of the disk"));
+        }
+        let used = disk.used_bytes() + bytes.len() as u64;
+        if disk.capacity_bytes.is_some_and(|capacity| used > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let content = Content { written: bytes.to_vec(), synced: bytes.to_vec(), ..Content::default() };
+        disk.files.insert(number(name), content.clone());
+        disk.durable_names.insert(number(name), content);
+        Ok(())
+    }
+
+    fn open_beside(&self, name: Beside) -> io::Result<SimulatedFile> {
+        self.open(number(name))
+    }
+
+    fn remove_beside(&mut self, name: Beside) -> io::Result<()> {
+        match self.remove(number(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn sync_names(&mut self) -> io::Result<()> {

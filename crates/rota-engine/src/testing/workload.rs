@@ -114,6 +114,9 @@ fn target(queue: Option<&QueueName>) -> Target<'_> {
     queue.map_or(Target::Used, Target::Named)
 }
 
+/// About how far ahead jobs are put that hardly anybody waits for.
+const FAR: Duration = Duration::from_secs(40 * 86_400);
+
 /// What a workload is like: small worlds in which things meet often.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -127,6 +130,8 @@ pub struct Workload {
     keys: u64,
     /// The wall clock is set now and then.
     sets_clock: bool,
+    /// Most jobs are put for a time that few wait for.
+    is_far_sighted: bool,
     next_client: Client,
     /// Stamps of leases given before, for clients that come back too late.
     tokens: Vec<(JobId, LeaseToken)>,
@@ -142,7 +147,8 @@ impl Workload {
         let units =
             [Duration::from_millis(1), Duration::from_millis(300), Duration::from_secs(2), Duration::from_secs(60)];
         let priorities: &[&[u32]] = &[&[0], &[0, 1], &[5, 1023, 1024, 7000], &[0, 1, 2, 3, u32::MAX]];
-        let jobs = *random.pick(&[3, 12, 40, 150]);
+        let is_far_sighted = random.chance(1, 2);
+        let jobs = if is_far_sighted { 150 } else { *random.pick(&[3, 12, 40, 150]) };
         Workload {
             queues: queues.collect::<Result<_, _>>().expect("they keep the rule for names"),
             clients: random.within(1..9) as usize,
@@ -151,6 +157,7 @@ impl Workload {
             priorities: random.pick(priorities).iter().copied().map(Priority).collect(),
             keys: random.within(1..6),
             sets_clock: random.chance(1, 2),
+            is_far_sighted,
             next_client: 0,
             tokens: Vec::new(),
             bodies: 0,
@@ -175,6 +182,9 @@ impl Workload {
                 // The very moment of a deadline, or a nanosecond beside it.
                 let Some(next) = model.next_deadline() else { return self.unit };
                 let to_next = next.since(model.now());
+                if self.is_far_sighted && to_next > FAR / 1000 {
+                    return self.unit;
+                }
                 let around =
                     [to_next, to_next.saturating_sub(Duration::from_nanos(1)), to_next + Duration::from_nanos(1)];
                 (*random.pick(&around)).min(Duration::from_secs(40 * 86400))
@@ -218,7 +228,9 @@ impl Workload {
         let many = model.jobs().len() >= self.jobs;
         let puts = if many { 20 } else { 100 };
         let ends = if many { 60 } else { 20 };
-        match random.weighted(&[puts, 4, 10, 6, 90, 8, ends, ends, 15, 10, 10, 8, ends / 2, 6, 10, 8, 3]) {
+        // Where most is far ahead, it is rarely called off or called for.
+        let (ends, calls) = if self.is_far_sighted && !many { (4, 1) } else { (ends, 9) };
+        match random.weighted(&[puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3]) {
             0 => Request::Put(self.put(random, model)),
             1 => Request::Use(self.queue(random)),
             2 => Request::Watch(self.queue(random)),
@@ -245,7 +257,11 @@ impl Workload {
             13 => Request::CancelKey { queue: self.queue(random), key: self.key(random) },
             14 => Request::Kick {
                 queue: random.chance(1, 2).then(|| self.queue(random)),
-                limit: *random.pick(&[0, 1, 2, 7, 1200, u64::MAX]),
+                limit: *random.pick(if self.is_far_sighted {
+                    &[0, 1, 2, 7][..]
+                } else {
+                    &[0, 1, 2, 7, 1200, u64::MAX]
+                }),
                 source: *random.pick(&[None, None, Some(KickSource::Buried), Some(KickSource::Delayed)]),
             },
             15 => Request::KickJob(self.job(random, model, client)),
@@ -298,6 +314,7 @@ impl Workload {
 
     fn delay(&self, random: &mut Random) -> Duration {
         match random.below(20) {
+            _ if self.is_far_sighted && random.chance(2, 3) => FAR / 100 * random.within(1..300) as u32,
             0..10 => Duration::ZERO,
             10..18 => self.span(random),
             18 => Duration::from_secs(random.below(100_000)),

@@ -9,6 +9,7 @@
 use super::answer::{Answer, Word};
 use super::counters::{Counters, Verb};
 use super::facts::Facts;
+use super::far::{FarCommands, Named};
 use super::parse::{Parsed, Parser};
 use super::request::{Put, Refusal, Request, When};
 use super::stats::{self, Document};
@@ -17,6 +18,7 @@ use rota_engine::command::{
     self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target,
 };
 use rota_engine::engine::Engine;
+use rota_engine::far::{FarRecord, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::session::SessionId;
@@ -80,8 +82,11 @@ struct Client {
     /// It sends nothing more.
     half_closed: bool,
     is_producer: bool,
+    /// It put something since that was asked last.
+    has_put: bool,
     is_worker: bool,
     holes: Vec<Hole>,
+    far: FarCommands,
 }
 
 /// A command that handles more than one step may.
@@ -91,6 +96,8 @@ enum Ongoing {
     Kick { source: Option<KickSource>, kicked: u64, left: u64 },
     /// Lists the queues created after that one.
     List { after: u64, document: Document },
+    /// Goes on when what it names was brought near.
+    Named(Named),
 }
 
 impl Session {
@@ -105,8 +112,10 @@ impl Session {
             waits: false,
             half_closed: false,
             is_producer: false,
+            has_put: false,
             is_worker: false,
             holes: Vec::new(),
+            far: FarCommands::default(),
         };
         Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
     }
@@ -129,6 +138,22 @@ impl Session {
         !self.client.holes.is_empty()
     }
 
+    /// What the command needs that it stopped at, out of what is not in memory: it is to be looked up, and given with
+    /// [`Session::give`] before the next call of [`Session::receive`].
+    pub fn take_wants(&mut self) -> Vec<Want> {
+        self.client.far.take_wants()
+    }
+
+    /// Whether it put something since the last call of this.
+    pub fn take_has_put(&mut self) -> bool {
+        std::mem::take(&mut self.client.has_put)
+    }
+
+    /// Gives what was wanted.
+    pub fn give(&mut self, found: Vec<(Want, Vec<FarRecord>)>) {
+        self.client.far.given = found;
+    }
+
     /// Carries out what `input` asks, and appends the answers to `out`. Says how many bytes it took.
     ///
     /// The answers depend on the log as [`Engine::depends_on`] says afterwards.
@@ -140,7 +165,9 @@ impl Session {
         // What is only looked at, without a command to the engine, is looked at now too.
         server.engine.tick(server.now);
         let mut rest = input;
-        let status = self.carry_out(server, &mut rest, out);
+        let is_known = self.client.far.bring_near(server.engine, server.now);
+        let status = if is_known { self.carry_out(server, &mut rest, out) } else { Status::Again };
+        self.client.far.let_go(server.engine);
         (input.len() - rest.len(), status)
     }
 
@@ -182,18 +209,26 @@ impl Session {
 
     fn carry_out(&mut self, server: &mut Server<'_>, input: &mut &[u8], out: &mut Vec<u8>) -> Status {
         loop {
-            if let Some(ongoing) = self.client.ongoing.take() {
-                self.client.ongoing = ongoing.step(self.client.id, server, out);
-                if self.client.ongoing.is_some() {
-                    return Status::Again;
-                }
+            match self.client.ongoing.take() {
+                Some(Ongoing::Named(named)) => named.ask(&mut |request| self.client.request(server, request, out)),
+                Some(ongoing) => self.client.ongoing = self.client.step(ongoing, server, out),
+                None => {}
+            }
+            if self.client.waits {
+                return Status::Waiting;
+            }
+            if self.client.ongoing.is_some() {
+                return Status::Again;
             }
             if out.len() >= OUTPUT_BYTES {
                 return Status::Again;
             }
             match self.parser.next(input) {
                 Parsed::Request(Request::Quit) | Parsed::Foreign(_) => return Status::Close,
-                Parsed::Request(request) => self.client.request(server, request, out),
+                Parsed::Request(request) => match self.client.put_off(server.engine, request, input) {
+                    Some(request) => self.client.request(server, request, out),
+                    None => return Status::Again,
+                },
                 Parsed::Refused(refusal) => refuse(refusal, server.counters, out),
                 Parsed::NeedMore if self.client.half_closed => return Status::Close,
                 Parsed::NeedMore => return Status::NeedMore,
@@ -285,6 +320,57 @@ impl Client {
         }
     }
 
+    /// Does the next slice of a command, and answers if it was the last.
+    fn step(&mut self, ongoing: Ongoing, server: &mut Server<'_>, out: &mut Vec<u8>) -> Option<Ongoing> {
+        match ongoing {
+            Ongoing::Named(_) => unreachable!("it has no slices"),
+            Ongoing::Kick { source, kicked, left } => {
+                let kick = Command::Kick { queue: Target::Used, limit: left, source };
+                if self.far.wants(server.engine, |engine| engine.wanted(self.id, &kick)) {
+                    return Some(ongoing);
+                }
+                let answer = server.engine.execute(self.id, kick, server.now);
+                let Ok(command::Answer::Kicked { count, source, left }) = answer else {
+                    unreachable!("a kick is not answered {answer:?}");
+                };
+                let kicked = kicked + count;
+                if left > 0 {
+                    return Some(Ongoing::Kick { source: Some(source), kicked, left });
+                }
+                Answer::Kicked(kicked).write_to(out);
+            }
+            Ongoing::List { mut after, mut document } => {
+                let mut listed = 0;
+                for (number, queue) in server.engine.queues_after(after).take(STEP_OBJECTS) {
+                    document.item(server.engine.queue_name(queue).as_str());
+                    after = number;
+                    listed += 1;
+                }
+                if listed == STEP_OBJECTS {
+                    return Some(Ongoing::List { after, document });
+                }
+                Answer::Document(document.as_bytes()).write_to(out);
+            }
+        }
+        None
+    }
+
+    /// Puts a request off if what it names may not be in memory; returns it if it can be carried out. What of the requests
+    /// behind it in `input` may not be either is looked up with it.
+    fn put_off<'r>(&mut self, engine: &Engine, request: Request<'r>, input: &[u8]) -> Option<Request<'r>> {
+        if !engine.has_far_jobs() {
+            return Some(request);
+        }
+        let id = self.id;
+        let is_wanted = self.far.wants(engine, |engine| named_by(engine, id, &request));
+        if !is_wanted {
+            return Some(request);
+        }
+        self.far.look_ahead(engine, input);
+        self.ongoing = Some(Ongoing::Named(Named::of(request)));
+        None
+    }
+
     fn execute(&self, server: &mut Server<'_>, command: Command<'_>) -> Result<command::Answer, command::Refusal> {
         // Clocks are looked at only for somebody who collects, and for what they collect.
         let timed = server.timings.as_ref().and(Timed::of(&command)).map(|what| (what, Instant::now()));
@@ -307,6 +393,7 @@ impl Client {
         if server.facts.draining {
             return Answer::Word(Word::Draining).write_to(out);
         }
+        self.has_put = true;
         if !self.is_producer {
             self.is_producer = true;
             server.counters.producers += 1;
@@ -424,36 +511,19 @@ impl Client {
     }
 }
 
-impl Ongoing {
-    /// Does the next slice, and answers if it was the last.
-    fn step(self, session: SessionId, server: &mut Server<'_>, out: &mut Vec<u8>) -> Option<Ongoing> {
-        match self {
-            Ongoing::Kick { source, kicked, left } => {
-                let kick = Command::Kick { queue: Target::Used, limit: left, source };
-                let answer = server.engine.execute(session, kick, server.now);
-                let Ok(command::Answer::Kicked { count, source, left }) = answer else {
-                    unreachable!("a kick is not answered {answer:?}");
-                };
-                let kicked = kicked + count;
-                if left > 0 {
-                    return Some(Ongoing::Kick { source: Some(source), kicked, left });
-                }
-                Answer::Kicked(kicked).write_to(out);
-            }
-            Ongoing::List { mut after, mut document } => {
-                let mut listed = 0;
-                for (number, queue) in server.engine.queues_after(after).take(STEP_OBJECTS) {
-                    document.item(server.engine.queue_name(queue).as_str());
-                    after = number;
-                    listed += 1;
-                }
-                if listed == STEP_OBJECTS {
-                    return Some(Ongoing::List { after, document });
-                }
-                Answer::Document(document.as_bytes()).write_to(out);
-            }
-        }
-        None
+/// What a request names that may not be in memory.
+fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Option<Want> {
+    match *request {
+        Request::ReserveJob { id }
+        | Request::Delete { id }
+        | Request::Cancel { id }
+        | Request::Peek { id }
+        | Request::KickJob { id }
+        | Request::StatsJob { id } => engine.wanted_job(JobId(id)),
+        Request::PeekDelayed => engine.wanted_first(engine.used(session)),
+        Request::CancelKey { tube, key } => engine.wanted_key(&name(tube), key),
+        Request::Put(ref put) => engine.wanted_key(engine.queue_name(engine.used(session)), put.key.as_deref()?),
+        _ => None,
     }
 }
 

@@ -144,7 +144,7 @@ impl Commit {
     fn write(&self, log: &mut Log, host: &Host) -> Result<(), LogError> {
         let Log { writer: Some(writer), group } = log else { return Ok(()) };
         let stats = writer.stats();
-        let (any, unwritten, wanted) = {
+        let (any, unwritten, wanted, live) = {
             let mut shared = host.lock();
             shared.facts.log.oldest_segment = stats.oldest_segment;
             shared.facts.log.current_segment = stats.newest_segment;
@@ -153,7 +153,7 @@ impl Commit {
             let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
             let is_all = host.keeper.figures().is_disk_full;
             shared.engine.set_room(Room { free, set_aside: stats.segment_bytes, is_all });
-            (any, shared.engine.unwritten_bytes(), shared.engine.wanted_room())
+            (any, shared.engine.unwritten_bytes(), shared.engine.wanted_room(), shared.engine.live_bytes())
         };
         host.unwritten.store(unwritten as u64, Ordering::Relaxed);
         if any {
@@ -166,6 +166,7 @@ impl Commit {
             }
         }
         host.keeper.look_after_room(writer, wanted);
+        host.keeper.look_after_length(&writer.stats(), live);
         self.note(writer);
         Ok(())
     }

@@ -7,16 +7,29 @@
 use super::bodies::Bodies;
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
+use rota_engine::far::{FarError, FarFiles};
+use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
 use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
+use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often it looks, at least: a full disk may have room again.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How many segments longer than it should be the log may be before puts are slowed down.
+const LATE_SEGMENTS: u64 = 5;
+
+/// The longest rest between two slices.
+const MOST_REST: Duration = Duration::from_millis(1);
+
+/// Far segments are written again when they are more than this many, and this many times what is open in them.
+const FAR_SEGMENTS: f64 = 4.0;
+const FAR_SHARE: f64 = 3.0;
 
 /// How much of the log is kept that no start reads any more: as history, for whoever asks what happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +47,8 @@ pub struct KeeperFigures {
     pub compactions: u64,
     /// Jobs that were written again.
     pub jobs_kept: u64,
+    /// Jobs that left memory.
+    pub jobs_left: u64,
     /// Length of the segments that are kept as history, in bytes.
     pub history_bytes: u64,
     /// Whether the disk had no room to set aside, the last time it was asked.
@@ -49,11 +64,17 @@ pub(super) struct Keeper {
     is_disk_full: AtomicBool,
     /// What keeps segments that nobody needs, and has them open.
     bodies: Option<Arc<Bodies>>,
+    /// The far segments, which are no history.
+    far: Option<Arc<FarFiles<DataDirectory>>>,
+    /// Far segments whose jobs are all over, each with the segment that a start must begin with before it can go.
+    emptied: Mutex<Vec<(u64, u64)>>,
+    jobs_left: AtomicU64,
+    is_late: AtomicBool,
 }
 
 impl Keeper {
-    pub(super) fn new(bodies: Option<Arc<Bodies>>) -> Keeper {
-        Keeper { bodies, ..Keeper::default() }
+    pub(super) fn new(bodies: Option<Arc<Bodies>>, far: Option<Arc<FarFiles<DataDirectory>>>) -> Keeper {
+        Keeper { bodies, far, ..Keeper::default() }
     }
 
     /// Has it look now.
@@ -81,6 +102,22 @@ impl Keeper {
         }
     }
 
+    /// Called after each write: where jobs leave memory with their segments, and more is put than can leave, whoever puts is
+    /// to be slowed down.
+    pub(super) fn look_after_length(&self, stats: &LogStats, live_bytes: u64) {
+        let needed = stats.bytes - stats.needless_bytes;
+        let is_late = needed > 2 * live_bytes + LATE_SEGMENTS * stats.segment_bytes;
+        self.is_late.store(is_late, Ordering::Relaxed);
+        if is_late {
+            self.look();
+        }
+    }
+
+    /// Whether the log is much longer than it should be.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
     /// Takes note of what came of setting room aside: nothing, or an error, which is no fault of the log's; it is tried
     /// again. Returns whether that is news.
     fn found_disk_full(&self, error: Option<&io::Error>) -> bool {
@@ -101,7 +138,9 @@ impl Keeper {
     fn forget_history(&self, directory: &mut DataDirectory, oldest: u64, keep: History) -> bool {
         // It is tried again in the next round, and a start passes over what is left.
         let oldest = self.bodies.as_ref().map_or(oldest, |bodies| bodies.pins.removable_below(oldest));
-        let Ok(segments) = directory.segments_below(oldest) else { return false };
+        self.forget_far(directory, oldest);
+        let Ok(mut segments) = directory.segments_below(oldest) else { return false };
+        segments.retain(|info| self.far.as_ref().is_none_or(|far| !far.has(info.segment)));
         let now = SystemTime::now();
         let is_too_old = |info: &SegmentInfo| now.duration_since(info.changed).is_ok_and(|age| age > keep.age);
         let mut left: u64 = segments.iter().map(|info| info.bytes).sum();
@@ -123,10 +162,29 @@ impl Keeper {
         any
     }
 
+    /// Lets far segments become history that nobody needs, where a start begins with `oldest`, and takes away the files
+    /// that went with them.
+    fn forget_far(&self, directory: &mut DataDirectory, oldest: u64) {
+        let Some(far) = &self.far else { return };
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        emptied.retain(|&(needed_from, segment)| {
+            if needed_from <= oldest {
+                far.close(segment);
+            }
+            needed_from > oldest
+        });
+        // What is left of them is passed over by a start, and tried again in the next round.
+        let needless = directory.beside().map_or_else(|_| Vec::new(), |beside| far.needless(beside, oldest));
+        for name in needless {
+            let _ = directory.remove_beside(name);
+        }
+    }
+
     pub(super) fn figures(&self) -> KeeperFigures {
         KeeperFigures {
             compactions: self.compactions.load(Ordering::Relaxed),
             jobs_kept: self.jobs_kept.load(Ordering::Relaxed),
+            jobs_left: self.jobs_left.load(Ordering::Relaxed),
             history_bytes: self.history_bytes.load(Ordering::Relaxed),
             is_disk_full: self.is_disk_full.load(Ordering::Relaxed),
         }
@@ -172,8 +230,9 @@ impl Round<'_> {
         if is_due {
             self.compact(stats.needed_from)?;
         }
+        let rewrote = !is_due && self.rewrite_far()?;
         self.forget_history(self.history);
-        Ok(is_due)
+        Ok(is_due || rewrote)
     }
 
     /// Whether a segment should be reclaimed that is not due: on a full disk all that can be had counts, however much is
@@ -191,6 +250,46 @@ impl Round<'_> {
 
     fn look<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
         self.host.look(|shared| look(&shared.engine))
+    }
+
+    fn far(&self) -> &super::far::FarJobs {
+        self.host.far.as_ref().expect("the keeper works where a log is kept")
+    }
+
+    /// Has the disk given room for a small file, as far as there is history; else waits a little.
+    fn wait_for_room(&mut self, error: &FarError) {
+        if !self.forget_history(History::default()) {
+            self.host.keeper.found_disk_full(error.source().and_then(|source| source.downcast_ref()));
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Has the open jobs of the far segment written again that has the fewest for its length, if far segments hold much
+    /// more than what is open in them. Returns whether it did.
+    fn rewrite_far(&mut self) -> Result<bool, CommitError> {
+        let segments: Vec<(u64, u32, u32)> = self.look(|engine| engine.far_segments().collect());
+        let share = |&(_, records, open): &(u64, u32, u32)| f64::from(open) / f64::from(records.max(1));
+        let open: f64 = segments.iter().map(share).sum();
+        let least = segments.iter().filter(|(_, _, open)| *open > 0).min_by(|a, b| share(a).total_cmp(&share(b)));
+        let may = self.look(|engine| engine.has_room_to_compact() && !engine.holds_still() && !engine.is_stopped());
+        let Some(&(segment, ..)) = least.filter(|_| may && segments.len() as f64 > FAR_SEGMENTS + FAR_SHARE * open)
+        else {
+            return Ok(false);
+        };
+        let failed = |error| self.log().fail(LogError::Far(error));
+        let Some(mut groups) = self.far().files.records(segment).map_err(failed)? else { return Ok(false) };
+        while let Some(records) = groups.next_group().map_err(failed)? {
+            for records in records.chunks(STEP_OBJECTS / 4) {
+                self.host.with(|shared, now| {
+                    if !shared.engine.holds_still() && !shared.engine.is_stopped() {
+                        shared.engine.bring_near(records, now);
+                        records.iter().for_each(|record| shared.engine.keep_far_job(record, now));
+                    }
+                });
+                self.log().commit(self.host, true)?;
+            }
+        }
+        Ok(true)
     }
 
     fn log(&self) -> &super::commit::Commit {
@@ -248,18 +347,39 @@ impl Round<'_> {
 
     /// Has the open jobs of a segment written again, after which no start needs it.
     fn compact(&mut self, segment: u64) -> Result<(), CommitError> {
-        let failed = |error| self.log().fail(LogError::Reclaim(error));
-        let mut compaction = Compaction::begin(&*self.directory, segment).map_err(failed)?;
-        while compaction.read().map_err(failed)? {
-            let before = compaction.kept();
-            self.host.with(|shared, now| {
+        let host = self.host;
+        let failed = |error| host.log.as_ref().expect("a log is kept").fail(LogError::Reclaim(error));
+        let leaves_after = self.look(Engine::leaves_after);
+        let begun = Compaction::begin(&*self.directory, &self.far().files, segment, leaves_after);
+        let mut compaction = begun.map_err(failed)?;
+        loop {
+            match compaction.read() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.is_disk_full() => {
+                    self.wait_for_room(&error);
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+            let (before, left) = (compaction.kept(), compaction.left());
+            let ((holds_still, took), _) = self.host.with(|shared, now| {
+                let since = Instant::now();
                 compaction.keep(&mut shared.engine, now);
                 shared.facts.log.records_migrated += compaction.kept() - before;
+                (shared.engine.holds_still(), since.elapsed())
             });
             self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
+            self.host.keeper.jobs_left.fetch_add(compaction.left() - left, Ordering::Relaxed);
             // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
             if compaction.kept() > before || self.host.is_behind() {
                 self.log().commit(self.host, true)?;
+            } else {
+                // Those who wait for the lock get it.
+                std::thread::sleep(if holds_still { LOOK_EVERY } else { took.min(MOST_REST) });
+            }
+            if self.host.failed().is_some() || self.look(Engine::is_stopped) {
+                return Ok(());
             }
         }
         let (finished, _) = self.host.with(|shared, now| {
@@ -268,6 +388,10 @@ impl Round<'_> {
         });
         // Of what was to be written again, something may not have been.
         let Some(lsn) = finished else { return Ok(()) };
+        let (emptied, _) = self.host.with(|shared, _| shared.engine.drop_empty_far_segments());
+        let mut waiting = self.host.keeper.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(emptied.into_iter().map(|empty| (segment + 1, empty)));
+        drop(waiting);
         self.log().commit(self.host, true)?;
         let live = self.look(Engine::live_bytes);
         let is_full = self.host.keeper.figures().is_disk_full;

@@ -8,9 +8,12 @@ use super::{Host, Pin};
 use rota_engine::SnapshotCounts;
 use rota_engine::command::{BodyPlace, BodyRead};
 use rota_engine::engine::DependsOn;
+use rota_engine::far::{FarError, FarRecord, FarRecords};
 use rota_engine::job::JobState;
-use rota_engine::limits::STEP_OBJECTS;
-use rota_engine::log::Group;
+use rota_engine::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS};
+use rota_engine::log::{Group, LogError};
+use rota_engine::storage::DataDirectory;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +31,16 @@ pub struct Walk {
     /// Bodies that it needs from the log, and what keeps them there until they were read.
     wanted: Vec<BodyPlace>,
     pin: Option<Pin>,
+    far: Option<FarWalk>,
     is_over: bool,
+}
+
+/// A far segment that is being walked over.
+struct FarWalk {
+    segment: u64,
+    groups: Option<FarRecords<DataDirectory>>,
+    /// What was read of it and not taken.
+    records: VecDeque<FarRecord>,
 }
 
 /// What became of the snapshots since the start.
@@ -62,6 +74,7 @@ impl Host {
             objects: FIRST_OBJECTS,
             wanted: Vec::new(),
             pin: None,
+            far: None,
             is_over: false,
         })
     }
@@ -94,7 +107,11 @@ impl Walk {
         if self.is_over {
             return None;
         }
-        let (took, end) = self.slice(group, walk, freeze);
+        let far = if walk { self.far_records() } else { None };
+        let (took, end) = match far {
+            Some((records, is_all)) => (self.far_slice(group, &records, is_all), None),
+            None => self.slice(group, walk, freeze),
+        };
         if walk {
             self.objects = match took {
                 took if took > SLICE => (self.objects / 2).max(1),
@@ -128,6 +145,49 @@ impl Walk {
         });
         self.is_over = end.is_some();
         (took, end.map(|(jobs, counts)| SnapshotEnd { depends_on, jobs, counts }))
+    }
+
+    /// The next records of the far segment that the walk is in, if it is in one, and whether they are the last. Where they
+    /// cannot be read the log has failed, and the process stops: the walk goes no further.
+    fn far_records(&mut self) -> Option<(Vec<FarRecord>, bool)> {
+        let segment = self.host.look(|shared| shared.engine.snapshot_far_segment())?;
+        Some(self.read_far(segment).unwrap_or_else(|error| {
+            self.host.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error));
+            (Vec::new(), false)
+        }))
+    }
+
+    fn read_far(&mut self, segment: u64) -> Result<(Vec<FarRecord>, bool), FarError> {
+        if self.far.as_ref().is_none_or(|far| far.segment != segment) {
+            let files = &self.host.far.as_ref().expect("far jobs are in a log").files;
+            self.far = Some(FarWalk { segment, groups: files.records(segment)?, records: VecDeque::new() });
+        }
+        let FarWalk { groups, records, .. } = self.far.as_mut().expect("it was just begun");
+        while records.len() < self.objects {
+            let group = groups.as_mut().map_or(Ok(None), FarRecords::next_group)?;
+            let Some(group) = group else { break };
+            records.extend(group);
+        }
+        let mut bytes = 0;
+        let fitting = records.iter().take(self.objects).take_while(|record| {
+            let fits = bytes < KEPT_SLICE_BYTES;
+            bytes += record.body_bytes();
+            fits
+        });
+        let count = fitting.count();
+        // What was read ahead is never less than a slice, but at the end.
+        let is_all = count == records.len() && count < self.objects;
+        Ok((records.drain(..count).collect(), is_all))
+    }
+
+    fn far_slice(&mut self, group: &mut Group, records: &[FarRecord], is_all: bool) -> Duration {
+        let (took, _) = self.host.with(|shared, now| {
+            let since = Instant::now();
+            shared.engine.snapshot_far(records, is_all, now);
+            shared.engine.take_snapshot_records(group);
+            since.elapsed()
+        });
+        took
     }
 
     /// Reads the bodies that the slice before stopped at. Where that fails the log has failed, and the process stops: the

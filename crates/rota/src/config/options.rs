@@ -20,6 +20,9 @@ pub(crate) const MAX_JOB_BYTES_CEILING: u64 = 1 << 30;
 /// The longest `--spoke`.
 pub(crate) const SPOKE_CEILING: Duration = Duration::from_secs(86_400);
 
+/// The shortest `--near`: jobs are brought near four times a second.
+const NEAR_FLOOR: Duration = Duration::from_secs(1);
+
 /// The lengths that `--segment-size` may have, in bytes: 64 KiB to 1 GiB.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 30;
 
@@ -57,6 +60,7 @@ pub(crate) enum Setting {
     History(History),
     SegmentBytes(Option<u64>),
     Spoke(Duration),
+    Near(Duration),
     MaxJobBytes(usize),
     Statsd(Option<String>),
     SnapshotTo(Option<Address>),
@@ -103,15 +107,16 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         name: "storage",
         aliases: &[],
         short: None,
-        value_name: "memory|durable|lazy",
+        value_name: "memory|durable|lazy|mapped",
         default: "durable",
-        doc: "Keep jobs in memory alone, in the log as well, or their bodies in the log alone",
+        doc: "Keep jobs in memory alone, in the log as well, their bodies in the log alone, or jobs far ahead too",
         switch: false,
         read: |text| match text {
             "memory" => Ok(Setting::Storage(StorageMode::Memory)),
             "durable" => Ok(Setting::Storage(StorageMode::Durable)),
             "lazy" => Ok(Setting::Storage(StorageMode::Lazy)),
-            _ => Err(format!("{text:?} is no storage mode: write memory, durable or lazy")),
+            "mapped" => Ok(Setting::Storage(StorageMode::Mapped)),
+            _ => Err(format!("{text:?} is no storage mode: write memory, durable, lazy or mapped")),
         },
     },
     ServeOption {
@@ -163,6 +168,20 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
             span if span < Duration::from_millis(1) => Err(format!("{text} is too short: at least 1ms")),
             span if span > SPOKE_CEILING => Err(format!("{text} is too long: at most 1d")),
             span => Ok(Setting::Spoke(span)),
+        },
+    },
+    ServeOption {
+        name: "near",
+        aliases: &[],
+        short: None,
+        value_name: "DURATION",
+        default: "1m",
+        doc: "With --storage mapped: hold jobs in memory that are due this soon; those twice as far ahead may leave it",
+        switch: false,
+        read: |text| match parse_duration(text)? {
+            span if span < NEAR_FLOOR => Err(format!("{text} is too short: at least 1s")),
+            span if span > SPOKE_CEILING => Err(format!("{text} is too long: at most 1d")),
+            span => Ok(Setting::Near(span)),
         },
     },
     ServeOption {

@@ -45,6 +45,7 @@ fn defaults() {
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
         segment_bytes: None,
         spoke: Duration::from_secs(10),
+        near: Duration::from_secs(60),
         max_job_bytes: 65_535,
         statsd: None,
         snapshot_to: Address::Folder(std::path::absolute("rota-data/snapshots").unwrap()),
@@ -57,7 +58,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 13] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 14] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -66,6 +67,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
         ("segment-size", "ROTA_SEGMENT_SIZE", "1MiB", "2MiB", "3_000_000"),
         ("spoke", "ROTA_SPOKE", "1s", "2s", "\"3s\""),
+        ("near", "ROTA_NEAR", "1s", "2s", "\"3s\""),
         ("max-job-size", "ROTA_MAX_JOB_SIZE", "1", "2", "3"),
         ("statsd", "ROTA_STATSD", "f:1", "e:1", "\"t:1\""),
         ("snapshot-to", "ROTA_SNAPSHOT_TO", "f", "s3://e", "\"gs://t/a\""),
@@ -116,6 +118,7 @@ fn values_in_every_form() {
     assert_eq!(value("http", "off").http, None);
     assert_eq!(value("storage", "memory").storage, StorageMode::Memory);
     assert_eq!(value("storage", "lazy").storage, StorageMode::Lazy);
+    assert_eq!(value("storage", "mapped").storage, StorageMode::Mapped);
     assert_eq!(value("sync", "never").sync, SyncMode::Never);
     assert_eq!(value("sync", "50ms").sync, SyncMode::Every(Duration::from_millis(50)));
     assert_eq!(value("max-job-size", "1GiB").max_job_bytes, 1 << 30);
@@ -159,7 +162,7 @@ fn every_bad_value_says_what_and_how() {
         ("beanstalkd", "::1:11300", "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off"),
         ("http", "localhost:99999", "--http: \"99999\" is no port: ADDRESS_FORM, or off"),
         ("http", "a b:1", "--http: ' ' can't be in a host: ADDRESS_FORM, or off"),
-        ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory, durable or lazy"),
+        ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory, durable, lazy or mapped"),
         ("sync", "sometimes", "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never"),
         ("sync", "0ms", "--sync: 0ms is too short: at least 1ms, or always"),
         ("sync", "2m", "--sync: 2m is too long: at most 1m, or never"),
@@ -172,6 +175,9 @@ fn every_bad_value_says_what_and_how() {
         ("history", "1h,x", "--history: \"x\" is not a number of bytes: BYTES_FORMS"),
         ("segment-size", "1KiB", "--segment-size: 1KiB is out of range: 64KiB to 1GiB"),
         ("segment-size", "2GiB", "--segment-size: 2GiB is out of range: 64KiB to 1GiB"),
+        ("near", "10", "--near: 10 has no unit: write 10s or 10ms"),
+        ("near", "999ms", "--near: 999ms is too short: at least 1s"),
+        ("near", "25h", "--near: 25h is too long: at most 1d"),
         ("spoke", "10", "--spoke: 10 has no unit: write 10s or 10ms"),
         ("spoke", "0s", "--spoke: 0s is too short: at least 1ms"),
         ("spoke", "25h", "--spoke: 25h is too long: at most 1d"),
@@ -239,7 +245,7 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, storage, sync, \
-             history, segment-size, spoke, max-job-size, statsd, snapshot-to, restore, insecure",
+             history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (
             "# first\nsync = \"5x\"",
@@ -273,7 +279,7 @@ fn every_bad_line_names_file_line_and_key() {
 fn a_bad_variable_is_named() {
     assert_eq!(
         refusal(&[], &[("ROTA_STORAGE", "disk")], None),
-        "ROTA_STORAGE: \"disk\" is no storage mode: write memory, durable or lazy"
+        "ROTA_STORAGE: \"disk\" is no storage mode: write memory, durable, lazy or mapped"
     );
 }
 

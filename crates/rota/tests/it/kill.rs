@@ -38,7 +38,7 @@ struct Mode {
 
 /// Every one there is, and each with segments so short that many are begun and reclaimed; one store of each lives at any
 /// time.
-const MODES: [Mode; 8] = [
+const MODES: [Mode; 9] = [
     Mode { flags: &["--sync", "always"] },
     Mode { flags: &["--sync", "50ms"] },
     Mode { flags: &["--sync", "never"] },
@@ -47,6 +47,9 @@ const MODES: [Mode; 8] = [
     Mode { flags: &["--sync", "never", "--segment-size", "64KiB", "--history", "0"] },
     Mode { flags: &["--storage", "lazy", "--sync", "always"] },
     Mode { flags: &["--storage", "lazy", "--sync", "never", "--segment-size", "64KiB", "--history", "0"] },
+    Mode {
+        flags: &["--storage", "mapped", "--near", "1s", "--sync", "never", "--segment-size", "64KiB", "--history", "0"],
+    },
 ];
 
 impl fmt::Display for Mode {

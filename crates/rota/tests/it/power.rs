@@ -72,7 +72,7 @@ enum Loses {
 const WINDOW: Loses = Loses::Window(Duration::from_millis(50));
 
 /// Every one there is, and each with segments so short that many are begun and reclaimed.
-const MODES: [Mode; 7] = [
+const MODES: [Mode; 8] = [
     Mode { flags: &["--sync", "always"], loses: Loses::Nothing },
     Mode { flags: &["--sync", "50ms"], loses: WINDOW },
     Mode { flags: &["--sync", "never"], loses: Loses::ASuffix },
@@ -81,6 +81,21 @@ const MODES: [Mode; 7] = [
     Mode { flags: &["--sync", "never", "--segment-size", "64KiB", "--history", "0"], loses: Loses::ASuffix },
     Mode {
         flags: &["--storage", "lazy", "--sync", "always", "--segment-size", "64KiB", "--history", "0"],
+        loses: Loses::Nothing,
+    },
+    Mode {
+        flags: &[
+            "--storage",
+            "mapped",
+            "--near",
+            "1s",
+            "--sync",
+            "always",
+            "--segment-size",
+            "64KiB",
+            "--history",
+            "0",
+        ],
         loses: Loses::Nothing,
     },
 ];

@@ -8,6 +8,7 @@ mod damage;
 mod full;
 mod lazy;
 mod load;
+mod mapped;
 pub(crate) mod metrics;
 mod peers;
 mod salvage;

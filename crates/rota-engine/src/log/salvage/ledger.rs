@@ -58,7 +58,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new() -> Ledger {
         Ledger {
-            state: State::new(DEFAULT_SPOKE),
+            state: State::new(DEFAULT_SPOKE, None),
             due: None,
             first: None,
             now: Time(0),
@@ -132,7 +132,7 @@ impl Ledger {
                 return;
             }
         }
-        self.state.replay(event, seq, at);
+        self.state.replay(event, Lsn(0), seq, at);
     }
 
     /// Takes down what an event says of a job; returns whether it can be applied.
@@ -242,7 +242,7 @@ impl Ledger {
             // The last reservation of numbers may be among the lost, and what it allowed may have been used since.
             (true, false) => (missing.saturating_add(2 * NUMBER_BLOCK), missing.min(UNKNOWN_STARTS)),
         };
-        let mut kept = self.state.kept_numbers(1, self.now);
+        let mut kept = self.state.kept_numbers(1, None, self.now);
         // Ids between the two may have been issued too.
         let next_job = kept.next_job_id.max(kept.job_ids_below).max(self.highest_job.saturating_add(1));
         kept.next_job_id = next_job.saturating_add(raise);

@@ -3,11 +3,13 @@
 use super::STORE;
 use crate::command::{Answer, Command, Due, Held, NewJob, OnConflict, Target};
 use crate::engine::{BodyHome, Engine, Options};
+use crate::far::{FarError, FarFiles};
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
-use crate::log::{Compaction, CompactionError, Group, LogWriter, OpenError, is_due};
+use crate::log::{Compaction, Group, LogWriter, OpenError, SegmentError, is_due};
 use crate::session::SessionId;
 use crate::storage::Storage;
 use crate::testing::storage::{Crash, SimulatedDisk};
+use std::sync::Arc;
 use std::time::Duration;
 
 const SEGMENT_BYTES: u64 = 8_192;
@@ -69,9 +71,9 @@ impl Server {
     }
 
     /// Reclaims the oldest segment, up to the header that says so.
-    fn compact(&mut self) -> Result<u64, CompactionError> {
+    fn compact(&mut self) -> Result<u64, FarError> {
         let segment = self.writer.stats().needed_from;
-        let mut compaction = Compaction::begin(&self.disk, segment)?;
+        let mut compaction = Compaction::begin(&self.disk, &Arc::new(FarFiles::new(self.disk.clone())), segment, None)?;
         while compaction.read()? {
             compaction.keep(&mut self.engine, self.now);
             self.commit();
@@ -84,7 +86,7 @@ impl Server {
     }
 
     fn text(&self) -> String {
-        self.engine.durable_text_with(self.now, &|place| self.disk.body(place))
+        self.engine.durable_text_with(self.now, &|place| self.disk.body(place), &[])
     }
 
     /// What a start finds after `crash`, with all that is history taken away.
@@ -208,7 +210,7 @@ fn a_segment_that_is_damaged_is_not_reclaimed() {
         bytes[place] ^= byte;
         server.disk.set_bytes(1, Some(bytes));
         let error = server.compact().map(drop).unwrap_err();
-        assert!(matches!(error, CompactionError::Damaged { .. }), "{error}");
+        assert!(matches!(error, FarError::Segment(SegmentError::Damaged { .. })), "{error}");
         assert!(error.to_string().contains("offset"), "{error}");
     }
 }

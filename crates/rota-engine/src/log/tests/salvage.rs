@@ -5,6 +5,7 @@ use super::{STORE, Scribe, disk_with_segments_of, put};
 use crate::command::{Command, Due, NewJob, OnConflict, Target};
 use crate::engine::{Engine, Options};
 use crate::event::{BuryReason, Event, PutJob};
+use crate::far::FarFiles;
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::log::inspect::{self, Item, Look, LsnRange, Verdict};
 use crate::log::{Compaction, Group, LogWriter, LostJob, Lsn, Salvage, SalvageError, salvage};
@@ -14,6 +15,7 @@ use crate::testing::storage::SimulatedDisk;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 const NEW: [u8; 16] = *b"another store...";
@@ -436,7 +438,7 @@ fn compacted(jobs: u64) -> (SimulatedDisk, Engine) {
     }
     for _ in 0..2 {
         let oldest = writer.stats().needed_from;
-        let mut compaction = Compaction::begin(&disk, oldest).unwrap();
+        let mut compaction = Compaction::begin(&disk, &Arc::new(FarFiles::new(disk.clone())), oldest, None).unwrap();
         while compaction.read().unwrap() {
             compaction.keep(&mut engine, now);
             flush(&mut engine, &mut writer);

@@ -3,15 +3,18 @@
 use super::keeper::Keeper;
 use super::{Faults, Past, Simulation, Sync};
 use crate::engine::{BodyHome, Engine, Options};
-use crate::job::Time;
+use crate::far::{FarError, FarFiles};
+use crate::job::{JobId, Time};
 use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
-use crate::log::{LogWriter, Lsn, OpenError, Recovery};
+use crate::log::{LogWriter, Lsn, OpenError, Recovery, SegmentError};
 use crate::storage::Storage;
-use crate::testing::lockstep::Lockstep;
+use crate::testing::lockstep::{Lockstep, load};
 use crate::testing::model::Model;
 use crate::testing::random::Random;
 use crate::testing::storage::{Crash, SimulatedDisk};
 use crate::testing::workload::Input;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const STORE: [u8; 16] = *b"a simulated disk";
@@ -20,7 +23,9 @@ const STORE: [u8; 16] = *b"a simulated disk";
 pub(super) fn options(random: &mut Random) -> Options {
     let spoke = *random.pick(&[DEFAULT_SPOKE, Duration::from_nanos(1), Duration::from_millis(7), Duration::MAX]);
     let bodies = *random.pick(&[BodyHome::Memory, BodyHome::Log]);
-    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies }
+    let seconds = Duration::from_secs;
+    let near = *random.pick(&[None, Some(Duration::ZERO), Some(seconds(1)), Some(seconds(60))]);
+    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies, near }
 }
 
 impl Simulation {
@@ -83,8 +88,10 @@ impl Simulation {
                 self.disk.die_after(self.random.below(30));
             }
             let options = options(&mut self.random);
-            match Engine::recover(options, self.disk.clone(), STORE, wall) {
-                Ok((engine, writer, recovery)) => {
+            match Engine::recover_with_far(options, self.disk.clone(), STORE, wall) {
+                Ok((engine, writer, recovery, far)) => {
+                    self.far = Arc::new(far.through(self.disk.observer()));
+                    self.near = options.near.unwrap_or(Duration::MAX);
                     if self.random.chance(1, 4) {
                         self.compare_second_recovery(&engine, recovery.first_segment, options, wall);
                     }
@@ -93,6 +100,7 @@ impl Simulation {
                     }
                 }
                 Err(OpenError::Io { .. }) if may_break => {}
+                Err(OpenError::Far(FarError::Io { .. } | FarError::Segment(SegmentError::Io { .. }))) if may_break => {}
                 Err(error) => panic!("the start is refused: {error:?}"),
             }
             assert!(may_break, "a start fails though the disk does not");
@@ -109,7 +117,7 @@ impl Simulation {
     /// Looks at what was recovered, and goes on with it.
     fn begin(
         &mut self,
-        mut engine: Engine,
+        engine: Engine,
         writer: LogWriter<SimulatedDisk>,
         recovery: &Recovery,
         wall: Time,
@@ -124,19 +132,24 @@ impl Simulation {
             "the newest moment"
         );
         assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
-        self.ledger.after_crash(&engine, &self.disk, recovered, is_promise_kept);
+        let cold = engine.cold_records(&self.far);
+        self.ledger.after_crash(&engine, &cold, &self.disk, recovered, is_promise_kept);
 
         let now = engine.now();
+        let mut engine = engine;
+        load(&mut engine, &self.far, now.after(self.near));
         while !engine.tick(now) {}
         let (next_job_id, _) = engine.next_numbers();
         // A job that was written again brought its count along.
-        let known = |&id| Some((id, engine.job(id)?.tally.reserves)).filter(|&(_, reserves)| reserves > 0);
+        let cold: BTreeMap<JobId, u32> = cold.iter().map(|record| (record.job(), record.kept.tally.reserves)).collect();
+        let count = |id| engine.job(id).map(|job| job.tally.reserves).or_else(|| cold.get(&id).copied());
+        let known = |&id| Some((id, count(id)?)).filter(|&(_, reserves)| reserves > 0);
         let reserves = self.checkpoint.jobs().keys().filter_map(known).collect();
         let started = Past::Started { at: now, wall, epoch: engine.epoch(), next_job_id, reserves };
         let mut model = self.checkpoint.clone();
         happen_again(&mut model, &started);
         self.past.push((engine.log_end(), started));
-        self.both = Lockstep::new(engine, model).on(self.disk.clone());
+        self.both = Lockstep::new(engine, model).on(self.disk.clone()).with_far(self.far.clone(), self.near);
         self.both.check();
 
         self.writer = Some(writer);
@@ -166,10 +179,14 @@ impl Simulation {
         let segments = disk.segments().expect("this disk is well");
         let needed = segments.iter().copied().filter(|&segment| segment >= first);
         assert!(needed.clone().eq((first..).take(needed.count())), "segments without gaps");
-        let (second, _, recovery) = Engine::recover(options, disk, STORE, wall).expect("it could be read before");
+        let recovered = Engine::recover_with_far(options, disk, STORE, wall);
+        let (second, _, recovery, far) = recovered.expect("it could be read before");
         assert!(recovery.torn.is_none(), "what was cut off stays so");
-        let text = |engine: &Engine, now| engine.durable_text_with(now, &|place| self.disk.body(place));
-        assert_eq!(text(&second, engine.now()), text(engine, engine.now()), "a second recovery");
+        let text = |engine: &Engine, far: &FarFiles<SimulatedDisk>| {
+            engine.durable_text_with(engine.now(), &|place| self.disk.body(place), &engine.cold_records(far))
+        };
+        assert_eq!(text(&second, &far), text(engine, &self.far), "a second recovery");
+        assert_eq!(second.now(), engine.now());
         assert_eq!(second.next_numbers(), engine.next_numbers());
         assert_eq!(second.epoch(), engine.epoch());
     }
@@ -184,11 +201,14 @@ impl Simulation {
         if !is_written || waits_for_wall || !self.random.chance(1, 8) {
             return;
         }
-        let (replayed, ..) = Engine::recover(options(&mut self.random), self.disk.copy(), STORE, wall)
-            .expect("what was written can be read");
+        let recovered = Engine::recover_with_far(options(&mut self.random), self.disk.copy(), STORE, wall);
+        let (replayed, _, _, far) = recovered.expect("what was written can be read");
+        replayed.check();
         let now = now.max(replayed.now());
-        let text = |engine: &Engine| engine.durable_text_with(now, &|place| self.disk.body(place));
-        assert_eq!(text(&replayed), text(&self.both.engine), "a replay of the log");
+        let text = |engine: &Engine, far: &FarFiles<SimulatedDisk>| {
+            engine.durable_text_with(now, &|place| self.disk.body(place), &engine.cold_records(far))
+        };
+        assert_eq!(text(&replayed, &far), text(&self.both.engine, &self.far), "a replay of the log");
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::{Past, Simulation};
 use crate::engine::{Engine, Room};
+use crate::far::{FarError, FarRecord};
 use crate::limits::RECORD_OVERHEAD_BYTES;
-use crate::log::{self, Compaction, CompactionError, Group, LogError, LogStats, LogWriter, Lsn, is_due, is_over};
+use crate::log::{self, Compaction, Group, LogError, LogStats, LogWriter, Lsn, SegmentError, is_due, is_over};
 use crate::storage::Storage;
 use crate::testing::random::Random;
 use crate::testing::storage::SimulatedDisk;
@@ -20,6 +21,11 @@ pub(super) struct Keeper {
     finished: Option<(Lsn, u64)>,
     snapshot: Option<LogWriter<SimulatedDisk>>,
     is_disk_full: bool,
+    /// Far segments that nobody needs once the log's newest header says that no start needs those before that one.
+    emptied: Vec<(u64, u64)>,
+    /// What a snapshot was not given yet of the far segment that it is in.
+    far_records: Vec<FarRecord>,
+    far_segment: Option<u64>,
 }
 
 /// What a simulation does of it.
@@ -56,9 +62,10 @@ impl From<LogError> for Failed {
     }
 }
 
-impl From<CompactionError> for Failed {
-    fn from(error: CompactionError) -> Failed {
-        assert!(matches!(error, CompactionError::Io { .. }), "a segment that was closed is whole: {error}");
+impl From<FarError> for Failed {
+    fn from(error: FarError) -> Failed {
+        let is_disk = matches!(error, FarError::Io { .. } | FarError::Segment(SegmentError::Io { .. }));
+        assert!(is_disk, "what was closed is whole: {error}");
         Failed::Disk
     }
 }
@@ -75,7 +82,7 @@ impl Simulation {
             0 => self.forget_history(),
             1 => self.set_aside(),
             2..5 => self.snapshot_step(),
-            _ => self.compaction_step(),
+            _ => (0..1 + self.random.below(12)).try_for_each(|_| self.compaction_step()),
         };
         self.tell_room();
         if done.is_err() {
@@ -109,17 +116,29 @@ impl Simulation {
             let can_begin = stats.needed_from < stats.newest_segment;
             let wants = self.habits.is_eager || is_due(&stats, self.both.engine.live_bytes());
             if can_begin && wants && self.both.engine.has_room_to_compact() {
-                self.keeper.compaction = Some(Compaction::begin(&self.disk, stats.needed_from)?);
+                let leave_after = self.both.engine.leaves_after();
+                self.keeper.compaction =
+                    Some(Compaction::begin(&self.disk, &self.far, stats.needed_from, leave_after)?);
             }
             return Ok(());
         };
-        if compaction.read()? {
-            compaction.keep(&mut self.both.engine, now);
-        } else {
-            let lsn = compaction.finish(&mut self.both.engine, now);
-            self.keeper.finished = Some((lsn, compaction.segment() + 1));
-            self.keeper.compaction = None;
-            self.report.compactions += 1;
+        match compaction.read() {
+            Ok(true) => {
+                let before = compaction.left();
+                compaction.keep(&mut self.both.engine, now);
+                self.report.left += compaction.left() - before;
+            }
+            Ok(false) => {
+                let lsn = compaction.finish(&mut self.both.engine, now);
+                let needed_from = compaction.segment() + 1;
+                self.keeper.finished = Some((lsn, needed_from));
+                self.keeper.compaction = None;
+                let emptied = self.both.engine.drop_empty_far_segments();
+                self.keeper.emptied.extend(emptied.into_iter().map(|segment| (needed_from, segment)));
+                self.report.compactions += 1;
+            }
+            Err(error) if error.is_disk_full() => {}
+            Err(error) => return Err(error.into()),
         }
         self.past.push((self.both.engine.log_end(), Past::Kept));
         Ok(())
@@ -128,7 +147,18 @@ impl Simulation {
     /// Takes the oldest of the segments away that nobody needs.
     fn forget_history(&mut self) -> Result<(), Failed> {
         let oldest = self.stats().oldest_segment;
-        let history = self.disk.segments()?.into_iter().take_while(|&segment| segment < oldest);
+        let far = &self.far;
+        self.keeper.emptied.retain(|&(needed_from, segment)| {
+            if needed_from <= oldest {
+                far.close(segment);
+            }
+            needed_from > oldest
+        });
+        for name in far.needless(self.disk.beside()?, oldest) {
+            self.disk.remove_beside(name)?;
+        }
+        let segments = self.disk.segments()?.into_iter();
+        let history = segments.take_while(|&segment| segment < oldest).filter(|&segment| !far.has(segment));
         for segment in history.take(3).collect::<Vec<_>>() {
             self.disk.remove(segment)?;
             if self.random.chance(1, 2) {
@@ -195,10 +225,14 @@ impl Simulation {
                 let opened = log::open(disk, SNAPSHOT_STORE, &mut |_| Ok(())).expect("this disk is well");
                 self.keeper.snapshot = Some(opened.0);
                 assert!(self.both.engine.begin_snapshot(), "no other snapshot is under way");
+                self.keeper.far_segment = None;
             }
             return Ok(());
         };
         let most = 1 + usize::try_from(self.random.below(40)).expect("a small number");
+        if let Some(segment) = self.both.engine.snapshot_far_segment() {
+            return self.snapshot_far_step(segment, most);
+        }
         if self.random.chance(1, 2) {
             let places = self.both.engine.snapshot_wants(most);
             let read = places.into_iter().map(|place| (place.job, self.disk.body(place))).collect();
@@ -214,6 +248,23 @@ impl Simulation {
         if is_done {
             self.compare_with_snapshot();
         }
+        Ok(())
+    }
+
+    fn snapshot_far_step(&mut self, segment: u64, most: usize) -> Result<(), Failed> {
+        if self.keeper.far_segment != Some(segment) {
+            let mut records = Vec::new();
+            let mut reader = self.far.records(segment)?.expect("it is a far segment");
+            while let Some(group) = reader.next_group()? {
+                records.extend(group);
+            }
+            self.keeper.far_records = records;
+            self.keeper.far_segment = Some(segment);
+        }
+        let now = self.both.model.now();
+        let rest = self.keeper.far_records.split_off(most.min(self.keeper.far_records.len()));
+        let given = std::mem::replace(&mut self.keeper.far_records, rest);
+        self.both.engine.snapshot_far(&given, self.keeper.far_records.is_empty(), now);
         Ok(())
     }
 
@@ -235,8 +286,9 @@ impl Simulation {
             return;
         }
         let now = now.max(restored.now());
-        let restored = restored.durable_text_with(now, &|place| there.body(place));
-        let lives = self.both.engine.durable_text_with(now, &|place| self.disk.body(place));
+        let restored = restored.durable_text_with(now, &|place| there.body(place), &[]);
+        let cold = self.both.engine.cold_records(&self.far);
+        let lives = self.both.engine.durable_text_with(now, &|place| self.disk.body(place), &cold);
         assert_eq!(restored, lives, "what was snapshot");
     }
 }

@@ -1,0 +1,213 @@
+//! Jobs far ahead: open, delayed, and not in memory. What is known of them is where in the log they stand.
+//!
+//! ```text
+//!   oldest segment is reclaimed:  delayed far ahead, as it was put? ──► its record stays where it is, the job leaves memory
+//!                                 anything else that is open        ──► written again at the log's head
+//!
+//!   memory      a bit for each record of such a segment: is its job open?
+//!   disk        the segment · NNN.index: where in it each job is, by id, by time, by key · NNN.open: the bits
+//! ```
+//!
+//! A segment with such jobs is a *far segment*: no start reads it, and it stays until none of its jobs is open. The bits on
+//! disk are those of the moment at which the log that a start reads begins, so that its events apply to them exactly. What a
+//! command names, and what will be due soon, is looked up ([`FarFiles`]) off the engine's owner, and brought near
+//! ([`crate::engine::Engine::bring_near`]) before it is decided: a decision touches memory alone. The record stays a job's home
+//! until the job ends, or is written again.
+
+mod files;
+mod index;
+mod open;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use files::Candidates;
+pub use files::{FarEntry, FarError, FarFiles, FarRecords};
+pub(crate) use open::{OpenFile, OpenSegment};
+
+use crate::event::KeptJob;
+use crate::job::{JobId, QueueName};
+use crate::log::{Lsn, Place};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Which record of a far segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FarPlace {
+    /// The segment's number.
+    pub segment: u64,
+    /// How many records that hold a job whole there are before it in the segment.
+    pub ordinal: u32,
+}
+
+/// A job as its record in a far segment has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FarRecord {
+    /// Which record it is.
+    pub place: FarPlace,
+    /// Where that record is on disk.
+    pub record: Place,
+    /// The job; its queue's number means nothing.
+    pub(crate) kept: KeptJob,
+    pub(crate) queue: QueueName,
+}
+
+impl FarRecord {
+    /// Whose record it is.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.kept.put.job
+    }
+
+    /// Length of its body in bytes.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.kept.put.body.len()
+    }
+}
+
+/// What has to be brought near before a command can be decided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// That job, if there is one.
+    Job(JobId),
+    /// Who has that key in that queue, if somebody has.
+    Key {
+        /// The queue's name.
+        queue: QueueName,
+        /// The key.
+        key: Box<[u8]>,
+    },
+    /// The first jobs of a queue that will be due, so many.
+    First {
+        /// The queue's name.
+        queue: QueueName,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// The bits in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Far {
+    segments: BTreeMap<u64, FarSegment>,
+    /// Jobs that ended, by the record of their end, as far as the settled bits still have them.
+    ended: VecDeque<(Lsn, FarPlace)>,
+    /// The record of what is being applied.
+    pub(crate) at: Lsn,
+    /// Jobs that left memory.
+    pub(crate) left: u64,
+}
+
+#[derive(Debug)]
+struct FarSegment {
+    records: u32,
+    /// The first record of the segment that followed it.
+    end: Lsn,
+    open: Bits,
+    /// The bits at the moment at which the log begins that a start reads.
+    settled: Bits,
+}
+
+#[derive(Clone, Debug)]
+struct Bits {
+    words: Box<[u64]>,
+    count: u32,
+}
+
+impl Bits {
+    fn none(records: u32) -> Bits {
+        Bits { words: vec![0; (records as usize).div_ceil(64)].into(), count: 0 }
+    }
+
+    fn of(words: Box<[u64]>) -> Bits {
+        let count = words.iter().map(|word| word.count_ones()).sum();
+        Bits { words, count }
+    }
+
+    fn get(&self, at: u32) -> bool {
+        self.words.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, at: u32, value: bool) {
+        if self.get(at) != value {
+            self.words[at as usize / 64] ^= 1 << (at % 64);
+            self.count = if value { self.count + 1 } else { self.count - 1 };
+        }
+    }
+}
+
+impl Far {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Takes a segment in, none of whose jobs is far yet.
+    pub(crate) fn add(&mut self, segment: u64, records: u32, end: Lsn) {
+        let (open, settled) = (Bits::none(records), Bits::none(records));
+        self.segments.insert(segment, FarSegment { records, end, open, settled });
+    }
+
+    /// Takes a segment in as a start finds it.
+    pub(crate) fn load(&mut self, found: OpenSegment) {
+        let OpenSegment { segment, records, end, words } = found;
+        let open = Bits::of(words);
+        self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open });
+    }
+
+    pub(crate) fn is_open(&self, place: FarPlace) -> bool {
+        self.segments.get(&place.segment).is_some_and(|segment| segment.open.get(place.ordinal))
+    }
+
+    /// A job's record is its home from now on.
+    pub(crate) fn leave(&mut self, place: FarPlace) {
+        let segment = self.segments.get_mut(&place.segment).expect("a far segment is taken in before its jobs");
+        segment.open.set(place.ordinal, true);
+        segment.settled.set(place.ordinal, true);
+        self.left += 1;
+    }
+
+    /// A job ended.
+    pub(crate) fn end(&mut self, place: FarPlace) {
+        let segment = self.segments.get_mut(&place.segment).expect("a far job's segment is there");
+        segment.open.set(place.ordinal, false);
+        self.ended.push_back((self.at, place));
+    }
+
+    /// A job was written again: the log that a start reads has it. What it reads there before that is passed over.
+    pub(crate) fn come_home(&mut self, place: FarPlace) {
+        let segment = self.segments.get_mut(&place.segment).expect("a far job's segment is there");
+        segment.open.set(place.ordinal, false);
+        segment.settled.set(place.ordinal, false);
+    }
+
+    /// Has the settled bits follow what ended in records below `below`, at most so many. Returns whether that is done.
+    pub(crate) fn settle(&mut self, below: Lsn, most: usize) -> bool {
+        for _ in 0..most {
+            let Some((_, place)) = self.ended.pop_front_if(|(at, _)| *at < below) else { return true };
+            if let Some(segment) = self.segments.get_mut(&place.segment) {
+                segment.settled.set(place.ordinal, false);
+            }
+        }
+        false
+    }
+
+    /// Lets the segments go that no start needs either, once settled; returns which.
+    pub(crate) fn drop_empty(&mut self) -> Vec<u64> {
+        let is_empty = |segment: &FarSegment| segment.settled.count == 0 && segment.open.count == 0;
+        self.segments.extract_if(.., |_, segment| is_empty(segment)).map(|(number, _)| number).collect()
+    }
+
+    /// The first segment after that one, with its settled bits as they are written down.
+    pub(crate) fn settled_after(&self, after: u64) -> Option<OpenSegment> {
+        let (&segment, FarSegment { records, end, settled, .. }) = self.segments.range(after + 1..).next()?;
+        Some(OpenSegment { segment, records: *records, end: *end, words: settled.words.clone() })
+    }
+
+    /// The numbers of the segments, rising, with how many of their records there are and how many of their jobs are open.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
+        self.segments.iter().map(|(&number, segment)| (number, segment.records, segment.open.count))
+    }
+
+    pub(crate) fn end_of(&self, segment: u64) -> Option<Lsn> {
+        self.segments.get(&segment).map(|segment| segment.end)
+    }
+}

@@ -1,0 +1,549 @@
+//! The far segments' files: makes an index, looks jobs up, reads their records.
+//!
+//! It does I/O, so nobody calls it while the engine is held. It knows nothing of which jobs are open; whoever gets a record
+//! from here has [`crate::engine::Engine::bring_near`] decide that.
+
+use super::index::{self, IndexEntry, IndexFile, RecordAt, Timed};
+use super::{FarPlace, FarRecord, OpenSegment, Want};
+use crate::event::{Event, KeptJob};
+use crate::job::{JobId, QueueName, Time};
+use crate::log::{LoggedEvent, Lsn, NameCache, Place, RecordFault, SegmentError, SegmentReader, decode_record};
+use crate::queue::QueueId;
+use crate::storage::{Beside, Storage, StorageFile};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Why far jobs cannot be looked up. The disk is not to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum FarError {
+    /// The disk failed.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// What is there is not what was written.
+    #[error("{} is damaged, though it had been safely written: the disk or somebody changed it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A job's record is not what was written.
+    #[error(
+        "log segment {}, offset {offset}: the record of job {job} cannot be read: {source}", path.display()
+    )]
+    Record {
+        /// The segment's file.
+        path: PathBuf,
+        /// Bytes before the record in it.
+        offset: u64,
+        /// The job.
+        job: JobId,
+        /// What is wrong.
+        source: RecordFault,
+    },
+    /// A segment cannot be read.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}
+
+impl FarError {
+    /// Whether the disk has no room: then it can be tried again.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, FarError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
+    pub(crate) fn beside<S: Storage>(storage: &S, name: Beside, source: io::Error) -> FarError {
+        FarError::Io { path: storage.path(1).with_file_name(name.file_name()), source }
+    }
+
+    pub(super) fn damaged<S: Storage>(storage: &S, name: Beside) -> FarError {
+        FarError::Damaged { path: storage.path(1).with_file_name(name.file_name()) }
+    }
+}
+
+/// A job that an index names: to be read with [`FarFiles::read`] if it is open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FarEntry {
+    /// When it is due.
+    pub run_at: Time,
+    /// Which job.
+    pub job: JobId,
+    /// Which record.
+    pub place: FarPlace,
+    offset: u32,
+    length: u32,
+}
+
+/// The records of a segment whose jobs may become far jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    entries: Vec<IndexEntry>,
+    queues: Vec<QueueName>,
+    numbers: HashMap<QueueName, u32>,
+}
+
+impl Candidates {
+    /// Takes note of a record, if its place can be.
+    pub(crate) fn add(&mut self, ordinal: u32, offset: u64, length: usize, kept: &KeptJob, queue: &QueueName) {
+        let (Ok(offset), Ok(length)) = (u32::try_from(offset), u32::try_from(length)) else { return };
+        let number = *self.numbers.entry(queue.clone()).or_insert_with(|| {
+            self.queues.push(queue.clone());
+            u32::try_from(self.queues.len() - 1).expect("a segment names fewer queues")
+        });
+        self.entries.push(IndexEntry {
+            job: kept.put.job,
+            run_at: kept.put.run_at,
+            at: RecordAt { ordinal, offset, length },
+            queue: number,
+            key_hash: kept.put.key.as_deref().map(|key| key_hash(queue, key)),
+        });
+    }
+
+    pub(crate) fn ordinals(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().map(|entry| entry.at.ordinal)
+    }
+
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.entries.iter().map(|entry| entry.job)
+    }
+
+    /// Leaves those in of which `keep` says so.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(JobId) -> bool) {
+        self.entries.retain(|entry| keep(entry.job));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+fn key_hash(queue: &QueueName, key: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(queue.as_str().as_bytes());
+    // No queue's name has it.
+    hasher.update(&[0]);
+    hasher.update(key);
+    hasher.finalize()
+}
+
+struct FarFile<S: Storage> {
+    index: IndexFile<S::File>,
+    segment: S::File,
+    /// The number, in the order of time, of the first job that was not given out for its time.
+    next: AtomicU32,
+    /// The same of the first that may not have been brought near.
+    passed: AtomicU32,
+}
+
+/// The indexes of all far segments, and the segments. Shared by those who look jobs up.
+pub struct FarFiles<S: Storage> {
+    storage: S,
+    files: RwLock<BTreeMap<u64, Arc<FarFile<S>>>>,
+}
+
+impl<S: Storage> std::fmt::Debug for FarFiles<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.read_files().keys()).finish()
+    }
+}
+
+impl<S: Storage> FarFiles<S> {
+    /// None yet.
+    #[must_use]
+    pub fn new(storage: S) -> FarFiles<S> {
+        FarFiles { storage, files: RwLock::default() }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read_files().is_empty()
+    }
+
+    /// Whether a segment is a far one.
+    #[must_use]
+    pub fn has(&self, segment: u64) -> bool {
+        self.read_files().contains_key(&segment)
+    }
+
+    /// Whether a job can be in a far segment, as far as the first and last ids of each say.
+    pub(crate) fn may_have(&self, job: JobId) -> bool {
+        self.read_files().values().any(|file| file.index.may_have(job))
+    }
+
+    /// Which of the files beside the segments nobody needs, where a start reads the log from segment `oldest` on.
+    #[must_use]
+    pub fn needless(&self, mut beside: Vec<Beside>, oldest: u64) -> Vec<Beside> {
+        beside.retain(|name| match *name {
+            Beside::Index(segment) => segment < oldest && !self.has(segment),
+            Beside::Open(ends_with) => ends_with + 1 < oldest,
+        });
+        beside
+    }
+
+    fn read_files(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<FarFile<S>>>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<FarFile<S>>> {
+        self.read_files().values().cloned().collect()
+    }
+
+    fn file(&self, segment: u64) -> Option<Arc<FarFile<S>>> {
+        self.read_files().get(&segment).cloned()
+    }
+
+    /// Opens the index of a segment that is a far one now.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub(crate) fn open(&self, segment: u64) -> Result<(), FarError> {
+        let name = Beside::Index(segment);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidData => FarError::damaged(&self.storage, name),
+            _ => FarError::beside(&self.storage, name, source),
+        };
+        let index = self.storage.open_beside(name).and_then(|file| IndexFile::open(file, segment)).map_err(failed)?;
+        let segment_file = self.storage.open(segment);
+        let segment_file = segment_file.map_err(|source| self.failed(segment, source))?;
+        let file = FarFile { index, segment: segment_file, next: AtomicU32::new(0), passed: AtomicU32::new(0) };
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file.into());
+        Ok(())
+    }
+
+    /// Opens the index of a segment that a start found; makes it anew where it is missing or damaged. Returns how many of
+    /// the open jobs there are in each queue.
+    pub(crate) fn open_found(&self, found: &OpenSegment) -> Result<Vec<(QueueName, u64)>, FarError> {
+        match self.open(found.segment) {
+            Err(FarError::Io { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(FarError::Io { path: self.storage.path(found.segment), source });
+            }
+            Err(_) => {
+                let candidates = self.candidates_in(found)?;
+                self.write_index(&mut self.storage.clone(), found.segment, found.end, candidates)?;
+                self.open(found.segment)?;
+            }
+            Ok(()) => {}
+        }
+        let file = self.file(found.segment).expect("it was just opened");
+        let is_open = |ordinal: u32| found.words[ordinal as usize / 64] >> (ordinal % 64) & 1 == 1;
+        let open: u64 = found.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        if let [only] = &file.index.queues[..] {
+            return Ok(vec![(only.clone(), open)]);
+        }
+        let mut counts = vec![0; file.index.queues.len()];
+        let mut from = 0;
+        while from < file.index.len() {
+            let timed = file.index.timed(from).map_err(|source| self.index_failed(found.segment, source))?;
+            from += u32::try_from(timed.len()).expect("a block is short");
+            for timed in timed.iter().filter(|timed| is_open(timed.at.ordinal)) {
+                counts[timed.queue as usize] += 1;
+            }
+        }
+        Ok(file.index.queues.iter().cloned().zip(counts).filter(|&(_, count)| count > 0).collect())
+    }
+
+    /// The open jobs of a segment, out of the segment itself.
+    fn candidates_in(&self, found: &OpenSegment) -> Result<Candidates, FarError> {
+        let mut reader = SegmentReader::begin(&self.storage, found.segment, Some(found.end))?;
+        let (mut candidates, mut names) = (Candidates::default(), NameCache::default());
+        while reader.read_group(&mut |record| {
+            let is_open = |ordinal: u32| found.words[ordinal as usize / 64] >> (ordinal % 64) & 1 == 1;
+            if let Some(ordinal) = record.ordinal.filter(|&ordinal| ordinal < found.records && is_open(ordinal))
+                && let Some((kept, queue)) = record.event(&mut names)?.and_then(LoggedEvent::whole_job)
+            {
+                candidates.add(ordinal, record.offset, record.length(), &kept, &queue);
+            }
+            Ok(())
+        })? {}
+        Ok(candidates)
+    }
+
+    /// Writes the index of a segment; durable on return.
+    pub(crate) fn write_index(
+        &self,
+        storage: &mut S,
+        segment: u64,
+        end: Lsn,
+        candidates: Candidates,
+    ) -> Result<(), FarError> {
+        let name = Beside::Index(segment);
+        let bytes = index::encode(segment, end, &candidates.queues, candidates.entries);
+        let written = storage.write_beside(name, &bytes);
+        written.map_err(|source| FarError::beside(&self.storage, name, source))
+    }
+
+    /// The same files, read through another handle.
+    ///
+    /// # Panics
+    /// If they cannot be opened.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn through(&self, storage: S) -> FarFiles<S> {
+        let files = FarFiles::new(storage);
+        let segments: Vec<u64> = self.read_files().keys().copied().collect();
+        segments.into_iter().for_each(|segment| files.open(segment).expect("it was open before"));
+        files
+    }
+
+    /// Closes the files of a segment that nobody needs any more.
+    pub fn close(&self, segment: u64) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+    }
+
+    /// Looks up what is wanted. `are_cold` says, of so many at a time, which jobs are open and not in memory. It does I/O.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn find(
+        &self,
+        want: &Want,
+        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
+    ) -> Result<Vec<FarRecord>, FarError> {
+        match want {
+            Want::Job(job) => {
+                let mut found = Vec::new();
+                let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(*job);
+                let files: Vec<_> = self.read_files().values().rev().filter(may_have).cloned().collect();
+                for file in files {
+                    let at = file.index.find(*job).map_err(|source| self.index_failed(file.index.segment, source))?;
+                    found.extend(at.map(|at| file.entry(*job, Time(0), at)));
+                }
+                self.read_cold(found, are_cold)
+            }
+            Want::Key { queue, key } => {
+                let mut found = Vec::new();
+                for file in self.all() {
+                    let at = file.index.find_key(key_hash(queue, key));
+                    let at = at.map_err(|source| self.index_failed(file.index.segment, source))?;
+                    found.extend(at.into_iter().map(|at| file.entry(JobId(0), Time(0), at)));
+                }
+                let mut records = self.read(&found)?;
+                records.retain(|record| record.queue == *queue && record.kept.put.key.as_ref() == Some(key));
+                Ok(records)
+            }
+            Want::First { queue, count } => {
+                let entries = self.first_of(queue, *count, are_cold)?;
+                self.read(&entries)
+            }
+        }
+    }
+
+    fn read_cold(
+        &self,
+        mut found: Vec<FarEntry>,
+        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
+    ) -> Result<Vec<FarRecord>, FarError> {
+        // One of several that it has ended in is not worth reading.
+        if found.len() > 1 {
+            let mut cold = are_cold(&found).into_iter();
+            found.retain(|_| cold.next().unwrap_or(false));
+        }
+        self.read(&found)
+    }
+
+    /// The first jobs of a queue by time that are not in memory.
+    fn first_of(
+        &self,
+        queue: &QueueName,
+        count: usize,
+        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
+    ) -> Result<Vec<FarEntry>, FarError> {
+        let mut best: Vec<FarEntry> = Vec::new();
+        for file in self.all() {
+            let Some(number) = file.index.queues.iter().position(|name| name == queue) else { continue };
+            let mut from = file.passed.load(Ordering::Relaxed);
+            'file: loop {
+                let timed = file.index.timed(from).map_err(|source| self.index_failed(file.index.segment, source))?;
+                from += u32::try_from(timed.len()).expect("a block is short");
+                if timed.is_empty() {
+                    break;
+                }
+                let of_queue = timed.iter().filter(|timed| timed.queue as usize == number);
+                let entries: Vec<FarEntry> = of_queue.map(|timed| file.timed(timed)).collect();
+                let cold = are_cold(&entries);
+                for (entry, _) in entries.into_iter().zip(cold).filter(|&(_, is_cold)| is_cold) {
+                    if best.len() >= count && best.last().is_some_and(|last| entry > *last) {
+                        break 'file;
+                    }
+                    let at = best.partition_point(|other| *other < entry);
+                    best.insert(at, entry);
+                    best.truncate(count);
+                }
+                let last = timed.last().map(|timed| (timed.run_at, timed.job));
+                if best.len() >= count && best.last().map(|best| (best.run_at, best.job)) < last {
+                    break;
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// Jobs that are due by `until` and were not given before, at most about so many, in no order. None once they are all.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn due(&self, until: Time, most: usize) -> Result<Vec<FarEntry>, FarError> {
+        let mut due = Vec::new();
+        for file in self.all() {
+            while due.len() < most {
+                let from = file.next.load(Ordering::Relaxed);
+                let timed = file.index.timed(from).map_err(|source| self.index_failed(file.index.segment, source))?;
+                let there = timed.len();
+                let before = due.len();
+                due.extend(timed.iter().take_while(|timed| timed.run_at <= until).map(|timed| file.timed(timed)));
+                let given = due.len() - before;
+                file.next.store(from + u32::try_from(given).expect("a block is short"), Ordering::Relaxed);
+                if given < there || there == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(due)
+    }
+
+    /// Says that all that [`FarFiles::due`] gave was brought near.
+    pub fn passed(&self) {
+        for file in self.all() {
+            file.passed.store(file.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Reads the records of jobs, in the order of their places.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn read(&self, entries: &[FarEntry]) -> Result<Vec<FarRecord>, FarError> {
+        let mut entries = entries.to_vec();
+        entries.sort_unstable_by_key(|entry| (entry.place.segment, entry.offset));
+        let mut records = Vec::with_capacity(entries.len());
+        let mut names = NameCache::default();
+        let mut bytes = Vec::new();
+        let mut file: Option<Arc<FarFile<S>>> = None;
+        for entry in entries {
+            let segment = entry.place.segment;
+            if file.as_ref().is_none_or(|file| file.index.segment != segment) {
+                file = self.file(segment);
+            }
+            // It was closed since: nothing in it is open.
+            let Some(file) = &file else { continue };
+            let place = Place { segment, offset: entry.offset.into() };
+            bytes.resize(entry.length as usize, 0);
+            file.segment.read_at(place.offset, &mut bytes).map_err(|source| self.failed(segment, source))?;
+            let faulty = |source| FarError::Record {
+                path: self.storage.path(segment),
+                offset: place.offset,
+                job: entry.job,
+                source,
+            };
+            let event = decode_record(&bytes, &mut names).map_err(faulty)?;
+            let whole = event.and_then(LoggedEvent::whole_job);
+            let (kept, queue) = whole.ok_or(RecordFault::BadField("record type")).map_err(faulty)?;
+            if entry.job.0 > 0 && kept.put.job != entry.job {
+                return Err(faulty(RecordFault::BadField("job id")));
+            }
+            records.push(FarRecord { place: entry.place, record: place, kept, queue });
+        }
+        Ok(records)
+    }
+
+    /// All that a far segment holds whole, in the order of the log; `None` if the segment is no far one.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn records(&self, segment: u64) -> Result<Option<FarRecords<S>>, FarError> {
+        let Some(file) = self.file(segment) else { return Ok(None) };
+        let reader = SegmentReader::begin(&self.storage, segment, Some(file.index.end()))?;
+        Ok(Some(FarRecords { reader, names: NameCache::default() }))
+    }
+
+    fn failed(&self, segment: u64, source: io::Error) -> FarError {
+        FarError::Io { path: self.storage.path(segment), source }
+    }
+
+    fn index_failed(&self, segment: u64, source: io::Error) -> FarError {
+        let name = Beside::Index(segment);
+        match source.kind() {
+            io::ErrorKind::InvalidData => FarError::damaged(&self.storage, name),
+            _ => FarError::beside(&self.storage, name, source),
+        }
+    }
+}
+
+/// The records of a far segment, read a group at a time.
+pub struct FarRecords<S: Storage> {
+    reader: SegmentReader<S>,
+    names: NameCache,
+}
+
+impl<S: Storage> FarRecords<S> {
+    /// The jobs of the next group that holds any, open or not; `None` at the end. It does I/O.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn next_group(&mut self) -> Result<Option<Vec<FarRecord>>, FarError> {
+        let (segment, names) = (self.reader.segment(), &mut self.names);
+        let mut records = Vec::new();
+        while records.is_empty() {
+            let is_more = self.reader.read_group(&mut |record| {
+                if let Some(ordinal) = record.ordinal
+                    && let Some((kept, queue)) = record.event(names)?.and_then(LoggedEvent::whole_job)
+                {
+                    let place = FarPlace { segment, ordinal };
+                    let record = Place { segment, offset: record.offset };
+                    records.push(FarRecord { place, record, kept, queue });
+                }
+                Ok(())
+            })?;
+            if !is_more {
+                return Ok(None);
+            }
+        }
+        Ok(Some(records))
+    }
+}
+
+impl<S: Storage> std::fmt::Debug for FarRecords<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FarRecords").field("segment", &self.reader.segment()).finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> FarFile<S> {
+    fn entry(&self, job: JobId, run_at: Time, at: RecordAt) -> FarEntry {
+        let place = FarPlace { segment: self.index.segment, ordinal: at.ordinal };
+        FarEntry { run_at, job, place, offset: at.offset, length: at.length }
+    }
+
+    fn timed(&self, timed: &Timed) -> FarEntry {
+        self.entry(timed.job, timed.run_at, timed.at)
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl FarRecord {
+    /// What an index says of it.
+    pub(crate) fn entry(&self) -> FarEntry {
+        let offset = u32::try_from(self.record.offset).expect("a far job's place is short");
+        FarEntry { run_at: self.kept.put.run_at, job: self.job(), place: self.place, offset, length: 0 }
+    }
+}
+
+impl LoggedEvent<'_> {
+    /// The whole job in it, and its queue's name; `None` if it holds none.
+    pub(crate) fn whole_job(self) -> Option<(KeptJob, QueueName)> {
+        let queue = self.queue_name()?.clone();
+        match self.resolve(&mut |_| QueueId(u32::MAX)) {
+            Event::JobPut(put) => Some((KeptJob::of_put(put), queue)),
+            Event::JobKept(kept) => Some((*kept, queue)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Jobs that leave memory and come near again. None of it is an event: what a job is does not change, only where it is.
+
+use super::State;
+use crate::command::{Command, KickSource};
+use crate::event::KeptJob;
+use crate::far::{FarEntry, FarPlace, FarRecord, OpenSegment, Want};
+use crate::index::Hashed;
+use crate::job::{Job, JobId, JobState, QueueName, Time};
+use crate::limits::STEP_OBJECTS;
+use crate::log::{BodyWritten, Lsn};
+use crate::pages::Slot;
+use crate::queue::QueueId;
+use crate::session::SessionId;
+
+impl State {
+    /// Whether a job was put so far ahead that it may leave memory when its segment is reclaimed. It must be the same for as
+    /// long as the job stands among the delayed ones.
+    pub(super) fn is_distant(&self, job: &Job) -> bool {
+        let Some(near) = self.near else { return false };
+        let is_as_put = self.extra(job).is_none_or(|x| x.delay.is_none() && x.at_wall.is_none() && x.home.is_none());
+        is_as_put && job.run_at.since(job.created_at) > 2 * near
+    }
+
+    /// Whether a job waits in memory, with a record of its own that may become its home.
+    pub(crate) fn can_leave(&self, job: JobId) -> bool {
+        let Some(slot) = self.find_job(job) else { return false };
+        self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none()
+    }
+
+    /// The record that is the home of the job in that place, if no start reads that.
+    pub(crate) fn home(&self, slot: Slot) -> Option<FarPlace> {
+        self.extra(&self.jobs[slot]).and_then(|extra| extra.home)
+    }
+
+    /// Whether a job that waits in memory is what a record says.
+    fn is_as_recorded(&self, slot: Slot, kept: &KeptJob, queue: &QueueName) -> bool {
+        let now = self.kept_job_at(slot, Box::default());
+        let (put, was) = (&now.put, &kept.put);
+        self.jobs[slot].state == JobState::Delayed
+            && self.queue(put.queue).name == *queue
+            && (put.priority, put.created_at, put.run_at) == (was.priority, was.created_at, was.run_at)
+            && (put.at_wall, put.ttr, &put.key) == (was.at_wall, was.ttr, &was.key)
+            && (put.max_lost_leases, put.max_attempts) == (was.max_lost_leases, was.max_attempts)
+            && (now.delay, now.tally, now.buried) == (kept.delay, kept.tally, kept.buried)
+    }
+
+    /// A job leaves memory for its record in a segment that is given up, of which `of` tells the records and the end; false
+    /// if it is not there, not far ahead, or not as the record says.
+    pub(crate) fn leave(
+        &mut self,
+        kept: &KeptJob,
+        queue: &QueueName,
+        place: FarPlace,
+        of: (u32, Lsn),
+        now: Time,
+    ) -> bool {
+        let (Some(near), Some(slot)) = (self.near, self.find_job(kept.put.job)) else { return false };
+        let is_far = self.jobs[slot].run_at > now.after(2 * near) && self.home(slot).is_none();
+        if !is_far || !self.is_as_recorded(slot, kept, queue) {
+            return false;
+        }
+        if self.far.end_of(place.segment).is_none() {
+            self.far.add(place.segment, of.0, of.1);
+        }
+        self.far.leave(place);
+        self.job_bytes -= self.record_bytes(&self.jobs[slot]);
+        self.put_away(slot);
+        true
+    }
+
+    /// Takes a delayed job out of memory.
+    fn put_away(&mut self, slot: Slot) {
+        self.detach(slot);
+        let job = self.take_out(slot);
+        self.totals.by_state[JobState::Delayed as usize] += 1;
+        self.queue_mut(job.queue).cold += 1;
+    }
+
+    /// Takes in a job that its record says is far, if it is in memory not yet. Returns false if it is not far: it ended, or
+    /// was written again.
+    pub(crate) fn bring_near(&mut self, record: &FarRecord, bodies_in_log: bool, now: Time) -> bool {
+        let FarRecord { place, kept, queue, .. } = record;
+        let job = kept.put.job;
+        if !self.far.is_open(*place) || self.find_job(job).is_some() {
+            return self.far.is_open(*place);
+        }
+        let queue = self.find_queue(queue).expect("the queue of an open job is there");
+        self.queue_mut(queue).cold -= 1;
+        self.totals.by_state[JobState::Delayed as usize] -= 1;
+        let mut kept = kept.clone();
+        kept.put.queue = queue;
+        let slot = self.insert_job(kept.put, kept.delay, kept.tally);
+        self.job_bytes -= self.record_bytes(&self.jobs[slot]);
+        self.extra_mut(slot).home = Some(*place);
+        self.attach_by_time(slot, now);
+        if bodies_in_log {
+            self.body_written(BodyWritten { job, record: record.record });
+        }
+        true
+    }
+
+    /// Lets a job go again that was brought near, if nothing happened to it and it is still far ahead.
+    pub(crate) fn let_go(&mut self, record: &FarRecord) {
+        let Some(slot) = self.find_job(record.job()) else { return };
+        let is_far = self.near.is_some() && self.jobs[slot].run_at > self.near_until;
+        if is_far && self.home(slot) == Some(record.place) && self.is_as_recorded(slot, &record.kept, &record.queue) {
+            self.put_away(slot);
+        }
+    }
+
+    /// The log that a start reads has the job again.
+    pub(super) fn come_home(&mut self, slot: Slot) {
+        let Some(home) = self.home(slot) else { return };
+        self.extra_mut(slot).home = None;
+        self.far.come_home(home);
+        let job = &self.jobs[slot];
+        let bytes = self.record_bytes(job);
+        self.job_bytes += bytes;
+        if job.state == JobState::Delayed && self.is_distant(job) {
+            self.distant_bytes += bytes;
+        }
+    }
+
+    /// What a start finds of far jobs: a segment, and how many open ones there are of each queue.
+    pub(crate) fn load_far(&mut self, segment: OpenSegment, counts: Vec<(QueueName, u64)>) {
+        self.far.load(segment);
+        for (name, count) in counts {
+            let queue = self.open_queue(&name);
+            let queue = self.queue_mut(queue);
+            queue.cold += count;
+            queue.logged = true;
+            self.totals.by_state[JobState::Delayed as usize] += count;
+        }
+    }
+
+    pub(crate) fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
+        entries.iter().map(|entry| self.far.is_open(entry.place) && self.find_job(entry.job).is_none()).collect()
+    }
+
+    /// What has to be brought near before a job can be looked at.
+    pub(crate) fn wanted_job(&self, job: JobId) -> Option<Want> {
+        let may_be_far = !self.far.is_empty() && job.0 < self.numbers.next_job_id && self.find_job(job).is_none();
+        may_be_far.then_some(Want::Job(job))
+    }
+
+    /// What has to be brought near before a queue's first delayed jobs can be looked at.
+    pub(crate) fn wanted_first(&self, queue: QueueId, count: usize) -> Option<Want> {
+        let queue = self.queue(queue);
+        let first = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
+        let is_known = count == 1 && first <= self.near_until;
+        (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count })
+    }
+
+    pub(crate) fn wanted_key(&self, queue: QueueId, key: &[u8]) -> Option<Want> {
+        let queue_of = self.queue(queue);
+        let may_be_far = queue_of.cold > 0 && self.find_key(queue, key).is_none();
+        may_be_far.then(|| Want::Key { queue: queue_of.name.clone(), key: key.into() })
+    }
+
+    /// What has to be brought near before a command can be decided.
+    pub(crate) fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
+        if self.far.is_empty() {
+            return None;
+        }
+        match command {
+            Command::ReserveJob(job) | Command::Delete(job) | Command::Cancel(job) | Command::KickJob(job) => {
+                self.wanted_job(*job)
+            }
+            Command::Put(new) => self.wanted_key(self.target(session, new.queue)?, new.key?),
+            Command::CancelKey { queue, key } => self.wanted_key(self.find_queue(queue)?, key),
+            Command::Kick { queue, limit, source } => {
+                let queue = self.target(session, *queue)?;
+                let is_from_buried = match source {
+                    Some(source) => *source == KickSource::Buried,
+                    None => !self.queue(queue).buried.is_empty(),
+                };
+                let count = usize::try_from(*limit).unwrap_or(usize::MAX).min(STEP_OBJECTS);
+                if is_from_buried || count == 0 { None } else { self.wanted_first(queue, count) }
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn cold_jobs(&self) -> u64 {
+        let lines: u64 = self.totals.by_state.iter().sum();
+        lines - self.jobs.len() as u64
+    }
+
+    /// From when on a delayed job is so far ahead that it may leave memory.
+    pub(crate) fn leaves_after(&self, now: Time) -> Option<Time> {
+        self.near.map(|near| now.after(2 * near))
+    }
+
+    /// Takes a job that stands in no line out of all indexes; its counters stay.
+    pub(super) fn take_out(&mut self, slot: Slot) -> Job {
+        let (jobs, extras) = (&self.jobs, &self.extras);
+        let job = &jobs[slot];
+        self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
+        if let Some(key) = job.extra.get().and_then(|extra| extras[extra].key.as_ref()) {
+            self.by_key.remove(Hashed::name(job.queue.0, key), slot, |other| super::key_hash(jobs, extras, other));
+        }
+        let job = self.jobs.remove(slot).expect("a job is removed once");
+        self.bodies.remove(job.body);
+        if let Some(extra) = job.extra.get() {
+            self.extras.remove(extra);
+        }
+        job
+    }
+}

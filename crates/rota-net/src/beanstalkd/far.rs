@@ -1,0 +1,130 @@
+//! A session's commands on jobs that are not in memory: they stop until what they name was looked up.
+//!
+//! [`super::session`] asks here before each command, and brings near what it was given. Nothing here reads a file.
+
+use super::request::{Put, Request};
+use rota_engine::engine::Engine;
+use rota_engine::far::{FarRecord, Want};
+use rota_engine::job::{JobId, Time};
+use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
+
+/// What is wanted, and what was given.
+#[derive(Debug, Default)]
+pub(super) struct FarCommands {
+    wants: Vec<Want>,
+    /// How many jobs had left memory when that was asked.
+    left: u64,
+    pub(super) given: Vec<(Want, Vec<FarRecord>)>,
+    /// What is in memory, or not there at all, since it was looked up for the commands under way.
+    known: Vec<(Want, Vec<FarRecord>)>,
+    look_ups: u32,
+}
+
+/// A command that was put off.
+#[derive(Debug)]
+pub(super) enum Named {
+    ReserveJob(u64),
+    Delete(u64),
+    Cancel(u64),
+    Peek(u64),
+    KickJob(u64),
+    StatsJob(u64),
+    PeekDelayed,
+    CancelKey(String, Vec<u8>),
+    Put(Put),
+}
+
+impl Named {
+    /// Keeps a request beyond the input that it stands in.
+    pub(super) fn of(request: Request<'_>) -> Named {
+        match request {
+            Request::ReserveJob { id } => Named::ReserveJob(id),
+            Request::Delete { id } => Named::Delete(id),
+            Request::Cancel { id } => Named::Cancel(id),
+            Request::Peek { id } => Named::Peek(id),
+            Request::KickJob { id } => Named::KickJob(id),
+            Request::StatsJob { id } => Named::StatsJob(id),
+            Request::PeekDelayed => Named::PeekDelayed,
+            Request::CancelKey { tube, key } => Named::CancelKey(tube.to_owned(), key.to_owned()),
+            Request::Put(put) => Named::Put(put),
+            other => unreachable!("{other:?} names no job"),
+        }
+    }
+
+    /// The request again.
+    pub(super) fn ask(self, ask: &mut dyn FnMut(Request<'_>)) {
+        ask(match self {
+            Named::ReserveJob(id) => Request::ReserveJob { id },
+            Named::Delete(id) => Request::Delete { id },
+            Named::Cancel(id) => Request::Cancel { id },
+            Named::Peek(id) => Request::Peek { id },
+            Named::KickJob(id) => Request::KickJob { id },
+            Named::StatsJob(id) => Request::StatsJob { id },
+            Named::PeekDelayed => Request::PeekDelayed,
+            Named::CancelKey(tube, key) => return ask(Request::CancelKey { tube: &tube, key: &key }),
+            Named::Put(put) => Request::Put(put),
+        });
+    }
+}
+
+impl FarCommands {
+    pub(super) fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.wants)
+    }
+
+    /// Whether something has to be looked up before a command; it is wanted then.
+    pub(super) fn wants(&mut self, engine: &Engine, what: impl FnOnce(&Engine) -> Option<Want>) -> bool {
+        let Some(want) = what(engine).filter(|want| self.known.iter().all(|(known, _)| known != want)) else {
+            return false;
+        };
+        self.left = engine.jobs_left();
+        self.wants.push(want);
+        true
+    }
+
+    /// Wants what the next commands name by id, as far as that can be seen at a glance: it saves them a stop each.
+    pub(super) fn look_ahead(&mut self, engine: &Engine, input: &[u8]) {
+        for line in input.split_inclusive(|&byte| byte == b'\n').take(LOOKED_UP_TOGETHER - 1) {
+            let Some(id) = id_in(line) else { return };
+            if let Some(want) = engine.wanted_job(id) {
+                self.wants.push(want);
+            }
+        }
+    }
+
+    /// Brings near what was given; false if it has to be looked up once more, since it changed meanwhile.
+    pub(super) fn bring_near(&mut self, engine: &mut Engine, now: Time) -> bool {
+        let given = std::mem::take(&mut self.given);
+        let mut is_known = true;
+        for (want, records) in given {
+            let are_all_there = engine.bring_near(&records, now);
+            let is_as_it_was = are_all_there && self.left == engine.jobs_left();
+            if matches!(want, Want::First { .. }) && !is_as_it_was && self.look_ups < LOOK_UPS {
+                self.wants.push(want.clone());
+                is_known = false;
+            }
+            self.known.push((want, records));
+        }
+        if is_known {
+            self.look_ups = 0;
+        } else {
+            self.look_ups += 1;
+            self.left = engine.jobs_left();
+            self.let_go(engine);
+        }
+        is_known
+    }
+
+    /// Lets what was brought near go again, where nothing happened to it.
+    pub(super) fn let_go(&mut self, engine: &mut Engine) {
+        self.known.drain(..).for_each(|(_, records)| engine.let_go(&records));
+    }
+}
+
+/// The job that a command in that line names alone, if it is one of those.
+fn id_in(line: &[u8]) -> Option<JobId> {
+    let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
+    let (verb, id) = line.split_once(' ')?;
+    let is_one = matches!(verb, "delete" | "cancel" | "peek" | "kick-job" | "stats-job" | "reserve-job");
+    id.parse().ok().filter(|_| is_one).map(JobId)
+}

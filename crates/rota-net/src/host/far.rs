@@ -1,0 +1,91 @@
+//! Jobs that are not in memory: what brings them near in time, and looks up those that commands name.
+//!
+//! It reads files, so never with the engine's lock held. What it finds is the engine's to take or to leave.
+
+use super::{CommitError, Host};
+use rota_engine::far::{FarEntry, FarFiles, FarRecord, Want};
+use rota_engine::job::Time;
+use rota_engine::limits::STEP_OBJECTS;
+use rota_engine::log::LogError;
+use rota_engine::storage::DataDirectory;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Jobs that are brought near in one step that commands can wait for.
+const STEP: usize = STEP_OBJECTS / 4;
+
+/// How often it looks what will be due soon.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What looks up jobs, and how far ahead they are brought near.
+#[derive(Debug)]
+pub(super) struct FarJobs {
+    pub(super) files: Arc<FarFiles<DataDirectory>>,
+    /// `None`: all are held in memory, and none leaves it.
+    pub(super) near: Option<Duration>,
+}
+
+impl FarJobs {
+    /// Brings near what will be due soon, or everything where all jobs are held in memory.
+    pub(super) fn load(&self, host: &Host) -> Result<(), CommitError> {
+        let failed = |error| host.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error));
+        let until = self.near.map_or(Time::NEVER, |near| host.time.now().after(near));
+        loop {
+            let mut due = self.files.due(until, STEP_OBJECTS).map_err(failed)?;
+            if due.is_empty() {
+                break;
+            }
+            let mut cold = host.look(|shared| shared.engine.are_cold(&due)).into_iter();
+            due.retain(|_| cold.next().unwrap_or(false));
+            for records in self.files.read(&due).map_err(failed)?.chunks(STEP) {
+                host.with(|shared, now| shared.engine.bring_near(records, now));
+            }
+        }
+        host.with(|shared, _| shared.engine.near_until(until));
+        self.files.passed();
+        Ok(())
+    }
+}
+
+/// Starts the thread that brings near what will be due soon.
+pub(super) fn spawn(host: &Arc<Host>) {
+    let weak = Arc::downgrade(host);
+    let thread = std::thread::Builder::new().name("rota-far".into()).spawn(move || run(&weak));
+    thread.expect("a process that starts has room for a thread");
+}
+
+fn run(weak: &Weak<Host>) {
+    while let Some(host) = weak.upgrade() {
+        let Some(far) = &host.far else { return };
+        if far.load(&host).is_err() {
+            return;
+        }
+        drop(host);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+impl Host {
+    /// Looks up what commands name and what is not in memory, on a thread that may wait for the disk; it is to be given to
+    /// the session that wants it.
+    ///
+    /// # Errors
+    /// [`CommitError`]: it can't be read. The process has to stop.
+    ///
+    /// # Panics
+    /// If something is wanted where no log is kept.
+    pub async fn look_up(self: &Arc<Host>, wants: Vec<Want>) -> Result<Vec<(Want, Vec<FarRecord>)>, CommitError> {
+        let host = self.clone();
+        let find = move || {
+            let far = host.far.as_ref().expect("what is not in memory is in a log");
+            let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
+            let found = wants.into_iter().map(|want| {
+                let records = far.files.find(&want, &mut are_cold)?;
+                Ok((want, records))
+            });
+            found.collect::<Result<Vec<_>, _>>()
+        };
+        let found = tokio::task::spawn_blocking(find).await.expect("looking up does not panic, nor is it called off");
+        found.map_err(|error| self.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error)))
+    }
+}

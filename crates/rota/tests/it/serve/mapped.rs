@@ -1,0 +1,188 @@
+//! `--storage mapped`: jobs far ahead leave memory, and nobody notices but by the memory.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::metrics::get;
+use crate::process::{Rota, on, until};
+use crate::wire::Wire;
+
+/// The mode, and what goes with it, come first.
+const FLAGS: [&str; 12] = [
+    "--storage",
+    "mapped",
+    "--near",
+    "1s",
+    "--segment-size",
+    "64KiB",
+    "--history",
+    "0",
+    "--sync",
+    "never",
+    "--http",
+    "127.0.0.1:0",
+];
+
+/// Puts jobs an hour and more ahead, each a second behind the one before, into the tube `far`, and waits until they left
+/// memory, all but the newest. Every third has a key.
+fn with_far_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
+    let rota = Rota::ready(on(data, &FLAGS));
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use far", "USING far");
+    for first in (1..=jobs).step_by(100) {
+        let batch = first..(first + 100).min(jobs + 1);
+        let puts: Vec<u8> = batch.clone().flat_map(put).collect();
+        wire.send(&puts).unwrap();
+        for job in batch {
+            assert_eq!(wire.answer().unwrap().line, format!("INSERTED {job}"));
+        }
+    }
+    until("most of them left memory", || (not_in_memory(&rota) > jobs * 3 / 4).then_some(()));
+    (rota, wire)
+}
+
+fn not_in_memory(rota: &Rota) -> u64 {
+    let (_, page) = get(rota.http(), "/metrics");
+    let value = page.lines().find_map(|line| line.strip_prefix("rota_jobs_not_in_memory "));
+    value.and_then(|value| value.parse().ok()).expect("it is measured")
+}
+
+fn put(job: u64) -> Vec<u8> {
+    let key = if job.is_multiple_of(3) { format!(" k{job}") } else { String::new() };
+    let (delay, body) = (3_600_000 + job * 1000, body(job));
+    let head = format!("put-in 5 {delay} 60000 {}{key}\r\n", body.len());
+    [head.as_bytes(), &body, b"\r\n"].concat()
+}
+
+fn body(job: u64) -> Vec<u8> {
+    format!("far job {job}, {}", "x".repeat(100)).into_bytes()
+}
+
+#[test]
+fn what_left_memory_can_be_seen_cancelled_and_kicked() {
+    let data = TempDir::new().unwrap();
+    let (rota, mut wire) = with_far_jobs(data.path(), 3_000);
+    assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), 3_000);
+    let peeked = wire.ask("peek 17");
+    assert_eq!((peeked.line.as_str(), peeked.body), ("FOUND 17 112", body(17)));
+    assert_eq!(wire.ask("stats-job 18").field("state"), "delayed");
+    assert!(wire.ask("stats-job 18").count("time-left") > 3_500);
+    assert_eq!(wire.ask("peek-delayed").number(1), 1);
+    wire.expect("cancel 1", "CANCELLED");
+    wire.expect("cancel 1", "NOT_FOUND");
+    wire.expect("delete 2", "DELETED");
+    wire.expect("cancel-key far k3", "CANCELLED 3");
+    wire.expect("cancel-key far k3", "NOT_FOUND");
+    assert_eq!(wire.ask("peek-delayed").number(1), 4);
+    wire.send("put-in 5 0 60000 2 k6\r\nhi\r\n").unwrap();
+    assert_eq!(wire.answer().unwrap().line, "KEY_TAKEN 6");
+    wire.expect("kick 10", "KICKED 10");
+    wire.expect("kick-job 100", "KICKED");
+    assert_eq!(wire.ask("reserve-job 200").body, body(200));
+    let counted = wire.ask("stats-tube far");
+    let states = ["ready", "reserved", "delayed"].map(|state| counted.count(&format!("current-jobs-{state}")));
+    assert_eq!(states, [11, 1, 2_985]);
+    drop(rota);
+}
+
+#[test]
+fn a_pipeline_of_commands_on_far_jobs_is_answered_in_order() {
+    let data = TempDir::new().unwrap();
+    let (_rota, mut wire) = with_far_jobs(data.path(), 3_000);
+    let commands: String = (1..=1_500)
+        .map(|job| match job % 4 {
+            0 => format!("peek {job}\r\n"),
+            1 => format!("cancel {job}\r\n"),
+            2 => format!("delete {job}\r\nput 0 0 60 2\r\nhi\r\n"),
+            _ => format!("touch {job}\r\nstats-job {}\r\n", job + 1_000_000),
+        })
+        .collect();
+    wire.send(commands).unwrap();
+    for job in 1..=1_500_u64 {
+        let expected: &[&str] = match job % 4 {
+            0 => &["FOUND"],
+            1 => &["CANCELLED"],
+            2 => &["DELETED", "INSERTED"],
+            _ => &["NOT_FOUND", "NOT_FOUND"],
+        };
+        for word in expected {
+            let answer = wire.answer().unwrap();
+            assert!(answer.line.starts_with(word), "{job}: {}", answer.line);
+            assert!(*word != "FOUND" || answer.body == body(job), "the body of {job}");
+        }
+    }
+}
+
+#[test]
+fn far_jobs_outlive_kills_and_any_other_mode() {
+    let data = TempDir::new().unwrap();
+    let (mut rota, mut wire) = with_far_jobs(data.path(), 2_000);
+    let mut open: Vec<u64> = (1..=2_000).collect();
+    for mode in ["mapped", "durable", "mapped", "lazy", "mapped"] {
+        for _ in 0..20 {
+            let job = open.swap_remove(open.len() / 2);
+            wire.expect(&format!("cancel {job}"), "CANCELLED");
+        }
+        rota.kill();
+        let mut flags = FLAGS;
+        flags[1] = mode;
+        let flags: Vec<&str> =
+            if mode == "mapped" { flags.to_vec() } else { flags[..2].iter().chain(&flags[4..]).copied().collect() };
+        rota = Rota::ready(on(data.path(), &flags));
+        wire = Wire::to(rota.address());
+        wire.expect("use far", "USING far");
+        assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), open.len() as u64, "{mode}");
+        for &job in open.iter().step_by(37) {
+            assert_eq!(wire.ask(&format!("peek {job}")).body, body(job), "{job} in {mode}");
+        }
+    }
+}
+
+#[test]
+fn far_jobs_come_near_and_are_handed_out_in_time() {
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &FLAGS));
+    let mut wire = Wire::to(rota.address());
+    // Far enough to leave memory, near enough to wait for.
+    for job in 1..=1_200_u64 {
+        let delay = 6_000 + (job * 7919) % 2_000;
+        assert_eq!(wire.put(&format!("put-in 5 {delay} 60000"), &body(job)), job);
+    }
+    until("some left memory", || (not_in_memory(&rota) > 100).then_some(()));
+    let mut last = 0;
+    for _ in 0..1_200 {
+        let reserved = wire.ask("reserve-with-timeout 20");
+        let job = reserved.number(1);
+        assert_eq!(reserved.body, body(job));
+        let delay = (job * 7919) % 2_000;
+        last = last.max(delay);
+        // Puts take time too: what was put later may be due later.
+        assert!(delay + 1_900 > last, "job {job} is late");
+        wire.expect(&format!("delete {job}"), "DELETED");
+    }
+    assert_eq!(wire.ask("stats").count("current-jobs-delayed"), 0);
+}
+
+#[test]
+fn a_snapshot_has_what_left_memory() {
+    let (data, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let address = target.path().join("snapshots").display().to_string();
+    let (mut rota, wire) = with_far_jobs(data.path(), 2_000);
+    drop(wire);
+    assert_eq!(rota.terminate().code(), Some(0));
+    let mut flags = FLAGS.to_vec();
+    flags.extend(["--snapshot-to", &address]);
+    let mut rota = Rota::ready(on(data.path(), &flags));
+    rota.signal("USR1");
+    assert_eq!(rota.wait().code(), Some(0), "{}", rota.stderr());
+    for mode in ["mapped", "durable", "memory"] {
+        let fresh = TempDir::new().unwrap();
+        let rota = Rota::ready(on(fresh.path(), &["--storage", mode, "--restore", &address]));
+        let mut wire = Wire::to(rota.address());
+        assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), 2_000, "{mode}");
+        for job in (1..=2_000).step_by(61) {
+            assert_eq!(wire.ask(&format!("peek {job}")).body, body(job), "{job} in {mode}");
+        }
+    }
+}
