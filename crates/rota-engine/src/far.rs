@@ -172,6 +172,18 @@ impl Far {
         self.ended.push_back((self.at, place));
     }
 
+    /// The same, of one whose end was read earlier than others that were told before.
+    pub(crate) fn end_at(&mut self, place: FarPlace, at: Lsn) {
+        let now = std::mem::replace(&mut self.at, at);
+        self.end(place);
+        self.at = now;
+    }
+
+    /// Puts the ends into the order of the log again.
+    pub(crate) fn sort_ends(&mut self) {
+        self.ended.make_contiguous().sort_unstable();
+    }
+
     /// A job was written again: the log that a start reads has it. What it reads there before that is passed over.
     pub(crate) fn come_home(&mut self, place: FarPlace) {
         let segment = self.segments.get_mut(&place.segment).expect("a far job's segment is there");

@@ -165,8 +165,13 @@ impl State {
     /// Applies an event that the log holds, with its place, its number and its moment.
     pub(crate) fn replay(&mut self, event: crate::event::Event, lsn: Lsn, seq: u64, at: Time) {
         self.far.at = lsn;
-        self.numbers.next_seq = self.numbers.next_seq.max(seq + 1);
+        self.saw(seq);
         self.apply(event, at);
+    }
+
+    /// Takes note that the log has an event of that number.
+    fn saw(&mut self, seq: u64) {
+        self.numbers.next_seq = self.numbers.next_seq.max(seq + 1);
     }
 
     pub(crate) fn queue(&self, id: QueueId) -> &Queue {

@@ -336,6 +336,23 @@ impl<S: Storage> FarFiles<S> {
         }
     }
 
+    /// Where jobs stand, which come rising, and the names of their queues: for each of them every place that an index has.
+    /// The indexes are read in their order, whatever the number of jobs, so that a disk is not asked for each.
+    pub(crate) fn places(&self, jobs: &[JobId]) -> Result<Vec<(JobId, FarPlace, QueueName)>, FarError> {
+        let mut places = Vec::new();
+        for file in self.all() {
+            let segment = file.index.segment;
+            let found = file.index.find_all(jobs, &mut |job, at, queue| {
+                let place = FarPlace { segment, ordinal: at.ordinal };
+                if let Some(queue) = file.index.queues.get(queue as usize) {
+                    places.push((job, place, queue.clone()));
+                }
+            });
+            found.map_err(|source| self.index_failed(segment, source))?;
+        }
+        Ok(places)
+    }
+
     fn read_cold(
         &self,
         mut found: Vec<FarEntry>,

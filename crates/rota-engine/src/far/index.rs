@@ -18,7 +18,7 @@ const HEADER_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 4096;
 
 /// Lengths of the entries of each part, in bytes.
-const BY_ID_BYTES: usize = 20;
+const BY_ID_BYTES: usize = 24;
 const BY_TIME_BYTES: usize = 32;
 const BY_KEY_BYTES: usize = 12;
 
@@ -107,6 +107,7 @@ pub(super) fn encode(segment: u64, end: Lsn, queues: &[QueueName], mut entries: 
     encode_blocks(&mut out, &entries, BY_ID_BYTES, |entry, out| {
         out.extend_from_slice(&entry.job.0.to_le_bytes());
         entry.at.encode(out);
+        out.extend_from_slice(&entry.queue.to_le_bytes());
     });
     let mut with_keys: Vec<_> = entries.iter().filter_map(|entry| Some((entry.key_hash?, entry.at))).collect();
     with_keys.sort_unstable();
@@ -245,18 +246,34 @@ impl<F: StorageFile> IndexFile<F> {
 
     /// The record of a job; `None` if it is not in here.
     pub(super) fn find(&self, job: JobId) -> io::Result<Option<RecordAt>> {
-        let after = self.ids.partition_point(|&(first, _)| first <= job.0);
-        let Some(number) = after.checked_sub(1).filter(|&number| self.ids[number].1 >= job.0) else { return Ok(None) };
-        let block = self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?;
-        let entries = (self.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
-        let entry = |at: usize| &block[at * BY_ID_BYTES..][..BY_ID_BYTES];
-        let (mut low, mut high) = (0, entries);
-        while low < high {
-            let middle = low.midpoint(high);
-            if u64_at(entry(middle), 0) < job.0 { low = middle + 1 } else { high = middle }
+        let mut found = None;
+        self.find_all(&[job], &mut |_, at, _| found = Some(at))?;
+        Ok(found)
+    }
+
+    /// Tells `found` the record and the queue's number of each of the jobs that is in here. Jobs come rising, so that each
+    /// block is read once.
+    pub(super) fn find_all(&self, jobs: &[JobId], found: &mut dyn FnMut(JobId, RecordAt, u32)) -> io::Result<()> {
+        let mut held: Option<(usize, [u8; BLOCK_BYTES])> = None;
+        for &job in jobs {
+            let after = self.ids.partition_point(|&(first, _)| first <= job.0);
+            let Some(number) = after.checked_sub(1).filter(|&number| self.ids[number].1 >= job.0) else { continue };
+            if held.as_ref().is_none_or(|(other, _)| *other != number) {
+                held = Some((number, self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
+            }
+            let (_, block) = held.as_ref().expect("it was just read");
+            let entries = (self.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
+            let entry = |at: usize| &block[at * BY_ID_BYTES..][..BY_ID_BYTES];
+            let (mut low, mut high) = (0, entries);
+            while low < high {
+                let middle = low.midpoint(high);
+                if u64_at(entry(middle), 0) < job.0 { low = middle + 1 } else { high = middle }
+            }
+            if low < entries && u64_at(entry(low), 0) == job.0 {
+                found(job, RecordAt::decode(&entry(low)[8..]), u32_at(entry(low), 20));
+            }
         }
-        let found = low < entries && u64_at(entry(low), 0) == job.0;
-        Ok(found.then(|| RecordAt::decode(&entry(low)[8..])))
+        Ok(())
     }
 
     /// The records of jobs whose key, in whatever queue, has that hash.

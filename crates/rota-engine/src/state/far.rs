@@ -133,6 +133,18 @@ impl State {
         }
     }
 
+    /// A job ended that is not in memory, while a log is replayed; false if it is not open.
+    pub(crate) fn end_cold(&mut self, place: FarPlace, queue: &QueueName, at: Lsn, is_completed: bool) -> bool {
+        let Some(queue) = self.find_queue(queue).filter(|_| self.far.is_open(place)) else { return false };
+        self.far.end_at(place, at);
+        let queue = self.queue_mut(queue);
+        queue.cold -= 1;
+        queue.totals.deletes += 1;
+        self.totals.by_state[JobState::Delayed as usize] -= 1;
+        *if is_completed { &mut self.totals.completed } else { &mut self.totals.cancelled } += 1;
+        true
+    }
+
     pub(crate) fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
         entries.iter().map(|entry| self.far.is_open(entry.place) && self.find_job(entry.job).is_none()).collect()
     }

@@ -9,9 +9,12 @@ use crate::engine::BodyHome;
 use crate::event::Event;
 use crate::far::{FarError, FarFiles, OpenFile, Want};
 use crate::job::{JobId, Time};
-use crate::log::{BodyWritten, ReplayError, ReplayedRecord};
+use crate::log::{BodyWritten, Lsn, ReplayError, ReplayedRecord};
 use crate::queue::QueueId;
 use crate::storage::{Beside, Storage};
+
+/// Ends of jobs that are not in memory, of which a replay looks up so many at once at the most.
+const ENDS_AT_ONCE: usize = 1 << 20;
 
 /// A replay under way.
 pub(crate) struct Replay<S: Storage> {
@@ -30,6 +33,17 @@ pub(crate) struct Replay<S: Storage> {
     /// Whether all that is open at this point of the log was read.
     is_whole: bool,
     bodies: BodyHome,
+    /// Ends of jobs that are not in memory, not looked up yet: many are found at once, in the order of the disk.
+    ends: Vec<End>,
+}
+
+/// The end of a job.
+struct End {
+    job: JobId,
+    lsn: Lsn,
+    is_completed: bool,
+    /// Whether the job must be known.
+    is_whole: bool,
 }
 
 /// The log ended before all of what its first segments held was written again.
@@ -66,6 +80,7 @@ impl<S: Storage> Replay<S> {
             named: None,
             is_whole: true,
             bodies,
+            ends: Vec::new(),
         }
     }
 
@@ -83,6 +98,13 @@ impl<S: Storage> Replay<S> {
             let known = named.filter(is_it);
             *named.insert(known.unwrap_or_else(|| state.open_queue(name)))
         });
+        if self.put_off(&event, lsn) {
+            self.state.saw(seq);
+            return if self.ends.len() < ENDS_AT_ONCE { Ok(()) } else { self.find_ends() };
+        }
+        if matches!(event, Event::QueueKept(_) | Event::QueueDropped { .. } | Event::NumbersKept(_)) {
+            self.find_ends()?;
+        }
         let known_before = if matches!(event, Event::JobKept(_)) { event.job() } else { event.changes_job() };
         if let Some(job) = known_before {
             self.bring_near(job, at)?;
@@ -132,8 +154,40 @@ impl<S: Storage> Replay<S> {
         Ok(())
     }
 
+    /// Whether that is the end of a job that may not be in memory: it is looked up later.
+    fn put_off(&mut self, event: &Event, lsn: Lsn) -> bool {
+        let (Event::JobCompleted { job } | Event::JobCancelled { job }) = *event else { return false };
+        if self.far.is_empty() || self.state.slot_of(job).is_some() || !self.far.may_have(job) {
+            return false;
+        }
+        let is_completed = matches!(event, Event::JobCompleted { .. });
+        self.ends.push(End { job, lsn, is_completed, is_whole: self.is_whole });
+        true
+    }
+
+    /// Has the ends happen that were put off.
+    fn find_ends(&mut self) -> Result<(), ReplayError> {
+        let ends = std::mem::take(&mut self.ends);
+        let mut jobs: Vec<JobId> = ends.iter().map(|end| end.job).collect();
+        jobs.sort_unstable();
+        let mut places = self.far.places(&jobs)?;
+        places.sort_unstable();
+        for End { job, lsn, is_completed, is_whole } in ends {
+            let from = places.partition_point(|(other, ..)| *other < job);
+            let mut of_job = places[from..].iter().take_while(|(other, ..)| *other == job);
+            let has_ended = of_job.any(|(_, place, queue)| self.state.end_cold(*place, queue, lsn, is_completed));
+            if !has_ended && is_whole {
+                let event = if is_completed { Event::JobCompleted { job } } else { Event::JobCancelled { job } };
+                return Err(Box::new(NoSuchJob(event)));
+            }
+        }
+        self.state.far.sort_ends();
+        Ok(())
+    }
+
     /// The state at the end of the log, and what looks up the jobs that are not in memory.
-    pub(crate) fn end(self) -> Result<(State, FarFiles<S>), ReplayError> {
+    pub(crate) fn end(mut self) -> Result<(State, FarFiles<S>), ReplayError> {
+        self.find_ends()?;
         match self.first_segment {
             Some(first) if !self.is_whole && self.is_far_file_other => Err(Box::new(FarJobsLost { first })),
             Some(first) if !self.is_whole => Err(Box::new(NotWhole(first))),
