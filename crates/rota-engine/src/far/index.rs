@@ -254,8 +254,10 @@ impl<F: StorageFile> IndexFile<F> {
     /// Tells `found` the record and the queue's number of each of the jobs that is in here. Jobs come rising, so that each
     /// block is read once.
     pub(super) fn find_all(&self, jobs: &[JobId], found: &mut dyn FnMut(JobId, RecordAt, u32)) -> io::Result<()> {
+        let (Some(&(first, _)), Some(&(_, last))) = (self.ids.first(), self.ids.last()) else { return Ok(()) };
+        let from = jobs.partition_point(|job| job.0 < first);
         let mut held: Option<(usize, [u8; BLOCK_BYTES])> = None;
-        for &job in jobs {
+        for &job in jobs[from..].iter().take_while(|job| job.0 <= last) {
             let after = self.ids.partition_point(|&(first, _)| first <= job.0);
             let Some(number) = after.checked_sub(1).filter(|&number| self.ids[number].1 >= job.0) else { continue };
             if held.as_ref().is_none_or(|(other, _)| *other != number) {
