@@ -214,9 +214,15 @@ impl Host {
     ///
     /// It holds the lock: no file, no socket, no waiting in there.
     pub fn with<T>(&self, work: impl FnOnce(&mut Shared, Time) -> T) -> (T, DependsOn) {
+        self.with_and_wait(|shared, now| (work(shared, now), false))
+    }
+
+    /// The same for who may be about to wait: `work` says with its result whether [`Host::left_behind`] is called next
+    /// with what this says. What is decided until then may be in the same group of the log.
+    pub fn with_and_wait<T>(&self, work: impl FnOnce(&mut Shared, Time) -> (T, bool)) -> (T, DependsOn) {
         let mut shared = self.lock();
         let now = self.time.now();
-        let result = work(&mut shared, now);
+        let (result, will_wait) = work(&mut shared, now);
         shared.post_deliveries();
         let depends_on = shared.engine.depends_on();
         let next_tick = shared.engine.next_tick();
@@ -226,7 +232,7 @@ impl Host {
         self.timer.look_by(next_tick);
         if let Some(log) = &self.log {
             self.unwritten.store(unwritten as u64, Ordering::Relaxed);
-            log.notice(unwritten, wants_durable);
+            log.notice(unwritten, wants_durable, will_wait);
         }
         (result, depends_on)
     }

@@ -204,17 +204,18 @@ impl Connection<'_> {
     fn handle(&mut self, input: &[u8]) -> (Status, Option<Waited>) {
         let Connection { session, out, pin, .. } = self;
         let mut is_frozen = false;
-        let ((taken, status, waited), depends_on) = self.host.with(|shared, now| {
+        let ((taken, status, waited), depends_on) = self.host.with_and_wait(|shared, now| {
             is_frozen = shared.is_frozen;
             if is_frozen {
-                return (0, Status::NeedMore, None);
+                return ((0, Status::NeedMore, None), false);
             }
             let (taken, status) = session.receive(&mut shared.server(now), input, out);
             if session.has_holes() && pin.is_none() {
                 *pin = Some(shared.pins.pin());
             }
             let waited = (status == Status::Waiting).then(|| shared.await_delivery(session.id()));
-            (taken, status, waited)
+            // What is to be sent waits for the log, soon.
+            ((taken, status, waited), status != Status::Again && !out.is_empty())
         });
         self.is_frozen = is_frozen;
         self.depends_on = depends_on;

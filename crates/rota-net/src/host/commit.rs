@@ -1,18 +1,25 @@
 //! Group commit: one write, and where it is promised one sync, for all that was decided meanwhile.
 //!
-//! Where an answer waits for the disk, a thread does both, over and over, as long as there is something to write. Where
-//! it waits for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
+//! Where an answer waits for the disk, a thread does both, over and over, as long as there is something to write; a
+//! connection that waits alone, on a disk that is quick, spares itself the two changes of thread. Where an answer waits
+//! for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
 
 use super::{Host, Promise};
 use rota_engine::engine::{DependsOn, Room};
 use rota_engine::limits::{RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
 use rota_engine::storage::DataDirectory;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// A sync that takes longer is left to the thread, even for a connection that waits alone: the others are served on.
+const QUICK_SYNC: Duration = Duration::from_micros(500);
+
+/// So many connections that wait are worth a sync of their own: it begins while the next ones are still being read.
+const WORTH_A_SYNC: usize = 16;
 
 /// The log failed. Nothing that was not acknowledged before may be acknowledged now.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,6 +49,12 @@ pub(super) struct Commit {
     /// When the oldest of what is written and not durable was written, in microseconds since `begin`; 0 for nothing.
     unsynced_since: AtomicU64,
     waiters: Mutex<Vec<(DependsOn, Waker)>>,
+    /// How many connections are in [`Commit::reached`] and have not been told yet.
+    waiting: AtomicUsize,
+    /// How many have begun to since the thread was called last.
+    newly_waiting: AtomicUsize,
+    /// Whether the newest sync was a quick one.
+    is_quick: AtomicBool,
     /// Whether the thread has something to do, and what wakes it.
     due: Mutex<bool>,
     due_changed: Condvar,
@@ -68,6 +81,9 @@ impl Commit {
             unsynced_since: AtomicU64::new(0),
             log: Mutex::new(Log { writer: Some(writer), group: Group::default() }),
             waiters: Mutex::new(Vec::new()),
+            waiting: AtomicUsize::new(0),
+            newly_waiting: AtomicUsize::new(0),
+            is_quick: AtomicBool::new(false),
             due: Mutex::new(false),
             due_changed: Condvar::new(),
             is_due: AtomicBool::new(false),
@@ -173,7 +189,9 @@ impl Commit {
 
     fn sync(&self, log: &mut Log) -> Result<(), LogError> {
         let Some(writer) = &mut log.writer else { return Ok(()) };
+        let begun = Instant::now();
         writer.sync()?;
+        self.is_quick.store(begun.elapsed() <= QUICK_SYNC, Ordering::Relaxed);
         self.unsynced_since.store(0, Ordering::SeqCst);
         self.note(writer);
         Ok(())
@@ -232,11 +250,19 @@ impl Commit {
         if self.has_reached(depends_on) {
             return self.failed.get().map_or(Ok(()), |failed| Err(failed.clone()));
         }
-        if matches!(self.promise, Promise::Written { .. }) {
-            // Let the other connections that have something to read decide first: one write serves them all.
-            tokio::task::yield_now().await;
-            if !self.has_reached(depends_on) {
-                self.commit(host, false)?;
+        let _waiting = Waiting::count(&self.waiting);
+        let newly_waiting = self.newly_waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        if newly_waiting >= WORTH_A_SYNC && self.promise == Promise::Durable {
+            self.call_thread();
+        }
+        // Let the other connections that have something to read decide first: one write, one sync serves them all.
+        tokio::task::yield_now().await;
+        if !self.has_reached(depends_on) {
+            let is_alone = self.waiting.load(Ordering::Relaxed) == 1;
+            match self.promise {
+                Promise::Written { .. } => self.commit(host, false)?,
+                Promise::Durable if is_alone && self.is_quick.load(Ordering::Relaxed) => self.commit(host, true)?,
+                Promise::Durable => {}
             }
         }
         if !self.has_reached(depends_on) {
@@ -264,8 +290,12 @@ impl Commit {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes note of how the engine stands after something was decided.
-    pub(super) fn notice(&self, unwritten: usize, wants_durable: Lsn) {
+    /// Takes note of how the engine stands after something was decided. If somebody is about to wait for it, the thread
+    /// is not called for what only they wait for: it would begin with the first of many.
+    pub(super) fn notice(&self, unwritten: usize, wants_durable: Lsn, will_wait: bool) {
+        if will_wait && self.promise == Promise::Durable {
+            return;
+        }
         let to_write = unwritten > 0 && self.promise == Promise::Durable;
         if to_write || wants_durable.0 > self.durable.load(Ordering::Relaxed) {
             self.call_thread();
@@ -281,6 +311,7 @@ impl Commit {
     }
 
     fn call_thread(&self) {
+        self.newly_waiting.store(0, Ordering::Relaxed);
         if !self.is_due.swap(true, Ordering::SeqCst) {
             *lock(&self.due) = true;
             self.due_changed.notify_one();
@@ -339,6 +370,22 @@ impl Commit {
         let was_due = std::mem::take(&mut *due);
         self.is_due.store(false, Ordering::SeqCst);
         was_due || (every.is_some() && timeout.timed_out())
+    }
+}
+
+/// Counts who waits, as long as it is there.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn count(waiting: &AtomicUsize) -> Waiting<'_> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
