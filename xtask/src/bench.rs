@@ -1,13 +1,16 @@
 //! `cargo xtask bench`: Rota beside real beanstalkd on this machine.
 //!
 //! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
-//! in [`plan`]), [`memory`], [`recovery`], [`stalls`]. [`server`] starts what is measured; [`load`] drives it with
+//! in [`plan`]), [`latency`], [`scale`], [`peers`], [`memory`], [`recovery`], [`stalls`]. [`server`] starts what is measured; [`load`] drives it with
 //! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
 //! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
+mod latency;
 mod memory;
+mod peers;
 mod plan;
 mod recovery;
+mod scale;
 mod stalls;
 mod throughput;
 
@@ -33,9 +36,13 @@ use machine::Machine;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Throughput and latency.
+    /// The four that follow.
     All,
-    /// Of that, the rows that are a first step.
+    Throughput,
+    Latency,
+    Scale,
+    Peers,
+    /// Of the throughput's rows those that are a first step.
     First,
     Memory,
     Recovery,
@@ -43,8 +50,12 @@ pub(crate) enum Which {
 }
 
 /// The benches by name, each with its number of rounds unless told.
-const BENCHES: [(&str, Which, usize); 5] = [
+const BENCHES: [(&str, Which, usize); 9] = [
     ("all", Which::All, 5),
+    ("throughput", Which::Throughput, 5),
+    ("latency", Which::Latency, 5),
+    ("scale", Which::Scale, 5),
+    ("peers", Which::Peers, 5),
     ("first", Which::First, 5),
     ("memory", Which::Memory, 3),
     ("recovery", Which::Recovery, 5),
@@ -140,7 +151,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = prepare(beanstalkd)?;
     println!("{machine}");
     match options.which {
-        Which::All | Which::First => throughput::run(&programs, machine, options),
+        Which::All => {
+            throughput::run(&programs, &machine, options)?;
+            latency::run(&programs, &machine, options)?;
+            scale::run(&programs, &machine, options)?;
+            peers::run(&programs, &machine, options)
+        }
+        Which::Throughput | Which::First => throughput::run(&programs, &machine, options),
+        Which::Latency => latency::run(&programs, &machine, options),
+        Which::Scale => scale::run(&programs, &machine, options),
+        Which::Peers => peers::run(&programs, &machine, options),
         Which::Memory => memory::run(&programs, &machine, options),
         Which::Recovery => recovery::run(&programs, &machine, options),
         Which::Stalls => stalls::run(&programs, &machine, options),

@@ -63,13 +63,17 @@ pub(crate) struct BenchArgs {
     /// [default: 1s..5s for delayed, 1h..24h for cancel]
     #[arg(long, value_name = "FROM..TO", value_parser = parse_delay_range)]
     pub(crate) delay_range: Option<DelayRange>,
+    /// How many jobs to put per second, over all connections: for the put, the cycle and the delayed mix, evenly spread
+    /// to the millisecond [default: as many as the server takes]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
     /// How many threads generate the load
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=256))]
     pub(crate) threads: u32,
     /// Where the random delays and the random order begin
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Leave the jobs of the put mix in their queue
+    /// Leave the jobs of the put mix in their queue, and those of the cancel mix that time spared
     #[arg(long)]
     pub(crate) keep: bool,
 }

@@ -21,6 +21,11 @@ pub(super) trait Load {
     /// Appends the next command; false if there is none.
     fn command(&mut self, out: &mut Vec<u8>) -> bool;
 
+    /// How many lines answer each.
+    fn lines(&self) -> u64 {
+        1
+    }
+
     /// Takes an answer, without its line break.
     ///
     /// # Errors
@@ -225,7 +230,7 @@ impl Connection {
                 commands += 1;
             }
             self.stream.get_mut().write_all(&batch).context("cannot write to the server")?;
-            for _ in 0..before {
+            for _ in 0..before * load.lines() {
                 load.answer(self.answer()?)?;
             }
             if commands == 0 && before == 0 {

@@ -31,16 +31,31 @@ pub(super) struct Run {
 ///
 /// The load generator fails, hangs or reports something else than asked for.
 pub(super) fn run(programs: &Programs, server: &Server, row: &Row, jobs: u64) -> Result<Run> {
+    let [jobs_text, connections, depth] =
+        [jobs.to_string(), row.shape.connections.to_string(), row.shape.depth.to_string()];
+    let arguments = ["--mix", row.work.mix(), "--jobs", &jobs_text, "--connections", &connections, "--depth", &depth];
+    let round = round(programs, server, &arguments)?;
+    let run = read(&round, row.work.verb())
+        .with_context(|| format!("`rota bench --json` reported something else than agreed:\n{round}"))?;
+    if run.jobs < jobs {
+        bail!("{jobs} jobs were asked for and {} went through", run.jobs);
+    }
+    Ok(run)
+}
+
+/// Runs `rota bench` with these arguments and gives the only round of its report.
+///
+/// # Errors
+///
+/// The load generator fails, hangs or reports something else than agreed.
+pub(super) fn round(programs: &Programs, server: &Server, arguments: &[&str]) -> Result<Value> {
     let results = server.directory().join("results");
     let messages = server.directory().join("messages");
     let mut command = Command::new(&programs.rota);
     let url = format!("beanstalkd://{}", server.address);
-    let [jobs_text, size] = [jobs.to_string(), BODY_BYTES.to_string()];
-    let [connections, depth] = [row.shape.connections.to_string(), row.shape.depth.to_string()];
     command
-        .args(["bench", "--json", "--server", &url, "--mix", row.work.mix()])
-        .args(["--jobs", &jobs_text, "--size", &size])
-        .args(["--connections", &connections, "--depth", &depth])
+        .args(["bench", "--json", "--server", &url, "--size", &BODY_BYTES.to_string()])
+        .args(arguments)
         // The server is thrown away: deleting its jobs would only add to its CPU time.
         .arg("--keep")
         .stdin(Stdio::null())
@@ -63,18 +78,13 @@ pub(super) fn run(programs: &Programs, server: &Server, row: &Row, jobs: u64) ->
         bail!("`rota bench` failed: {status}\n{}", std::fs::read_to_string(&messages).unwrap_or_default());
     }
     let text = std::fs::read_to_string(&results).context("cannot read what `rota bench` reports")?;
-    let run = read(&text, row.work.verb())
-        .with_context(|| format!("`rota bench --json` reported something else than agreed:\n{text}"))?;
-    if run.jobs < jobs {
-        bail!("{jobs} jobs were asked for and {} went through", run.jobs);
-    }
-    Ok(run)
+    let report: Value = serde_json::from_str(&text)
+        .with_context(|| format!("`rota bench --json` reported something else than JSON:\n{text}"))?;
+    Ok(report["rounds"][0].clone())
 }
 
-/// The only round of the report; the latencies are those of the given command.
-fn read(text: &str, verb: &str) -> Option<Run> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let round = value["rounds"].get(0)?;
+/// What a round came to; the latencies are those of the given command.
+fn read(round: &Value, verb: &str) -> Option<Run> {
     let latency = &round["verbs"][verb];
     Some(Run {
         jobs: round["operations"].as_u64()?,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::process;
 const QUIET: f64 = 0.05;
 
 /// What the numbers were taken on.
+#[derive(Clone)]
 pub(super) struct Machine {
     pub(super) date: String,
     pub(super) kernel: String,
@@ -48,7 +50,7 @@ impl Machine {
             processor: model.map_or("processor", |(_, name)| name).trim().to_owned(),
             cores: std::thread::available_parallelism().context("cannot count the cores")?.get(),
             load: read("/proc/loadavg")?.split(' ').next().unwrap_or("?").to_owned(),
-            busy: busy()?,
+            busy: busy(Duration::from_secs(1))?,
             beanstalkd: ask("beanstalkd", &["-v"])?,
             // A checkout without a commit has no name yet.
             rota: ask("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|_| "not committed".into()),
@@ -68,14 +70,33 @@ impl fmt::Display for Machine {
 }
 
 /// What part of the processors' time is used while this tool does nothing.
-fn busy() -> Result<f64> {
+fn busy(span: Duration) -> Result<f64> {
     let read = || std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat");
     let before = read()?;
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(span);
     let after = read()?;
     let [(idle, all), (idle_later, all_later)] = [ticks(&before), ticks(&after)];
     let passed = all_later.saturating_sub(all).max(1);
     Ok(1.0 - idle_later.saturating_sub(idle) as f64 / passed as f64)
+}
+
+/// Waits until other programs leave the processors alone, as long as patience lasts: a minute and a half over the whole
+/// run. Called while this tool has nothing running.
+///
+/// # Errors
+///
+/// `/proc` is not there.
+pub(super) fn wait_for_quiet() -> Result<()> {
+    static WAITED_MS: AtomicU64 = AtomicU64::new(0);
+    const PATIENCE_MS: u64 = 90_000;
+    const LOOK: Duration = Duration::from_millis(100);
+    while WAITED_MS.load(Ordering::Relaxed) < PATIENCE_MS {
+        if busy(LOOK)? <= 3.0 * QUIET {
+            return Ok(());
+        }
+        WAITED_MS.fetch_add(LOOK.as_millis() as u64, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// The idle ticks and all ticks in the first line of `/proc/stat`.

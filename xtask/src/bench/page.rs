@@ -12,12 +12,16 @@ use crate::process;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {
     Throughput,
+    Latency,
+    Scale,
+    Peers,
     Memory,
     Recovery,
     Stalls,
 }
 
-const PARTS: [Part; 4] = [Part::Throughput, Part::Memory, Part::Recovery, Part::Stalls];
+const PARTS: [Part; 7] =
+    [Part::Throughput, Part::Latency, Part::Scale, Part::Peers, Part::Memory, Part::Recovery, Part::Stalls];
 
 const HEAD: &str = "\
 # Benchmarks
@@ -29,6 +33,9 @@ impl Part {
     fn marker(self) -> &'static str {
         match self {
             Part::Throughput => "<!-- part: throughput -->",
+            Part::Latency => "<!-- part: latency -->",
+            Part::Scale => "<!-- part: scale -->",
+            Part::Peers => "<!-- part: peers -->",
             Part::Memory => "<!-- part: memory -->",
             Part::Recovery => "<!-- part: recovery -->",
             Part::Stalls => "<!-- part: stalls -->",

@@ -296,6 +296,24 @@ impl Server {
             .with_context(|| format!("/proc/PID/stat is not as proc(5) says: {stat}"))
     }
 
+    /// The processor time of all its threads so far, to the nanosecond; of threads that have ended it knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone, or the kernel keeps no such count.
+    pub(super) fn exact_cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/task", self.child.id());
+        let mut nanos = 0;
+        for thread in std::fs::read_dir(&path).with_context(|| format!("cannot read {path}"))? {
+            let file = thread.with_context(|| format!("cannot read {path}"))?.path().join("schedstat");
+            // A thread may end meanwhile.
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            let spent = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            nanos += spent.with_context(|| format!("{} is not as expected: {text}", file.display()))?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// The memory it has now.
     ///
     /// # Errors
@@ -412,7 +430,7 @@ fn first_answer(address: SocketAddr) -> std::io::Result<()> {
 }
 
 /// The program, by way of `setpriv` where there is one: then it is killed with this tool even if nobody drops it.
-fn ends_with_us(program: &Path) -> Command {
+pub(super) fn ends_with_us(program: &Path) -> Command {
     match process::find("setpriv") {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
@@ -424,7 +442,7 @@ fn ends_with_us(program: &Path) -> Command {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
+pub(super) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free loopback port")?;
     listener.local_addr().context("cannot find a free loopback port")
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench all`: how many jobs per second, at which cost and latency, as ratios of interleaved samples.
+//! `cargo xtask bench throughput`: how many jobs per second, at which cost and latency, as ratios of interleaved samples.
 //!
 //! [`super::plan`] says what is measured, [`super::load`] drives it with `rota bench`, [`super::report`] writes it down.
 
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::plan::{self, Contender, Row};
 use super::report::{Measured, Report, Sample};
@@ -18,11 +18,11 @@ use super::{Options, Programs, Which, disk, load};
 /// # Errors
 ///
 /// A server does not start, or a sample fails. A goal that is missed is no error: the page says so.
-pub(super) fn run(programs: &Programs, machine: Machine, options: &Options) -> Result<()> {
+pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> Result<()> {
     let disk_before = disk::measure(&programs.scratch, sample_time(options))?;
     println!("fdatasync of 512 appended bytes: {disk_before}");
 
-    let rows: Vec<&Row> = plan::ROWS.iter().filter(|row| options.which == Which::All || row.first).collect();
+    let rows: Vec<&Row> = plan::ROWS.iter().filter(|row| options.which != Which::First || row.first).collect();
     let start = Instant::now();
     let mut measured = Vec::new();
     for (number, row) in rows.iter().enumerate() {
@@ -30,7 +30,12 @@ pub(super) fn run(programs: &Programs, machine: Machine, options: &Options) -> R
         measured.push(measure(programs, row, options)?);
     }
     let disk_after = disk::measure(&programs.scratch, sample_time(options))?;
-    let report = Report { command: options.command(), machine, disk: [disk_before, disk_after], rows: measured };
+    let report = Report {
+        command: options.command(),
+        machine: machine.clone(),
+        disk: [disk_before, disk_after],
+        rows: measured,
+    };
     let page = page::write(options.quick, Part::Throughput, &report.part())?;
     println!("\n{} rows in {:.0} s\n", rows.len(), start.elapsed().as_secs_f64());
     for verdict in report.verdicts() {
@@ -54,6 +59,7 @@ fn measure(programs: &Programs, row: &'static Row, options: &Options) -> Result<
     let mut samples = vec![Vec::new(); row.contenders.len()];
     for round in 1..=options.rounds() {
         let mut line = format!("  round {round}:");
+        machine::wait_for_quiet()?;
         for (index, contender) in row.contenders.iter().enumerate() {
             let sample = sample(programs, row, *contender, jobs[index])?;
             line.push_str(&format!("  {} {:.1} k/s", contender.name(), sample.per_second / 1e3));

@@ -2,6 +2,8 @@
 //!
 //! Connections are opened, and put on the queue, before the clock starts. What the bytes mean is `task`'s business.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +35,8 @@ pub(super) struct Stage<'a> {
     pub(super) threads: usize,
     /// The length of bodies, in bytes.
     pub(super) size: usize,
+    /// How long a task that ends by itself takes for a batch, at least; to the millisecond, as sockets are waited for.
+    pub(super) pace: Option<Duration>,
     /// How long it may rightly be quiet, on top of what an answer takes.
     pub(super) longest_delay: Duration,
     pub(super) bar: &'a ProgressBar,
@@ -64,7 +68,15 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
             of,
             source,
         })?;
-        lanes[index % lane_count].push(Connection::new(stream, task, stage.size));
+        let pace = stage.pace.filter(|_| !task.is_open_ended());
+        // So that not all of them begin at once.
+        let offset = pace.map_or(Duration::ZERO, |pace| pace.mul_f64(index as f64 / of as f64));
+        lanes[index % lane_count].push(Connection::new(
+            stream,
+            task,
+            stage.size,
+            pace.map(|every| Pace { every, offset }),
+        ));
     }
     let quiet = STALL + stage.longest_delay;
     let shared = shared();
@@ -106,10 +118,21 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
     Ok(Done { elapsed, tally, tasks, stopped_by_time: shared.jobs_left() })
 }
 
+/// When the batches of a connection begin.
+#[derive(Clone, Copy)]
+struct Pace {
+    every: Duration,
+    /// When the next one does, counted from the stage's start.
+    offset: Duration,
+}
+
 /// A socket with its task.
 struct Connection {
     stream: mio::net::TcpStream,
     task: Task,
+    pace: Option<Pace>,
+    /// Whether it waits for its next batch's turn.
+    is_resting: bool,
     outgoing: Outgoing,
     /// Bytes of `outgoing` that the socket has taken.
     sent: usize,
@@ -140,16 +163,21 @@ fn drive(
         connection.begin(shared, Instant::now())?;
         match connection.task.is_open_ended() {
             true => waiting += 1,
-            false if connection.awaited > 0 => busy += 1,
+            false if connection.awaited > 0 || connection.is_resting => busy += 1,
             false => {}
         }
     }
     let mut last_answer = Instant::now();
+    let mut resting: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
+    let rests = |connection: &Connection, index| Some(Reverse((connection.rests_until()?, index)));
+    resting.extend(connections.iter().enumerate().filter_map(|(index, connection)| rests(connection, index)));
     while busy > 0 || (waiting > 0 && !shared.all_taken()) {
         if abandoned.load(Ordering::Relaxed) {
             break;
         }
-        match poll.poll(&mut events, Some(LOOK)) {
+        let passed = shared.start.elapsed();
+        let rest = resting.peek().map_or(LOOK, |Reverse((until, _))| until.saturating_sub(passed));
+        match poll.poll(&mut events, Some(rest.min(LOOK))) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(BenchError::Poll(error)),
@@ -166,19 +194,30 @@ fn drive(
             if connection.advance(shared, &mut tally, event.is_read_closed())? {
                 last_answer = tally.last_answer.unwrap_or(last_answer);
             }
-            if connection.awaited == 0 {
-                busy -= 1;
+            match rests(connection, event.token().0) {
+                Some(rest) => resting.push(rest),
+                None if connection.awaited == 0 => busy -= 1,
+                None => {}
             }
+        }
+        let now = Instant::now();
+        while resting.peek().is_some_and(|Reverse((until, _))| *until <= now - shared.start) {
+            let Some(Reverse((_, index))) = resting.pop() else { break };
+            let connection = &mut connections[index];
+            connection.begin(shared, now)?;
+            busy -= usize::from(connection.awaited == 0);
         }
     }
     Ok((tally, connections.into_iter().map(|connection| connection.task).collect()))
 }
 
 impl Connection {
-    fn new(stream: mio::net::TcpStream, task: Task, size: usize) -> Self {
+    fn new(stream: mio::net::TcpStream, task: Task, size: usize, pace: Option<Pace>) -> Self {
         Connection {
             stream,
             task,
+            pace,
+            is_resting: false,
             outgoing: Outgoing::Own(Vec::new()),
             sent: 0,
             written_at: Instant::now(),
@@ -193,12 +232,28 @@ impl Connection {
     /// Begins the next batch of the task, if there is one.
     fn begin(&mut self, shared: &Shared, now: Instant) -> Result<(), BenchError> {
         self.sent = 0;
+        self.awaited = 0;
+        self.is_resting = false;
+        if let Some(pace) = &mut self.pace
+            && !self.task.is_under_way()
+        {
+            if pace.offset > now - shared.start {
+                self.is_resting = true;
+                return Ok(());
+            }
+            pace.offset += pace.every;
+        }
         self.awaited = self.task.next(shared, now, &mut self.outgoing);
         if self.awaited > 0 {
             self.written_at = now;
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// When its next batch begins, counted from the stage's start, if it waits for that.
+    fn rests_until(&self) -> Option<Duration> {
+        self.pace.filter(|_| self.is_resting).map(|pace| pace.offset)
     }
 
     /// Writes as much of the batch as the socket takes.

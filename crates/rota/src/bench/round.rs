@@ -152,8 +152,10 @@ impl Ground<'_> {
         let operations = tally.latencies(Verb::Delete).len();
         let left = ids_of(tasks);
         count("answers to delete", operations, jobs - left.len() as u64)?;
-        self.clean(left)?;
-        self.check_jobs(client, "current-jobs-delayed", 0)?;
+        if !self.args.keep {
+            self.clean(left)?;
+            self.check_jobs(client, "current-jobs-delayed", 0)?;
+        }
         // Its last answer is of before the measured stage.
         tally.merge(&filled.tally);
         Ok(Round { elapsed, operations, tally, filling: Some((jobs, filled.elapsed)), stopped_by_time })
@@ -196,6 +198,7 @@ impl Ground<'_> {
             tasks,
             threads: self.args.threads as usize,
             size: self.args.size,
+            pace: self.pace(),
             longest_delay,
             bar: self.bar,
         }
@@ -209,10 +212,12 @@ impl Ground<'_> {
         self.bar.set_message("cleaning up");
         let jobs = ids.len() as u64;
         let mut shares = dealt(ids, self.connections()).into_iter();
-        let done = self.stage(jobs, NO_LIMIT, || {
+        let tasks = (0..self.connections()).map(|_| {
             let ids = shares.next().expect("a share for every connection");
             Task::Delete(Delete { depth: CLEANING_DEPTH, ids })
-        })?;
+        });
+        let stage = Stage { pace: None, ..self.stage_of(tasks.collect()) };
+        let done = driver::run(stage, || Shared::new(jobs, NO_LIMIT, 0))?;
         count("answers to delete", done.tally.latencies(Verb::Delete).len(), jobs)
     }
 
@@ -236,6 +241,12 @@ impl Ground<'_> {
             None => 0,
         };
         Ok(count(field, found, expected)?)
+    }
+
+    /// How long a connection takes for a batch, at the rate that was asked for.
+    fn pace(&self) -> Option<Duration> {
+        let rate = self.args.rate.filter(|_| self.args.mix != Mix::Cancel)?;
+        Some(Duration::from_secs_f64(f64::from(self.args.connections) * f64::from(self.args.depth) / f64::from(rate)))
     }
 
     fn depth(&self) -> usize {

@@ -243,6 +243,11 @@ impl Task {
         }
     }
 
+    /// True if the next batch goes on with the jobs of the one before.
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self, Task::Cycle(task) if task.verb != Verb::Delete)
+    }
+
     /// True if the task goes on until [`Shared::all_taken`].
     pub(super) fn is_open_ended(&self) -> bool {
         matches!(self, Task::Take(_))

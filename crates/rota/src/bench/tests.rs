@@ -75,6 +75,7 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
         tasks: vec![Task::Put(Put { frames: Arc::from(batch), depth: 2, ids: Vec::new() })],
         threads: 1,
         size: 1,
+        pace: None,
         longest_delay: Duration::ZERO,
         bar: &ProgressBar::hidden(),
     };
