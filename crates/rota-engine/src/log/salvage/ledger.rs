@@ -203,7 +203,7 @@ impl Ledger {
     }
 
     fn note_put(&mut self, job: JobId) {
-        let next = self.last_put + 1;
+        let next = self.last_put.saturating_add(1);
         if self.missing_puts != Some(0) && job.0 > next {
             self.unseen.push(JobRange { from: JobId(next), to: Some(JobId(job.0 - 1)) });
         }
@@ -230,7 +230,7 @@ impl Ledger {
     pub(super) fn close(&mut self, is_damaged: bool, tail: Option<LsnRange>) {
         tail.into_iter().for_each(|tail| self.miss(tail));
         if self.missing_puts != Some(0) {
-            let from = JobId(self.last_put + 1);
+            let from = JobId(self.last_put.saturating_add(1));
             let to = self.missing_puts.map(|missing| JobId(self.last_put.saturating_add(missing)));
             self.unseen.push(JobRange { from, to });
         }
@@ -283,7 +283,8 @@ impl Ledger {
                 if job > from {
                     unseen.push(JobRange { from: JobId(from), to: Some(JobId(job - 1)) });
                 }
-                from = job + 1;
+                // A spoilt record may name the greatest number there is, which no job has.
+                from = job.saturating_add(1);
             }
             if from <= last {
                 unseen.push(JobRange { from: JobId(from), to: range.to });

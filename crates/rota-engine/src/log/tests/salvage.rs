@@ -369,6 +369,23 @@ fn a_job_that_must_have_ended_stays_gone() {
     }
 }
 
+#[test]
+fn a_spoilt_record_that_names_the_greatest_number() {
+    let yard = yard(4_000, true);
+    for segment in 1..=yard.last {
+        let whole = yard.disk.bytes(segment).unwrap();
+        // The number, and something behind it, anywhere.
+        for at in (66..whole.len().saturating_sub(500)).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[at..at + 117].fill(0xff);
+            bytes[at + whole.len() * 77 / 1_000..][..38].fill(0);
+            let damaged = yard.disk.copy();
+            damaged.set_bytes(segment, Some(bytes));
+            yard.check(&damaged, &format!("segment {segment} at {at}"));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
