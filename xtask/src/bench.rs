@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: Rota beside real beanstalkd on this machine.
 //!
 //! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
-//! in [`plan`]), [`latency`], [`scale`], [`peers`], [`memory`], [`recovery`], [`stalls`]. [`server`] starts what is measured; [`load`] drives it with
+//! in [`plan`]), [`latency`], [`scale`], [`peers`], [`memory`],
+//! [`recovery`], [`stalls`], [`far`]. [`server`] starts what is measured; [`load`] drives it with
 //! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
 //! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
+mod far;
 mod latency;
 mod memory;
 mod peers;
@@ -47,10 +49,11 @@ pub(crate) enum Which {
     Memory,
     Recovery,
     Stalls,
+    Far,
 }
 
 /// The benches by name, each with its number of rounds unless told.
-const BENCHES: [(&str, Which, usize); 9] = [
+const BENCHES: [(&str, Which, usize); 10] = [
     ("all", Which::All, 5),
     ("throughput", Which::Throughput, 5),
     ("latency", Which::Latency, 5),
@@ -60,6 +63,7 @@ const BENCHES: [(&str, Which, usize); 9] = [
     ("memory", Which::Memory, 3),
     ("recovery", Which::Recovery, 5),
     ("stalls", Which::Stalls, 3),
+    ("far", Which::Far, 1),
 ];
 
 /// What was asked for on the command line.
@@ -69,7 +73,7 @@ pub(crate) struct Options {
     /// Samples of each contender in each row; the bench's own number if it is not given.
     rounds: Option<usize>,
     quick: bool,
-    /// Also with ten million jobs.
+    /// Also with ten million jobs; far with a hundred million.
     large: bool,
 }
 
@@ -106,8 +110,8 @@ impl Options {
                 }
             }
         }
-        if options.large && !matches!(options.which, Which::Memory | Which::Recovery | Which::Stalls) {
-            bail!("--large is for memory, recovery and stalls");
+        if options.large && !matches!(options.which, Which::Memory | Which::Recovery | Which::Stalls | Which::Far) {
+            bail!("--large is for memory, recovery, stalls and far");
         }
         Ok(options)
     }
@@ -164,6 +168,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Which::Memory => memory::run(&programs, &machine, options),
         Which::Recovery => recovery::run(&programs, &machine, options),
         Which::Stalls => stalls::run(&programs, &machine, options),
+        Which::Far => far::run(&programs, &machine, options),
     }
 }
 

@@ -18,10 +18,11 @@ pub(super) enum Part {
     Memory,
     Recovery,
     Stalls,
+    Far,
 }
 
-const PARTS: [Part; 7] =
-    [Part::Throughput, Part::Latency, Part::Scale, Part::Peers, Part::Memory, Part::Recovery, Part::Stalls];
+const PARTS: [Part; 8] =
+    [Part::Throughput, Part::Latency, Part::Scale, Part::Peers, Part::Memory, Part::Recovery, Part::Stalls, Part::Far];
 
 const HEAD: &str = "\
 # Benchmarks
@@ -39,8 +40,23 @@ impl Part {
             Part::Memory => "<!-- part: memory -->",
             Part::Recovery => "<!-- part: recovery -->",
             Part::Stalls => "<!-- part: stalls -->",
+            Part::Far => "<!-- part: far -->",
         }
     }
+}
+
+/// Puts a drawing beside the page, or that of a `quick` run beside its page. Returns where.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub(super) fn write_beside(quick: bool, name: &str, drawing: &str) -> Result<PathBuf> {
+    let folder =
+        if quick { process::target().join("bench/benchmarks") } else { process::root().join("docs/benchmarks") };
+    let path = folder.join(name);
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, drawing));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 /// Puts a part onto the page in place of what it was; numbers of a `quick` run go to a page that is not for the
