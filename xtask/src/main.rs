@@ -22,6 +22,7 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   setup                install what the tests need: Debian packages, Python, Node and Go clients
+        [--peers]      the other servers that `bench peers` measures, instead
   test [CARGO ARGS]    setup, then every test; with arguments only the tests they select, for example `-p rota-engine`
   ci                   format, lints, documentation, tidy and tests: what has to pass before a change lands
   bench [BENCH]        measure Rota beside beanstalkd and write a part of docs/benchmarks.md:
@@ -57,8 +58,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     };
     match command.as_str() {
         "setup" => {
-            no_arguments(command, rest)?;
-            setup::run()?;
+            setup::asked_for(rest)?;
         }
         "test" => return test::run(rest),
         "ci" => {

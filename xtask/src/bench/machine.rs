@@ -90,9 +90,13 @@ pub(super) fn wait_for_quiet() -> Result<()> {
     static WAITED_MS: AtomicU64 = AtomicU64::new(0);
     const PATIENCE_MS: u64 = 90_000;
     const LOOK: Duration = Duration::from_millis(100);
+    let mut is_told = false;
     while WAITED_MS.load(Ordering::Relaxed) < PATIENCE_MS {
         if busy(LOOK)? <= 3.0 * QUIET {
             return Ok(());
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            println!("  waiting for other programs to leave the processors alone");
         }
         WAITED_MS.fetch_add(LOOK.as_millis() as u64, Ordering::Relaxed);
     }

@@ -307,7 +307,7 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     for absent in &absent {
         writeln!(page, "- **Not measured**: {absent}")?;
     }
-    writeln!(page, "- Not to be had from the registries that `cargo xtask setup` uses: nsqd, Faktory.")?;
+    writeln!(page, "- Not to be had from the registries that `cargo xtask setup --peers` uses: nsqd, Faktory.")?;
     page.push_str(&tables);
     let path = page::write(options.quick, Part::Peers, &page)?;
     println!("\npeers in {:.0} s\nwrote {}", begin.elapsed().as_secs_f64(), path.display());
@@ -318,12 +318,16 @@ fn start(programs: &Programs, peer: &'static Peer) -> Result<Running> {
     let program: PathBuf = match peer.program {
         "rota" => programs.rota.clone(),
         "beanstalkd" => programs.beanstalkd.clone(),
-        path if path.starts_with('/') => {
-            Some(PathBuf::from(path)).filter(|path| path.exists()).context("not installed")?
-        }
+        path if path.starts_with('/') => Some(PathBuf::from(path))
+            .filter(|path| path.exists())
+            .context("not installed; `cargo xtask setup --peers` does")?,
         name => {
             let installed = process::root().join("target/peers/bin").join(name);
-            if installed.exists() { installed } else { process::find(name).context("not installed")? }
+            if installed.exists() {
+                installed
+            } else {
+                process::find(name).context("not installed; `cargo xtask setup --peers` does")?
+            }
         }
     };
     let folder = Folder::new(programs)?;

@@ -107,7 +107,12 @@ fn is_there(program: &Program) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn apt_install(packages: &[&str]) -> Result<()> {
+/// Installs Debian's packages, and keeps their services from starting.
+///
+/// # Errors
+///
+/// There is no apt here, this does not run as root, or apt fails.
+pub(super) fn apt_install(packages: &[&str]) -> Result<()> {
     process::find("apt-get").context("there is no apt-get here")?;
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!("not running as root, so nothing was installed");
