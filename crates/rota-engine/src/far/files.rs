@@ -314,7 +314,7 @@ impl<S: Storage> FarFiles<S> {
                 let files: Vec<_> = self.read_files().values().rev().filter(may_have).cloned().collect();
                 for file in files {
                     let at = file.index.find(*job).map_err(|source| self.index_failed(file.index.segment, source))?;
-                    found.extend(at.map(|at| file.entry(*job, Time(0), at)));
+                    found.extend(at.into_iter().map(|at| file.entry(*job, Time(0), at)));
                 }
                 self.read_cold(found, are_cold)
             }

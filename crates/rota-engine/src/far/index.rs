@@ -96,7 +96,7 @@ pub(super) fn encode(segment: u64, end: Lsn, queues: &[QueueName], mut entries: 
     header[60..].copy_from_slice(&checksum.to_le_bytes());
     let mut out = header.to_vec();
 
-    entries.sort_unstable_by_key(|entry| entry.job);
+    entries.sort_unstable_by_key(|entry| (entry.job, entry.at));
     let mut ids = Vec::new();
     for block in entries.chunks(per_block(BY_ID_BYTES)) {
         let last = block.last().expect("a chunk is not empty");
@@ -111,7 +111,7 @@ pub(super) fn encode(segment: u64, end: Lsn, queues: &[QueueName], mut entries: 
     });
     let mut with_keys: Vec<_> = entries.iter().filter_map(|entry| Some((entry.key_hash?, entry.at))).collect();
     with_keys.sort_unstable();
-    entries.sort_unstable_by_key(|entry| (entry.run_at, entry.job));
+    entries.sort_unstable_by_key(|entry| (entry.run_at, entry.job, entry.at));
     encode_blocks(&mut out, &entries, BY_TIME_BYTES, |entry, out| {
         out.extend_from_slice(&entry.run_at.0.to_le_bytes());
         out.extend_from_slice(&entry.job.0.to_le_bytes());
@@ -244,35 +244,33 @@ impl<F: StorageFile> IndexFile<F> {
         if is_sound { Ok(block) } else { Err(unusable()) }
     }
 
-    /// The record of a job; `None` if it is not in here.
-    pub(super) fn find(&self, job: JobId) -> io::Result<Option<RecordAt>> {
-        let mut found = None;
-        self.find_all(&[job], &mut |_, at, _| found = Some(at))?;
-        Ok(found)
+    /// The records of a job: none if it is not in here, several if it was written again within the segment.
+    pub(super) fn find(&self, job: JobId) -> io::Result<Vec<RecordAt>> {
+        let mut records = Vec::new();
+        self.find_all(&[job], &mut |_, at, _| records.push(at))?;
+        Ok(records)
     }
 
-    /// Tells `found` the record and the queue's number of each of the jobs that is in here. Jobs come rising, so that each
-    /// block is read once.
+    /// Tells `found` each record of the jobs that are in here, with the queue's number. Jobs come rising, so that each block
+    /// is read once.
     pub(super) fn find_all(&self, jobs: &[JobId], found: &mut dyn FnMut(JobId, RecordAt, u32)) -> io::Result<()> {
         let (Some(&(first, _)), Some(&(_, last))) = (self.ids.first(), self.ids.last()) else { return Ok(()) };
         let from = jobs.partition_point(|job| job.0 < first);
         let mut held: Option<(usize, [u8; BLOCK_BYTES])> = None;
         for &job in jobs[from..].iter().take_while(|job| job.0 <= last) {
-            let after = self.ids.partition_point(|&(first, _)| first <= job.0);
-            let Some(number) = after.checked_sub(1).filter(|&number| self.ids[number].1 >= job.0) else { continue };
-            if held.as_ref().is_none_or(|(other, _)| *other != number) {
-                held = Some((number, self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
-            }
-            let (_, block) = held.as_ref().expect("it was just read");
-            let entries = (self.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
-            let entry = |at: usize| &block[at * BY_ID_BYTES..][..BY_ID_BYTES];
-            let (mut low, mut high) = (0, entries);
-            while low < high {
-                let middle = low.midpoint(high);
-                if u64_at(entry(middle), 0) < job.0 { low = middle + 1 } else { high = middle }
-            }
-            if low < entries && u64_at(entry(low), 0) == job.0 {
-                found(job, RecordAt::decode(&entry(low)[8..]), u32_at(entry(low), 20));
+            let from = self.ids.partition_point(|&(_, last)| last < job.0);
+            let with_it = self.ids[from..].iter().take_while(|&&(first, _)| first <= job.0).count();
+            for number in from..from + with_it {
+                if held.as_ref().is_none_or(|(other, _)| *other != number) {
+                    held = Some((number, self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
+                }
+                let (_, block) = held.as_ref().expect("it was just read");
+                let there = (self.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
+                let (entries, _) = block[..there * BY_ID_BYTES].as_chunks::<BY_ID_BYTES>();
+                let at = entries.partition_point(|entry| u64_at(entry, 0) < job.0);
+                for entry in entries[at..].iter().take_while(|entry| u64_at(*entry, 0) == job.0) {
+                    found(job, RecordAt::decode(&entry[8..]), u32_at(entry, 20));
+                }
             }
         }
         Ok(())

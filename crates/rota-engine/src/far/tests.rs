@@ -27,10 +27,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn an_index_finds_what_is_in_it_and_nothing_else(
-        jobs in prop::collection::btree_map(1u64..5_000, (0u64..50, prop::option::of(0u32..9), 0u32..2), 0..900),
+        jobs in prop::collection::vec((1u64..2_000, 0u64..50, prop::option::of(0u32..9), 0u32..2), 0..1_500),
     ) {
         let queues = ["a", "b"].map(|name| QueueName::new(name).unwrap());
-        let entries: Vec<IndexEntry> = jobs.iter().enumerate().map(|(n, (&job, &(run_at, key_hash, queue)))| {
+        let entries: Vec<IndexEntry> = jobs.iter().enumerate().map(|(n, &(job, run_at, key_hash, queue))| {
             let n = u32::try_from(n).unwrap();
             let at = RecordAt { ordinal: n, offset: n * 100 + 64, length: n + 9 };
             IndexEntry { job: JobId(job), run_at: Time(run_at), at, queue, key_hash }
@@ -38,9 +38,12 @@ proptest! {
         let index = index_of(entries.clone(), &queues);
         prop_assert_eq!(index.len() as usize, entries.len());
         prop_assert_eq!(index.end(), Lsn(99));
-        for id in 0..5_001 {
-            let expected = entries.iter().find(|entry| entry.job.0 == id).map(|entry| entry.at);
-            prop_assert_eq!(index.find(JobId(id)).unwrap(), expected);
+        // A job may have been written again within the segment.
+        for id in 0..2_001 {
+            let expected: Vec<RecordAt> = entries.iter().filter(|x| x.job.0 == id).map(|x| x.at).collect();
+            let mut found = index.find(JobId(id)).unwrap();
+            found.sort_unstable();
+            prop_assert_eq!(found, expected);
         }
         for hash in 0..10 {
             let expected: Vec<RecordAt> = entries.iter().filter(|x| x.key_hash == Some(hash)).map(|x| x.at).collect();
