@@ -6,9 +6,11 @@
 //! (or a delivery, or anything read) may be shown once the log is as far as [`Engine::depends_on`] said right after it
 //! was decided.
 
+mod far;
+
 use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, Refusal, Target};
-use crate::event::{Event, KeptJob, QueueNames};
-use crate::far::{FarEntry, FarFiles, FarPlace, FarRecord, OpenSegment, Want};
+use crate::event::{Event, QueueNames};
+use crate::far::FarFiles;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
@@ -454,13 +456,6 @@ impl Engine {
         is_open
     }
 
-    /// The same of a job whose home is that record, if it still is, and it is in memory.
-    pub fn keep_far_job(&mut self, record: &FarRecord, now: Time) {
-        if self.is_home(record.job(), record.place) {
-            self.keep_job(record.job(), &record.kept.put.body, now);
-        }
-    }
-
     /// The same of a queue's counters and its pause, if the log knows of the queue.
     pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
         self.now = self.now.max(now);
@@ -476,130 +471,6 @@ impl Engine {
         let kept = self.state.kept_numbers(oldest_segment, far_jobs, self.now);
         self.happen(Event::NumbersKept(Box::new(kept)));
         self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
-    }
-
-    /// What has to be brought near before a command of that session is decided: to be looked up with [`FarFiles::find`],
-    /// then given to [`Engine::bring_near`]. None where nothing is missing.
-    #[must_use]
-    pub fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
-        self.state.wanted(session, command)
-    }
-
-    /// The same, before a job is looked at.
-    #[must_use]
-    pub fn wanted_job(&self, job: JobId) -> Option<Want> {
-        self.state.wanted_job(job)
-    }
-
-    /// The same, before the first delayed job of a queue is looked at.
-    #[must_use]
-    pub fn wanted_first(&self, queue: QueueId) -> Option<Want> {
-        self.state.wanted_first(queue, 1)
-    }
-
-    /// The same, before somebody is found by a key in a queue.
-    #[must_use]
-    pub fn wanted_key(&self, queue: &QueueName, key: &[u8]) -> Option<Want> {
-        self.state.find_queue(queue).and_then(|queue| self.state.wanted_key(queue, key))
-    }
-
-    /// How many jobs left memory so far: if more did since something was looked up by time, it is to be looked up again.
-    #[must_use]
-    pub fn jobs_left(&self) -> u64 {
-        self.state.far.left
-    }
-
-    /// Whether a job of far segments may be open.
-    #[must_use]
-    pub fn has_far_jobs(&self) -> bool {
-        !self.state.far.is_empty()
-    }
-
-    /// Which of the jobs are open and not in memory.
-    #[must_use]
-    pub fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
-        self.state.are_cold(entries)
-    }
-
-    /// Brings jobs near: those that are in memory, or that ended since they were looked up, are passed over. Returns
-    /// whether none had ended. At most [`STEP_OBJECTS`] at a time.
-    pub fn bring_near(&mut self, records: &[FarRecord], now: Time) -> bool {
-        self.now = self.now.max(now);
-        let bodies_in_log = self.pending.as_ref().is_some_and(Pending::notes_bodies);
-        let mut all = true;
-        for record in records {
-            all &= self.state.bring_near(record, bodies_in_log, self.now);
-        }
-        self.settle();
-        all
-    }
-
-    /// Lets jobs go again that were brought near for a command, where nothing happened to them.
-    pub fn let_go(&mut self, records: &[FarRecord]) {
-        records.iter().for_each(|record| self.state.let_go(record));
-    }
-
-    /// Says that every job that is due by `until` was brought near.
-    pub fn near_until(&mut self, until: Time) {
-        self.state.near_until = self.state.near_until.max(until);
-    }
-
-    /// How many jobs are not in memory.
-    #[must_use]
-    pub fn cold_jobs(&self) -> u64 {
-        self.state.cold_jobs()
-    }
-
-    /// From when on a delayed job is so far ahead that it may leave memory; `None` if none may now.
-    #[must_use]
-    pub fn leaves_after(&self) -> Option<Time> {
-        self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none())
-    }
-
-    /// Whether nothing may be written again now: a snapshot is being taken, and there are far jobs.
-    #[must_use]
-    pub fn holds_still(&self) -> bool {
-        self.snapshot.is_some() && !self.state.far.is_empty()
-    }
-
-    /// The far segments, each with the number of its records and of its open jobs.
-    pub fn far_segments(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
-        self.state.far.segments()
-    }
-
-    /// Lets go of the far segments that nobody needs any more once the log's newest header says what it began with when
-    /// the last compaction was finished; returns which.
-    pub fn drop_empty_far_segments(&mut self) -> Vec<u64> {
-        self.state.far.drop_empty()
-    }
-
-    /// Whether a job is in memory, and that record is its home.
-    pub(crate) fn is_home(&self, job: JobId, place: FarPlace) -> bool {
-        self.state.slot_of(job).is_some_and(|slot| self.state.home(slot) == Some(place))
-    }
-
-    pub(crate) fn can_leave(&self, job: JobId) -> bool {
-        self.state.can_leave(job)
-    }
-
-    pub(crate) fn leave(
-        &mut self,
-        kept: &KeptJob,
-        queue: &QueueName,
-        place: FarPlace,
-        of: (u32, Lsn),
-        now: Time,
-    ) -> bool {
-        self.now = self.now.max(now);
-        self.snapshot.is_none() && self.state.leave(kept, queue, place, of, self.now)
-    }
-
-    pub(crate) fn settle_far(&mut self, below: Lsn, most: usize) -> bool {
-        self.state.far.settle(below, most)
-    }
-
-    pub(crate) fn far_settled_after(&self, segment: u64) -> Option<OpenSegment> {
-        self.state.far.settled_after(segment)
     }
 
     /// Begins a snapshot: a stream of records of its own, which holds the whole state at its end. Returns false if one
@@ -635,24 +506,6 @@ impl Engine {
         self.now = self.now.max(now);
         let now = self.now;
         self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
-    }
-
-    /// The far segment that the snapshot is to be given next, with [`Engine::snapshot_far`]: before any slice.
-    #[must_use]
-    pub fn snapshot_far_segment(&self) -> Option<u64> {
-        self.snapshot.as_ref().and_then(Snapshot::far_segment)
-    }
-
-    /// Gives the snapshot what [`FarFiles::records`] has of the far segment that it is to be given, a step at a time, in
-    /// order; `is_all` with the last of them.
-    pub fn snapshot_far(&mut self, records: &[FarRecord], is_all: bool, now: Time) {
-        self.now = self.now.max(now);
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.step_far(records, &self.state, self.now);
-            if is_all {
-                snapshot.end_far_segment(&self.state);
-            }
-        }
     }
 
     /// Moves the snapshot's records since the last call into `group`, for a log writer of their own. Returns whether
@@ -826,31 +679,14 @@ impl Engine {
 
     /// The same; `read` gets bodies that are in the log alone, and `cold` are the jobs that are not in memory.
     #[must_use]
-    pub fn durable_text_with(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
+    pub fn durable_text_with(
+        &self,
+        now: Time,
+        read: &dyn Fn(BodyPlace) -> Box<[u8]>,
+        cold: &[crate::far::FarRecord],
+    ) -> String {
         assert_eq!(cold.len() as u64, self.cold_jobs(), "jobs that are not in memory");
         self.state.durable_text(now, read, cold)
-    }
-
-    /// Every job that is due by then is in memory.
-    #[must_use]
-    pub fn known_until(&self) -> Time {
-        self.state.near_until
-    }
-
-    /// The jobs that are not in memory.
-    ///
-    /// # Panics
-    /// If they cannot be read.
-    #[must_use]
-    pub fn cold_records<S: Storage>(&self, files: &FarFiles<S>) -> Vec<FarRecord> {
-        let mut cold = Vec::new();
-        for (segment, ..) in self.far_segments() {
-            let mut records = files.records(segment).expect("a far segment can be read").expect("it is a far one");
-            while let Some(group) = records.next_group().expect("a far segment can be read") {
-                cold.extend(group.into_iter().filter(|record| self.are_cold(&[record.entry()]) == [true]));
-            }
-        }
-        cold
     }
 
     /// Everything that a refusal must leave as it was, as text.

@@ -107,10 +107,12 @@ struct FarSegment {
     settled: Bits,
 }
 
-#[derive(Clone, Debug)]
-struct Bits {
+/// A bit for each record of a segment that holds a job whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Bits {
     words: Box<[u64]>,
-    count: u32,
+    /// How many are set.
+    pub(crate) count: u32,
 }
 
 impl Bits {
@@ -140,16 +142,9 @@ impl Far {
         self.segments.is_empty()
     }
 
-    /// Takes a segment in, none of whose jobs is far yet.
-    pub(crate) fn add(&mut self, segment: u64, records: u32, end: Lsn) {
-        let (open, settled) = (Bits::none(records), Bits::none(records));
-        self.segments.insert(segment, FarSegment { records, end, open, settled });
-    }
-
     /// Takes a segment in as a start finds it.
     pub(crate) fn load(&mut self, found: OpenSegment) {
-        let OpenSegment { segment, records, end, words } = found;
-        let open = Bits::of(words);
+        let OpenSegment { segment, records, end, open } = found;
         self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open });
     }
 
@@ -157,9 +152,14 @@ impl Far {
         self.segments.get(&place.segment).is_some_and(|segment| segment.open.get(place.ordinal))
     }
 
-    /// A job's record is its home from now on.
-    pub(crate) fn leave(&mut self, place: FarPlace) {
-        let segment = self.segments.get_mut(&place.segment).expect("a far segment is taken in before its jobs");
+    /// A job's record is its home from now on. `of` are the number of its segment's records that hold a job whole, and the
+    /// first record behind the segment.
+    pub(crate) fn leave(&mut self, place: FarPlace, of: (u32, Lsn)) {
+        let (records, end) = of;
+        let segment = self.segments.entry(place.segment).or_insert_with(|| {
+            let (open, settled) = (Bits::none(records), Bits::none(records));
+            FarSegment { records, end, open, settled }
+        });
         segment.open.set(place.ordinal, true);
         segment.settled.set(place.ordinal, true);
         self.left += 1;
@@ -211,15 +211,11 @@ impl Far {
     /// The first segment after that one, with its settled bits as they are written down.
     pub(crate) fn settled_after(&self, after: u64) -> Option<OpenSegment> {
         let (&segment, FarSegment { records, end, settled, .. }) = self.segments.range(after + 1..).next()?;
-        Some(OpenSegment { segment, records: *records, end: *end, words: settled.words.clone() })
+        Some(OpenSegment { segment, records: *records, end: *end, open: settled.clone() })
     }
 
     /// The numbers of the segments, rising, with how many of their records there are and how many of their jobs are open.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
         self.segments.iter().map(|(&number, segment)| (number, segment.records, segment.open.count))
-    }
-
-    pub(crate) fn end_of(&self, segment: u64) -> Option<Lsn> {
-        self.segments.get(&segment).map(|segment| segment.end)
     }
 }

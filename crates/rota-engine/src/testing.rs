@@ -4,6 +4,9 @@
 pub mod random;
 pub mod storage;
 
+#[cfg(test)]
+pub(crate) mod server;
+
 pub mod lockstep;
 pub mod model;
 pub mod workload;

@@ -13,7 +13,7 @@ use crate::storage::{Beside, Storage, StorageFile};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Why far jobs cannot be looked up. The disk is not to be trusted.
@@ -57,6 +57,14 @@ impl FarError {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self, FarError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
+    /// Whether the file is missing or damaged: if it was made from another one, it can be made again.
+    fn is_of_no_use(&self) -> bool {
+        match self {
+            FarError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            other => matches!(other, FarError::Damaged { .. }),
+        }
     }
 
     pub(crate) fn beside<S: Storage>(storage: &S, name: Beside, source: io::Error) -> FarError {
@@ -114,9 +122,10 @@ impl Candidates {
         self.entries.iter().map(|entry| entry.job)
     }
 
-    /// Leaves those in of which `keep` says so.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(JobId) -> bool) {
-        self.entries.retain(|entry| keep(entry.job));
+    /// Leaves those in of which `keep` says so, in their order.
+    pub(crate) fn retain(&mut self, keep: &[bool]) {
+        let mut keep = keep.iter();
+        self.entries.retain(|_| keep.next().is_some_and(|&keep| keep));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -138,7 +147,9 @@ struct FarFile<S: Storage> {
     segment: S::File,
     /// The number, in the order of time, of the first job that was not given out for its time.
     next: AtomicU32,
-    /// The same of the first that may not have been brought near.
+    /// When that one is due, as far as was looked; past the last one, never.
+    next_at: AtomicU64,
+    /// The number of the first that may not have been brought near.
     passed: AtomicU32,
 }
 
@@ -213,7 +224,13 @@ impl<S: Storage> FarFiles<S> {
         let index = self.storage.open_beside(name).and_then(|file| IndexFile::open(file, segment)).map_err(failed)?;
         let segment_file = self.storage.open(segment);
         let segment_file = segment_file.map_err(|source| self.failed(segment, source))?;
-        let file = FarFile { index, segment: segment_file, next: AtomicU32::new(0), passed: AtomicU32::new(0) };
+        let file = FarFile {
+            index,
+            segment: segment_file,
+            next: AtomicU32::new(0),
+            next_at: AtomicU64::new(0),
+            passed: AtomicU32::new(0),
+        };
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file.into());
         Ok(())
     }
@@ -222,28 +239,24 @@ impl<S: Storage> FarFiles<S> {
     /// the open jobs there are in each queue.
     pub(crate) fn open_found(&self, found: &OpenSegment) -> Result<Vec<(QueueName, u64)>, FarError> {
         match self.open(found.segment) {
-            Err(FarError::Io { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(FarError::Io { path: self.storage.path(found.segment), source });
-            }
-            Err(_) => {
+            Ok(()) => {}
+            Err(error) if error.is_of_no_use() => {
                 let candidates = self.candidates_in(found)?;
                 self.write_index(&mut self.storage.clone(), found.segment, found.end, candidates)?;
                 self.open(found.segment)?;
             }
-            Ok(()) => {}
+            Err(error) => return Err(error),
         }
         let file = self.file(found.segment).expect("it was just opened");
-        let is_open = |ordinal: u32| found.words[ordinal as usize / 64] >> (ordinal % 64) & 1 == 1;
-        let open: u64 = found.words.iter().map(|word| u64::from(word.count_ones())).sum();
         if let [only] = &file.index.queues[..] {
-            return Ok(vec![(only.clone(), open)]);
+            return Ok(vec![(only.clone(), found.open.count.into())]);
         }
         let mut counts = vec![0; file.index.queues.len()];
         let mut from = 0;
         while from < file.index.len() {
             let timed = file.index.timed(from).map_err(|source| self.index_failed(found.segment, source))?;
             from += u32::try_from(timed.len()).expect("a block is short");
-            for timed in timed.iter().filter(|timed| is_open(timed.at.ordinal)) {
+            for timed in timed.iter().filter(|timed| found.open.get(timed.at.ordinal)) {
                 counts[timed.queue as usize] += 1;
             }
         }
@@ -255,8 +268,7 @@ impl<S: Storage> FarFiles<S> {
         let mut reader = SegmentReader::begin(&self.storage, found.segment, Some(found.end))?;
         let (mut candidates, mut names) = (Candidates::default(), NameCache::default());
         while reader.read_group(&mut |record| {
-            let is_open = |ordinal: u32| found.words[ordinal as usize / 64] >> (ordinal % 64) & 1 == 1;
-            if let Some(ordinal) = record.ordinal.filter(|&ordinal| ordinal < found.records && is_open(ordinal))
+            if let Some(ordinal) = record.ordinal.filter(|&ordinal| found.open.get(ordinal))
                 && let Some((kept, queue)) = record.event(&mut names)?.and_then(LoggedEvent::whole_job)
             {
                 candidates.add(ordinal, record.offset, record.length(), &kept, &queue);
@@ -410,15 +422,17 @@ impl<S: Storage> FarFiles<S> {
     pub fn due(&self, until: Time, most: usize) -> Result<Vec<FarEntry>, FarError> {
         let mut due = Vec::new();
         for file in self.all() {
-            while due.len() < most {
+            while due.len() < most && file.next_at.load(Ordering::Relaxed) <= until.0 {
                 let from = file.next.load(Ordering::Relaxed);
                 let timed = file.index.timed(from).map_err(|source| self.index_failed(file.index.segment, source))?;
-                let there = timed.len();
-                let before = due.len();
-                due.extend(timed.iter().take_while(|timed| timed.run_at <= until).map(|timed| file.timed(timed)));
-                let given = due.len() - before;
+                let given = timed.partition_point(|timed| timed.run_at <= until);
+                due.extend(timed[..given].iter().map(|timed| file.timed(timed)));
                 file.next.store(from + u32::try_from(given).expect("a block is short"), Ordering::Relaxed);
-                if given < there || there == 0 {
+                if let Some(next) = timed.get(given) {
+                    file.next_at.store(next.run_at.0, Ordering::Relaxed);
+                }
+                if timed.is_empty() {
+                    file.next_at.store(u64::MAX, Ordering::Relaxed);
                     break;
                 }
             }

@@ -3,7 +3,7 @@
 //! [`crate::log::Compaction`] has it written before the segment is given up, [`crate::state`] reads it at a start. The layout
 //! is in `docs/disk-format.md`. The log names its checksum, so that no other one is taken for it.
 
-use super::FarError;
+use super::{Bits, FarError};
 use crate::log::Lsn;
 use crate::storage::{Beside, Storage, StorageFile};
 
@@ -20,8 +20,8 @@ pub(crate) struct OpenSegment {
     pub(crate) records: u32,
     /// The first record of the segment that followed it.
     pub(crate) end: Lsn,
-    /// A bit for each of them.
-    pub(crate) words: Box<[u64]>,
+    /// Which of their jobs were open.
+    pub(crate) open: Bits,
 }
 
 /// The whole of it.
@@ -33,7 +33,7 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     /// Its bytes, as of the end of that segment, and their checksum.
     pub(crate) fn encode(&self, ends_with: u64) -> (Vec<u8>, u32) {
-        let words: usize = self.segments.iter().map(|segment| segment.words.len()).sum();
+        let words: usize = self.segments.iter().map(|segment| segment.open.words.len()).sum();
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.segments.len() * ENTRY_BYTES + words * 8 + 4);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -46,7 +46,7 @@ impl OpenFile {
             bytes.extend_from_slice(&segment.records.to_le_bytes());
             bytes.extend_from_slice(&[0; 4]);
         }
-        for word in self.segments.iter().flat_map(|segment| &segment.words) {
+        for word in self.segments.iter().flat_map(|segment| &segment.open.words) {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         let checksum = crc32fast::hash(&bytes);
@@ -88,7 +88,7 @@ impl OpenFile {
                 segment: u64_at(entry, 0),
                 records,
                 end: Lsn(u64_at(entry, 8)),
-                words: words.chunks_exact(8).map(|word| u64_at(word, 0)).collect(),
+                open: Bits::of(words.chunks_exact(8).map(|word| u64_at(word, 0)).collect()),
             });
         }
         left.is_empty().then_some((OpenFile { segments }, checksum))

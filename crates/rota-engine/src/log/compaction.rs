@@ -10,7 +10,7 @@
 //! records are durable before the writer is told, and that commands have their turn between two slices.
 
 use super::record::{NameCache, RecordFault};
-use super::{LogStats, LoggedEvent, Lsn, SegmentReader, decode_record};
+use super::{LogStats, LoggedEvent, Lsn, Place, SegmentReader, decode_record};
 use crate::engine::Engine;
 use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, OpenFile, Want};
 use crate::job::{JobId, QueueName, Time};
@@ -65,8 +65,8 @@ pub struct Compaction<S: Storage> {
 enum Stage {
     /// Without: finds what is far ahead, where that may leave memory: what is due after that moment.
     Survey(Option<Time>),
-    /// With: which of it is open and waits in memory; the next one to ask for has that number.
-    Ask(Candidates, usize, HashSet<JobId>),
+    /// With: which of it is open and waits in memory, as far as was asked.
+    Ask(Candidates, Vec<bool>),
     /// Without: makes the index.
     Index(Candidates),
     /// In turns: reads a group, and has what is open in it kept.
@@ -85,6 +85,8 @@ enum Stage {
 struct JobFound {
     job: JobId,
     ordinal: u32,
+    /// Where in the segment the record begins.
+    offset: u64,
     /// Where in the payload the record and the job's body are.
     record: Range<usize>,
     body: Range<usize>,
@@ -237,7 +239,7 @@ impl<S: Storage> Compaction<S> {
             Ok(())
         })? {}
         self.records = reader.whole_jobs();
-        Ok(if candidates.len() == 0 { Stage::Keep } else { Stage::Ask(candidates, 0, HashSet::new()) })
+        Ok(if candidates.len() == 0 { Stage::Keep } else { Stage::Ask(candidates, Vec::new()) })
     }
 
     fn make_index(&mut self, candidates: Candidates) -> Result<(), FarError> {
@@ -265,7 +267,8 @@ impl<S: Storage> Compaction<S> {
                 changed.push(job);
             }
             if let (Some(ordinal), Some((job, body))) = (record.ordinal, record.body()?) {
-                jobs.push_back(JobFound { job, ordinal, record: record.at..record.at + record.length(), body });
+                let (offset, record) = (record.offset, record.at..record.at + record.length());
+                jobs.push_back(JobFound { job, ordinal, offset, record, body });
             }
             if let Some(name) = record.queue()? {
                 let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
@@ -285,12 +288,11 @@ impl<S: Storage> Compaction<S> {
             return;
         }
         match &mut self.stage {
-            Stage::Ask(candidates, next, waiting) => {
-                let jobs: Vec<JobId> = candidates.jobs().skip(*next).take(STEP_OBJECTS).collect();
-                waiting.extend(jobs.iter().filter(|&&job| engine.can_leave(job)));
-                *next += jobs.len();
-                if *next == candidates.len() {
-                    candidates.retain(|job| waiting.contains(&job));
+            Stage::Ask(candidates, waits) => {
+                let next = candidates.jobs().skip(waits.len()).take(STEP_OBJECTS);
+                waits.extend(next.map(|job| engine.can_leave(job)));
+                if waits.len() == candidates.len() {
+                    candidates.retain(waits);
                     self.stage = Stage::Index(std::mem::take(candidates));
                 }
             }
@@ -303,7 +305,7 @@ impl<S: Storage> Compaction<S> {
             Stage::Copy(after) => match engine.far_settled_after(*after) {
                 Some(segment) => {
                     *after = segment.segment;
-                    if segment.words.iter().any(|&word| word != 0) {
+                    if segment.open.count > 0 {
                         self.open.segments.push(segment);
                     }
                 }
@@ -354,8 +356,10 @@ impl<S: Storage> Compaction<S> {
         }
         let event = decode_record(&self.reader.payload[found.record.clone()], &mut self.names);
         let Some((kept, queue)) = event.ok().flatten().and_then(LoggedEvent::whole_job) else { return false };
-        let place = FarPlace { segment: self.reader.segment(), ordinal: found.ordinal };
-        engine.leave(&kept, &queue, place, (self.records, self.reader.end()), now)
+        let segment = self.segment();
+        let place = FarPlace { segment, ordinal: found.ordinal };
+        let record = FarRecord { place, record: Place { segment, offset: found.offset }, kept, queue };
+        engine.leave(&record, (self.records, self.reader.end()), now)
     }
 
     /// Has it written that nothing needs the segment any more, once it was read to its end and kept. Returns the record

@@ -2,7 +2,6 @@
 
 use super::State;
 use crate::command::{Command, KickSource};
-use crate::event::KeptJob;
 use crate::far::{FarEntry, FarPlace, FarRecord, OpenSegment, Want};
 use crate::index::Hashed;
 use crate::job::{Job, JobId, JobState, QueueName, Time};
@@ -33,7 +32,7 @@ impl State {
     }
 
     /// Whether a job that waits in memory is what a record says.
-    fn is_as_recorded(&self, slot: Slot, kept: &KeptJob, queue: &QueueName) -> bool {
+    fn is_as_recorded(&self, slot: Slot, FarRecord { kept, queue, .. }: &FarRecord) -> bool {
         let now = self.kept_job_at(slot, Box::default());
         let (put, was) = (&now.put, &kept.put);
         self.jobs[slot].state == JobState::Delayed
@@ -46,23 +45,13 @@ impl State {
 
     /// A job leaves memory for its record in a segment that is given up, of which `of` tells the records and the end; false
     /// if it is not there, not far ahead, or not as the record says.
-    pub(crate) fn leave(
-        &mut self,
-        kept: &KeptJob,
-        queue: &QueueName,
-        place: FarPlace,
-        of: (u32, Lsn),
-        now: Time,
-    ) -> bool {
-        let (Some(near), Some(slot)) = (self.near, self.find_job(kept.put.job)) else { return false };
-        let is_far = self.jobs[slot].run_at > now.after(2 * near) && self.home(slot).is_none();
-        if !is_far || !self.is_as_recorded(slot, kept, queue) {
+    pub(crate) fn leave(&mut self, record: &FarRecord, of: (u32, Lsn), now: Time) -> bool {
+        let (Some(after), Some(slot)) = (self.leaves_after(now), self.find_job(record.job())) else { return false };
+        let is_far = self.jobs[slot].run_at > after && self.home(slot).is_none();
+        if !is_far || !self.is_as_recorded(slot, record) {
             return false;
         }
-        if self.far.end_of(place.segment).is_none() {
-            self.far.add(place.segment, of.0, of.1);
-        }
-        self.far.leave(place);
+        self.far.leave(record.place, of);
         self.job_bytes -= self.record_bytes(&self.jobs[slot]);
         self.put_away(slot);
         true
@@ -103,7 +92,7 @@ impl State {
     pub(crate) fn let_go(&mut self, record: &FarRecord) {
         let Some(slot) = self.find_job(record.job()) else { return };
         let is_far = self.near.is_some() && self.jobs[slot].run_at > self.near_until;
-        if is_far && self.home(slot) == Some(record.place) && self.is_as_recorded(slot, &record.kept, &record.queue) {
+        if is_far && self.home(slot) == Some(record.place) && self.is_as_recorded(slot, record) {
             self.put_away(slot);
         }
     }

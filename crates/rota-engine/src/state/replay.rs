@@ -143,7 +143,7 @@ impl<S: Storage> Replay<S> {
 
     /// Brings a job near that is far, before something happens to it.
     fn bring_near(&mut self, job: JobId, now: Time) -> Result<(), FarError> {
-        if self.far.is_empty() || self.state.slot_of(job).is_some() {
+        if self.state.far.is_empty() || self.state.slot_of(job).is_some() {
             return Ok(());
         }
         let state = &self.state;
@@ -157,7 +157,7 @@ impl<S: Storage> Replay<S> {
     /// Whether that is the end of a job that may not be in memory: it is looked up later.
     fn put_off(&mut self, event: &Event, lsn: Lsn) -> bool {
         let (Event::JobCompleted { job } | Event::JobCancelled { job }) = *event else { return false };
-        if self.far.is_empty() || self.state.slot_of(job).is_some() || !self.far.may_have(job) {
+        if self.state.far.is_empty() || self.state.slot_of(job).is_some() || !self.far.may_have(job) {
             return false;
         }
         let is_completed = matches!(event, Event::JobCompleted { .. });

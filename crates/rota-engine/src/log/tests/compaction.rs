@@ -1,112 +1,34 @@
 //! Segments are reclaimed from the oldest on, and what is open in them is not lost: with the engine, as a server does it.
 
-use super::STORE;
-use crate::command::{Answer, Command, Due, Held, NewJob, OnConflict, Target};
-use crate::engine::{BodyHome, Engine, Options};
-use crate::far::{FarError, FarFiles};
-use crate::job::{JobId, JobState, Priority, QueueName, Time};
-use crate::log::{Compaction, Group, LogWriter, OpenError, SegmentError, is_due};
-use crate::session::SessionId;
+use crate::command::{Command, Held};
+use crate::engine::{BodyHome, Options};
+use crate::far::FarError;
+use crate::job::{JobId, JobState, Priority};
+use crate::log::{OpenError, SegmentError, is_due};
 use crate::storage::Storage;
+use crate::testing::server::{Server, queue};
 use crate::testing::storage::{Crash, SimulatedDisk};
-use std::sync::Arc;
 use std::time::Duration;
 
 const SEGMENT_BYTES: u64 = 8_192;
 
-/// An engine on a disk, each command of which is durable at once.
-struct Server {
-    engine: Engine,
-    writer: LogWriter<SimulatedDisk>,
-    disk: SimulatedDisk,
-    session: SessionId,
-    now: Time,
+fn start(disk: SimulatedDisk, bodies: BodyHome) -> Result<Server, OpenError> {
+    Server::start(disk, SEGMENT_BYTES, Options { bodies, ..Options::default() })
 }
 
-impl Server {
-    fn start(disk: SimulatedDisk) -> Result<Server, OpenError> {
-        Server::start_with(disk, BodyHome::Memory)
+/// What a start finds after `crash`, with all that is history taken away.
+fn restart(server: Server, crash: Crash) -> Result<Server, OpenError> {
+    let text = server.engine.durable_text_with(server.now, &|place| server.disk.body(place), &[]);
+    let mut disk = server.disk.restart(crash, 7);
+    let oldest = server.writer.stats().oldest_segment;
+    for segment in disk.segments().unwrap().into_iter().take_while(|&segment| segment < oldest) {
+        disk.remove(segment).unwrap();
     }
-
-    fn start_with(disk: SimulatedDisk, bodies: BodyHome) -> Result<Server, OpenError> {
-        disk.set_segment_bytes(Some(SEGMENT_BYTES));
-        let options = Options { number_block: 1 << 40, bodies, ..Options::default() };
-        let (mut engine, writer, _) = Engine::recover(options, disk.clone(), STORE, Time(1_000))?;
-        let session = engine.open_session().expect("the first one");
-        let now = engine.now();
-        Ok(Server { engine, writer, disk, session, now })
-    }
-
-    fn commit(&mut self) {
-        let mut group = Group::default();
-        self.engine.take_records(&mut group);
-        self.writer.write(&mut group).unwrap();
-        self.engine.bodies_written(&group.bodies_written());
-        self.writer.sync().unwrap();
-    }
-
-    fn ask(&mut self, command: Command<'_>) -> Answer {
-        self.now = self.now.after(Duration::from_millis(1));
-        let answer = self.engine.execute(self.session, command, self.now).expect("it is not refused");
-        self.commit();
-        answer
-    }
-
-    fn put(&mut self, queue: &QueueName, delay: Duration, body: &[u8]) -> JobId {
-        let job = NewJob {
-            queue: Target::Named(queue),
-            priority: Priority(1),
-            due: Due::In(delay),
-            ttr: Duration::from_secs(60),
-            max_lost_leases: 0,
-            max_attempts: 0,
-            key: None,
-            on_conflict: OnConflict::Reject,
-            body: body.into(),
-        };
-        match self.ask(Command::Put(job)) {
-            Answer::Put(id) => id,
-            answer => panic!("{answer:?}"),
-        }
-    }
-
-    /// Reclaims the oldest segment, up to the header that says so.
-    fn compact(&mut self) -> Result<u64, FarError> {
-        let segment = self.writer.stats().needed_from;
-        let mut compaction = Compaction::begin(&self.disk, &Arc::new(FarFiles::new(self.disk.clone())), segment, None)?;
-        while compaction.read()? {
-            compaction.keep(&mut self.engine, self.now);
-            self.commit();
-        }
-        let lsn = compaction.finish(&mut self.engine, self.now);
-        self.commit();
-        assert!(self.writer.durable() >= lsn);
-        self.writer.need_only_from(segment + 1);
-        Ok(compaction.kept())
-    }
-
-    fn text(&self) -> String {
-        self.engine.durable_text_with(self.now, &|place| self.disk.body(place), &[])
-    }
-
-    /// What a start finds after `crash`, with all that is history taken away.
-    fn restart(self, crash: Crash) -> Result<Server, OpenError> {
-        let text = self.text();
-        let mut disk = self.disk.restart(crash, 7);
-        let oldest = self.writer.stats().oldest_segment;
-        for segment in disk.segments().unwrap().into_iter().take_while(|&segment| segment < oldest) {
-            disk.remove(segment).unwrap();
-        }
-        disk.sync_names().unwrap();
-        let again = Server::start(disk)?;
-        again.engine.check();
-        assert_eq!(again.engine.durable_text(again.now), text, "after {crash:?}");
-        Ok(again)
-    }
-}
-
-fn queue(name: &str) -> QueueName {
-    QueueName::new(name).unwrap()
+    disk.sync_names().unwrap();
+    let again = start(disk, BodyHome::Memory)?;
+    again.engine.check();
+    assert_eq!(again.engine.durable_text(again.now), text, "after {crash:?}");
+    Ok(again)
 }
 
 #[test]
@@ -116,7 +38,7 @@ fn one_old_job_among_thousands_pins_nothing() {
 }
 
 fn check_one_old_job(bodies: BodyHome) {
-    let mut server = Server::start_with(SimulatedDisk::new(), bodies).unwrap();
+    let mut server = start(SimulatedDisk::new(), bodies).unwrap();
     let (old, new) = (queue("old"), queue("new"));
     let kept = server.put(&old, Duration::from_secs(7 * 86_400), b"old");
     for round in 0..2_000_u32 {
@@ -130,14 +52,14 @@ fn check_one_old_job(bodies: BodyHome) {
     }
     let stats = server.writer.stats();
     assert!(stats.newest_segment > 60 && stats.segments <= 3 && stats.retired > 60, "{stats:?}");
-    let server = server.restart(Crash::KeepSynced).unwrap();
+    let server = restart(server, Crash::KeepSynced).unwrap();
     assert_eq!(server.engine.job(kept).unwrap().body.in_memory(), Some(&b"old"[..]));
     assert_eq!(server.engine.totals().puts, 2_001, "counters outlive the segments that they were counted in");
 }
 
 #[test]
 fn every_state_of_a_job_outlives_its_segment() {
-    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
     let name = queue("q");
     let ids: Vec<JobId> = (0..6).map(|n| server.put(&name, Duration::from_secs(n % 2 * 3600), b"body")).collect();
     server.ask(Command::Watch(&name));
@@ -157,7 +79,7 @@ fn every_state_of_a_job_outlives_its_segment() {
     }
     server.writer.close_segment().unwrap();
     assert_eq!(server.writer.stats().oldest_segment, 3);
-    let mut server = server.restart(Crash::KeepSynced).unwrap();
+    let mut server = restart(server, Crash::KeepSynced).unwrap();
     let states: Vec<JobState> = ids.iter().map(|&id| server.engine.job(id).unwrap().state).collect();
     use JobState::{Buried, Delayed, Ready};
     assert_eq!(states, [Ready, Delayed, Buried, Delayed, Buried, Delayed]);
@@ -174,7 +96,7 @@ fn every_state_of_a_job_outlives_its_segment() {
 fn the_power_may_fail_at_every_operation_of_a_compaction() {
     let mut operations = 0;
     loop {
-        let mut server = Server::start(SimulatedDisk::new()).unwrap();
+        let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
         let name = queue("q");
         let ids: Vec<JobId> = (0..40).map(|_| server.put(&name, Duration::from_secs(9), &[b'x'; 300])).collect();
         for id in &ids[..20] {
@@ -190,7 +112,8 @@ fn the_power_may_fail_at_every_operation_of_a_compaction() {
         }));
         for crash in Crash::ALL {
             let copy = disk.restart(Crash::KeepWritten, 0).copy().restart(crash, operations);
-            let again = Server::start(copy).unwrap_or_else(|error| panic!("{crash:?} at {operations}: {error}"));
+            let again =
+                start(copy, BodyHome::Memory).unwrap_or_else(|error| panic!("{crash:?} at {operations}: {error}"));
             assert_eq!(again.engine.durable_text(now.max(again.now)), before, "{crash:?} at {operations}");
         }
         if survived.is_ok() {
@@ -202,7 +125,7 @@ fn the_power_may_fail_at_every_operation_of_a_compaction() {
 #[test]
 fn a_segment_that_is_damaged_is_not_reclaimed() {
     for (place, byte) in [(70, 0xff), (130, 0xff), (2_000, 0xff)] {
-        let mut server = Server::start(SimulatedDisk::new()).unwrap();
+        let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
         while server.writer.stats().newest_segment < 2 {
             server.put(&queue("q"), Duration::ZERO, &[b'x'; 300]);
         }
@@ -217,7 +140,7 @@ fn a_segment_that_is_damaged_is_not_reclaimed() {
 
 #[test]
 fn a_log_that_lost_what_was_reclaimed_refuses_the_start() {
-    let mut server = Server::start(SimulatedDisk::new()).unwrap();
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
     while server.writer.stats().newest_segment < 4 {
         server.put(&queue("q"), Duration::ZERO, &[b'x'; 300]);
     }
@@ -226,6 +149,6 @@ fn a_log_that_lost_what_was_reclaimed_refuses_the_start() {
     assert_eq!(server.writer.stats().oldest_segment, 2);
     let disk = server.disk.restart(Crash::KeepWritten, 0);
     disk.set_bytes(2, None);
-    let error = Server::start(disk).map(drop).unwrap_err();
+    let error = start(disk, BodyHome::Memory).map(drop).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 }
