@@ -80,9 +80,9 @@ impl Measured {
     fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(log) = self.0.log_figures() else { return Ok(()) };
         let keeper = self.0.keeper_figures();
-        let (live, cold, far_segments) = self.0.look(|shared| {
+        let (live, cold, left, far_segments) = self.0.look(|shared| {
             let engine = &shared.engine;
-            (engine.live_bytes(), engine.cold_jobs(), engine.far_segments().count() as u64)
+            (engine.live_bytes(), engine.cold_jobs(), engine.jobs_left(), engine.far_segments().count() as u64)
         });
         for (name, help, count) in [
             ("rota_log_records_written", "Records given to the kernel", log.stats.records_written),
@@ -91,7 +91,7 @@ impl Measured {
             ("rota_log_syncs", "Syncs of a segment", log.stats.syncs),
             ("rota_log_compactions", "Segments whose open jobs were written again", keeper.compactions),
             ("rota_log_jobs_kept", "Jobs that were written again", keeper.jobs_kept),
-            ("rota_jobs_left_memory", "Jobs far ahead that left memory", keeper.jobs_left),
+            ("rota_jobs_left_memory", "Jobs far ahead that left memory", left),
             ("rota_log_segments_retired", "Segments that a start needs no longer", log.stats.retired),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

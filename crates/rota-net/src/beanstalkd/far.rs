@@ -23,12 +23,8 @@ pub(super) struct FarCommands {
 /// A command that was put off.
 #[derive(Debug)]
 pub(super) enum Named {
-    ReserveJob(u64),
-    Delete(u64),
-    Cancel(u64),
-    Peek(u64),
-    KickJob(u64),
-    StatsJob(u64),
+    /// One that names a job alone, and what makes it of the job's id.
+    Job(fn(u64) -> Request<'static>, u64),
     PeekDelayed,
     CancelKey(String, Vec<u8>),
     Put(Put),
@@ -38,12 +34,12 @@ impl Named {
     /// Keeps a request beyond the input that it stands in.
     pub(super) fn of(request: Request<'_>) -> Named {
         match request {
-            Request::ReserveJob { id } => Named::ReserveJob(id),
-            Request::Delete { id } => Named::Delete(id),
-            Request::Cancel { id } => Named::Cancel(id),
-            Request::Peek { id } => Named::Peek(id),
-            Request::KickJob { id } => Named::KickJob(id),
-            Request::StatsJob { id } => Named::StatsJob(id),
+            Request::ReserveJob { id } => Named::Job(|id| Request::ReserveJob { id }, id),
+            Request::Delete { id } => Named::Job(|id| Request::Delete { id }, id),
+            Request::Cancel { id } => Named::Job(|id| Request::Cancel { id }, id),
+            Request::Peek { id } => Named::Job(|id| Request::Peek { id }, id),
+            Request::KickJob { id } => Named::Job(|id| Request::KickJob { id }, id),
+            Request::StatsJob { id } => Named::Job(|id| Request::StatsJob { id }, id),
             Request::PeekDelayed => Named::PeekDelayed,
             Request::CancelKey { tube, key } => Named::CancelKey(tube.to_owned(), key.to_owned()),
             Request::Put(put) => Named::Put(put),
@@ -53,17 +49,12 @@ impl Named {
 
     /// The request again.
     pub(super) fn ask(self, ask: &mut dyn FnMut(Request<'_>)) {
-        ask(match self {
-            Named::ReserveJob(id) => Request::ReserveJob { id },
-            Named::Delete(id) => Request::Delete { id },
-            Named::Cancel(id) => Request::Cancel { id },
-            Named::Peek(id) => Request::Peek { id },
-            Named::KickJob(id) => Request::KickJob { id },
-            Named::StatsJob(id) => Request::StatsJob { id },
-            Named::PeekDelayed => Request::PeekDelayed,
-            Named::CancelKey(tube, key) => return ask(Request::CancelKey { tube: &tube, key: &key }),
-            Named::Put(put) => Request::Put(put),
-        });
+        match self {
+            Named::Job(request, id) => ask(request(id)),
+            Named::PeekDelayed => ask(Request::PeekDelayed),
+            Named::CancelKey(tube, key) => ask(Request::CancelKey { tube: &tube, key: &key }),
+            Named::Put(put) => ask(Request::Put(put)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! It reads files, so never with the engine's lock held. What it finds is the engine's to take or to leave.
 
 use super::{CommitError, Host};
-use rota_engine::far::{FarEntry, FarFiles, FarRecord, Want};
+use rota_engine::far::{FarEntry, FarError, FarFiles, FarRecord, Want};
 use rota_engine::job::Time;
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::LogError;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Jobs that are brought near in one step that commands can wait for.
-const STEP: usize = STEP_OBJECTS / 4;
+pub(super) const STEP: usize = STEP_OBJECTS / 4;
 
 /// How often it looks what will be due soon.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -28,7 +28,7 @@ pub(super) struct FarJobs {
 impl FarJobs {
     /// Brings near what will be due soon, or everything where all jobs are held in memory.
     pub(super) fn load(&self, host: &Host) -> Result<(), CommitError> {
-        let failed = |error| host.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error));
+        let failed = |error| host.far_failed(error);
         let until = self.near.map_or(Time::NEVER, |near| host.time.now().after(near));
         loop {
             let mut due = self.files.due(until, STEP_OBJECTS).map_err(failed)?;
@@ -86,6 +86,11 @@ impl Host {
             found.collect::<Result<Vec<_>, _>>()
         };
         let found = tokio::task::spawn_blocking(find).await.expect("looking up does not panic, nor is it called off");
-        found.map_err(|error| self.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error)))
+        found.map_err(|error| self.far_failed(error))
+    }
+
+    /// Takes note that jobs which are not in memory cannot be looked up: the process has to stop.
+    pub(super) fn far_failed(&self, error: FarError) -> CommitError {
+        self.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error))
     }
 }

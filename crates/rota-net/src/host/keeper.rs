@@ -5,10 +5,10 @@
 //! again is a record like any other, and a file goes only when the header of a durable segment says that it is not needed.
 
 use super::bodies::Bodies;
+use super::far::STEP;
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarError, FarFiles};
-use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
 use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
 use std::error::Error;
@@ -47,8 +47,6 @@ pub struct KeeperFigures {
     pub compactions: u64,
     /// Jobs that were written again.
     pub jobs_kept: u64,
-    /// Jobs that left memory.
-    pub jobs_left: u64,
     /// Length of the segments that are kept as history, in bytes.
     pub history_bytes: u64,
     /// Whether the disk had no room to set aside, the last time it was asked.
@@ -68,7 +66,6 @@ pub(super) struct Keeper {
     far: Option<Arc<FarFiles<DataDirectory>>>,
     /// Far segments whose jobs are all over, each with the segment that a start must begin with before it can go.
     emptied: Mutex<Vec<(u64, u64)>>,
-    jobs_left: AtomicU64,
     is_late: AtomicBool,
 }
 
@@ -184,7 +181,6 @@ impl Keeper {
         KeeperFigures {
             compactions: self.compactions.load(Ordering::Relaxed),
             jobs_kept: self.jobs_kept.load(Ordering::Relaxed),
-            jobs_left: self.jobs_left.load(Ordering::Relaxed),
             history_bytes: self.history_bytes.load(Ordering::Relaxed),
             is_disk_full: self.is_disk_full.load(Ordering::Relaxed),
         }
@@ -276,10 +272,10 @@ impl Round<'_> {
         else {
             return Ok(false);
         };
-        let failed = |error| self.log().fail(LogError::Far(error));
+        let failed = |error| self.host.far_failed(error);
         let Some(mut groups) = self.far().files.records(segment).map_err(failed)? else { return Ok(false) };
         while let Some(records) = groups.next_group().map_err(failed)? {
-            for records in records.chunks(STEP_OBJECTS / 4) {
+            for records in records.chunks(STEP) {
                 self.host.with(|shared, now| {
                     if !shared.engine.holds_still() && !shared.engine.is_stopped() {
                         shared.engine.bring_near(records, now);
@@ -362,7 +358,7 @@ impl Round<'_> {
                 }
                 Err(error) => return Err(failed(error)),
             }
-            let (before, left) = (compaction.kept(), compaction.left());
+            let before = compaction.kept();
             let ((holds_still, took), _) = self.host.with(|shared, now| {
                 let since = Instant::now();
                 compaction.keep(&mut shared.engine, now);
@@ -370,7 +366,6 @@ impl Round<'_> {
                 (shared.engine.holds_still(), since.elapsed())
             });
             self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
-            self.host.keeper.jobs_left.fetch_add(compaction.left() - left, Ordering::Relaxed);
             // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
             if compaction.kept() > before || self.host.is_behind() {
                 self.log().commit(self.host, true)?;

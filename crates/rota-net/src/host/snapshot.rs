@@ -11,7 +11,7 @@ use rota_engine::engine::DependsOn;
 use rota_engine::far::{FarError, FarRecord, FarRecords};
 use rota_engine::job::JobState;
 use rota_engine::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS};
-use rota_engine::log::{Group, LogError};
+use rota_engine::log::Group;
 use rota_engine::storage::DataDirectory;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Walk {
     fn far_records(&mut self) -> Option<(Vec<FarRecord>, bool)> {
         let segment = self.host.look(|shared| shared.engine.snapshot_far_segment())?;
         Some(self.read_far(segment).unwrap_or_else(|error| {
-            self.host.log.as_ref().expect("far jobs are in a log").fail(LogError::Far(error));
+            self.host.far_failed(error);
             (Vec::new(), false)
         }))
     }
