@@ -189,6 +189,11 @@ fn count(jobs: u64) -> String {
     }
 }
 
+/// How a page says whether a goal was reached.
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
+}
+
 /// Bytes in MiB, with a decimal where it says something.
 fn mib(bytes: f64) -> String {
     let mib = bytes / (1024.0 * 1024.0);

@@ -15,7 +15,7 @@ use super::jobs::{Connection, Empty, Fill, JobKind};
 use super::machine::Machine;
 use super::page::{self, Part};
 use super::server::{Ending, Folder, Server, Subject};
-use super::{Options, Programs, count, mib};
+use super::{Options, Programs, count, mib, verdict};
 
 const JOBS: JobKind = JobKind { body_bytes: 100, is_delayed: true };
 
@@ -133,7 +133,7 @@ fn describe(
         count(jobs)
     );
     let mut goal = |met: bool, line: String| {
-        let _ = writeln!(text, "- {}: {line}", if met { "met" } else { "missed" });
+        let _ = writeln!(text, "- {}: {line}", verdict(met));
     };
     goal(most <= MOST_BYTES, format!("resident ≤ 1 GiB: {} MiB at the most", mib(most as f64)));
     for (phase, (verb, rate)) in phases.iter().flat_map(|phase| phase.rates.iter().map(move |rate| (phase, rate))) {

@@ -26,12 +26,12 @@ pub(super) trait Load {
         1
     }
 
-    /// Takes an answer, without its line break.
+    /// Takes a line of an answer, without its line break; the first of each answer is number 0.
     ///
     /// # Errors
     ///
     /// It is not the answer that the command was meant to get.
-    fn answer(&mut self, line: &str) -> Result<()>;
+    fn answer(&mut self, number: u64, line: &str) -> Result<()>;
 }
 
 /// Jobs with a body of one size.
@@ -88,7 +88,7 @@ impl Load for Fill {
         true
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
+    fn answer(&mut self, _: u64, line: &str) -> Result<()> {
         self.ids.push(inserted(line)?);
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Load for Empty<'_> {
         true
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
+    fn answer(&mut self, _: u64, line: &str) -> Result<()> {
         deleted(line)
     }
 }
@@ -173,7 +173,7 @@ impl Load for Mix {
         true
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
+    fn answer(&mut self, _: u64, line: &str) -> Result<()> {
         match self.expected.pop_front().context("there is an answer to no command")? {
             Expected::Kept => inserted(line).map(|_| ()),
             Expected::Passing => {
@@ -230,8 +230,8 @@ impl Connection {
                 commands += 1;
             }
             self.stream.get_mut().write_all(&batch).context("cannot write to the server")?;
-            for _ in 0..before * load.lines() {
-                load.answer(self.answer()?)?;
+            for line in 0..before * load.lines() {
+                load.answer(line % load.lines(), self.answer()?)?;
             }
             if commands == 0 && before == 0 {
                 return Ok(());
@@ -325,7 +325,7 @@ mod tests {
                 return asked;
             }
             for answer in answers {
-                load.answer(&answer).expect("it is what was asked");
+                load.answer(0, &answer).expect("it is what was asked");
             }
         }
     }
@@ -348,7 +348,7 @@ mod tests {
         let asked = play(&mut fill, &mut 40, 2);
         assert_eq!(asked, ["put 1024 3600 60 0", "put 1024 11519 60 0", "put 1024 19438 60 0"]);
         assert_eq!(fill.ids, [41, 42, 43]);
-        assert!(fill.answer("OUT_OF_MEMORY").is_err());
+        assert!(fill.answer(0, "OUT_OF_MEMORY").is_err());
         assert_eq!(play(&mut Empty { ids: fill.ids.iter() }, &mut 0, 9), ["delete 41", "delete 42", "delete 43"]);
     }
 }

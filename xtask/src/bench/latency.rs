@@ -15,7 +15,7 @@ use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::server::{Server, Subject};
 use super::spread::Spread;
-use super::{Options, Programs, load};
+use super::{Options, Programs, load, verdict};
 
 /// What is measured of a sample.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,8 +153,7 @@ fn judge(scene: &Scene, samples: &[Vec<Sample>]) -> Vec<String> {
     let ratio = |value: fn(&Sample) -> f64| {
         Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| value(ours) / value(theirs))).median
     };
-    let goal =
-        |is_met: bool, text: String| format!("{}: {}: {text}", if is_met { "met" } else { "missed" }, scene.title);
+    let goal = |is_met: bool, text: String| format!("{}: {}: {text}", verdict(is_met), scene.title);
     match scene.what {
         What::Wake => {
             let (ratio, p99) = (ratio(|sample| sample.p50), median(|sample| sample.p99));

@@ -15,7 +15,7 @@ use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::server::{self, Memory, Server, Subject};
 use super::spread::Spread;
-use super::{Options, Programs, count, mib};
+use super::{Options, Programs, count, mib, verdict};
 
 /// Jobs that are put and deleted before a server counts as warm: few, so that their room is not the measured jobs'.
 const WARMING: u64 = 100;
@@ -236,7 +236,7 @@ impl Report<'_> {
             for row in &self.rows {
                 let Some(goal) = column.goal(row.case) else { continue };
                 let found = Spread::of(row.samples[index].iter().map(|sample| sample.anonymous_per_job(row.case)));
-                let word = if found.median <= goal { "met" } else { "missed" };
+                let word = verdict(found.median <= goal);
                 let (name, case, found) = (&column.subject.name, row.case, found.median);
                 goals.push(format!("{word}: {name}, {case}: anonymous bytes per job ≤ {goal}: {found:.0}"));
             }
@@ -244,7 +244,7 @@ impl Report<'_> {
         for (index, column) in self.columns.iter().enumerate().filter(|(_, column)| column.mode.is_some()) {
             let excess = |row: &Row| Spread::of(row.samples[index].iter().map(Sample::excess)).median;
             let missed: Vec<&Row> = self.rows.iter().filter(|row| excess(row) > 0.0).collect();
-            let word = if missed.is_empty() { "met" } else { "missed" };
+            let word = verdict(missed.is_empty());
             let (name, met, all) = (&column.subject.name, self.rows.len() - missed.len(), self.rows.len());
             let mut line = format!(
                 "{word}: {name}: anonymous after deleting all ≤ 1.2 × warmed + 16 MiB: in {met} of {all} cases"

@@ -218,10 +218,10 @@ fn rabbitmq(command: &mut Command, address: SocketAddr, data: &Path) -> Result<O
     Ok(Some(epmd))
 }
 
-/// A server that runs. Dropping it ends it.
+/// A server that runs. Dropping it ends it, then removes its files.
 struct Running {
     peer: &'static Peer,
-    children: Vec<Child>,
+    _children: Children,
     client: Box<dyn Client>,
     _folder: Rc<Folder>,
     /// Thousand jobs per second of each round: put, and taken and completed.
@@ -234,22 +234,12 @@ struct Children(Vec<Child>);
 
 impl Drop for Children {
     fn drop(&mut self) {
-        end(&mut self.0);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        end(&mut self.children);
-    }
-}
-
-fn end(children: &mut [Child]) {
-    for child in children {
-        // All fail only for processes that are gone already. RabbitMQ's server is a child of a script.
-        let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-        let _ = child.kill();
-        let _ = child.wait();
+        for child in &mut self.0 {
+            // All fail only for processes that are gone already. RabbitMQ's server is a child of a script.
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -352,8 +342,7 @@ fn start(programs: &Programs, peer: &'static Peer) -> Result<Running> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let children = std::mem::take(&mut children.0);
-    Ok(Running { peer, children, client, _folder: folder, puts: Vec::new(), takes: Vec::new() })
+    Ok(Running { peer, _children: children, client, _folder: folder, puts: Vec::new(), takes: Vec::new() })
 }
 
 /// Puts for that long, then takes all of it; thousand jobs per second.

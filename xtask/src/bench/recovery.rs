@@ -15,7 +15,7 @@ use super::machine::Machine;
 use super::page::{self, Part};
 use super::server::{Ending, Folder, Server, Startup, Subject};
 use super::spread::Spread;
-use super::{Options, Programs, count, mib};
+use super::{Options, Programs, count, mib, verdict};
 
 const BODIES: JobKind = JobKind { body_bytes: 100, is_delayed: false };
 /// Jobs that are put before each SIGKILL, so that the log ends as a log in use does.
@@ -169,7 +169,7 @@ impl Report<'_> {
         let with_goal = self.rows.iter().filter_map(|row| Some((row, row.goal_s?)));
         let verdict = |(row, goal): (&Row, f64)| {
             let median = row.ready_s().median;
-            let word = if median <= goal { "met" } else { "missed" };
+            let word = verdict(median <= goal);
             let (name, jobs, ending) = (row.name, count(row.jobs), row.ending());
             format!("{word}: {name}, {jobs} jobs, after {ending}: ready ≤ {goal} s: {median:.2} s")
         };

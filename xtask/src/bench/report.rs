@@ -9,6 +9,7 @@ use super::disk::SyncCost;
 use super::machine::Machine;
 use super::plan::{BODY_BYTES, Contender, Goal, Measure, Row, Work};
 use super::spread::Spread;
+use super::verdict;
 
 /// One run of one contender.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -54,7 +55,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.met() { "met" } else { "missed" };
+        let word = verdict(self.met());
         let step = if self.goal.first_step { " (first step)" } else { "" };
         let bound = match self.goal.measure {
             Measure::Throughput => "throughput ≥",

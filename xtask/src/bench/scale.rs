@@ -5,7 +5,8 @@
 //! and what it takes out it puts back.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::server::{Server, Subject};
 use super::spread::Spread;
-use super::{Options, Programs, count};
+use super::{Options, Programs, count, verdict};
 
 /// How much more an operation may cost beside the most than beside the fewest.
 const GOAL: f64 = 1.5;
@@ -96,7 +97,7 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
         let growth = Spread::of(most.costs.iter().zip(&fewest.costs).map(|(most, fewest)| most / fewest));
         goals.push(format!(
             "{}: {}: beside {} at most {GOAL} × of beside {}: {:.2} ×",
-            if growth.median <= GOAL { "met" } else { "missed" },
+            verdict(growth.median <= GOAL),
             work.title(),
             count(most.size),
             count(fewest.size),
@@ -151,7 +152,7 @@ fn fill(programs: &Programs, work: Work, size: u64) -> Result<Filled> {
 fn measure(one: &mut Filled, work: Work, operations: u64, round: u64) -> Result<f64> {
     let mut reserved = Vec::new();
     if work == Work::Cycle {
-        let mut ahead = Reserves { left: AHEAD.min(one.size / 2), is_body: false, ids: Vec::new() };
+        let mut ahead = Reserves { left: AHEAD.min(one.size / 2), ids: Vec::new() };
         one.connection.run(&mut ahead)?;
         reserved = ahead.ids;
     }
@@ -159,19 +160,19 @@ fn measure(one: &mut Filled, work: Work, operations: u64, round: u64) -> Result<
     let before = one.server.exact_cpu()?;
     match work {
         Work::Cycle => {
-            let mut load = Cycles { left: operations, reserved: reserved.into(), line: 0 };
+            let mut load = Cycles { left: operations, reserved: reserved.into() };
             one.connection.run(&mut load)?;
             // What is still reserved is ready again when it is taken back here, untimed.
             reserved = load.reserved.into();
         }
         Work::Cancel => {
-            let mut load = Cancels { left: operations, ids: std::mem::take(&mut one.ids), random, line: 0 };
+            let mut load = Cancels { left: operations, ids: std::mem::take(&mut one.ids), random };
             one.connection.run(&mut load)?;
             one.ids = load.ids;
         }
         Work::Queues => {
             let recent = std::mem::take(&mut one.ids).into();
-            let mut load = Uses { queues: one.size, left: operations, random, recent, line: 0 };
+            let mut load = Uses { queues: one.size, left: operations, random, recent };
             one.connection.run(&mut load)?;
             one.ids = load.recent.into();
         }
@@ -206,7 +207,6 @@ const PUT: &str = "put 1024 0 3600 64\r\n\
 /// Reserves jobs.
 struct Reserves {
     left: u64,
-    is_body: bool,
     ids: Vec<u64>,
 }
 
@@ -224,11 +224,11 @@ impl Load for Reserves {
         2
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
-        if !self.is_body {
+    fn answer(&mut self, number: u64, line: &str) -> Result<()> {
+        // Then comes the body.
+        if number == 0 {
             self.ids.push(id_behind(line, "RESERVED ")?);
         }
-        self.is_body = !self.is_body;
         Ok(())
     }
 }
@@ -237,7 +237,6 @@ impl Load for Reserves {
 struct Cycles {
     left: u64,
     reserved: VecDeque<u64>,
-    line: u8,
 }
 
 impl Load for Cycles {
@@ -247,7 +246,7 @@ impl Load for Cycles {
         }
         self.left -= 1;
         let id = self.reserved.pop_front().expect("more are reserved ahead than are under way");
-        write!(AsText(out), "delete {id}\r\nreserve\r\n{PUT}").expect("a vector takes everything");
+        write!(out, "delete {id}\r\nreserve\r\n{PUT}").expect("a vector takes everything");
         true
     }
 
@@ -255,14 +254,13 @@ impl Load for Cycles {
         4
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
-        match self.line {
+    fn answer(&mut self, number: u64, line: &str) -> Result<()> {
+        match number {
             0 => ensure!(line == "DELETED", "a delete was answered with {line:?}"),
             1 => self.reserved.push_back(id_behind(line, "RESERVED ")?),
             3 => drop(id_behind(line, "INSERTED ")?),
             _ => {}
         }
-        self.line = (self.line + 1) % 4;
         Ok(())
     }
 }
@@ -275,11 +273,11 @@ struct Releases {
 impl Load for Releases {
     fn command(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(id) = self.ids.next() else { return false };
-        write!(AsText(out), "release {id} 1024 0\r\n").expect("a vector takes everything");
+        write!(out, "release {id} 1024 0\r\n").expect("a vector takes everything");
         true
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
+    fn answer(&mut self, _: u64, line: &str) -> Result<()> {
         ensure!(line == "RELEASED", "a release was answered with {line:?}");
         Ok(())
     }
@@ -290,7 +288,6 @@ struct Cancels {
     left: u64,
     ids: Vec<u64>,
     random: Random,
-    line: u8,
 }
 
 impl Load for Cancels {
@@ -303,7 +300,7 @@ impl Load for Cancels {
         let id = self.ids.swap_remove(usize::try_from(place).expect("it is below a length"));
         let delay = 3_600 + self.random.below(82_800);
         let put = PUT.replacen("1024 0", &format!("1024 {delay}"), 1);
-        write!(AsText(out), "delete {id}\r\n{put}").expect("a vector takes everything");
+        write!(out, "delete {id}\r\n{put}").expect("a vector takes everything");
         true
     }
 
@@ -311,13 +308,12 @@ impl Load for Cancels {
         2
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
-        if self.line == 0 {
+    fn answer(&mut self, number: u64, line: &str) -> Result<()> {
+        if number == 0 {
             ensure!(line == "DELETED", "a delete was answered with {line:?}");
         } else {
             self.ids.push(id_behind(line, "INSERTED ")?);
         }
-        self.line = (self.line + 1) % 2;
         Ok(())
     }
 }
@@ -339,7 +335,7 @@ impl Load for Among {
         self.left -= 1;
         self.next += 1;
         let queue = self.random.as_mut().map_or(self.next, |random| random.below(self.queues) + 1);
-        write!(AsText(out), "use queue-{queue}\r\n{PUT}").expect("a vector takes everything");
+        write!(out, "use queue-{queue}\r\n{PUT}").expect("a vector takes everything");
         true
     }
 
@@ -347,9 +343,10 @@ impl Load for Among {
         2
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
-        if !line.starts_with("USING ") {
-            self.ids.push(id_behind(line, "INSERTED ")?);
+    fn answer(&mut self, number: u64, line: &str) -> Result<()> {
+        match number {
+            0 => ensure!(line.starts_with("USING "), "a use was answered with {line:?}"),
+            _ => self.ids.push(id_behind(line, "INSERTED ")?),
         }
         Ok(())
     }
@@ -361,7 +358,6 @@ struct Uses {
     left: u64,
     random: Random,
     recent: VecDeque<u64>,
-    line: u8,
 }
 
 impl Load for Uses {
@@ -372,7 +368,7 @@ impl Load for Uses {
         self.left -= 1;
         let queue = self.random.below(self.queues) + 1;
         let id = self.recent.pop_front().expect("more were put ahead than are under way");
-        write!(AsText(out), "use queue-{queue}\r\n{PUT}delete {id}\r\n").expect("a vector takes everything");
+        write!(out, "use queue-{queue}\r\n{PUT}delete {id}\r\n").expect("a vector takes everything");
         true
     }
 
@@ -380,23 +376,12 @@ impl Load for Uses {
         3
     }
 
-    fn answer(&mut self, line: &str) -> Result<()> {
-        match self.line {
+    fn answer(&mut self, number: u64, line: &str) -> Result<()> {
+        match number {
             0 => ensure!(line.starts_with("USING "), "a use was answered with {line:?}"),
             1 => self.recent.push_back(id_behind(line, "INSERTED ")?),
             _ => ensure!(line == "DELETED", "a delete was answered with {line:?}"),
         }
-        self.line = (self.line + 1) % 3;
-        Ok(())
-    }
-}
-
-/// Text onto bytes.
-struct AsText<'a>(&'a mut Vec<u8>);
-
-impl Write for AsText<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
@@ -407,16 +392,16 @@ mod tests {
 
     #[test]
     fn a_cycle_deletes_what_it_reserved_first() {
-        let mut load = Cycles { left: 2, reserved: [7, 8].into(), line: 0 };
+        let mut load = Cycles { left: 2, reserved: [7, 8].into() };
         let mut out = Vec::new();
         assert!(load.command(&mut out) && load.command(&mut out) && !load.command(&mut out));
         let text = String::from_utf8(out).expect("commands are text");
         assert!(text.starts_with("delete 7\r\nreserve\r\nput 1024 0 3600 64\r\nabc"), "{text}");
-        for line in ["DELETED", "RESERVED 9 64", "abc", "INSERTED 10", "DELETED"] {
-            load.answer(line).expect("it is what was asked");
+        for (number, line) in [(0, "DELETED"), (1, "RESERVED 9 64"), (2, "abc"), (3, "INSERTED 10"), (0, "DELETED")] {
+            load.answer(number, line).expect("it is what was asked");
         }
         assert_eq!(load.reserved, [9]);
-        assert!(load.answer("NOT_FOUND").is_err());
+        assert!(load.answer(1, "NOT_FOUND").is_err());
     }
 
     #[test]

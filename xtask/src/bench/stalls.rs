@@ -18,7 +18,7 @@ use super::machine::Machine;
 use super::page::{self, Part};
 use super::server::{Server, Subject};
 use super::spread::Spread;
-use super::{Options, Programs, count, mib};
+use super::{Options, Programs, count, mib, verdict};
 
 const EVERY: Duration = Duration::from_millis(1);
 const GOAL_MS: f64 = 5.0;
@@ -273,7 +273,7 @@ impl Report<'_> {
         let mut goals = Vec::new();
         for row in self.rows.iter().filter(|row| row.is_rota && row.scene.is_loaded()) {
             let worst = row.worst_ms(0);
-            let word = if worst.median <= GOAL_MS { "met" } else { "missed" };
+            let word = verdict(worst.median <= GOAL_MS);
             let beside = self.rows.iter().find(|other| other.subject == row.subject && other.scene == Scene::Beside);
             let machine = beside.map_or(0.0, |other| other.worst_ms(0).median);
             goals.push(format!(
