@@ -18,6 +18,7 @@ mod crowd;
 mod lane;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::process::Rota;
-use crate::wire::Wire;
+use crate::wire::{Answer, Wire};
 use crowd::{Crowd, TUBE};
 use lane::{Found, Lane};
 
@@ -222,6 +223,13 @@ fn held_together(tears: &[Tear], past: Past) -> Seen {
     let lost: Vec<Instant> = lost.into_iter().filter(|answered| *answered < at).collect();
     let span = lost.iter().max().map_or(Duration::ZERO, |last| last.duration_since(first_lost));
     Seen { lost: lost.len() as u64, age: at.saturating_duration_since(first_lost), span, ..Seen::default() }
+}
+
+/// The next answer; an error also where the disk takes nothing more. Some are told so between a power cut and the end of the
+/// server, which otherwise has all the room it wants.
+fn answer(wire: &mut Wire) -> io::Result<Answer> {
+    let answer = wire.answer()?;
+    if answer.line == "OUT_OF_MEMORY" { Err(io::ErrorKind::StorageFull.into()) } else { Ok(answer) }
 }
 
 /// Those of the jobs that are there.

@@ -90,7 +90,7 @@ impl Crowd {
             }
             wire.send(bytes)?;
             for serial in batch {
-                let answer = wire.answer()?;
+                let answer = super::answer(&mut wire)?;
                 assert!(answer.line.starts_with("INSERTED "), "a put was answered {:?}", answer.line);
                 self.is_there(serial, answer.number(1));
             }
@@ -122,7 +122,7 @@ impl Crowd {
                 wire.send(format!("delete {id}\r\n"))?;
                 "DELETED"
             };
-            assert_eq!(wire.answer()?.line, done, "{id}");
+            assert_eq!(super::answer(&mut wire)?.line, done, "{id}");
             if done == "DELETED" {
                 self.set(serial, Fate::Gone(id));
             }

@@ -205,7 +205,7 @@ impl Lane {
             self.sent = Instant::now();
             wires[sender].send(bytes)?;
             for foretold in foretold {
-                let answer = wires[sender].answer()?;
+                let answer = super::answer(&mut wires[sender])?;
                 let command = self.unanswered.1.remove(0);
                 self.take(sender, &command, &foretold, &answer);
             }
