@@ -5,8 +5,11 @@
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::log::Place;
-use crate::queue::QueueId;
+use crate::queue::{QueueId, QueueSettings};
 use crate::session::SessionId;
+#[expect(unused_imports, reason = "for the documentation")]
+use crate::terms::BackOff;
+use crate::terms::{BadTerms, Course, Terms};
 use std::time::Duration;
 
 /// One request of one session.
@@ -32,7 +35,12 @@ pub enum Command<'a> {
     /// refused for a job that another holds. Answers [`Answer::Done`].
     Delete(JobId),
     /// The work of a held job is done. Answers [`Answer::Done`].
-    Complete(Held),
+    Complete {
+        /// Which job.
+        held: Held,
+        /// What came of it: at most `limits::RESULT_BYTES` bytes. It is kept as long as the queue keeps final jobs.
+        result: Option<&'a [u8]>,
+    },
     /// Gives a held job back. A delay of zero puts it in its old place. Answers [`Answer::Done`].
     Release {
         /// Which job.
@@ -46,8 +54,17 @@ pub enum Command<'a> {
     Fail {
         /// Which job.
         held: Held,
-        /// How long from now the next attempt is due.
-        delay: Duration,
+        /// How long from now the next attempt is due; `None`: as the job's back-off says, or else [`BackOff::DEFAULT`].
+        delay: Option<Duration>,
+        /// What went wrong: at most `limits::ERROR_BYTES` bytes.
+        error: Option<&'a [u8]>,
+    },
+    /// Says how far the work on a held job is, for whoever looks. It is gone with the lease. Answers [`Answer::Done`].
+    Progress {
+        /// Which job.
+        held: Held,
+        /// In the holder's own words: at most `limits::PROGRESS_BYTES` bytes.
+        progress: &'a [u8],
     },
     /// Sets a held job aside. Answers [`Answer::Done`].
     Bury {
@@ -77,7 +94,7 @@ pub enum Command<'a> {
         /// Which of the two to kick; `None` decides it. A caller that goes on passes what the first answer said.
         source: Option<KickSource>,
     },
-    /// Makes one buried or delayed job ready. Answers [`Answer::Done`].
+    /// Makes one buried, delayed or blocked job ready; a blocked one waits for nothing any more. Answers [`Answer::Done`].
     KickJob(JobId),
     /// Lets a queue hand nothing out for a while; zero ends that. Answers [`Answer::Done`].
     Pause {
@@ -85,6 +102,13 @@ pub enum Command<'a> {
         queue: &'a QueueName,
         /// For how long from now.
         length: Duration,
+    },
+    /// Sets a queue up anew, whether it is there or not. Answers [`Answer::Done`].
+    Configure {
+        /// Which queue.
+        queue: &'a QueueName,
+        /// How, in all.
+        settings: &'a QueueSettings,
     },
 }
 
@@ -107,8 +131,50 @@ pub struct NewJob<'a> {
     pub key: Option<&'a [u8]>,
     /// What to do when the key is taken.
     pub on_conflict: OnConflict,
+    /// Jobs that must be done before.
+    pub after: &'a [Parent<'a>],
+    /// If it was not begun by then, it expires.
+    pub expires: Option<Due>,
+    /// What more there is to it, but for the two above.
+    pub terms: Option<Box<Terms>>,
     /// The work itself.
     pub body: Box<[u8]>,
+}
+
+impl NewJob<'_> {
+    /// A job that is due now, with priority 0, a lease of a minute, and nothing more to it.
+    #[must_use]
+    pub fn new(queue: Target<'_>, body: Box<[u8]>) -> NewJob<'_> {
+        NewJob {
+            queue,
+            priority: Priority(0),
+            due: Due::In(Duration::ZERO),
+            ttr: Duration::from_secs(60),
+            max_lost_leases: 0,
+            max_attempts: 0,
+            key: None,
+            on_conflict: OnConflict::Reject,
+            after: &[],
+            expires: None,
+            terms: None,
+            body,
+        }
+    }
+}
+
+/// A job that another waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parent<'a> {
+    /// The one of that number. If it is over it counts as done, unless it is known to have been cancelled, or to have
+    /// expired.
+    Id(JobId),
+    /// The open one with a key.
+    Key {
+        /// Its queue.
+        queue: &'a QueueName,
+        /// Its key.
+        key: &'a [u8],
+    },
 }
 
 /// Which queue a command is about.
@@ -137,6 +203,9 @@ pub enum OnConflict {
     Reject,
     /// Puts nothing and answers the first job's id: [`Answer::Kept`].
     Keep,
+    /// The first job becomes what this put says, and keeps its id and those who wait for it: [`Answer::Replaced`]. Refused
+    /// where somebody holds it: [`Refusal::KeyHeld`].
+    Replace,
 }
 
 /// A job, named by its holder.
@@ -174,6 +243,8 @@ pub enum Answer {
     Put(JobId),
     /// Nothing was put: this open job has the key.
     Kept(JobId),
+    /// This open job is now what the put said.
+    Replaced(JobId),
     /// The session now holds this job; its body is [`crate::engine::Engine::job`]'s.
     Reserved(JobId, LeaseToken),
     /// No job was ready in time.
@@ -215,6 +286,26 @@ pub enum Refusal {
     /// An open job of the queue has that key.
     #[error("the key is taken by job {0}")]
     KeyTaken(JobId),
+    /// An open job of the queue has that key, and somebody holds it: it can't be replaced.
+    #[error("the key is taken by job {0}, which somebody holds")]
+    KeyHeld(JobId),
+    /// The parent at that place of [`NewJob::after`] is not there, and never was.
+    #[error("the job that it is to wait for, number {0} of the list, was never put")]
+    UnknownParent(usize),
+    /// A replacement would wait for a job that was put later, and could wait for the replaced one.
+    #[error(
+        "a replacement can only wait for jobs that were put before the first job of its key, and {0} was put later"
+    )]
+    LaterParent(JobId),
+    /// What more there is to a put breaks a bound.
+    #[error(transparent)]
+    BadTerms(#[from] BadTerms),
+    /// A result, an error or a progress is longer than that.
+    #[error("it is too long: at most {0} bytes")]
+    TooLong(usize),
+    /// The queue has as many jobs as it may have, or as many bytes of them.
+    #[error("the queue is full")]
+    QueueFull,
     /// The key is empty or too long.
     #[error("a key has 1 to {} bytes", crate::limits::KEY_BYTES)]
     BadKey,
@@ -355,4 +446,14 @@ pub struct JobView<'a> {
     pub body: Body<&'a [u8]>,
     /// How often what happened to it.
     pub tally: JobTally,
+    /// Lost leases after which it is buried; 0 for no limit.
+    pub max_lost_leases: u16,
+    /// Failed attempts after which it is buried; 0 for no limit.
+    pub max_attempts: u16,
+    /// What more was agreed for it.
+    pub terms: Option<&'a Terms>,
+    /// What became of it.
+    pub course: Option<&'a Course>,
+    /// How far its holder is, in the holder's words.
+    pub progress: Option<&'a [u8]>,
 }

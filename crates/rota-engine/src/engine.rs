@@ -8,7 +8,7 @@
 
 mod far;
 
-use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, Refusal, Target};
+use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, NewJob, Refusal, Target};
 use crate::event::{Event, QueueNames};
 use crate::far::FarFiles;
 use crate::job::{JobId, JobState, QueueName, Time};
@@ -236,11 +236,9 @@ impl Engine {
             Command::Use(name) => return Ok(self.state.use_queue(session, name)),
             Command::Watch(name) => return self.state.watch(session, name),
             Command::Ignore(name) => return self.state.ignore(session, name),
-            Command::Put(ref job) => {
-                if let Target::Named(name) = job.queue {
-                    let queue = self.state.open_queue(name);
-                    self.state.leave_queue(queue);
-                }
+            Command::Put(NewJob { queue: Target::Named(name), .. }) | Command::Configure { queue: name, .. } => {
+                let queue = self.state.open_queue(name);
+                self.state.leave_queue(queue);
                 None
             }
             Command::Reserve { wait } => Some(wait),
@@ -361,10 +359,16 @@ impl Engine {
         self.pending.as_ref().map_or(0, Pending::bytes)
     }
 
-    /// An open job.
+    /// A job that is there: open, or final and kept.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobView<'_>> {
         self.state.view_job(id, self.now)
+    }
+
+    /// An open job.
+    #[must_use]
+    pub fn open_job(&self, id: JobId) -> Option<JobView<'_>> {
+        self.job(id).filter(|job| !job.state.is_final())
     }
 
     /// The first job of a queue in that state: the next to be reserved, the next due, the first buried. `None` if there
@@ -446,8 +450,8 @@ impl Engine {
         self.state.numbers().epoch
     }
 
-    /// Writes an open job down again, whole, so that the log does not need its earlier records. `body` is what the log has
-    /// as its body. Returns whether it was open.
+    /// Writes a job that is there down again, whole, so that the log does not need its earlier records. `body` is what the log
+    /// has as the body of its put. Returns whether it was there.
     pub fn keep_job(&mut self, job: JobId, body: &[u8], now: Time) -> bool {
         self.now = self.now.max(now);
         let kept = self.state.kept_job(job, body);
@@ -505,6 +509,9 @@ impl Engine {
     pub fn snapshot_slice(&mut self, most_objects: usize, now: Time) -> bool {
         self.now = self.now.max(now);
         let now = self.now;
+        if self.state.is_telling() {
+            return self.snapshot.is_none();
+        }
         self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
     }
 
@@ -559,7 +566,7 @@ impl Engine {
     }
 
     fn room_for_ends(&self) -> u64 {
-        self.state.totals().by_state.iter().sum::<u64>() * FINAL_RECORD_BYTES
+        self.state.totals().open() * FINAL_RECORD_BYTES
     }
 
     /// Whether an event can be written without taking the room of those that must always be.
@@ -567,12 +574,20 @@ impl Engine {
         if !self.room.is_all {
             return true;
         }
-        let Event::JobPut(put) = event else {
-            let is_end = matches!(event, Event::JobCompleted { .. } | Event::JobCancelled { .. });
-            return is_end || !event.is_durable() || self.room.free > self.room_to_reclaim();
+        let put = match event {
+            Event::JobPut(put) => put,
+            Event::JobReplaced(kept) => &kept.put,
+            Event::JobCompleted { kept: Some(kept), .. } if kept.result.is_some() => {
+                let result = kept.result.as_ref().map_or(0, |result| result.len()) as u64;
+                return self.room.free > self.room_to_reclaim() + result;
+            }
+            _ if event.ends_job().is_some() || !event.is_durable() => return true,
+            _ => return self.room.free > self.room_to_reclaim(),
         };
         let key = put.key.as_ref().map_or(0, |key| key.len());
-        let record = (put.body.len() + key) as u64 + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;
+        let terms = put.terms.as_ref().map_or(0, |terms| terms.bytes());
+        let record = (put.body.len() + key + terms) as u64;
+        let record = record + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;
         self.room.free >= self.wanted_room().saturating_add(record)
     }
 
@@ -629,6 +644,10 @@ impl Engine {
 
     /// What follows at once from what just happened.
     fn settle(&mut self) {
+        for _ in 0..STEP_OBJECTS {
+            let Some(told) = self.state.next_told(self.now) else { break };
+            self.happen(told);
+        }
         self.hand_over();
         while let Some((queue, logged)) = self.state.next_idle_queue() {
             if logged {

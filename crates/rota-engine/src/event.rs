@@ -4,8 +4,9 @@
 //! known after a restart anyway (a lease is void then), so it is applied and never written.
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
-use crate::queue::{QueueId, QueueTotals};
+use crate::queue::{QueueId, QueueSettings, QueueTotals};
 use crate::session::SessionId;
+use crate::terms::{Course, Terms};
 use std::time::Duration;
 
 /// One fact. Durable variants come first; see [`Event::is_durable`].
@@ -41,12 +42,27 @@ pub enum Event {
     JobCompleted {
         /// Which job.
         job: JobId,
+        /// How long it is kept, and with what; `None`: not at all.
+        kept: Option<Box<KeptResult>>,
     },
     /// A job was called off by somebody who did not hold it.
     JobCancelled {
         /// Which job.
         job: JobId,
+        /// Until when it is kept; `None`: not at all.
+        kept_until: Option<Time>,
+        /// The job that it waited for and that came to nothing, where that is why.
+        because_of: Option<JobId>,
     },
+    /// A job was not begun in time.
+    JobExpired {
+        /// Which job.
+        job: JobId,
+        /// Until when it is kept; `None`: not at all.
+        kept_until: Option<Time>,
+    },
+    /// Another put with its key took a job's place: it is as this says, under its old number.
+    JobReplaced(Box<KeptJob>),
     /// A holder gave a job back, to be due at `run_at`.
     JobReleased {
         /// Which job.
@@ -70,6 +86,8 @@ pub enum Event {
         run_at: Time,
         /// How often it was reserved so far.
         reserves: u32,
+        /// What its holder said of it.
+        error: Option<Box<[u8]>>,
     },
     /// A job was set aside.
     JobBuried {
@@ -83,6 +101,8 @@ pub enum Event {
         reserves: u32,
         /// Its number in the order of burials; 0 in a log that does not say it: the next one.
         number: u64,
+        /// What its holder said of the attempt that failed, if one did.
+        error: Option<Box<[u8]>>,
     },
     /// A buried or delayed job was made ready, its `run_at` now.
     JobKicked {
@@ -113,6 +133,13 @@ pub enum Event {
         until: Time,
         /// The length that was asked for.
         length: Duration,
+    },
+    /// A queue is set up anew.
+    QueueConfigured {
+        /// Which queue.
+        queue: QueueId,
+        /// How, in all.
+        settings: Box<QueueSettings>,
     },
     /// A queue that had been used ended, with its counters: nothing was in it and nobody referred to it. Nobody waits
     /// for this record.
@@ -168,6 +195,32 @@ pub enum Event {
         /// Which job.
         job: JobId,
     },
+    /// Soft: a job that another waits for is over, so that it waits no more.
+    JobUnblocked {
+        /// Which job.
+        job: JobId,
+        /// What it waited for.
+        parent: JobId,
+    },
+    /// Soft: a job that another waits for came to nothing, and that one is held up.
+    JobHeldUp {
+        /// Which job.
+        job: JobId,
+        /// What it waited for.
+        parent: JobId,
+    },
+    /// Soft: a final job was kept long enough.
+    JobForgotten {
+        /// Which job.
+        job: JobId,
+    },
+    /// Soft: a holder said how far it is.
+    JobProgressed {
+        /// Which job.
+        job: JobId,
+        /// In its own words.
+        progress: Box<[u8]>,
+    },
 }
 
 /// The fields of a new job, with every value that came from a clock or a default filled in.
@@ -193,8 +246,19 @@ pub struct PutJob {
     pub max_attempts: u16,
     /// The client's own name for it, unique among the open jobs of its queue.
     pub key: Option<Box<[u8]>>,
+    /// What more was agreed, if there is more.
+    pub terms: Option<Box<Terms>>,
     /// The work itself.
     pub body: Box<[u8]>,
+}
+
+/// What is kept of a job whose work is done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptResult {
+    /// Until when.
+    pub until: Time,
+    /// What its holder had to say.
+    pub result: Option<Box<[u8]>>,
 }
 
 /// A whole job, but for its lease.
@@ -208,6 +272,8 @@ pub struct KeptJob {
     pub tally: JobTally,
     /// Its number in the order of burials, if it is buried.
     pub buried: Option<u64>,
+    /// What became of it, if there is more than that.
+    pub course: Option<Box<Course>>,
 }
 
 /// What is known of a queue beside its jobs.
@@ -221,6 +287,8 @@ pub struct KeptQueue {
     pub paused_until: Time,
     /// The length of that pause.
     pub pause_length: Duration,
+    /// How it is set up, if it is.
+    pub settings: Option<Box<QueueSettings>>,
 }
 
 /// What is known beside jobs and queues.
@@ -234,6 +302,8 @@ pub struct KeptNumbers {
     pub completed: u64,
     /// Jobs cancelled.
     pub cancelled: u64,
+    /// Jobs that expired.
+    pub expired: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
     /// Which start this is.
@@ -269,20 +339,39 @@ pub enum BuryReason {
 
 impl KeptJob {
     /// The job as a put makes it.
-    pub(crate) fn of_put(put: PutJob) -> KeptJob {
+    #[must_use]
+    pub fn of_put(put: PutJob) -> KeptJob {
         // A moment before the put is no delay.
         let delay = (put.run_at < put.created_at).then_some(Duration::ZERO);
-        KeptJob { put, delay, tally: JobTally::default(), buried: None }
+        let course = put.terms.as_ref().map(|terms| Course {
+            waits_for: terms.after.clone(),
+            held_by: terms.failed_parent,
+            ..Course::default()
+        });
+        let course = course.filter(Course::is_blocked).map(Box::new);
+        KeptJob { put, delay, tally: JobTally::default(), buried: None, course }
     }
 }
 
 impl Event {
+    /// A job is done, and nothing is kept of it.
+    #[must_use]
+    pub fn completed(job: JobId) -> Event {
+        Event::JobCompleted { job, kept: None }
+    }
+
+    /// A job is called off, and nothing is kept of it.
+    #[must_use]
+    pub fn cancelled(job: JobId) -> Event {
+        Event::JobCancelled { job, kept_until: None, because_of: None }
+    }
+
     /// The job that it happened to, if it happened to one.
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {
             Event::JobPut(put) => Some(put.job),
-            Event::JobKept(kept) => Some(kept.put.job),
+            Event::JobKept(kept) | Event::JobReplaced(kept) => Some(kept.put.job),
             other => other.changes_job(),
         }
     }
@@ -297,10 +386,14 @@ impl Event {
                 | Event::LeaseDropped { .. }
                 | Event::PauseOver { .. }
                 | Event::JobDue { .. }
+                | Event::JobUnblocked { .. }
+                | Event::JobHeldUp { .. }
+                | Event::JobForgotten { .. }
+                | Event::JobProgressed { .. }
         )
     }
 
-    /// The job whose body is in the event, if one is.
+    /// The job whose body is in the event and may be read there from now on, if one is.
     #[must_use]
     pub fn with_body(&self) -> Option<JobId> {
         match self {
@@ -324,11 +417,34 @@ impl Event {
         self.is_durable() && !is_for_nobody
     }
 
+    /// The jobs that a job which is whole in it waits for.
+    pub(crate) fn parents(&self) -> &[JobId] {
+        match self {
+            Event::JobPut(put) => put.terms.as_ref().map_or(&[], |terms| &terms.after),
+            Event::JobKept(kept) | Event::JobReplaced(kept) => {
+                kept.course.as_ref().map_or(&[], |course| &course.waits_for)
+            }
+            _ => &[],
+        }
+    }
+
+    /// The job that ends with it, if one does.
+    #[must_use]
+    pub fn ends_job(&self) -> Option<JobId> {
+        match *self {
+            Event::JobCompleted { job, .. } | Event::JobCancelled { job, .. } | Event::JobExpired { job, .. } => {
+                Some(job)
+            }
+            _ => None,
+        }
+    }
+
     /// The job that must be open for the event to be applied.
     pub(crate) fn changes_job(&self) -> Option<JobId> {
         match *self {
-            Event::JobCompleted { job }
-            | Event::JobCancelled { job }
+            Event::JobCompleted { job, .. }
+            | Event::JobCancelled { job, .. }
+            | Event::JobExpired { job, .. }
             | Event::JobReleased { job, .. }
             | Event::JobFailed { job, .. }
             | Event::JobBuried { job, .. }
@@ -338,12 +454,18 @@ impl Event {
             | Event::LeaseGiven { job, .. }
             | Event::LeaseExtended { job, .. }
             | Event::LeaseDropped { job }
+            | Event::JobUnblocked { job, .. }
+            | Event::JobHeldUp { job, .. }
+            | Event::JobForgotten { job }
+            | Event::JobProgressed { job, .. }
             | Event::JobDue { job } => Some(job),
             Event::Started { .. }
             | Event::NumbersReserved { .. }
             | Event::Stopped { .. }
             | Event::JobPut(_)
+            | Event::JobReplaced(_)
             | Event::QueuePaused { .. }
+            | Event::QueueConfigured { .. }
             | Event::QueueDropped { .. }
             | Event::ClockStepped { .. }
             | Event::JobKept(_)

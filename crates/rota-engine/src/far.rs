@@ -105,6 +105,8 @@ struct FarSegment {
     open: Bits,
     /// The bits at the moment at which the log begins that a start reads.
     settled: Bits,
+    /// Whether the file that was written down last, for a start, names it.
+    is_named: bool,
 }
 
 /// A bit for each record of a segment that holds a job whole.
@@ -145,7 +147,7 @@ impl Far {
     /// Takes a segment in as a start finds it.
     pub(crate) fn load(&mut self, found: OpenSegment) {
         let OpenSegment { segment, records, end, open } = found;
-        self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open });
+        self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open, is_named: true });
     }
 
     pub(crate) fn is_open(&self, place: FarPlace) -> bool {
@@ -158,7 +160,7 @@ impl Far {
         let (records, end) = of;
         let segment = self.segments.entry(place.segment).or_insert_with(|| {
             let (open, settled) = (Bits::none(records), Bits::none(records));
-            FarSegment { records, end, open, settled }
+            FarSegment { records, end, open, settled, is_named: false }
         });
         segment.open.set(place.ordinal, true);
         segment.settled.set(place.ordinal, true);
@@ -202,15 +204,19 @@ impl Far {
         false
     }
 
-    /// Lets the segments go that no start needs either, once settled; returns which.
+    /// Lets the segments go that no start needs either, once settled: jobs may have come home since that was written down.
+    /// Returns which.
     pub(crate) fn drop_empty(&mut self) -> Vec<u64> {
-        let is_empty = |segment: &FarSegment| segment.settled.count == 0 && segment.open.count == 0;
+        let is_empty =
+            |segment: &FarSegment| segment.settled.count == 0 && segment.open.count == 0 && !segment.is_named;
         self.segments.extract_if(.., |_, segment| is_empty(segment)).map(|(number, _)| number).collect()
     }
 
     /// The first segment after that one, with its settled bits as they are written down.
-    pub(crate) fn settled_after(&self, after: u64) -> Option<OpenSegment> {
-        let (&segment, FarSegment { records, end, settled, .. }) = self.segments.range(after + 1..).next()?;
+    pub(crate) fn settled_after(&mut self, after: u64) -> Option<OpenSegment> {
+        let (&segment, FarSegment { records, end, settled, is_named, .. }) =
+            self.segments.range_mut(after + 1..).next()?;
+        *is_named = settled.count > 0;
         Some(OpenSegment { segment, records: *records, end: *end, open: settled.clone() })
     }
 

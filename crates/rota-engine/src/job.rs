@@ -8,6 +8,7 @@ use crate::far::FarPlace;
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
+use crate::terms::{Course, Terms};
 use crate::wheel::Keys;
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl Time {
     }
 }
 
-/// Where a job stands. Final jobs are not kept, so there is no state for them.
+/// Where a job stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum JobState {
     /// Its `run_at` is ahead.
@@ -67,13 +68,39 @@ pub enum JobState {
     Reserved,
     /// It was set aside, and waits for a kick.
     Buried,
+    /// It waits for others to be done.
+    Blocked,
+    /// Final: its work was done. Final jobs are there only as long as their queue keeps them.
+    Done,
+    /// Final: it was called off.
+    Cancelled,
+    /// Final: it was not begun in time.
+    Expired,
 }
 
 impl JobState {
-    /// The four states, in the order of a job's life; the index of each is `as usize`.
-    pub const ALL: [JobState; 4] = [JobState::Delayed, JobState::Ready, JobState::Reserved, JobState::Buried];
+    /// All states; the index of each is `as usize`.
+    pub const ALL: [JobState; 8] = [
+        JobState::Delayed,
+        JobState::Ready,
+        JobState::Reserved,
+        JobState::Buried,
+        JobState::Blocked,
+        JobState::Done,
+        JobState::Cancelled,
+        JobState::Expired,
+    ];
 
-    /// The lower-case word for it: `delayed`, `ready`, `reserved`, `buried`.
+    /// How many of them are those of open jobs: the first of [`JobState::ALL`].
+    pub const OPEN: usize = 5;
+
+    /// Whether nothing happens to a job any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        self as usize >= JobState::OPEN
+    }
+
+    /// The lower-case word for it: `delayed`, `ready`, `reserved`, `buried`, `blocked`, `done`, `cancelled`, `expired`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -81,6 +108,10 @@ impl JobState {
             JobState::Ready => "ready",
             JobState::Reserved => "reserved",
             JobState::Buried => "buried",
+            JobState::Blocked => "blocked",
+            JobState::Done => "done",
+            JobState::Cancelled => "cancelled",
+            JobState::Expired => "expired",
         }
     }
 }
@@ -242,6 +273,24 @@ pub(crate) struct JobExtra {
     pub(crate) last_holder: Option<SessionId>,
     /// The record that is its home, where no start reads that.
     pub(crate) home: Option<FarPlace>,
+    pub(crate) terms: Option<Box<Terms>>,
+    pub(crate) course: Option<Box<Course>>,
+}
+
+impl JobExtra {
+    /// What became of it, from now on if there was nothing yet.
+    pub(crate) fn course_mut(&mut self) -> &mut Course {
+        self.course.get_or_insert_default()
+    }
+
+    /// Whether its job may leave memory while it is delayed: nothing happens to it before, and its body is that of its put.
+    pub(crate) fn may_leave(&self) -> bool {
+        !self.is_replaced() && self.terms.as_ref().is_none_or(|terms| !terms.stays_near())
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.is_replaced)
+    }
 }
 
 impl Job {

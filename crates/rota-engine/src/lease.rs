@@ -14,6 +14,8 @@ pub(crate) struct Lease {
     pub(crate) session: SessionId,
     pub(crate) token: LeaseToken,
     pub(crate) deadline: Time,
+    /// What its holder said last of how far it is.
+    pub(crate) progress: Option<Box<[u8]>>,
 }
 
 impl Job {

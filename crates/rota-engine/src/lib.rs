@@ -31,15 +31,10 @@
 //!
 //! let producer = engine.open_session().ok_or("too many sessions")?;
 //! let job = NewJob {
-//!     queue: Target::Named(&mail),
 //!     priority: Priority(10),
 //!     due: Due::In(Duration::from_secs(5)),
-//!     ttr: Duration::from_secs(60),
-//!     max_lost_leases: 10,
-//!     max_attempts: 0,
 //!     key: Some(b"welcome-42"),
-//!     on_conflict: OnConflict::Reject,
-//!     body: (*b"send the welcome mail").into(),
+//!     ..NewJob::new(Target::Named(&mail), (*b"send the welcome mail").into())
 //! };
 //! let Answer::Put(id) = engine.execute(producer, Command::Put(job), now)? else { unreachable!() };
 //!
@@ -53,7 +48,7 @@
 //! let reserve = Command::Reserve { wait: Some(Duration::ZERO) };
 //! assert!(matches!(engine.execute(worker, reserve, now)?, Answer::Reserved(job, _) if job == id));
 //! assert_eq!(engine.job(id).ok_or("gone")?.body.in_memory(), Some(&b"send the welcome mail"[..]));
-//! engine.execute(worker, Command::Complete(Held::by_me(id)), now)?;
+//! engine.execute(worker, Command::Complete { held: Held::by_me(id), result: None }, now)?;
 //! assert!(engine.job(id).is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -75,6 +70,7 @@ pub mod session;
 mod snapshot;
 mod state;
 pub mod storage;
+pub mod terms;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wheel;

@@ -8,6 +8,27 @@ pub const QUEUE_NAME_BYTES: usize = 200;
 /// Longest key of a job, in bytes.
 pub const KEY_BYTES: usize = 200;
 
+/// Longest kind of a job, in bytes.
+pub const KIND_BYTES: usize = 100;
+
+/// The headers of a job, in bytes, names and values together, with five bytes for each.
+pub const HEADERS_BYTES: usize = 4096;
+
+/// The most jobs that one can wait for.
+pub const PARENTS: usize = 256;
+
+/// What a holder can say of an attempt that failed, in bytes.
+pub const ERROR_BYTES: usize = 4096;
+
+/// What a holder can say of work that is done, in bytes.
+pub const RESULT_BYTES: usize = 65_536;
+
+/// What a holder can say of work under way, in bytes.
+pub const PROGRESS_BYTES: usize = 4096;
+
+/// Jobs that were cancelled or expired last, and are known to have been, though they are not kept.
+pub const FAILED_REMEMBERED: usize = 4096;
+
 /// Largest job body in bytes, unless configured.
 pub const DEFAULT_MAX_JOB_BYTES: usize = 65_535;
 

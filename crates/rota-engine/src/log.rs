@@ -32,7 +32,7 @@ pub use compaction::{Compaction, is_due, is_over};
 pub use pending::{BodyWritten, Group, Pending};
 pub use reader::SegmentError;
 pub(crate) use reader::SegmentReader;
-pub use record::{BodyFault, RecordFault, body_in, body_record_bytes};
+pub use record::{BodyFault, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
 pub(crate) use record::{NameCache, decode_record};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{JobRange, LostJob, Salvage, SalvageError, salvage};
@@ -95,9 +95,11 @@ impl LoggedEvent<'_> {
             let resolved = number(name);
             match &mut event {
                 Event::JobPut(put) => put.queue = resolved,
-                Event::JobKept(kept) => kept.put.queue = resolved,
+                Event::JobKept(kept) | Event::JobReplaced(kept) => kept.put.queue = resolved,
                 Event::QueueKept(kept) => kept.queue = resolved,
-                Event::QueuePaused { queue, .. } | Event::QueueDropped { queue } => *queue = resolved,
+                Event::QueuePaused { queue, .. }
+                | Event::QueueConfigured { queue, .. }
+                | Event::QueueDropped { queue } => *queue = resolved,
                 _ => unreachable!("the reader keeps a name for these alone"),
             }
         }

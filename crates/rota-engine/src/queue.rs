@@ -6,7 +6,7 @@ use crate::job::{JobId, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::session::SessionId;
 use crate::wheel::Wheel;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A queue's handle in this process. It is reused once the queue is gone; the log names queues by their names.
@@ -31,6 +31,14 @@ pub(crate) struct Queue {
     /// By the number of the burial.
     pub(crate) buried: BTreeMap<u64, Slot>,
     pub(crate) reserved: u64,
+    /// Jobs that wait for others.
+    pub(crate) blocked: u64,
+    /// Jobs that wait and expire, by when.
+    pub(crate) expiring: BTreeSet<(Time, JobId)>,
+    /// Final jobs that are kept, by until when.
+    pub(crate) ended: BTreeSet<(Time, JobId)>,
+    /// Bytes of the bodies of its open jobs, those aside that are not in memory.
+    pub(crate) body_bytes: u64,
     pub(crate) urgent: u64,
     /// By the number of the wait: first come, first served.
     pub(crate) waiting: BTreeMap<u64, SessionId>,
@@ -42,10 +50,30 @@ pub(crate) struct Queue {
     pub(crate) paused_until: Time,
     pub(crate) pause_length: Duration,
     pub(crate) totals: QueueTotals,
+    pub(crate) settings: Option<Box<QueueSettings>>,
     /// Whether the log knows of it.
     pub(crate) logged: bool,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
+}
+
+/// How a queue is set up. One that is set up stays when nothing is in it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueSettings {
+    /// How long final jobs are kept; `None`: not at all.
+    pub retain: Option<Duration>,
+    /// The most open jobs; a put past them is refused.
+    pub max_jobs: Option<u64>,
+    /// The most bytes of bodies of open jobs, those aside that are not in memory; a put past them is refused.
+    pub max_bytes: Option<u64>,
+}
+
+impl QueueSettings {
+    /// Whether they set nothing up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == QueueSettings::default()
+    }
 }
 
 /// What happened in a queue since it was created.
@@ -53,7 +81,7 @@ pub(crate) struct Queue {
 pub struct QueueTotals {
     /// Jobs put.
     pub puts: u64,
-    /// Jobs completed or cancelled.
+    /// Jobs that ended: completed, cancelled or expired.
     pub deletes: u64,
     /// Pauses asked for.
     pub pauses: u64,
@@ -71,6 +99,10 @@ impl Queue {
             cold: 0,
             buried: BTreeMap::new(),
             reserved: 0,
+            blocked: 0,
+            expiring: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            body_bytes: 0,
             urgent: 0,
             waiting: BTreeMap::new(),
             is_unserved: false,
@@ -79,6 +111,7 @@ impl Queue {
             paused_until: Time(0),
             pause_length: Duration::ZERO,
             totals: QueueTotals::default(),
+            settings: None,
             logged: false,
             wake_at: Time::NEVER,
         }
@@ -102,7 +135,21 @@ impl Queue {
             && self.delayed.len() == 0
             && self.cold == 0
             && self.buried.is_empty()
+            && self.blocked == 0
+            && self.ended.is_empty()
             && self.paused_until == Time(0)
+            && self.settings.is_none()
+    }
+
+    /// How many open jobs are in it, in memory or not.
+    pub(crate) fn open_jobs(&self) -> u64 {
+        let lines = self.ready.len() + self.delayed.len() + self.buried.len();
+        lines as u64 + self.cold + self.reserved + self.blocked
+    }
+
+    /// Until when a job is kept that ends at `now`.
+    pub(crate) fn kept_until(&self, now: Time) -> Option<Time> {
+        self.settings.as_ref().and_then(|settings| settings.retain).map(|retain| now.after(retain))
     }
 }
 
@@ -121,6 +168,14 @@ pub struct QueueView {
     pub delayed: u64,
     /// Jobs set aside.
     pub buried: u64,
+    /// Jobs that wait for others.
+    pub blocked: u64,
+    /// Final jobs that are kept.
+    pub ended: u64,
+    /// Bytes of the bodies of its open jobs, those aside that are not in memory.
+    pub body_bytes: u64,
+    /// How it is set up.
+    pub settings: QueueSettings,
     /// What happened so far.
     pub totals: QueueTotals,
     /// Sessions that use it.

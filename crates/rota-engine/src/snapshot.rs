@@ -18,7 +18,7 @@ use crate::limits::KEPT_SLICE_BYTES;
 use crate::log::{Group, Lsn, Pending};
 use crate::pages::Slot;
 use crate::state::State;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a snapshot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,6 +40,8 @@ pub(crate) struct Snapshot {
     counts: SnapshotCounts,
     /// Bodies that were read from the log for the next slice.
     bodies: HashMap<JobId, Box<[u8]>>,
+    /// Jobs that were replaced since they were written.
+    replaced: HashSet<JobId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +76,7 @@ impl Snapshot {
             walk: Walk::Far(FarPlace { segment: 0, ordinal: 0 }).over(state),
             counts: SnapshotCounts::default(),
             bodies: HashMap::new(),
+            replaced: HashSet::new(),
         }
     }
 
@@ -83,10 +86,13 @@ impl Snapshot {
         if self.walk == Walk::Done || is_kept {
             return;
         }
-        if let Event::JobCompleted { job } | Event::JobCancelled { job } = event {
-            self.bodies.remove(job);
+        if let Some(job) = event.ends_job() {
+            self.bodies.remove(&job);
         }
         let is_written = |job: JobId| {
+            if self.replaced.contains(&job) {
+                return true;
+            }
             let slot = state.slot_of(job);
             let home = slot.and_then(|slot| state.home(slot));
             match self.walk {
@@ -95,8 +101,13 @@ impl Snapshot {
                 Walk::Queues(_) | Walk::Done => true,
             }
         };
-        if event.changes_job().is_none_or(is_written) {
+        // Who was written and waits for a job must hear of its end, be that one written or not.
+        let is_waited_for = event.ends_job().is_some_and(|job| state.waiting_for(job).any(is_written));
+        let changed = if let Event::JobReplaced(_) = event { event.job() } else { event.changes_job() };
+        if is_waited_for || changed.is_none_or(is_written) {
             self.pending.append(seq, at, event, state);
+            // Its home, by which it is known to be written, will be another.
+            self.replaced.extend(changed.filter(|_| matches!(event, Event::JobReplaced(_))));
         }
     }
 
@@ -134,7 +145,7 @@ impl Snapshot {
                         let numbers = Event::NumbersKept(Box::new(state.kept_numbers(1, None, now)));
                         self.pending.append(seq, now, &numbers, state);
                         self.walk = Walk::Done;
-                        let jobs = state.totals().by_state.iter().sum();
+                        let jobs = state.totals().open();
                         let (queues, records) = (state.queues() as u64, self.pending.last_lsn().0);
                         self.counts = SnapshotCounts { jobs, queues, records };
                         continue;
@@ -153,7 +164,8 @@ impl Snapshot {
     /// Whether the walk over jobs writes this one: all that happens to a new one is in the stream, and one whose home is a
     /// far segment was written there.
     fn is_to_write(&self, slot: Slot, state: &State) -> bool {
-        state.id_at(slot).0 < self.new_from && state.home(slot).is_none()
+        let job = state.id_at(slot);
+        job.0 < self.new_from && state.home(slot).is_none() && !self.replaced.contains(&job)
     }
 
     /// The far segment that the walk is in, if it is in one.

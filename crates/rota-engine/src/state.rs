@@ -15,12 +15,14 @@ mod check;
 mod decide;
 mod due;
 mod far;
+mod graph;
 mod kept;
 mod replay;
 mod sessions;
 mod view;
 
 pub(crate) use due::Due;
+use graph::Graph;
 pub(crate) use replay::Replay;
 
 use crate::bodies::{Bodies, BodyHandle};
@@ -33,6 +35,7 @@ use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId};
 use crate::session::{Session, SessionId};
+use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
@@ -69,6 +72,7 @@ pub(crate) struct State {
     /// Every job that is due by then is in memory.
     pub(crate) near_until: Time,
     pub(crate) far: Far,
+    graph: Graph,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
 }
@@ -103,7 +107,7 @@ pub(crate) struct Numbers {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Jobs by state, indexed by `JobState as usize`.
-    pub by_state: [u64; 4],
+    pub by_state: [u64; JobState::ALL.len()],
     /// Ready jobs of a priority below `Priority::URGENT_BELOW`.
     pub urgent: u64,
     /// Jobs put.
@@ -112,10 +116,20 @@ pub struct Totals {
     pub completed: u64,
     /// Jobs cancelled.
     pub cancelled: u64,
+    /// Jobs that expired.
+    pub expired: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
     /// Sessions that wait for a job.
     pub waiting: u64,
+}
+
+impl Totals {
+    /// How many jobs are open.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.by_state[..JobState::OPEN].iter().sum()
+    }
 }
 
 impl State {
@@ -143,6 +157,7 @@ impl State {
             near: near.map(|near| near.max(Duration::from_nanos(1))),
             near_until: Time(0),
             far: Far::default(),
+            graph: Graph::default(),
             spoke,
         };
         let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
@@ -167,6 +182,7 @@ impl State {
         self.far.at = lsn;
         self.saw(seq);
         self.apply(event, at);
+        self.tell_replayed(at);
     }
 
     /// Takes note that the log has an event of that number.
@@ -182,9 +198,9 @@ impl State {
         &mut self.queues[id.slot()]
     }
 
-    /// The place of an open job; it stays the same as long as the job is open.
+    /// The place of a job that is there, open or not; it stays the same as long as the job is there and is not replaced.
     pub(crate) fn slot_of(&self, id: JobId) -> Option<Slot> {
-        self.find_job(id)
+        self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
     }
 
     /// The id of the job in that place.
@@ -197,8 +213,9 @@ impl State {
         self.jobs.first_from(slot)
     }
 
+    /// The place of an open job.
     fn find_job(&self, id: JobId) -> Option<Slot> {
-        self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
+        self.slot_of(id).filter(|&slot| !self.jobs[slot].state.is_final())
     }
 
     fn extra(&self, job: &Job) -> Option<&JobExtra> {
@@ -234,10 +251,12 @@ impl State {
 
     /// Lets go of a body that is in the log, if its job is still there. It is no event: what the job is does not change.
     pub(crate) fn body_written(&mut self, body: BodyWritten) {
-        let Some(slot) = self.find_job(body.job) else { return };
+        let Some(slot) = self.slot_of(body.job) else { return };
+        // Which of a replaced job's records was written is not told, and its body is not that of the first.
+        let is_replaced = self.extra(&self.jobs[slot]).is_some_and(JobExtra::is_replaced);
         let job = &mut self.jobs[slot];
         // Nothing is saved on a body of no length, and nothing has to be read.
-        if job.body.length == 0 {
+        if job.body.length == 0 || is_replaced {
             return;
         }
         match BodyHandle::in_log(job.body.length, body.record) {
@@ -352,12 +371,44 @@ impl State {
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
             }
+            JobState::Blocked => queue.blocked -= 1,
+            JobState::Done | JobState::Cancelled | JobState::Expired => {
+                let until = self.ended(job).expect("a final job tells until when it is kept").until;
+                self.queues[id.slot()].ended.remove(&(until, job.id));
+            }
+        }
+        if matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked) {
+            let job = &self.jobs[slot];
+            if let Some(at) = self.expires_at(job) {
+                self.queues[id.slot()].expiring.remove(&(at, job.id));
+            }
         }
         self.totals.by_state[state as usize] -= 1;
     }
 
-    /// Puts a detached job among the delayed or the ready ones of its queue, as its `run_at` says.
+    fn expires_at(&self, job: &Job) -> Option<Time> {
+        self.extra(job).and_then(|extra| extra.terms.as_ref()).and_then(|terms| terms.expires_at)
+    }
+
+    fn ended(&self, job: &Job) -> Option<&Ended> {
+        self.extra(job).and_then(|extra| extra.course.as_ref()).and_then(|course| course.ended.as_ref())
+    }
+
+    /// Puts a detached job among the blocked ones of its queue if it has to wait for others, else among the delayed or the
+    /// ready ones, as its `run_at` says.
     fn attach_by_time(&mut self, slot: Slot, now: Time) {
+        if let Some(at) = self.expires_at(&self.jobs[slot]) {
+            let (id, queue) = (self.jobs[slot].id, self.jobs[slot].queue);
+            self.queue_mut(queue).expiring.insert((at, id));
+            self.wake_queue_at(queue, at);
+        }
+        let course = self.extra(&self.jobs[slot]).and_then(|extra| extra.course.as_ref());
+        if course.is_some_and(|course| course.is_blocked()) {
+            self.jobs[slot].state = JobState::Blocked;
+            self.queues[self.jobs[slot].queue.slot()].blocked += 1;
+            self.totals.by_state[JobState::Blocked as usize] += 1;
+            return;
+        }
         let state = if self.jobs[slot].run_at > now { JobState::Delayed } else { JobState::Ready };
         self.jobs[slot].state = state;
         self.totals.by_state[state as usize] += 1;
@@ -412,16 +463,55 @@ impl State {
         self.wake_session_at(session, deadline);
     }
 
-    fn remove_job(&mut self, slot: Slot) {
+    /// Puts a detached job that has ended among those that are kept.
+    fn attach_ended(&mut self, slot: Slot) {
+        let job = &self.jobs[slot];
+        let Ended { state, until, .. } = *self.ended(job).expect("it has ended");
+        let (id, queue) = (job.id, job.queue);
+        self.jobs[slot].state = state;
+        self.totals.by_state[state as usize] += 1;
+        self.queue_mut(queue).ended.insert((until, id));
+        self.wake_queue_at(queue, until);
+    }
+
+    /// Ends an open job, whatever its state; it is kept if `ended` says how it ended.
+    fn end_job(&mut self, slot: Slot, ended: Option<Ended>, is_done: bool) {
+        let reserves = self.reserves(slot);
         self.detach(slot);
+        self.waits_no_more(slot);
+        let (id, queue, length) = (self.jobs[slot].id, self.jobs[slot].queue, self.jobs[slot].body.length);
+        self.queue_mut(queue).totals.deletes += 1;
+        if let Some(ended) = ended {
+            self.free_key(slot);
+            self.queue_mut(queue).body_bytes -= u64::from(length);
+            self.change_course(slot, |course| course.ended = Some(ended));
+            self.extra_mut(slot).tally.reserves = reserves;
+            self.attach_ended(slot);
+        } else {
+            self.remove_job(slot);
+        }
+        self.graph.ended(id, is_done);
+    }
+
+    /// Takes a detached job out for good.
+    fn remove_job(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
         match self.extra(job).and_then(|extra| extra.home) {
             Some(home) => self.far.end(home),
             None => self.job_bytes -= self.record_bytes(job),
         }
-        let queue = self.take_out(slot).queue;
-        self.queue_mut(queue).totals.deletes += 1;
+        let queue = self.take_out(slot);
         self.leave_queue(queue);
+    }
+
+    /// Changes what became of a job, which is detached or not delayed.
+    fn change_course(&mut self, slot: Slot, change: impl FnOnce(&mut Course)) {
+        let is_counted = self.home(slot).is_none();
+        let before = self.record_bytes(&self.jobs[slot]);
+        change(self.extra_mut(slot).course_mut());
+        if is_counted {
+            self.job_bytes = self.job_bytes - before + self.record_bytes(&self.jobs[slot]);
+        }
     }
 
     fn wake_queue_at(&mut self, id: QueueId, at: Time) {
@@ -444,6 +534,9 @@ impl State {
 
     /// When `due` has something to do next: never later than the next deadline, at times before it.
     pub(crate) fn next_wake(&self) -> Time {
+        if self.graph.is_behind() {
+            return Time(0);
+        }
         self.wakes.first().map_or(Time::NEVER, |&(at, _)| at)
     }
 }

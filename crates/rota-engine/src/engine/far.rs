@@ -19,6 +19,12 @@ impl Engine {
         self.state.wanted(session, command)
     }
 
+    /// The same of the jobs that one which is put would wait for: each is to be looked up.
+    #[must_use]
+    pub fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
+        self.state.wanted_parents(command)
+    }
+
     /// The same, before a job is looked at.
     #[must_use]
     pub fn wanted_job(&self, job: JobId) -> Option<Want> {
@@ -63,6 +69,10 @@ impl Engine {
         let mut all = true;
         for record in records {
             all &= self.state.bring_near(record, bodies_in_log, self.now);
+            // What is to be kept when it ends must be in the log that a start reads.
+            if self.state.retains(&record.queue) && !self.holds_still() {
+                self.keep_far_job(record, self.now);
+            }
         }
         self.settle();
         all
@@ -90,10 +100,11 @@ impl Engine {
         self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none())
     }
 
-    /// Whether nothing may be written again now: a snapshot is being taken, and there are far jobs.
+    /// Whether nothing may be written again now: a snapshot is being taken and there are far jobs, or those that wait for a
+    /// job were not all told yet that it is over.
     #[must_use]
     pub fn holds_still(&self) -> bool {
-        self.snapshot.is_some() && !self.state.far.is_empty()
+        (self.snapshot.is_some() && !self.state.far.is_empty()) || self.state.is_telling()
     }
 
     /// The far segments, each with the number of its records and of its open jobs.
@@ -127,7 +138,7 @@ impl Engine {
         self.state.far.settle(below, most)
     }
 
-    pub(crate) fn far_settled_after(&self, segment: u64) -> Option<OpenSegment> {
+    pub(crate) fn far_settled_after(&mut self, segment: u64) -> Option<OpenSegment> {
         self.state.far.settled_after(segment)
     }
 
@@ -160,6 +171,12 @@ impl Engine {
 /// What tests and simulations look at.
 #[cfg(any(test, feature = "testing"))]
 impl Engine {
+    /// Whether a job is in memory, and its record is one that no start reads.
+    #[must_use]
+    pub fn is_homeless(&self, job: JobId) -> bool {
+        self.state.slot_of(job).is_some_and(|slot| self.state.home(slot).is_some())
+    }
+
     /// Every job that is due by then is in memory.
     #[must_use]
     pub fn known_until(&self) -> Time {

@@ -4,12 +4,16 @@
 //! [`super::recovery`] decodes. The layout is a table in `docs/disk-format.md`. Bytes are never trusted: garbage gives a
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
+mod rest;
+
 use super::LoggedEvent;
 use crate::command::BodyPlace;
-use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};
+use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
 use crate::queue::{QueueId, QueueTotals};
+use crate::terms::{Course, Terms};
+use rest::{bounded, end_tag};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -45,23 +49,27 @@ mod kind {
     pub(super) const JOB_KEPT: u8 = 16;
     pub(super) const QUEUE_KEPT: u8 = 17;
     pub(super) const NUMBERS_KEPT: u8 = 18;
+    pub(super) const JOB_EXPIRED: u8 = 19;
+    pub(super) const JOB_REPLACED: u8 = 20;
+    pub(super) const QUEUE_CONFIGURED: u8 = 21;
 }
 
 /// Whether a record of that type begins with a job that it holds whole.
 pub(super) fn holds_job(kind: u8) -> bool {
-    matches!(kind, kind::JOB_PUT | kind::JOB_KEPT)
+    matches!(kind, kind::JOB_PUT | kind::JOB_KEPT | kind::JOB_REPLACED)
 }
 
 /// The optional fields of numbers that are kept.
 mod numbers_tag {
     pub(super) const FAR_JOBS: u8 = 1;
+    pub(super) const EXPIRED: u8 = 2;
 }
 
-/// The optional fields of a put, and of a job that is kept.
+/// The optional fields of a put, and of a job that is kept. More of them are in [`rest`].
 mod put_tag {
     pub(super) const AT: u8 = 1;
     pub(super) const KEY: u8 = 2;
-    /// This and the next two only where a job is kept.
+    /// This and the next two only where a job is kept, or replaced.
     pub(super) const DELAY: u8 = 3;
     pub(super) const BURIED: u8 = 4;
     pub(super) const TALLY: u8 = 5;
@@ -70,6 +78,12 @@ mod put_tag {
 /// The optional fields of a burial.
 mod bury_tag {
     pub(super) const NUMBER: u8 = 1;
+    pub(super) const ERROR: u8 = 2;
+}
+
+/// The optional fields of a failed attempt.
+mod fail_tag {
+    pub(super) const ERROR: u8 = 1;
 }
 
 /// Bytes before the queue's name in each type that names one.
@@ -127,12 +141,19 @@ pub enum BodyFault {
     OtherRecord,
 }
 
-/// The most bytes that the record of a body so long has: to read it at once.
+/// How many bytes the record of a body so long has at the most, unless the job has terms or is kept with what became of it:
+/// to read it at once.
 #[must_use]
 pub fn body_record_bytes(body_bytes: u32) -> usize {
     // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally.
     let optional = (5 + 8) + (5 + limits::KEY_BYTES) + (5 + 8) + (5 + 8) + (5 + 24);
     RECORD_HEADER_BYTES + NAME_AT_IN_PUT + 1 + limits::QUEUE_NAME_BYTES + body_bytes as usize + optional
+}
+
+/// The most bytes that the record of a body so long can have.
+#[must_use]
+pub fn most_body_record_bytes(body_bytes: u32) -> usize {
+    body_record_bytes(body_bytes) + rest::MOST_BYTES
 }
 
 /// Where the body is in `bytes`, which begin with the record at its place and go on at will. It is right: the record's
@@ -201,13 +222,23 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             encode_put(out, put, names);
             kind::JOB_PUT
         }
-        Event::JobCompleted { job } => {
+        Event::JobCompleted { job, kept } => {
             put_job(out, *job);
+            kept.iter().for_each(|kept| rest::put_kept_result(out, kept));
             kind::JOB_COMPLETED
         }
-        Event::JobCancelled { job } => {
+        Event::JobCancelled { job, kept_until, because_of } => {
             put_job(out, *job);
+            rest::put_kept_until(out, *kept_until);
+            if let Some(parent) = because_of {
+                put_optional(out, end_tag::BECAUSE_OF, &parent.0.to_le_bytes());
+            }
             kind::JOB_CANCELLED
+        }
+        Event::JobExpired { job, kept_until } => {
+            put_job(out, *job);
+            rest::put_kept_until(out, *kept_until);
+            kind::JOB_EXPIRED
         }
         Event::JobReleased { job, priority, delay, run_at, reserves } => {
             put_job(out, *job);
@@ -217,14 +248,17 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             out.extend_from_slice(&reserves.to_le_bytes());
             kind::JOB_RELEASED
         }
-        Event::JobFailed { job, delay, run_at, reserves } => {
+        Event::JobFailed { job, delay, run_at, reserves, error } => {
             put_job(out, *job);
             put_span(out, *delay);
             put_time(out, *run_at);
             out.extend_from_slice(&reserves.to_le_bytes());
+            if let Some(error) = error {
+                put_optional(out, fail_tag::ERROR, error);
+            }
             kind::JOB_FAILED
         }
-        Event::JobBuried { job, priority, reason, reserves, number } => {
+        Event::JobBuried { job, priority, reason, reserves, number, error } => {
             put_job(out, *job);
             out.extend_from_slice(&priority.0.to_le_bytes());
             out.push(match reason {
@@ -235,6 +269,9 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             out.extend_from_slice(&reserves.to_le_bytes());
             if *number > 0 {
                 put_optional(out, bury_tag::NUMBER, &number.to_le_bytes());
+            }
+            if let Some(error) = error {
+                put_optional(out, bury_tag::ERROR, error);
             }
             kind::JOB_BURIED
         }
@@ -259,6 +296,11 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             put_time(out, *run_at);
             kind::JOB_PULLED
         }
+        Event::QueueConfigured { queue, settings } => {
+            put_name(out, names.queue_name(*queue));
+            rest::put_settings(out, settings);
+            kind::QUEUE_CONFIGURED
+        }
         Event::QueueDropped { queue } => {
             put_name(out, names.queue_name(*queue));
             kind::QUEUE_DROPPED
@@ -269,9 +311,12 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             kind::CLOCK_STEPPED
         }
         Event::JobKept(kept) => {
-            encode_put(out, &kept.put, names);
-            encode_rest(out, kept);
+            encode_kept(out, kept, names);
             kind::JOB_KEPT
+        }
+        Event::JobReplaced(kept) => {
+            encode_kept(out, kept, names);
+            kind::JOB_REPLACED
         }
         Event::QueueKept(kept) => {
             let QueueTotals { puts, deletes, pauses, lost_leases } = kept.totals;
@@ -279,6 +324,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             put_time(out, kept.paused_until);
             put_span(out, kept.pause_length);
             put_name(out, names.queue_name(kept.queue));
+            kept.settings.iter().for_each(|settings| rest::put_settings(out, settings));
             kind::QUEUE_KEPT
         }
         Event::NumbersKept(kept) => {
@@ -290,17 +336,30 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             if let Some(checksum) = kept.far_jobs {
                 put_optional(out, numbers_tag::FAR_JOBS, &checksum.to_le_bytes());
             }
+            if kept.expired > 0 {
+                put_optional(out, numbers_tag::EXPIRED, &kept.expired.to_le_bytes());
+            }
             kind::NUMBERS_KEPT
         }
         Event::LeaseGiven { .. }
         | Event::LeaseExtended { .. }
         | Event::LeaseDropped { .. }
         | Event::PauseOver { .. }
+        | Event::JobUnblocked { .. }
+        | Event::JobHeldUp { .. }
+        | Event::JobForgotten { .. }
+        | Event::JobProgressed { .. }
         | Event::JobDue { .. } => unreachable!("soft events are not appended: {event:?}"),
     }
 }
 
 fn encode_put(out: &mut Vec<u8>, put: &PutJob, names: &impl QueueNames) {
+    encode_fixed(out, put, names);
+    put.terms.iter().for_each(|terms| rest::put_terms(out, terms));
+}
+
+/// A put but for its terms.
+fn encode_fixed(out: &mut Vec<u8>, put: &PutJob, names: &impl QueueNames) {
     let name = names.queue_name(put.queue);
     out.reserve(96 + name.as_str().len() + put.body.len() + put.key.as_ref().map_or(0, |key| key.len()));
     put_job(out, put.job);
@@ -321,8 +380,9 @@ fn encode_put(out: &mut Vec<u8>, put: &PutJob, names: &impl QueueNames) {
     }
 }
 
-/// What a kept job has beside the fields of a put.
-fn encode_rest(out: &mut Vec<u8>, kept: &KeptJob) {
+/// A job that is kept: what is fixed, what happened to it, its terms, what became of it.
+fn encode_kept(out: &mut Vec<u8>, kept: &KeptJob, names: &impl QueueNames) {
+    encode_fixed(out, &kept.put, names);
     if let Some(delay) = kept.delay {
         put_optional(out, put_tag::DELAY, &nanos(delay).to_le_bytes());
     }
@@ -334,6 +394,8 @@ fn encode_rest(out: &mut Vec<u8>, kept: &KeptJob) {
         let counts = [reserves, lost_leases, releases, buries, kicks, attempts];
         put_optional(out, put_tag::TALLY, counts.map(u32::to_le_bytes).as_flattened());
     }
+    kept.put.terms.iter().for_each(|terms| rest::put_terms(out, terms));
+    kept.course.iter().for_each(|course| rest::put_course(out, course));
 }
 
 fn put_optional(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
@@ -413,7 +475,7 @@ impl RecordHeader {
 
     /// The job whose body is in this record, and where in the record it is.
     pub(super) fn body(&self, record: &[u8]) -> Result<Option<(JobId, Range<usize>)>, RecordFault> {
-        if !matches!(self.kind, kind::JOB_PUT | kind::JOB_KEPT) || self.version != VERSION {
+        if !self.holds_job() || self.version != VERSION {
             return Ok(None);
         }
         let mut fields = Fields { left: record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)? };
@@ -445,7 +507,8 @@ impl RecordHeader {
     pub(super) fn queue<'r>(&self, record: &'r [u8]) -> Result<Option<&'r [u8]>, RecordFault> {
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
         let name_at = match self.kind {
-            kind::JOB_PUT | kind::JOB_KEPT => NAME_AT_IN_PUT,
+            kind::JOB_PUT | kind::JOB_KEPT | kind::JOB_REPLACED => NAME_AT_IN_PUT,
+            kind::QUEUE_CONFIGURED => 0,
             kind::QUEUE_PAUSED => NAME_AT_IN_PAUSE,
             kind::QUEUE_KEPT => NAME_AT_IN_QUEUE_KEPT,
             _ => return Ok(None),
@@ -495,7 +558,9 @@ pub(super) fn decode_payload<'n>(
             let names_queue = matches!(
                 event,
                 Event::JobPut(_)
+                    | Event::JobReplaced(_)
                     | Event::QueuePaused { .. }
+                    | Event::QueueConfigured { .. }
                     | Event::QueueDropped { .. }
                     | Event::JobKept(_)
                     | Event::QueueKept(_)
@@ -515,19 +580,13 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
         }
         kind::NUMBERS_RESERVED => Event::NumbersReserved { job_ids_below: fields.u64()?, seqs_below: fields.u64()? },
         kind::STOPPED => Event::Stopped { next_job_id: fields.u64()?, next_seq: fields.u64()? },
-        kind::JOB_PUT | kind::JOB_KEPT => return decode_put(kind, fields, names).map(Some),
+        kind::JOB_PUT | kind::JOB_KEPT | kind::JOB_REPLACED => return decode_put(kind, fields, names).map(Some),
         kind::JOB_BURIED => return decode_burial(fields).map(Some),
-        kind::JOB_COMPLETED => Event::JobCompleted { job: fields.job()? },
-        kind::JOB_CANCELLED => Event::JobCancelled { job: fields.job()? },
+        kind::JOB_FAILED => return decode_failure(fields).map(Some),
+        kind::JOB_COMPLETED | kind::JOB_CANCELLED | kind::JOB_EXPIRED => return decode_end(kind, fields).map(Some),
         kind::JOB_RELEASED => Event::JobReleased {
             job: fields.job()?,
             priority: Priority(fields.u32()?),
-            delay: fields.span()?,
-            run_at: fields.time()?,
-            reserves: fields.u32()?,
-        },
-        kind::JOB_FAILED => Event::JobFailed {
-            job: fields.job()?,
             delay: fields.span()?,
             run_at: fields.time()?,
             reserves: fields.u32()?,
@@ -551,7 +610,20 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
             };
             let (paused_until, pause_length) = (fields.time()?, fields.span()?);
             let queue = names.keep(fields.name()?)?;
-            Event::QueueKept(Box::new(KeptQueue { queue, totals, paused_until, pause_length }))
+            let settings = rest::take_settings(fields, kind)?;
+            let settings = (!settings.is_empty()).then(|| Box::new(settings));
+            return Ok(Some(Event::QueueKept(Box::new(KeptQueue {
+                queue,
+                totals,
+                paused_until,
+                pause_length,
+                settings,
+            }))));
+        }
+        kind::QUEUE_CONFIGURED => {
+            let queue = names.keep(fields.name()?)?;
+            let settings = Box::new(rest::take_settings(fields, kind)?);
+            return Ok(Some(Event::QueueConfigured { queue, settings }));
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
         _ => return Ok(None),
@@ -567,6 +639,7 @@ fn decode_numbers(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
         puts: fields.u64()?,
         completed: fields.u64()?,
         cancelled: fields.u64()?,
+        expired: 0,
         lost_leases: fields.u64()?,
         epoch: fields.u32()?,
         next_job_id: fields.u64()?,
@@ -579,11 +652,12 @@ fn decode_numbers(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
         far_jobs: None,
     };
     fields.each_optional(kind::NUMBERS_KEPT, |tag, mut value| {
-        if tag == numbers_tag::FAR_JOBS {
-            kept.far_jobs = Some(value.u32()?);
-            value.end()?;
+        match tag {
+            numbers_tag::FAR_JOBS => kept.far_jobs = Some(value.u32()?),
+            numbers_tag::EXPIRED => kept.expired = value.u64()?,
+            _ => return Ok(false),
         }
-        Ok(tag == numbers_tag::FAR_JOBS)
+        value.end().map(|()| true)
     })?;
     Ok(Event::NumbersKept(Box::new(kept)))
 }
@@ -598,15 +672,52 @@ fn decode_burial(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
         _ => return Err(RecordFault::BadField("reason")),
     };
     let reserves = fields.u32()?;
-    let mut number = 0;
+    let (mut number, mut error) = (0, None);
     fields.each_optional(kind::JOB_BURIED, |tag, mut value| {
-        if tag == bury_tag::NUMBER {
-            number = value.u64()?;
-            value.end()?;
+        match tag {
+            bury_tag::NUMBER => number = value.u64()?,
+            bury_tag::ERROR => error = Some(bounded(&mut value, limits::ERROR_BYTES, "error")?),
+            _ => return Ok(false),
         }
-        Ok(tag == bury_tag::NUMBER)
+        value.end().map(|()| true)
     })?;
-    Ok(Event::JobBuried { job, priority, reason, reserves, number })
+    Ok(Event::JobBuried { job, priority, reason, reserves, number, error })
+}
+
+fn decode_failure(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+    let (job, delay, run_at, reserves) = (fields.job()?, fields.span()?, fields.time()?, fields.u32()?);
+    let mut error = None;
+    fields.each_optional(kind::JOB_FAILED, |tag, mut value| {
+        if tag == fail_tag::ERROR {
+            error = Some(bounded(&mut value, limits::ERROR_BYTES, "error")?);
+        }
+        Ok(tag == fail_tag::ERROR)
+    })?;
+    Ok(Event::JobFailed { job, delay, run_at, reserves, error })
+}
+
+fn decode_end(kind: u8, mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+    let job = fields.job()?;
+    let (mut kept_until, mut result, mut because_of) = (None, None, None);
+    fields.each_optional(kind, |tag, mut value| {
+        match (kind, tag) {
+            (_, end_tag::KEPT_UNTIL) => kept_until = Some(value.time()?),
+            (kind::JOB_COMPLETED, end_tag::RESULT) => {
+                result = Some(bounded(&mut value, limits::RESULT_BYTES, "result")?);
+            }
+            (kind::JOB_CANCELLED, end_tag::BECAUSE_OF) => because_of = Some(value.job()?),
+            _ => return Ok(false),
+        }
+        value.end().map(|()| true)
+    })?;
+    Ok(match kind {
+        kind::JOB_COMPLETED if kept_until.is_none() && result.is_some() => return Err(RecordFault::BadField("result")),
+        kind::JOB_COMPLETED => {
+            Event::JobCompleted { job, kept: kept_until.map(|until| Box::new(KeptResult { until, result })) }
+        }
+        kind::JOB_CANCELLED => Event::JobCancelled { job, kept_until, because_of },
+        _ => Event::JobExpired { job, kept_until },
+    })
 }
 
 /// Reads a put, or a job that is kept: the fields of a put, and more of those that may be absent.
@@ -621,10 +732,11 @@ fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result
     let body_bytes = fields.u32()? as usize;
     let name = fields.name()?;
     let body = fields.bytes(body_bytes)?;
-    let is_kept = kind == kind::JOB_KEPT;
+    let is_kept = kind != kind::JOB_PUT;
     let mut at_wall = None;
     let mut key = None;
     let (mut delay, mut buried, mut tally) = (None, None, JobTally::default());
+    let (mut terms, mut course) = (Terms::default(), Course::default());
     fields.each_optional(kind, |tag, mut value| {
         match tag {
             put_tag::AT => at_wall = Some(value.time()?),
@@ -635,6 +747,8 @@ fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result
             put_tag::DELAY if is_kept => delay = Some(value.span()?),
             put_tag::BURIED if is_kept => buried = Some(value.u64()?),
             put_tag::TALLY if is_kept => tally = value.tally()?,
+            _ if rest::take_terms(&mut terms, tag, &mut value)? => {}
+            _ if is_kept && rest::take_course(&mut course, tag, &mut value)? => {}
             _ => return Ok(false),
         }
         value.end().map(|()| true)
@@ -653,9 +767,15 @@ fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result
         max_lost_leases,
         max_attempts,
         key,
+        terms: (!terms.is_empty()).then(|| Box::new(terms)),
         body: body.into(),
     };
-    Ok(if is_kept { Event::JobKept(Box::new(KeptJob { put, delay, tally, buried })) } else { Event::JobPut(put) })
+    let course = (course != Course::default()).then(|| Box::new(course));
+    Ok(match kind {
+        kind::JOB_PUT => Event::JobPut(put),
+        kind::JOB_REPLACED => Event::JobReplaced(Box::new(KeptJob { put, delay, tally, buried, course })),
+        _ => Event::JobKept(Box::new(KeptJob { put, delay, tally, buried, course })),
+    })
 }
 
 /// Bytes not yet read of a record.
@@ -674,6 +794,11 @@ impl<'a> Fields<'a> {
         let (taken, left) = self.left.split_first_chunk::<N>().ok_or(RecordFault::Short)?;
         self.left = left;
         Ok(*taken)
+    }
+
+    /// All that is left.
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.left)
     }
 
     fn u8(&mut self) -> Result<u8, RecordFault> {

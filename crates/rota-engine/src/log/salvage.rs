@@ -123,7 +123,7 @@ pub fn salvage<S: Storage>(source: &dyn LogSource, into: S, new_store_id: [u8; 1
         store: StoreId(new_store_id),
         records: ledger.records,
         rescued: ledger.rescued,
-        jobs: ledger.state().totals().by_state.iter().sum(),
+        jobs: ledger.state().totals().open(),
         lost_jobs: ledger.lost_jobs(),
         unseen_jobs: ledger.unseen_jobs(),
         may_lack_older: is_damaged && !ledger.lost.is_empty() && !ledger.reaches_back(),

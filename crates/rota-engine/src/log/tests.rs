@@ -9,10 +9,11 @@ mod inspect;
 mod salvage;
 
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
-use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, PutJob, QueueNames};
-use crate::job::{JobId, JobTally, Priority, QueueName, Time};
-use crate::queue::{QueueId, QueueTotals};
+use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
+use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
+use crate::queue::{QueueId, QueueSettings, QueueTotals};
 use crate::storage::Storage;
+use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ fn put(job: u64, body: &[u8]) -> PutJob {
         max_lost_leases: 10,
         max_attempts: 25,
         key: None,
+        terms: None,
         body: body.into(),
     }
 }
@@ -78,13 +80,13 @@ fn every_event() -> Vec<Event> {
         Event::NumbersReserved { job_ids_below: 65_537, seqs_below: 131_073 },
         Event::JobPut(put(3, b"")),
         Event::JobPut(full),
-        Event::JobCompleted { job },
-        Event::JobCancelled { job },
+        Event::completed(job),
+        Event::cancelled(job),
         Event::JobReleased { job, priority, delay, run_at, reserves: 2 },
-        Event::JobFailed { job, delay, run_at, reserves: 3 },
-        Event::JobBuried { job, priority, reason: BuryReason::Asked, reserves: 4, number: 0 },
-        Event::JobBuried { job, priority, reason: BuryReason::LostLeases, reserves: 5, number: 0 },
-        Event::JobBuried { job, priority, reason: BuryReason::Attempts, reserves: 6, number: 0 },
+        Event::JobFailed { job, delay, run_at, reserves: 3, error: None },
+        Event::JobBuried { job, priority, reason: BuryReason::Asked, reserves: 4, number: 0, error: None },
+        Event::JobBuried { job, priority, reason: BuryReason::LostLeases, reserves: 5, number: 0, error: None },
+        Event::JobBuried { job, priority, reason: BuryReason::Attempts, reserves: 6, number: 0, error: None },
         Event::JobKicked { job, run_at },
         Event::JobPulled { job, run_at },
         Event::LeaseLost { job, reserves: 7 },
@@ -98,12 +100,12 @@ fn every_event() -> Vec<Event> {
 /// One of every record that a compaction writes, and a burial that says its number.
 fn every_kept() -> Vec<Event> {
     let tally = JobTally { reserves: 1, lost_leases: 2, releases: 3, buries: 4, kicks: 5, attempts: 6 };
-    let plain = KeptJob { put: put(4, b"body"), delay: None, tally: JobTally::default(), buried: None };
+    let plain = KeptJob { put: put(4, b"body"), delay: None, tally: JobTally::default(), buried: None, course: None };
     let put = PutJob { at_wall: Some(Time(9)), key: Some((*b"k").into()), ..put(5, b"") };
-    let full = KeptJob { put, delay: Some(Duration::from_secs(1)), tally, buried: Some(u64::MAX) };
+    let full = KeptJob { put, delay: Some(Duration::from_secs(1)), tally, buried: Some(u64::MAX), course: None };
     let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Asked);
     vec![
-        Event::JobBuried { job, priority, reason, reserves: 4, number: 12 },
+        Event::JobBuried { job, priority, reason, reserves: 4, number: 12, error: None },
         Event::JobKept(Box::new(plain)),
         Event::JobKept(Box::new(full)),
         Event::QueueKept(Box::new(KeptQueue {
@@ -111,12 +113,14 @@ fn every_kept() -> Vec<Event> {
             totals: QueueTotals { puts: 1, deletes: 2, pauses: 3, lost_leases: 4 },
             paused_until: Time(5),
             pause_length: Duration::from_nanos(6),
+            settings: None,
         })),
         Event::NumbersKept(Box::new(KeptNumbers {
             oldest_segment: 1,
             puts: 2,
             completed: 3,
             cancelled: 4,
+            expired: 0,
             lost_leases: 5,
             epoch: 6,
             next_job_id: 7,
@@ -127,6 +131,71 @@ fn every_kept() -> Vec<Event> {
             engine_time: Time(12),
             wall_time: Time(13),
             far_jobs: None,
+        })),
+    ]
+}
+
+/// One of every record with what plain jobs and queues have nothing of.
+fn every_rest() -> Vec<Event> {
+    let back_off = BackOff {
+        first: Duration::from_secs(1),
+        factor_hundredths: 150,
+        most: Duration::from_secs(60),
+        jitter_percent: 20,
+    };
+    let terms = Terms {
+        kind: Some("mail".into()),
+        headers: vec![("trace".into(), "00-1".into()), ("lang".into(), "".into())],
+        after: vec![JobId(1), JobId(2)],
+        on_parent_failure: OnParentFailure::Hold,
+        expires_at: Some(Time(90)),
+        back_off: Some(back_off),
+        failed_parent: Some(JobId(1)),
+    };
+    let run = Terms { on_parent_failure: OnParentFailure::Run, ..Terms::default() };
+    let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Attempts);
+    let (delay, run_at, error) = (Duration::from_secs(2), Time(77), Some((*b"no answer").into()));
+    let waits = Course {
+        waits_for: vec![JobId(2)],
+        held_by: Some(JobId(1)),
+        error: Some((*b"refused").into()),
+        is_replaced: true,
+        ..Course::default()
+    };
+    let ended = |state, result: Option<&[u8]>| {
+        let ended = Ended { state, at: Time(80), until: Time(99), result: result.map(Box::from) };
+        Course { ended: Some(ended), ..Course::default() }
+    };
+    let kept = |job, course| {
+        let put = PutJob { terms: Some(Box::new(terms.clone())), key: Some((*b"k").into()), ..put(job, b"body") };
+        let tally = JobTally { reserves: 1, ..JobTally::default() };
+        Box::new(KeptJob { put, delay: Some(delay), tally, buried: None, course: Some(Box::new(course)) })
+    };
+    let settings = QueueSettings { retain: Some(delay), max_jobs: Some(7), max_bytes: Some(u64::MAX) };
+    vec![
+        Event::QueueConfigured { queue: QueueId(2), settings: Box::new(settings.clone()) },
+        Event::QueueConfigured { queue: QueueId(2), settings: Box::default() },
+        Event::JobPut(PutJob { terms: Some(Box::new(terms.clone())), ..put(3, b"body") }),
+        Event::JobPut(PutJob { terms: Some(Box::new(run)), ..put(4, b"") }),
+        Event::JobFailed { job, delay, run_at, reserves: 1, error: error.clone() },
+        Event::JobBuried { job, priority, reason, reserves: 2, number: 1, error },
+        Event::JobReplaced(kept(3, waits.clone())),
+        Event::JobKept(kept(3, waits)),
+        Event::JobCompleted { job, kept: Some(Box::new(KeptResult { until: Time(9), result: None })) },
+        Event::JobCompleted { job, kept: Some(Box::new(KeptResult { until: Time(9), result: Some((*b"1").into()) })) },
+        Event::JobCancelled { job, kept_until: Some(Time(9)), because_of: Some(JobId(1)) },
+        Event::JobCancelled { job, kept_until: None, because_of: Some(JobId(1)) },
+        Event::JobExpired { job, kept_until: None },
+        Event::JobExpired { job, kept_until: Some(Time(u64::MAX)) },
+        Event::JobKept(kept(5, ended(JobState::Done, Some(b"result")))),
+        Event::JobKept(kept(6, ended(JobState::Cancelled, None))),
+        Event::JobKept(kept(7, ended(JobState::Expired, None))),
+        Event::QueueKept(Box::new(KeptQueue {
+            queue: QueueId(1),
+            totals: QueueTotals::default(),
+            paused_until: Time(5),
+            pause_length: Duration::from_nanos(6),
+            settings: Some(Box::new(settings)),
         })),
     ]
 }
@@ -193,16 +262,17 @@ fn what_goes_in_comes_out() {
     scribe.commit(every_event());
     scribe.commit(vec![Event::JobPut(put(4, &vec![b'x'; 300_000]))]);
     scribe.commit(every_kept());
-    assert_eq!(scribe.writer.written(), Lsn(24));
+    scribe.commit(every_rest());
+    assert_eq!(scribe.writer.written(), Lsn(42));
     assert_eq!(scribe.writer.durable(), Lsn(0));
-    assert_eq!(scribe.writer.sync().unwrap(), Lsn(24));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(42));
     let entries = scribe.entries;
     let (writer, recovery, found) = read(disk).unwrap();
     assert_eq!(found, entries);
     assert_eq!(recovery.torn, None);
-    assert_eq!(recovery.last_seq, 123);
-    assert_eq!(recovery.last_at, Time(5_123));
-    assert_eq!(writer.durable(), Lsn(24));
+    assert_eq!(recovery.last_seq, 141);
+    assert_eq!(recovery.last_at, Time(5_141));
+    assert_eq!(writer.durable(), Lsn(42));
 }
 
 #[test]
@@ -235,11 +305,11 @@ fn taking_gives_the_records_once_and_keeps_the_numbers_going() {
     let mut group = Group::default();
     assert_eq!(pending.last_lsn(), Lsn(40));
     assert!(!pending.take(&mut group));
-    assert_eq!(pending.append(1, Time(1), &Event::JobCompleted { job: JobId(1) }, &names), Lsn(41));
+    assert_eq!(pending.append(1, Time(1), &Event::completed(JobId(1)), &names), Lsn(41));
     assert!(pending.bytes() > 0);
     assert!(pending.take(&mut group));
     assert_eq!((pending.bytes(), pending.is_empty(), pending.last_lsn()), (0, true, Lsn(41)));
-    assert_eq!(pending.append(2, Time(1), &Event::JobCompleted { job: JobId(2) }, &names), Lsn(42));
+    assert_eq!(pending.append(2, Time(1), &Event::completed(JobId(2)), &names), Lsn(42));
     assert_eq!((group.first_lsn, group.records), (Lsn(41), 1));
 }
 

@@ -5,6 +5,7 @@ use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
+use crate::terms::Ended;
 use std::time::Duration;
 
 impl State {
@@ -30,26 +31,32 @@ impl State {
             }
             Event::ClockStepped { engine_time, wall_time } => self.set_wall_clock(engine_time, wall_time),
             Event::JobPut(put) => self.put(put, now),
-            Event::JobCompleted { job } => {
+            Event::JobCompleted { job, kept } => {
                 self.totals.completed += 1;
-                self.remove_job(self.the(job));
+                self.end(job, kept.map(|kept| (kept.until, kept.result)), JobState::Done, now);
             }
-            Event::JobCancelled { job } => {
+            Event::JobCancelled { job, kept_until, .. } => {
                 self.totals.cancelled += 1;
-                self.remove_job(self.the(job));
+                self.end(job, kept_until.map(|until| (until, None)), JobState::Cancelled, now);
             }
+            Event::JobExpired { job, kept_until } => {
+                self.totals.expired += 1;
+                self.end(job, kept_until.map(|until| (until, None)), JobState::Expired, now);
+            }
+            Event::JobReplaced(kept) => self.replace(*kept, now),
             Event::JobReleased { job, priority, delay, run_at, reserves } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
                 self.jobs[slot].priority = priority;
                 self.extra_mut(slot).tally.releases += 1;
                 self.attach_by_time(slot, now);
             }
-            Event::JobFailed { job, delay, run_at, reserves } => {
+            Event::JobFailed { job, delay, run_at, reserves, error } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
                 self.extra_mut(slot).tally.attempts += 1;
+                self.note_error(slot, error);
                 self.attach_by_time(slot, now);
             }
-            Event::JobBuried { job, priority, reason, reserves, number } => {
+            Event::JobBuried { job, priority, reason, reserves, number, error } => {
                 let slot = self.the(job);
                 self.detach(slot);
                 self.jobs[slot].priority = priority;
@@ -64,11 +71,13 @@ impl State {
                         self.count_lost_lease(slot);
                     }
                 }
+                self.note_error(slot, error);
                 self.attach_buried(slot, if number > 0 { number } else { self.numbers.burials + 1 });
             }
             Event::JobKicked { job, run_at } => {
                 let slot = self.the(job);
                 self.detach(slot);
+                self.waits_no_more(slot);
                 let delay = self.delay(&self.jobs[slot]);
                 self.jobs[slot].run_at = run_at;
                 let extra = self.extra_mut(slot);
@@ -108,16 +117,25 @@ impl State {
                     self.end_pause(queue);
                 }
             }
+            Event::QueueConfigured { queue, settings } => {
+                let set_up = self.queue_mut(queue);
+                set_up.settings = (!settings.is_empty()).then_some(settings);
+                set_up.logged = true;
+                self.leave_queue(queue);
+            }
             Event::QueueDropped { queue } => {
                 // In a replay sessions refer to nothing, so what was idle then is idle now; but the end of a pause is
-                // not in the log.
+                // not in the log, nor is it that a final job was kept long enough.
                 self.queue_mut(queue).paused_until = Time(0);
+                while let Some(&(_, job)) = self.queue(queue).ended.first() {
+                    self.forget(job);
+                }
                 if self.queue(queue).is_idle() {
                     self.forget_queue(queue);
                 }
             }
             Event::JobKept(kept) => {
-                match self.find_job(kept.put.job) {
+                match self.slot_of(kept.put.job) {
                     None => self.restore_job(*kept, now),
                     // All else of it is in the log before; how often it was reserved only here.
                     Some(slot) => {
@@ -135,7 +153,7 @@ impl State {
                     self.extras[extra].last_holder = None;
                 }
                 self.numbers.leases = self.numbers.leases.max(token.counter);
-                self.attach_reserved(slot, Lease { session, token, deadline });
+                self.attach_reserved(slot, Lease { session, token, deadline, progress: None });
             }
             Event::LeaseExtended { job, deadline } => {
                 let slot = self.the(job);
@@ -155,6 +173,13 @@ impl State {
                 self.extra_mut(slot).tally.reserves = reserves;
                 self.attach_by_time(slot, now);
             }
+            Event::JobUnblocked { job, parent } => self.hears_of(self.the(job), parent, false, now),
+            Event::JobHeldUp { job, parent } => self.hears_of(self.the(job), parent, true, now),
+            Event::JobForgotten { job } => self.forget(job),
+            Event::JobProgressed { job, progress } => {
+                let lease = self.jobs[self.the(job)].lease_slot();
+                self.leases[lease].progress = Some(progress);
+            }
             Event::PauseOver { queue } => self.end_pause(queue),
             Event::JobDue { job } => {
                 let slot = self.the(job);
@@ -166,6 +191,61 @@ impl State {
 
     fn the(&self, job: JobId) -> Slot {
         self.find_job(job).expect("an event names a job that is there")
+    }
+
+    /// Ends a job. In a replay it may not be there, while others wait for it.
+    fn end(&mut self, job: JobId, kept: Option<(Time, Option<Box<[u8]>>)>, state: JobState, now: Time) {
+        let is_done = state == JobState::Done;
+        match self.find_job(job) {
+            Some(slot) => {
+                let ended = kept.map(|(until, result)| Ended { state, at: now, until, result });
+                self.end_job(slot, ended, is_done);
+            }
+            None => {
+                assert!(self.graph.is_waited_for(job), "an event names a job that is there");
+                self.graph.ended(job, is_done);
+            }
+        }
+    }
+
+    /// Lets a job go that is there, open or not, as if it had been done: for a log of which something is missing.
+    pub(crate) fn drop_job(&mut self, job: JobId, now: Time) {
+        match self.find_job(job) {
+            Some(_) => self.apply(Event::completed(job), now),
+            None if self.slot_of(job).is_some() => self.forget(job),
+            None => {}
+        }
+    }
+
+    /// Lets go of a final job.
+    fn forget(&mut self, job: JobId) {
+        let slot = self.slot_of(job).expect("a final job is forgotten once");
+        self.detach(slot);
+        self.remove_job(slot);
+    }
+
+    /// A job becomes another one under its number, in its place; in a replay it may be new.
+    fn replace(&mut self, kept: KeptJob, now: Time) {
+        let Some(slot) = self.find_job(kept.put.job) else { return self.restore_job(kept, now) };
+        self.detach(slot);
+        self.waits_no_more(slot);
+        match self.home(slot) {
+            Some(home) => self.far.come_home(home),
+            None => self.job_bytes -= self.record_bytes(&self.jobs[slot]),
+        }
+        self.queues[kept.put.queue.slot()].body_bytes -= u64::from(self.jobs[slot].body.length);
+        self.free_key(slot);
+        let job = self.make_job(kept);
+        let job = std::mem::replace(&mut self.jobs[slot], job);
+        self.let_go_of(job);
+        self.take_in(slot);
+        self.attach_by_time(slot, now);
+    }
+
+    fn note_error(&mut self, slot: Slot, error: Option<Box<[u8]>>) {
+        if error.is_some() {
+            self.change_course(slot, |course| course.error = error);
+        }
     }
 
     /// Numbers go on where an orderly stop left them, or above all that may have been issued.
@@ -205,13 +285,25 @@ impl State {
         let queue = self.queue_mut(put.queue);
         queue.totals.puts += 1;
         queue.logged = true;
-        let KeptJob { put, delay, tally, .. } = KeptJob::of_put(put);
-        let slot = self.insert_job(put, delay, tally);
+        let slot = self.insert_job(KeptJob::of_put(put));
         self.attach_by_time(slot, now);
     }
 
     /// Takes in a job that stands in no line yet.
-    pub(super) fn insert_job(&mut self, put: PutJob, delay: Option<Duration>, tally: JobTally) -> Slot {
+    pub(super) fn insert_job(&mut self, kept: KeptJob) -> Slot {
+        let job = self.make_job(kept);
+        let id = job.id;
+        let slot = self.jobs.insert(job);
+        let jobs = &self.jobs;
+        self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
+        self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
+        self.take_in(slot);
+        slot
+    }
+
+    /// A job as the state holds it, with its body and the rest of it taken in.
+    fn make_job(&mut self, kept: KeptJob) -> Job {
+        let KeptJob { put, delay, tally, course, .. } = kept;
         let PutJob { job: id, queue, priority, created_at, run_at, at_wall, ttr, .. } = put;
         let short = ShortSpan::new(ttr);
         let is_plain = at_wall.is_none()
@@ -219,8 +311,9 @@ impl State {
             && (put.max_lost_leases, put.max_attempts) == (0, 0)
             && short != ShortSpan::NONE
             && delay.is_none()
+            && put.terms.is_none()
+            && course.is_none()
             && tally == JobTally::default();
-        let has_key = put.key.is_some();
         let extra = if is_plain {
             MaybeSlot::NONE
         } else {
@@ -232,22 +325,30 @@ impl State {
                 max_lost_leases: put.max_lost_leases,
                 max_attempts: put.max_attempts,
                 tally,
+                terms: put.terms,
+                course,
                 ..JobExtra::default()
             }))
         };
         let body = self.bodies.insert(put.body);
         let (lease, state) = (MaybeSlot::NONE, JobState::Ready);
-        let job = Job { id, run_at, created_at, queue, priority, body, extra, lease, ttr: short, state };
-        self.job_bytes += self.record_bytes(&job);
-        let slot = self.jobs.insert(job);
-        let (jobs, extras) = (&self.jobs, &self.extras);
-        self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
-        if has_key {
-            let hash = |other| key_hash(jobs, extras, other);
-            self.by_key.insert(hash(slot), slot, hash);
+        Job { id, run_at, created_at, queue, priority, body, extra, lease, ttr: short, state }
+    }
+
+    /// Takes a job into the indexes that what it is decides, and counts it.
+    fn take_in(&mut self, slot: Slot) {
+        let job = &self.jobs[slot];
+        self.job_bytes += self.record_bytes(job);
+        if self.ended(job).is_none() {
+            let length = u64::from(job.body.length);
+            self.queues[job.queue.slot()].body_bytes += length;
+            if job.extra.get().is_some_and(|extra| self.extras[extra].key.is_some()) {
+                let (jobs, extras) = (&self.jobs, &self.extras);
+                let hash = |other| key_hash(jobs, extras, other);
+                self.by_key.insert(hash(slot), slot, hash);
+            }
         }
-        self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
-        slot
+        self.waits_from_now(slot);
     }
 
     /// Detaches a job that its holder gives back, with when it is due next.

@@ -7,6 +7,7 @@ use crate::far::FarRecord;
 use crate::job::{DueOrder, Job, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
+use crate::terms::Course;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -17,21 +18,24 @@ impl State {
     /// If an index, a counter or a line disagrees with the jobs, naming which.
     pub(crate) fn check(&self) {
         self.check_jobs();
+        self.check_graph();
         self.check_queues();
         self.check_sessions();
         self.check_wakes();
     }
 
     fn check_jobs(&self) {
-        let mut by_state = [0u64; 4];
+        let mut by_state = [0u64; JobState::ALL.len()];
         let mut urgent = 0;
         let mut keys = 0;
         for (slot, job) in self.jobs.iter() {
             by_state[job.state as usize] += 1;
             urgent += u64::from(job.state == JobState::Ready && job.is_urgent());
-            assert_eq!(self.find_job(job.id), Some(slot), "job {} is found by its id", job.id);
+            assert_eq!(self.slot_of(job.id), Some(slot), "job {} is found by its id", job.id);
+            self.check_course(job);
             assert!(job.id.0 < self.numbers.next_job_id, "job {} is below the next id", job.id);
-            if let Some(key) = self.extra(job).and_then(|extra| extra.key.as_deref()) {
+            let key = self.extra(job).and_then(|extra| extra.key.as_deref());
+            if let Some(key) = key.filter(|_| !job.state.is_final()) {
                 keys += 1;
                 assert_eq!(self.find_key(job.queue, key), Some(slot), "job {} is found by its key", job.id);
             }
@@ -52,6 +56,34 @@ impl State {
         let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
         let waiting: BTreeSet<Slot> = waiting.map(|(slot, _)| slot).collect();
         assert_eq!(self.at_wall, waiting, "delayed jobs for a moment of the wall clock");
+    }
+
+    fn check_course(&self, job: &Job) {
+        let course = self.extra(job).and_then(|extra| extra.course.as_deref());
+        let is_blocked = course.is_some_and(Course::is_blocked);
+        assert_eq!(job.state == JobState::Blocked, is_blocked, "job {} is blocked if it waits for others", job.id);
+        let ended = course.and_then(|course| course.ended.as_ref());
+        assert_eq!(job.state.is_final(), ended.is_some(), "a final job says how it ended");
+        assert!(ended.is_none_or(|ended| ended.state == job.state), "a job ended as it says");
+        for parent in course.map_or(&[][..], |course| &course.waits_for) {
+            assert!(*parent < job.id, "nobody waits for a later job");
+            let is_edge = self.graph.edges().get(parent).is_some_and(|children| children.contains(&job.id));
+            assert!(is_edge || self.is_telling(), "job {parent} knows that {} waits for it", job.id);
+            let is_open = self.find_job(*parent).is_some();
+            assert!(is_open || self.is_telling(), "job {} waits for {parent}, which is open", job.id);
+        }
+    }
+
+    /// Whoever is waited for knows by whom.
+    fn check_graph(&self) {
+        for (parent, children) in self.graph.edges() {
+            assert!(!children.is_empty(), "somebody waits for job {parent}");
+            for child in children {
+                let slot = self.find_job(*child).expect("an open job waits");
+                let course = self.extra(&self.jobs[slot]).and_then(|extra| extra.course.as_deref());
+                assert!(course.is_some_and(|course| course.waits_for.contains(parent)), "{child} waits for {parent}");
+            }
+        }
     }
 
     fn check_far(&self, cold: u64) {
@@ -88,6 +120,15 @@ impl State {
                 }
             }
             assert_eq!(queue.reserved, jobs(JobState::Reserved).count() as u64, "reserved jobs of {}", queue.name);
+            assert_eq!(queue.blocked, jobs(JobState::Blocked).count() as u64, "blocked jobs of {}", queue.name);
+            let all = || self.jobs.iter().map(|(_, job)| job).filter(|job| job.queue.slot() == slot);
+            let bytes: u64 = all().filter(|job| !job.state.is_final()).map(|job| u64::from(job.body.length)).sum();
+            assert_eq!(queue.body_bytes, bytes, "bytes of bodies in {}", queue.name);
+            let waits = |job: &&Job| matches!(job.state, JobState::Delayed | JobState::Ready | JobState::Blocked);
+            let expiring = all().filter(waits).filter_map(|job| Some((self.expires_at(job)?, job.id)));
+            assert_eq!(queue.expiring, expiring.collect(), "what expires in {}", queue.name);
+            let ended = all().filter_map(|job| Some((self.ended(job)?.until, job.id)));
+            assert_eq!(queue.ended, ended.collect(), "final jobs of {}", queue.name);
             assert_eq!(queue.urgent, jobs(JobState::Ready).filter(|(_, job)| job.is_urgent()).count() as u64);
             let least = jobs(JobState::Ready).min_by_key(|(_, job)| (job.priority, job.run_at, job.id));
             assert_eq!(queue.ready.first(), least.map(|(slot, _)| slot), "the first ready job of {}", queue.name);
@@ -155,6 +196,8 @@ impl State {
             assert_eq!(self.wakes.contains(&(queue.wake_at, Owner::Queue(id))), queue.wake_at < Time::NEVER);
             let due = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
             assert!(queue.wake_at <= due, "queue {} is looked at when its next job is due", queue.name);
+            let others = [queue.expiring.first(), queue.ended.first()];
+            assert!(others.into_iter().flatten().all(|&(at, _)| queue.wake_at <= at), "queue {} is awake", queue.name);
             assert!(queue.paused_until == Time(0) || queue.wake_at <= queue.paused_until);
             let order = DueOrder { jobs: &self.jobs, spoke: self.spoke };
             assert!(queue.delayed.first().is_none_or(|slot| crate::wheel::Keys::key(&order, slot).0 == due));
@@ -170,8 +213,9 @@ impl State {
     /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
     /// and a delayed job whose moment came by `now` counts as ready. `cold` are the jobs that are not in memory.
     pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
-        let Totals { puts, completed, cancelled, lost_leases, .. } = self.totals;
-        let mut text = format!("puts {puts} completed {completed} cancelled {cancelled} lost {lost_leases}\n");
+        let Totals { puts, completed, cancelled, expired, lost_leases, .. } = self.totals;
+        let mut text =
+            format!("puts {puts} completed {completed} cancelled {cancelled} expired {expired} lost {lost_leases}\n");
         let mut jobs: Vec<(KeptJob, &QueueName)> = Vec::new();
         for (slot, job) in self.jobs.iter() {
             let body = match self.body(job).to_owned() {
@@ -184,8 +228,15 @@ impl State {
         jobs.sort_by_key(|(kept, _)| kept.put.job);
         let mut burials: Vec<u64> = jobs.iter().filter_map(|(kept, _)| kept.buried).collect();
         burials.sort_unstable();
-        for (KeptJob { put, delay, tally, buried }, queue) in jobs {
+        for (KeptJob { put, delay, tally, buried, course }, queue) in jobs {
+            let ended = course.as_ref().and_then(|course| course.ended.as_ref());
+            // How long a final job is kept is not in the log.
+            if ended.is_some_and(|ended| ended.until <= now) {
+                continue;
+            }
             let state = match buried {
+                _ if course.as_ref().is_some_and(|course| course.is_blocked()) => String::from("blocked"),
+                _ if ended.is_some() => String::from("final"),
                 Some(number) => format!("buried {}", burials.partition_point(|&other| other < number)),
                 None if put.run_at > now => String::from("delayed"),
                 None => String::from("ready"),
@@ -195,7 +246,7 @@ impl State {
             let Priority(priority) = put.priority;
             let _ = writeln!(
                 text,
-                "{} {queue} {state} {priority} {:?} {:?} {delay:?} {:?} {:?} {:?} {} {} {tally:?} {:?}",
+                "{} {queue} {state} {priority} {:?} {:?} {delay:?} {:?} {:?} {:?} {} {} {tally:?} {:?} {:?} {:?}",
                 put.job,
                 put.run_at,
                 put.created_at,
@@ -204,6 +255,8 @@ impl State {
                 put.at_wall,
                 put.max_lost_leases,
                 put.max_attempts,
+                put.terms,
+                course.unwrap_or_default(),
                 put.body
             );
         }
@@ -213,7 +266,11 @@ impl State {
         for queue in queues {
             let (until, length) =
                 if queue.is_paused(now) { (queue.paused_until, queue.pause_length) } else { Default::default() };
-            let _ = writeln!(text, "{} {:?} paused until {until:?} for {length:?}", queue.name, queue.totals);
+            let _ = writeln!(
+                text,
+                "{} {:?} {:?} paused until {until:?} for {length:?}",
+                queue.name, queue.totals, queue.settings
+            );
         }
         text
     }
@@ -244,6 +301,6 @@ impl State {
 
 /// Whether a queue is there after a restart: an idle one is dropped then.
 fn is_kept(queue: &Queue, now: Time) -> bool {
-    let jobs = queue.ready.len() + queue.delayed.len() + queue.buried.len();
-    queue.created == 1 || jobs > 0 || queue.cold > 0 || queue.reserved > 0 || queue.is_paused(now)
+    let is_kept_for = queue.ended.iter().any(|&(until, _)| until > now);
+    queue.created == 1 || queue.open_jobs() > 0 || is_kept_for || queue.is_paused(now) || queue.settings.is_some()
 }

@@ -1,13 +1,14 @@
 //! What a command would make happen. Nothing here changes the state: a refusal leaves no trace.
 
 use super::State;
-use crate::command::{Answer, Command, Due, Held, KickSource, NewJob, OnConflict, Refusal, Target};
-use crate::event::{BuryReason, Event, PutJob};
+use crate::command::{Answer, Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Refusal, Target};
+use crate::event::{BuryReason, Event, KeptJob, KeptResult, PutJob};
 use crate::job::{Job, JobId, JobState, LeaseToken, Time};
-use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
+use crate::limits::{ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES, RESULT_BYTES, STEP_OBJECTS};
 use crate::pages::Slot;
-use crate::queue::QueueId;
+use crate::queue::{QueueId, QueueSettings};
 use crate::session::SessionId;
+use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
 use std::time::Duration;
 
 impl State {
@@ -27,18 +28,19 @@ impl State {
                 self.not_waiting(session)?;
                 let slot = self.find_job(job).ok_or(Refusal::NotFound)?;
                 match self.jobs[slot].state {
-                    JobState::Reserved => return Err(Refusal::NotFound),
                     JobState::Ready => {}
                     JobState::Delayed | JobState::Buried => {
                         events.push(Event::JobPulled { job, run_at: self.jobs[slot].run_at.min(now) });
                     }
+                    _ => return Err(Refusal::NotFound),
                 }
                 Ok(self.lease(session, slot, now, events))
             }
-            Command::Delete(job) => self.decide_delete(session, job, events),
-            Command::Complete(held) => {
-                self.held(session, held)?;
-                events.push(Event::JobCompleted { job: held.job });
+            Command::Delete(job) => self.decide_delete(session, job, now, events),
+            Command::Complete { held, result } => {
+                let slot = self.held(session, held)?;
+                fits(result, RESULT_BYTES)?;
+                events.push(self.completed(slot, result, now));
                 Ok(Answer::Done)
             }
             Command::Release { held, priority, delay } => {
@@ -49,7 +51,13 @@ impl State {
                 events.push(Event::JobReleased { job: held.job, priority, delay, run_at, reserves });
                 Ok(Answer::Done)
             }
-            Command::Fail { held, delay } => self.decide_fail(session, held, delay, now, events),
+            Command::Fail { held, delay, error } => self.decide_fail(session, held, (delay, error), now, events),
+            Command::Progress { held, progress } => {
+                self.held(session, held)?;
+                fits(Some(progress), PROGRESS_BYTES)?;
+                events.push(Event::JobProgressed { job: held.job, progress: progress.into() });
+                Ok(Answer::Done)
+            }
             Command::Bury { held, priority } => {
                 let slot = self.held(session, held)?;
                 let reserves = self.reserves(slot);
@@ -59,6 +67,7 @@ impl State {
                     reason: BuryReason::Asked,
                     reserves,
                     number: self.next_burial(),
+                    error: None,
                 });
                 Ok(Answer::Done)
             }
@@ -69,15 +78,15 @@ impl State {
                 Ok(Answer::Done)
             }
             Command::Cancel(job) => {
-                self.find_job(job).ok_or(Refusal::NotFound)?;
-                events.push(Event::JobCancelled { job });
+                let slot = self.find_job(job).ok_or(Refusal::NotFound)?;
+                events.push(self.cancelled(slot, now));
                 Ok(Answer::Cancelled(job))
             }
             Command::CancelKey { queue, key } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NotFound)?;
-                let job = self.jobs[self.find_key(queue, key).ok_or(Refusal::NotFound)?].id;
-                events.push(Event::JobCancelled { job });
-                Ok(Answer::Cancelled(job))
+                let slot = self.find_key(queue, key).ok_or(Refusal::NotFound)?;
+                events.push(self.cancelled(slot, now));
+                Ok(Answer::Cancelled(self.jobs[slot].id))
             }
             Command::Kick { queue, limit, source } => {
                 let queue = self.target(session, queue).ok_or(Refusal::NoSuchQueue)?;
@@ -85,7 +94,7 @@ impl State {
             }
             Command::KickJob(job) => {
                 let job = &self.jobs[self.find_job(job).ok_or(Refusal::NotFound)?];
-                if !matches!(job.state, JobState::Buried | JobState::Delayed) {
+                if !matches!(job.state, JobState::Buried | JobState::Delayed | JobState::Blocked) {
                     return Err(Refusal::NotFound);
                 }
                 events.push(kicked(job, now));
@@ -94,6 +103,12 @@ impl State {
             Command::Pause { queue, length } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
                 events.push(Event::QueuePaused { queue, until: now.after(length), length: storable(length) });
+                Ok(Answer::Done)
+            }
+            Command::Configure { queue, settings } => {
+                let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
+                let settings = QueueSettings { retain: settings.retain.map(storable), ..settings.clone() };
+                events.push(Event::QueueConfigured { queue, settings: Box::new(settings) });
                 Ok(Answer::Done)
             }
             Command::Use(_) | Command::Watch(_) | Command::Ignore(_) => {
@@ -117,24 +132,31 @@ impl State {
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
         let queue = self.target(session, new.queue).ok_or(Refusal::NoSuchQueue)?;
+        let mut replaced = None;
         if let Some(key) = new.key {
             if !(1..=KEY_BYTES).contains(&key.len()) {
                 return Err(Refusal::BadKey);
             }
-            if let Some(taken) = self.find_key(queue, key) {
-                let taken = self.jobs[taken].id;
-                return match new.on_conflict {
-                    OnConflict::Reject => Err(Refusal::KeyTaken(taken)),
-                    OnConflict::Keep => Ok(Answer::Kept(taken)),
-                };
+            if let Some(slot) = self.find_key(queue, key) {
+                let taken = self.jobs[slot].id;
+                match new.on_conflict {
+                    OnConflict::Reject => return Err(Refusal::KeyTaken(taken)),
+                    OnConflict::Keep => return Ok(Answer::Kept(taken)),
+                    OnConflict::Replace if self.jobs[slot].state == JobState::Reserved => {
+                        return Err(Refusal::KeyHeld(taken));
+                    }
+                    OnConflict::Replace => replaced = Some(taken),
+                }
             }
         }
-        let (run_at, at_wall) = match new.due {
-            Due::In(delay) => (now.after(delay), None),
-            Due::At(wall) => (self.engine_time(wall), Some(wall)),
-        };
-        let job = JobId(self.numbers.next_job_id);
-        events.push(Event::JobPut(PutJob {
+        if replaced.is_none() && self.is_full(queue, new.body.len()) {
+            return Err(Refusal::QueueFull);
+        }
+        let (run_at, at_wall) = self.moment(new.due, now);
+        let job = replaced.unwrap_or(JobId(self.numbers.next_job_id));
+        let is_plain = new.terms.is_none() && new.after.is_empty() && new.expires.is_none();
+        let (terms, failed) = if is_plain { (None, None) } else { self.terms(job, &new, now)? };
+        let put = PutJob {
             job,
             queue,
             priority: new.priority,
@@ -146,9 +168,84 @@ impl State {
             max_lost_leases: new.max_lost_leases,
             max_attempts: new.max_attempts,
             key: new.key.map(Box::from),
+            terms,
             body: new.body,
-        }));
-        Ok(Answer::Put(job))
+        };
+        if replaced.is_some() {
+            let mut kept = KeptJob::of_put(put);
+            kept.course.get_or_insert_default().is_replaced = true;
+            events.push(Event::JobReplaced(Box::new(kept)));
+        } else {
+            events.push(Event::JobPut(put));
+        }
+        if failed.is_some() {
+            let kept_until = self.queue(queue).kept_until(now);
+            events.push(Event::JobCancelled { job, kept_until, because_of: failed });
+        }
+        Ok(if replaced.is_some() { Answer::Replaced(job) } else { Answer::Put(job) })
+    }
+
+    /// A moment in engine time, with what the wall clock shows then where it was named so.
+    fn moment(&self, due: Due, now: Time) -> (Time, Option<Time>) {
+        match due {
+            Due::In(delay) => (now.after(delay), None),
+            Due::At(wall) => (self.engine_time(wall), Some(wall)),
+        }
+    }
+
+    /// Whether a queue takes no further job with a body so long.
+    fn is_full(&self, queue: QueueId, body_bytes: usize) -> bool {
+        let queue = self.queue(queue);
+        queue.settings.as_ref().is_some_and(|settings| {
+            settings.max_jobs.is_some_and(|most| queue.open_jobs() >= most)
+                || settings.max_bytes.is_some_and(|most| queue.body_bytes + body_bytes as u64 > most)
+        })
+    }
+
+    /// The terms of a put, and the parent whose failure ends the job at once, if one does.
+    fn terms(&self, job: JobId, new: &NewJob<'_>, now: Time) -> Result<(Option<Box<Terms>>, Option<JobId>), Refusal> {
+        let mut terms = new.terms.as_deref().cloned().unwrap_or_default();
+        if new.after.len() > PARENTS {
+            return Err(BadTerms::Parents.into());
+        }
+        terms.after.clear();
+        terms.failed_parent = None;
+        terms.expires_at = new.expires.map(|expires| self.moment(expires, now).0);
+        terms.check()?;
+        if let Some(back_off) = &mut terms.back_off {
+            (back_off.first, back_off.most) = (storable(back_off.first), storable(back_off.most));
+        }
+        let mut failed = None;
+        for (number, parent) in new.after.iter().enumerate() {
+            let parent = match *parent {
+                Parent::Id(id) => id,
+                Parent::Key { queue, key } => {
+                    let slot = self.find_queue(queue).and_then(|queue| self.find_key(queue, key));
+                    self.jobs[slot.ok_or(Refusal::UnknownParent(number + 1))?].id
+                }
+            };
+            if parent.0 == 0 || parent.0 >= self.numbers.next_job_id {
+                return Err(Refusal::UnknownParent(number + 1));
+            }
+            if parent >= job {
+                return Err(Refusal::LaterParent(parent));
+            }
+            match self.slot_of(parent).map(|slot| self.jobs[slot].state) {
+                Some(JobState::Done) => {}
+                Some(JobState::Cancelled | JobState::Expired) => drop(failed.get_or_insert(parent)),
+                Some(_) => terms.after.push(parent),
+                None if self.graph.has_failed(parent) => drop(failed.get_or_insert(parent)),
+                None => {}
+            }
+        }
+        terms.after.sort_unstable();
+        terms.after.dedup();
+        match terms.on_parent_failure {
+            OnParentFailure::Cancel => {}
+            OnParentFailure::Run => failed = None,
+            OnParentFailure::Hold => terms.failed_parent = failed.take(),
+        }
+        Ok(((!terms.is_empty()).then(|| Box::new(terms)), failed))
     }
 
     fn decide_reserve(
@@ -226,7 +323,25 @@ impl State {
         ended.saturating_add(u32::from(job.state == JobState::Reserved))
     }
 
-    fn decide_delete(&self, session: SessionId, id: JobId, events: &mut Vec<Event>) -> Result<Answer, Refusal> {
+    /// The end of a job's work.
+    fn completed(&self, slot: Slot, result: Option<&[u8]>, now: Time) -> Event {
+        let until = self.kept_until(slot, now);
+        let kept = until.map(|until| Box::new(KeptResult { until, result: result.map(Box::from) }));
+        Event::JobCompleted { job: self.jobs[slot].id, kept }
+    }
+
+    fn cancelled(&self, slot: Slot, now: Time) -> Event {
+        let kept_until = self.kept_until(slot, now);
+        Event::JobCancelled { job: self.jobs[slot].id, kept_until, because_of: None }
+    }
+
+    fn decide_delete(
+        &self,
+        session: SessionId,
+        id: JobId,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
         let slot = self.find_job(id).ok_or(Refusal::NotFound)?;
         let job = &self.jobs[slot];
         let last = match self.holder(slot) {
@@ -234,11 +349,8 @@ impl State {
             Some(holder) => Some(holder),
             None => self.extra(job).and_then(|extra| extra.last_holder),
         };
-        events.push(if last == Some(session) {
-            Event::JobCompleted { job: id }
-        } else {
-            Event::JobCancelled { job: id }
-        });
+        let is_done = last == Some(session);
+        events.push(if is_done { self.completed(slot, None, now) } else { self.cancelled(slot, now) });
         Ok(Answer::Done)
     }
 
@@ -246,19 +358,25 @@ impl State {
         &self,
         session: SessionId,
         held: Held,
-        delay: Duration,
+        (delay, error): (Option<Duration>, Option<&[u8]>),
         now: Time,
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
         let slot = self.held(session, held)?;
+        fits(error, ERROR_BYTES)?;
+        let error = error.map(Box::from);
         let job = &self.jobs[slot];
         let reserves = self.reserves(slot);
         let (attempts, most) = self.extra(job).map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
         events.push(if most > 0 && attempts + 1 >= most {
             let (reason, number) = (BuryReason::Attempts, self.next_burial());
-            Event::JobBuried { job: held.job, priority: job.priority, reason, reserves, number }
+            Event::JobBuried { job: held.job, priority: job.priority, reason, reserves, number, error }
         } else {
-            Event::JobFailed { job: held.job, delay: storable(delay), run_at: now.after(delay), reserves }
+            let terms = self.extra(job).and_then(|extra| extra.terms.as_ref());
+            let back_off = terms.and_then(|terms| terms.back_off).unwrap_or(BackOff::DEFAULT);
+            let chance = job.id.0.wrapping_mul(0x1_0000).wrapping_add(u64::from(attempts));
+            let delay = delay.unwrap_or_else(|| back_off.after(attempts.saturating_add(1), chance));
+            Event::JobFailed { job: held.job, delay: storable(delay), run_at: now.after(delay), reserves, error }
         });
         Ok(Answer::Done)
     }
@@ -270,7 +388,7 @@ impl State {
         let (lost, most) = self.extra(job).map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
         if most > 0 && lost + 1 >= most {
             let (reason, number) = (BuryReason::LostLeases, self.next_burial());
-            Event::JobBuried { job: job.id, priority: job.priority, reason, reserves, number }
+            Event::JobBuried { job: job.id, priority: job.priority, reason, reserves, number, error: None }
         } else {
             Event::LeaseLost { job: job.id, reserves }
         }
@@ -310,6 +428,11 @@ impl State {
 /// A kick makes a delayed job due now; a buried one returns to its old place.
 fn kicked(job: &Job, now: Time) -> Event {
     Event::JobKicked { job: job.id, run_at: job.run_at.min(now) }
+}
+
+/// Whether what a holder says is short enough.
+fn fits(said: Option<&[u8]>, most: usize) -> Result<(), Refusal> {
+    if said.is_some_and(|said| said.len() > most) { Err(Refusal::TooLong(most)) } else { Ok(()) }
 }
 
 /// The span as the log can hold it: in 64 bits of nanoseconds.

@@ -2,7 +2,9 @@
 
 use super::{Owner, State};
 use crate::event::Event;
-use crate::job::Time;
+use crate::job::{JobId, QueueName, Time};
+use crate::pages::Slot;
+use crate::queue::Queue;
 use crate::session::SessionId;
 
 /// One thing whose time has come.
@@ -16,9 +18,20 @@ pub(crate) enum Due {
     DeadlineSoon(SessionId),
 }
 
+/// What the passing of time brings about in a queue, in the order of one moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OfQueue {
+    Expiry(JobId),
+    Due(JobId),
+    EndOfKeeping(JobId),
+}
+
 impl State {
     /// The next thing that is due at `now`, if there is one. The caller makes it happen before it asks again.
     pub(crate) fn next_due(&mut self, now: Time) -> Option<Due> {
+        if let Some(told) = self.next_told(now) {
+            return Some(Due::Happens(told));
+        }
         loop {
             let &(at, owner) = self.wakes.first()?;
             if at > now {
@@ -57,7 +70,7 @@ impl State {
             Owner::Queue(id) => {
                 let queue = self.queue(id);
                 let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };
-                queue.delayed.first().map_or(pause, |slot| self.jobs[slot].run_at.min(pause))
+                self.first_of_queue(queue).map_or(pause, |(at, _)| at.min(pause))
             }
             Owner::Session(id) if self.session(id).closing => {
                 if self.session(id).leases.len() > 0 {
@@ -75,8 +88,37 @@ impl State {
         if queue.holds_back() && !queue.is_paused(now) {
             return Some(Due::Happens(Event::PauseOver { queue: id }));
         }
-        let job = &self.jobs[queue.delayed.first()?];
-        (job.run_at <= now).then_some(Due::Happens(Event::JobDue { job: job.id }))
+        let (at, what) = self.first_of_queue(queue)?;
+        let event = || match what {
+            OfQueue::Expiry(job) => {
+                let slot = self.find_job(job).expect("an open job expires");
+                Event::JobExpired { job, kept_until: self.kept_until(slot, now) }
+            }
+            OfQueue::Due(job) => Event::JobDue { job },
+            OfQueue::EndOfKeeping(job) => Event::JobForgotten { job },
+        };
+        (at <= now).then(|| Due::Happens(event()))
+    }
+
+    /// What happens next to a job of a queue by the passing of time alone, and when. Of what is due at one moment, jobs
+    /// expire first.
+    fn first_of_queue(&self, queue: &Queue) -> Option<(Time, OfQueue)> {
+        let expiry = queue.expiring.first().map(|&(at, job)| (at, OfQueue::Expiry(job)));
+        let due = queue.delayed.first().map(|slot| (self.jobs[slot].run_at, OfQueue::Due(self.jobs[slot].id)));
+        let ended = queue.ended.first().map(|&(at, job)| (at, OfQueue::EndOfKeeping(job)));
+        [expiry, due, ended].into_iter().flatten().min()
+    }
+
+    /// Whether a queue keeps final jobs.
+    pub(crate) fn retains(&self, name: &QueueName) -> bool {
+        let settings = self.find_queue(name).and_then(|queue| self.queue(queue).settings.as_ref());
+        settings.is_some_and(|settings| settings.retain.is_some())
+    }
+
+    /// Until when a job is kept that ends now. One whose record no start reads can't be.
+    pub(super) fn kept_until(&self, slot: Slot, now: Time) -> Option<Time> {
+        let queue = self.queue(self.jobs[slot].queue);
+        queue.kept_until(now).filter(|_| self.home(slot).is_none())
     }
 
     fn session_due(&self, id: SessionId, now: Time) -> Option<Due> {

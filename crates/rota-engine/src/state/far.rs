@@ -1,10 +1,10 @@
 //! Jobs that leave memory and come near again. None of it is an event: what a job is does not change, only where it is.
 
 use super::State;
-use crate::command::{Command, KickSource};
+use crate::command::{Command, KickSource, Parent};
 use crate::far::{FarEntry, FarPlace, FarRecord, OpenSegment, Want};
 use crate::index::Hashed;
-use crate::job::{Job, JobId, JobState, QueueName, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::Slot;
@@ -16,14 +16,17 @@ impl State {
     /// long as the job stands among the delayed ones.
     pub(super) fn is_distant(&self, job: &Job) -> bool {
         let Some(near) = self.near else { return false };
-        let is_as_put = self.extra(job).is_none_or(|x| x.delay.is_none() && x.at_wall.is_none() && x.home.is_none());
+        let is_as_put = self
+            .extra(job)
+            .is_none_or(|x| x.delay.is_none() && x.at_wall.is_none() && x.home.is_none() && x.may_leave());
         is_as_put && job.run_at.since(job.created_at) > 2 * near
     }
 
     /// Whether a job waits in memory, with a record of its own that may become its home.
     pub(crate) fn can_leave(&self, job: JobId) -> bool {
         let Some(slot) = self.find_job(job) else { return false };
-        self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none()
+        let is_free = self.extra(&self.jobs[slot]).is_none_or(JobExtra::may_leave) && !self.graph.is_waited_for(job);
+        self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none() && is_free
     }
 
     /// The record that is the home of the job in that place, if no start reads that.
@@ -41,6 +44,8 @@ impl State {
             && (put.at_wall, put.ttr, &put.key) == (was.at_wall, was.ttr, &was.key)
             && (put.max_lost_leases, put.max_attempts) == (was.max_lost_leases, was.max_attempts)
             && (now.delay, now.tally, now.buried) == (kept.delay, kept.tally, kept.buried)
+            && (&put.terms, &now.course) == (&was.terms, &kept.course)
+            && !self.graph.is_waited_for(put.job)
     }
 
     /// A job leaves memory for its record in a segment that is given up, of which `of` tells the records and the end; false
@@ -60,9 +65,9 @@ impl State {
     /// Takes a delayed job out of memory.
     fn put_away(&mut self, slot: Slot) {
         self.detach(slot);
-        let job = self.take_out(slot);
+        let queue = self.take_out(slot);
         self.totals.by_state[JobState::Delayed as usize] += 1;
-        self.queue_mut(job.queue).cold += 1;
+        self.queue_mut(queue).cold += 1;
     }
 
     /// Takes in a job that its record says is far, if it is in memory not yet. Returns false if it is not far: it ended, or
@@ -70,7 +75,7 @@ impl State {
     pub(crate) fn bring_near(&mut self, record: &FarRecord, bodies_in_log: bool, now: Time) -> bool {
         let FarRecord { place, kept, queue, .. } = record;
         let job = kept.put.job;
-        if !self.far.is_open(*place) || self.find_job(job).is_some() {
+        if !self.far.is_open(*place) || self.slot_of(job).is_some() {
             return self.far.is_open(*place);
         }
         let queue = self.find_queue(queue).expect("the queue of an open job is there");
@@ -78,7 +83,7 @@ impl State {
         self.totals.by_state[JobState::Delayed as usize] -= 1;
         let mut kept = kept.clone();
         kept.put.queue = queue;
-        let slot = self.insert_job(kept.put, kept.delay, kept.tally);
+        let slot = self.insert_job(kept);
         self.job_bytes -= self.record_bytes(&self.jobs[slot]);
         self.extra_mut(slot).home = Some(*place);
         self.attach_by_time(slot, now);
@@ -135,12 +140,12 @@ impl State {
     }
 
     pub(crate) fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
-        entries.iter().map(|entry| self.far.is_open(entry.place) && self.find_job(entry.job).is_none()).collect()
+        entries.iter().map(|entry| self.far.is_open(entry.place) && self.slot_of(entry.job).is_none()).collect()
     }
 
     /// What has to be brought near before a job can be looked at.
     pub(crate) fn wanted_job(&self, job: JobId) -> Option<Want> {
-        let may_be_far = !self.far.is_empty() && job.0 < self.numbers.next_job_id && self.find_job(job).is_none();
+        let may_be_far = !self.far.is_empty() && job.0 < self.numbers.next_job_id && self.slot_of(job).is_none();
         may_be_far.then_some(Want::Job(job))
     }
 
@@ -176,10 +181,21 @@ impl State {
                     None => !self.queue(queue).buried.is_empty(),
                 };
                 let count = usize::try_from(*limit).unwrap_or(usize::MAX).min(STEP_OBJECTS);
-                if is_from_buried || count == 0 { None } else { self.wanted_first(queue, count) }
+                // The first may be due until the kick is decided: then it takes the next.
+                if is_from_buried || count == 0 { None } else { self.wanted_first(queue, count.max(2)) }
             }
             _ => None,
         }
+    }
+
+    /// The same, of the jobs that one which is put would wait for.
+    pub(crate) fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
+        let Command::Put(new) = command else { return Vec::new() };
+        let wanted = |parent: &Parent<'_>| match *parent {
+            Parent::Id(job) => self.wanted_job(job),
+            Parent::Key { queue, key } => self.find_queue(queue).and_then(|queue| self.wanted_key(queue, key)),
+        };
+        new.after.iter().filter_map(wanted).collect()
     }
 
     pub(crate) fn cold_jobs(&self) -> u64 {
@@ -192,19 +208,35 @@ impl State {
         self.near.map(|near| now.after(2 * near))
     }
 
-    /// Takes a job that stands in no line out of all indexes; its counters stay.
-    pub(super) fn take_out(&mut self, slot: Slot) -> Job {
-        let (jobs, extras) = (&self.jobs, &self.extras);
+    /// Takes a job that stands in no line out of all indexes; its counters stay. Returns its queue.
+    pub(super) fn take_out(&mut self, slot: Slot) -> QueueId {
+        let jobs = &self.jobs;
         let job = &jobs[slot];
         self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
-        if let Some(key) = job.extra.get().and_then(|extra| extras[extra].key.as_ref()) {
-            self.by_key.remove(Hashed::name(job.queue.0, key), slot, |other| super::key_hash(jobs, extras, other));
+        if !job.state.is_final() {
+            self.queues[job.queue.slot()].body_bytes -= u64::from(job.body.length);
+            self.free_key(slot);
         }
         let job = self.jobs.remove(slot).expect("a job is removed once");
+        let queue = job.queue;
+        self.let_go_of(job);
+        queue
+    }
+
+    /// Lets go of what belongs to a job that is in no index any more.
+    pub(super) fn let_go_of(&mut self, job: Job) {
         self.bodies.remove(job.body);
         if let Some(extra) = job.extra.get() {
             self.extras.remove(extra);
         }
-        job
+    }
+
+    /// Lets others have a job's key, if it has one.
+    pub(super) fn free_key(&mut self, slot: Slot) {
+        let (jobs, extras) = (&self.jobs, &self.extras);
+        let job = &jobs[slot];
+        if let Some(key) = job.extra.get().and_then(|extra| extras[extra].key.as_ref()) {
+            self.by_key.remove(Hashed::name(job.queue.0, key), slot, |other| super::key_hash(jobs, extras, other));
+        }
     }
 }

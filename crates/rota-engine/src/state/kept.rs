@@ -6,7 +6,7 @@
 use super::State;
 use crate::command::Body;
 use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
-use crate::job::{Job, JobId, JobState, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, Time};
 use crate::pages::Slot;
 use crate::queue::QueueId;
 
@@ -23,14 +23,26 @@ impl State {
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
-        let key = self.extra(job).and_then(|extra| extra.key.as_ref()).map_or(0, |key| key.len() + 5);
+        let rest = self.extra(job).map_or(0, |extra| {
+            let key = extra.key.as_ref().map_or(0, |key| key.len() + 5);
+            let terms = extra.terms.as_ref().map_or(0, |terms| terms.bytes());
+            key + terms + extra.course.as_ref().map_or(0, |course| course.bytes())
+        });
         let name = self.queue(job.queue).name.as_str().len();
-        PUT_RECORD_BYTES + (name + key) as u64 + u64::from(job.body.length)
+        PUT_RECORD_BYTES + (name + rest) as u64 + u64::from(job.body.length)
     }
 
-    /// An open job, whole; `None` if there is none of that id.
+    /// A job that is there, whole; `None` if there is none of that id. `body` is that of its put.
     pub(crate) fn kept_job(&self, id: JobId, body: &[u8]) -> Option<KeptJob> {
-        self.find_job(id).map(|slot| self.kept_job_at(slot, body.into()))
+        self.slot_of(id).map(|slot| {
+            let job = &self.jobs[slot];
+            let body = if self.extra(job).is_some_and(JobExtra::is_replaced) {
+                self.bodies.get(job.body).expect("the body of a replaced job is in memory")
+            } else {
+                body
+            };
+            self.kept_job_at(slot, body.into())
+        })
     }
 
     /// The body of the job in that place, or where to read it.
@@ -53,19 +65,22 @@ impl State {
                 max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
                 max_attempts: extra.map_or(0, |extra| extra.max_attempts),
                 key: extra.and_then(|extra| extra.key.clone()),
+                terms: extra.and_then(|extra| extra.terms.clone()),
                 body,
             },
             delay: extra.and_then(|extra| extra.delay),
             tally: extra.map_or_else(Default::default, |extra| extra.tally),
             buried: extra.filter(|_| job.state == JobState::Buried).map(|extra| extra.burial),
+            course: extra.and_then(|extra| extra.course.clone()),
         }
     }
 
     pub(super) fn restore_job(&mut self, kept: KeptJob, now: Time) {
-        let KeptJob { put, delay, tally, buried } = kept;
-        self.queue_mut(put.queue).logged = true;
-        let slot = self.insert_job(put, delay, tally);
+        self.queue_mut(kept.put.queue).logged = true;
+        let buried = kept.buried;
+        let slot = self.insert_job(kept);
         match buried {
+            _ if self.ended(&self.jobs[slot]).is_some() => self.attach_ended(slot),
             Some(number) => self.attach_buried(slot, number),
             None => self.attach_by_time(slot, now),
         }
@@ -85,12 +100,14 @@ impl State {
             totals: queue.totals,
             paused_until: queue.paused_until,
             pause_length: queue.pause_length,
+            settings: queue.settings.clone(),
         })
     }
 
     pub(super) fn restore_queue(&mut self, kept: &KeptQueue, now: Time) {
         let queue = self.queue_mut(kept.queue);
         queue.totals = kept.totals;
+        queue.settings.clone_from(&kept.settings);
         queue.logged = true;
         if kept.paused_until > now && queue.paused_until != kept.paused_until {
             queue.paused_until = kept.paused_until;
@@ -107,6 +124,7 @@ impl State {
             puts: self.totals.puts,
             completed: self.totals.completed,
             cancelled: self.totals.cancelled,
+            expired: self.totals.expired,
             lost_leases: self.totals.lost_leases,
             epoch: numbers.epoch,
             next_job_id: numbers.next_job_id,
@@ -125,6 +143,7 @@ impl State {
         totals.puts = kept.puts;
         totals.completed = kept.completed;
         totals.cancelled = kept.cancelled;
+        totals.expired = kept.expired;
         totals.lost_leases = kept.lost_leases;
         numbers.epoch = kept.epoch;
         numbers.next_job_id = numbers.next_job_id.max(kept.next_job_id);
@@ -135,9 +154,10 @@ impl State {
         numbers.wall_offset = i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0);
     }
 
-    /// Whether an event can follow those that were applied: the job that it changes is there.
+    /// Whether an event can follow those that were applied: the job that it changes is there, or others wait for its end.
     pub(crate) fn can_apply(&self, event: &crate::event::Event) -> bool {
-        event.changes_job().is_none_or(|job| self.find_job(job).is_some())
+        let is_waited_for = event.ends_job().is_some_and(|job| self.graph.is_waited_for(job));
+        is_waited_for || event.changes_job().is_none_or(|job| self.find_job(job).is_some())
     }
 
     /// Who has a key in a queue.

@@ -105,9 +105,13 @@ impl<S: Storage> Replay<S> {
         if matches!(event, Event::QueueKept(_) | Event::QueueDropped { .. } | Event::NumbersKept(_)) {
             self.find_ends()?;
         }
-        let known_before = if matches!(event, Event::JobKept(_)) { event.job() } else { event.changes_job() };
+        let is_whole_job = matches!(event, Event::JobKept(_) | Event::JobReplaced(_));
+        let known_before = if is_whole_job { event.job() } else { event.changes_job() };
         if let Some(job) = known_before {
             self.bring_near(job, at)?;
+        }
+        for &parent in event.parents() {
+            self.bring_near(parent, at)?;
         }
         if !self.state.can_apply(&event) {
             return if self.is_whole { Err(Box::new(NoSuchJob(event))) } else { Ok(()) };
@@ -156,8 +160,14 @@ impl<S: Storage> Replay<S> {
 
     /// Whether that is the end of a job that may not be in memory: it is looked up later.
     fn put_off(&mut self, event: &Event, lsn: Lsn) -> bool {
-        let (Event::JobCompleted { job } | Event::JobCancelled { job }) = *event else { return false };
-        if self.state.far.is_empty() || self.state.slot_of(job).is_some() || !self.far.may_have(job) {
+        let (Event::JobCompleted { job, .. } | Event::JobCancelled { job, .. }) = *event else { return false };
+        // What is kept of it, or waits for it, is in memory.
+        let is_kept = matches!(
+            event,
+            Event::JobCompleted { kept: Some(_), .. } | Event::JobCancelled { kept_until: Some(_), .. }
+        );
+        let is_in_memory = is_kept || self.state.is_waited_for(job) || self.state.slot_of(job).is_some();
+        if self.state.far.is_empty() || is_in_memory || !self.far.may_have(job) {
             return false;
         }
         let is_completed = matches!(event, Event::JobCompleted { .. });
@@ -177,7 +187,7 @@ impl<S: Storage> Replay<S> {
             let mut of_job = places[from..].iter().take_while(|(other, ..)| *other == job);
             let has_ended = of_job.any(|(_, place, queue)| self.state.end_cold(*place, queue, lsn, is_completed));
             if !has_ended && is_whole {
-                let event = if is_completed { Event::JobCompleted { job } } else { Event::JobCancelled { job } };
+                let event = if is_completed { Event::completed(job) } else { Event::cancelled(job) };
                 return Err(Box::new(NoSuchJob(event)));
             }
         }
@@ -188,6 +198,7 @@ impl<S: Storage> Replay<S> {
     /// The state at the end of the log, and what looks up the jobs that are not in memory.
     pub(crate) fn end(mut self) -> Result<(State, FarFiles<S>), ReplayError> {
         self.find_ends()?;
+        self.state.end_replayed_graph();
         match self.first_segment {
             Some(first) if !self.is_whole && self.is_far_file_other => Err(Box::new(FarJobsLost { first })),
             Some(first) if !self.is_whole => Err(Box::new(NotWhole(first))),

@@ -9,19 +9,20 @@ use crate::queue::{QueueId, QueueView};
 use std::time::Duration;
 
 impl State {
+    /// A job that is there: open, or final and kept.
     pub(crate) fn view_job(&self, id: JobId, now: Time) -> Option<JobView<'_>> {
-        Some(self.view(self.find_job(id)?, now))
+        Some(self.view(self.slot_of(id)?, now))
     }
 
-    /// The first job of a queue in that state: next to be reserved, next due, first buried. None for reserved ones,
-    /// which stand in no line.
+    /// The first job of a queue in that state: next to be reserved, next due, first buried. None for others, which stand in
+    /// no line.
     pub(crate) fn view_first(&self, queue: QueueId, state: JobState, now: Time) -> Option<JobView<'_>> {
         let queue = self.queue(queue);
         let slot = match state {
             JobState::Ready => queue.ready.first(),
             JobState::Delayed => queue.delayed.first(),
             JobState::Buried => queue.buried.first_key_value().map(|(_, &slot)| slot),
-            JobState::Reserved => None,
+            _ => None,
         };
         slot.map(|slot| self.view(slot, now))
     }
@@ -51,6 +52,11 @@ impl State {
             key: extra.and_then(|extra| extra.key.as_deref()),
             body: self.body(job),
             tally: JobTally { reserves: self.reserves(slot), ..tally },
+            max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
+            max_attempts: extra.map_or(0, |extra| extra.max_attempts),
+            terms: extra.and_then(|extra| extra.terms.as_deref()),
+            course: extra.and_then(|extra| extra.course.as_deref()),
+            progress: lease.and_then(|lease| lease.progress.as_deref()),
         }
     }
 
@@ -65,6 +71,10 @@ impl State {
             reserved: queue.reserved,
             delayed: queue.delayed.len() as u64 + queue.cold,
             buried: queue.buried.len() as u64,
+            blocked: queue.blocked,
+            ended: queue.ended.len() as u64,
+            body_bytes: queue.body_bytes,
+            settings: queue.settings.as_deref().cloned().unwrap_or_default(),
             totals: queue.totals,
             using: queue.using - kept,
             watching: queue.watching,

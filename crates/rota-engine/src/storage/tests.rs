@@ -84,7 +84,7 @@ fn a_log_survives_on_a_real_disk() {
         assert_eq!((found, recovery.store), (u64::from(start), StoreId([0; 16])));
         let mut pending = Pending::new(recovery.next_lsn);
         let mut group = Group::default();
-        pending.append(1, Time(1), &Event::JobCompleted { job: JobId(1) }, &name);
+        pending.append(1, Time(1), &Event::completed(JobId(1)), &name);
         assert!(pending.take(&mut group));
         writer.write(&mut group).unwrap();
         assert_eq!(writer.sync().unwrap(), recovery.next_lsn);

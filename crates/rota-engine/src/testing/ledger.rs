@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub enum Fact {
     /// This job was put.
     Put(JobId, Vec<u8>),
-    /// This job is over: completed or cancelled.
+    /// This job is another one now.
+    Replaced(JobId, Vec<u8>),
+    /// This job is over: completed, cancelled or expired.
     Over(JobId),
     /// This job was handed out, with that body.
     Leased(JobId, LeaseToken, Vec<u8>),
@@ -28,13 +30,15 @@ pub enum Fact {
 struct Held {
     depends_on: DependsOn,
     fact: Option<Fact>,
+    /// Which of its job's puts it is, where it is one.
+    put: usize,
     next_seq: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    body: Vec<u8>,
-    put: Step,
+    /// Its put and those that replaced it, each with its body.
+    puts: Vec<(Step, Vec<u8>)>,
     over: Option<Step>,
 }
 
@@ -43,6 +47,12 @@ struct Entry {
 struct Step {
     lsn: Lsn,
     told: bool,
+}
+
+impl Entry {
+    fn body(&self) -> &[u8] {
+        &self.puts.last().expect("it was put").1
+    }
 }
 
 /// All that was told, and what is about to be.
@@ -61,11 +71,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The jobs that were open and are not any more, which an answer does not say.
+    pub fn over_without(&self, put: &Option<Fact>, over: &Option<Fact>, is_open: impl Fn(&JobId) -> bool) -> Vec<Fact> {
+        let put = if let Some(Fact::Put(id, _)) = put { Some(*id) } else { None };
+        let over = if let Some(Fact::Over(id)) = over { Some(*id) } else { None };
+        let known = self.jobs.iter().filter(|(_, entry)| entry.over.is_none()).map(|(&id, _)| id).chain(put);
+        known.filter(|id| over != Some(*id) && !is_open(id)).map(Fact::Over).collect()
+    }
+
     /// Takes in what was just decided. `log_end` is the last record decided so far.
     ///
     /// # Panics
     /// If the engine may not have decided that.
     pub fn decided(&mut self, fact: Option<Fact>, depends_on: DependsOn, next_seq: u64, log_end: Lsn) {
+        let mut number = 0;
         assert!(depends_on.promised <= log_end && depends_on.durable <= log_end, "it waits for what nobody wrote");
         match &fact {
             Some(Fact::Put(id, body)) => {
@@ -73,14 +92,20 @@ impl Ledger {
                 assert!(self.last_put.is_none_or(|last| last < *id), "ids rise");
                 self.last_put = Some(*id);
                 let put = Step { lsn: log_end, told: false };
-                self.jobs.insert(*id, Entry { body: body.clone(), put, over: None });
+                self.jobs.insert(*id, Entry { puts: vec![(put, body.clone())], over: None });
+            }
+            Some(Fact::Replaced(id, body)) => {
+                let put = Step { lsn: log_end, told: false };
+                let puts = &mut self.open(*id).puts;
+                number = puts.len();
+                puts.push((put, body.clone()));
             }
             Some(Fact::Over(id)) => {
                 let entry = self.open(*id);
                 entry.over = Some(Step { lsn: log_end, told: false });
             }
             Some(Fact::Leased(id, token, body)) => {
-                assert_eq!(&self.open(*id).body, body, "the body of job {id}");
+                assert_eq!(self.open(*id).body(), body, "the body of job {id}");
                 assert!(self.last_token.is_none_or(|last| last < *token), "tokens rise");
                 assert!(self.greatest_token_told.is_none_or(|told| told < *token), "tokens rise across restarts");
                 self.last_token = Some(*token);
@@ -88,7 +113,7 @@ impl Ledger {
             Some(Fact::Seen(id)) => drop(self.open(*id)),
             None => {}
         }
-        self.held.push_back(Held { depends_on, fact, next_seq });
+        self.held.push_back(Held { depends_on, fact, put: number, next_seq });
     }
 
     fn open(&mut self, id: JobId) -> &mut Entry {
@@ -108,9 +133,9 @@ impl Ledger {
             self.told += 1;
             self.seqs_told_below = self.seqs_told_below.max(held.next_seq);
             match held.fact {
-                Some(Fact::Put(id, _)) => {
+                Some(Fact::Put(id, _) | Fact::Replaced(id, _)) => {
                     self.greatest_id_told = self.greatest_id_told.max(id.0);
-                    self.jobs.get_mut(&id).expect("it was put").put.told = true;
+                    self.jobs.get_mut(&id).expect("it was put").puts[held.put].0.told = true;
                 }
                 Some(Fact::Over(id)) => {
                     let over = self.jobs.get_mut(&id).and_then(|entry| entry.over.as_mut());
@@ -161,16 +186,17 @@ impl Ledger {
                 assert!(is_there || !step.told || !is_promise_kept, "job {id}: a client was told what is lost");
                 is_there
             };
-            let is_put = survived(entry.put);
+            entry.puts.retain(|&(put, _)| survived(put));
+            let is_put = !entry.puts.is_empty();
             let is_over = entry.over.is_some_and(survived);
-            let found = engine.job(id).map(|found| match found.body {
+            let found = engine.job(id).filter(|found| !found.state.is_final()).map(|found| match found.body {
                 Body::InMemory(body) => body.into(),
                 Body::InLog(place) => disk.body(place),
             });
             let found = found.or_else(|| cold.remove(&id));
             assert_eq!(found.is_some(), is_put && !is_over, "job {id} after a crash");
             if let Some(body) = found {
-                assert_eq!(*body, entry.body, "the body of job {id}");
+                assert_eq!(&*body, entry.body(), "the body of job {id}");
                 entry.over = None;
                 left += 1;
             }
@@ -179,6 +205,6 @@ impl Ledger {
             }
             is_put && !is_over
         });
-        assert_eq!(engine.totals().by_state.iter().sum::<u64>(), left, "there are jobs that nobody put");
+        assert_eq!(engine.totals().open(), left, "there are jobs that nobody put");
     }
 }

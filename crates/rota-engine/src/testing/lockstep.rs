@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::far::{FarFiles, FarRecord, Want};
 use crate::job::{JobId, JobState, Time};
 use crate::session::SessionId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,18 @@ impl Lockstep {
         Lockstep { far: Some((files, near)), ..self }
     }
 
+    /// Jobs of queues that are set up, whose record no start reads: those in memory, and the others.
+    fn far_away(&self) -> (BTreeSet<JobId>, BTreeSet<JobId>) {
+        if self.far.is_none() {
+            return Default::default();
+        }
+        let queues = self.model.queues();
+        let is_set_up = |queue| queues.get(queue).is_some_and(|queue| !queue.settings.is_empty());
+        let jobs = || self.model.jobs().iter().filter(|(_, job)| is_set_up(&job.queue)).map(|(&id, _)| id);
+        let homeless = jobs().filter(|&id| self.engine.is_homeless(id)).collect();
+        (homeless, jobs().filter(|&id| self.engine.job(id).is_none()).collect())
+    }
+
     /// Brings near what will be due so soon after `at`, as a server does in time.
     fn load(&mut self, at: Time) {
         if let Some((files, near)) = &self.far {
@@ -97,8 +109,13 @@ impl Lockstep {
         self.load(at);
         let mut near = Vec::new();
         if let Input::Ask(client, request) = input {
-            near = self.bring_near(self.engine.wanted(self.sessions[client], &request.command()));
+            let parents = request.parents();
+            let command = request.command(&parents);
+            let mut wanted: Vec<Want> = self.engine.wanted(self.sessions[client], &command).into_iter().collect();
+            wanted.extend(self.engine.wanted_parents(&command));
+            wanted.into_iter().for_each(|want| near.extend(self.bring_near(Some(want))));
         }
+        let (homeless, cold) = self.far_away();
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         let engine = &mut self.engine;
         match input {
@@ -113,7 +130,8 @@ impl Lockstep {
             }
             Input::StopWaiting(client) => outcome.is_done = engine.stop_waiting(self.sessions[client]),
             Input::Ask(client, request) => {
-                outcome.answer = Some(engine.execute(self.sessions[client], request.command(), at));
+                let parents = request.parents();
+                outcome.answer = Some(engine.execute(self.sessions[client], request.command(&parents), at));
             }
             Input::Tick => {
                 outcome.is_done = engine.tick(at);
@@ -128,11 +146,11 @@ impl Lockstep {
         let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
         outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
         let said = match outcome.answer {
-            Some(Ok(Answer::Kicked { count, .. })) => Said { kicked: Some(count), no_room: false },
-            Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true },
-            _ => Said::default(),
+            Some(Ok(Answer::Kicked { count, .. })) => Said { kicked: Some(count), no_room: false, homeless, cold },
+            Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true, homeless, cold },
+            _ => Said { kicked: None, no_room: false, homeless, cold },
         };
-        let expected = self.model.apply(input, at, said);
+        let expected = self.model.apply(input, at, &said);
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
         let says_done = matches!(input, Input::Tick | Input::StopWaiting(_));
@@ -171,8 +189,11 @@ impl Lockstep {
             let jobs = || self.model.jobs().values().filter(|job| job.queue == *name);
             let count = |state| jobs().filter(|job| job.place.state() == state).count() as u64;
             let ready = count(JobState::Ready);
-            let counts = [view.delayed, view.ready, view.reserved, view.buried];
-            assert_eq!(counts, JobState::ALL.map(count), "jobs by state in {name}");
+            let counts = [view.delayed, view.ready, view.reserved, view.buried, view.blocked];
+            assert_eq!(counts[..], JobState::ALL.map(count)[..JobState::OPEN], "jobs by state in {name}");
+            let ended: u64 = JobState::ALL.map(count)[JobState::OPEN..].iter().sum();
+            assert_eq!(view.ended, ended, "final jobs in {name}");
+            assert_eq!(view.settings, queue.settings, "how {name} is set up");
             assert!(view.urgent <= ready);
             assert_eq!(view.totals, queue.totals, "the counters of {name}");
             assert_eq!((view.using, view.watching, view.waiting), self.model.references(name), "who refers to {name}");
@@ -237,6 +258,17 @@ impl Lockstep {
         assert_eq!(view.key, job.key.as_deref(), "the key of job {id}");
         assert_eq!(*self.read(view.body), job.body, "the body of job {id}");
         assert_eq!(view.tally, job.tally, "what job {id} went through");
+        let (terms, course) = (view.terms.cloned().unwrap_or_default(), view.course.cloned().unwrap_or_default());
+        assert_eq!(terms, job.terms, "the terms of job {id}");
+        assert!(course.waits_for.iter().eq(&job.waits_for), "what job {id} waits for");
+        assert_eq!((course.held_by, course.error.as_deref()), (job.held_by, job.error.as_deref()), "job {id}");
+        assert_eq!(view.progress, job.progress.as_deref(), "how far the holder of job {id} is");
+        let ended = course.ended.map(|ended| (ended.state, ended.at, ended.until, ended.result.map(Vec::from)));
+        let expected = match job.place.clone() {
+            Place::Ended { state, at, until, result } => Some((state, at, until, result)),
+            _ => None,
+        };
+        assert_eq!(ended, expected, "how job {id} ended");
         let lease = view.lease.map(|(session, token, deadline)| (self.clients[&session], token, deadline));
         let expected = match job.place {
             Place::Reserved { by, token, deadline } => Some((by, token, deadline)),
@@ -267,7 +299,9 @@ pub fn load(engine: &mut Engine, files: &FarFiles<SimulatedDisk>, until: Time) {
 /// The job that an answer names.
 fn named(answer: Result<Answer, Refusal>) -> Option<JobId> {
     match answer {
-        Ok(Answer::Put(id) | Answer::Kept(id) | Answer::Reserved(id, _) | Answer::Cancelled(id))
+        Ok(
+            Answer::Put(id) | Answer::Replaced(id) | Answer::Kept(id) | Answer::Reserved(id, _) | Answer::Cancelled(id),
+        )
         | Err(Refusal::KeyTaken(id)) => Some(id),
         _ => None,
     }

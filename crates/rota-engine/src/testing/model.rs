@@ -4,15 +4,17 @@
 //! simple that a reader can see that it is right; it knows nothing of how the engine does it. Time is in `due`, what can be seen in `view`.
 
 mod due;
+mod graph;
 mod view;
 
-use super::workload::{Client, Input, Put, Request};
+use super::workload::{Client, Input, ParentNamed, Put, Request};
 use crate::command::{Answer, Body, Delivered, Due, Held, KickSource, OnConflict, Refusal};
-use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
-use crate::limits::{KEY_BYTES, LEASE_SAFETY_MARGIN, STEP_OBJECTS};
-use crate::queue::QueueTotals;
+use crate::job::{JobId, JobState, JobTally, LeaseToken, Priority, QueueName, Time};
+use crate::limits::{ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES, RESULT_BYTES, STEP_OBJECTS};
+use crate::queue::{QueueSettings, QueueTotals};
 use crate::state::Totals;
-use std::collections::BTreeMap;
+use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The world as it should be.
@@ -31,6 +33,12 @@ pub struct Model {
     sessions: BTreeMap<Client, Session>,
     totals: Totals,
     deliveries: Vec<(Client, Delivered)>,
+    /// Jobs that came to nothing last.
+    failed: VecDeque<JobId>,
+    /// Jobs whose record no start reads: they are not kept when they end.
+    homeless: BTreeSet<JobId>,
+    /// Jobs that are not in memory, where their bodies are counted.
+    cold: BTreeSet<JobId>,
 }
 
 /// A job.
@@ -55,6 +63,12 @@ pub struct Job {
     pub logged_reserves: u32,
     /// Who lost its lease last.
     pub last_holder: Option<Client>,
+    pub terms: Terms,
+    pub waits_for: BTreeSet<JobId>,
+    pub held_by: Option<JobId>,
+    pub error: Option<Vec<u8>>,
+    /// While it is reserved.
+    pub progress: Option<Vec<u8>>,
 }
 
 /// Where a job is.
@@ -70,6 +84,14 @@ pub enum Place {
         token: LeaseToken,
         deadline: Time,
     },
+    Blocked,
+    /// Final, and kept for a while.
+    Ended {
+        state: JobState,
+        at: Time,
+        until: Time,
+        result: Option<Vec<u8>>,
+    },
 }
 
 /// A queue.
@@ -80,6 +102,7 @@ pub struct Queue {
     pub paused_until: Time,
     pub pause_length: Duration,
     pub totals: QueueTotals,
+    pub settings: QueueSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -97,12 +120,16 @@ struct Wait {
 }
 
 /// What the engine said that the model takes from it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Said {
     /// How many jobs it kicked, where some were: how large a slice is is its affair.
     pub kicked: Option<u64>,
     /// That there is no room in the log.
     pub no_room: bool,
+    /// Jobs whose record no start reads, where that matters: they are not kept when they end.
+    pub homeless: BTreeSet<JobId>,
+    /// Jobs that are not in memory, where that matters: their bodies are not counted.
+    pub cold: BTreeSet<JobId>,
 }
 
 /// What an input brought about.
@@ -127,7 +154,24 @@ impl Job {
         (self.priority, self.run_at, id)
     }
 
+    /// Whether it is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.place, Place::Ended { .. })
+    }
+
+    /// When it expires, if it waits.
+    fn expires_at(&self) -> Option<Time> {
+        let waits = matches!(self.place, Place::Delayed | Place::Ready | Place::Blocked);
+        self.terms.expires_at.filter(|_| waits)
+    }
+
     fn settle_by_time(&mut self, now: Time) {
+        self.progress = None;
+        if !self.waits_for.is_empty() || self.held_by.is_some() {
+            self.place = Place::Blocked;
+            return;
+        }
         self.place = if self.run_at > now { Place::Delayed } else { Place::Ready };
     }
 
@@ -158,6 +202,9 @@ impl Model {
             sessions: BTreeMap::new(),
             totals: Totals::default(),
             deliveries: Vec::new(),
+            failed: VecDeque::new(),
+            homeless: BTreeSet::new(),
+            cold: BTreeSet::new(),
         }
     }
 
@@ -181,6 +228,8 @@ impl Model {
             job.tally.reserves = job.logged_reserves;
             job.last_holder = None;
         }
+        self.failed.clear();
+        self.homeless.clear();
         self.now = now;
         self.epoch = epoch;
         self.leases = 0;
@@ -192,7 +241,9 @@ impl Model {
     }
 
     /// Makes an input happen at a time; `said` is what of the engine's answer is the engine's own affair.
-    pub fn apply(&mut self, input: &Input, at: Time, said: Said) -> Outcome {
+    pub fn apply(&mut self, input: &Input, at: Time, said: &Said) -> Outcome {
+        self.homeless.clone_from(&said.homeless);
+        self.cold.clone_from(&said.cold);
         if !matches!(input, Input::Open(_) | Input::StopWaiting(_) | Input::Stop) {
             self.now = self.now.max(at);
         }
@@ -228,7 +279,7 @@ impl Model {
         outcome
     }
 
-    fn ask(&mut self, client: Client, request: &Request, said: Said) -> Result<Answer, Refusal> {
+    fn ask(&mut self, client: Client, request: &Request, said: &Said) -> Result<Answer, Refusal> {
         if said.no_room {
             return Err(Refusal::NoRoom);
         }
@@ -262,9 +313,9 @@ impl Model {
             }
             Request::Reserve { wait } => Ok(self.reserve(client, *wait)),
             Request::ReserveJob(id) => {
-                let job = self.jobs.get_mut(id).ok_or(Refusal::NotFound)?;
+                let job = self.open_mut(*id)?;
                 match job.place {
-                    Place::Reserved { .. } => return Err(Refusal::NotFound),
+                    Place::Reserved { .. } | Place::Blocked | Place::Ended { .. } => return Err(Refusal::NotFound),
                     Place::Ready => {}
                     Place::Delayed | Place::Buried(_) => {
                         job.delay = Some(job.delay());
@@ -274,18 +325,20 @@ impl Model {
                 Ok(self.lease(client, *id))
             }
             Request::Delete(id) => {
-                let job = self.jobs.get(id).ok_or(Refusal::NotFound)?;
+                let job = self.open_mut(*id)?;
                 let last = match job.place {
                     Place::Reserved { by, .. } if by != client => return Err(Refusal::NotFound),
                     Place::Reserved { by, .. } => Some(by),
                     _ => job.last_holder,
                 };
-                self.remove(*id, last == Some(client));
+                let state = if last == Some(client) { JobState::Done } else { JobState::Cancelled };
+                self.end(*id, state, None);
                 Ok(Answer::Done)
             }
-            Request::Complete(held) => {
+            Request::Complete { held, result } => {
                 self.held(client, held)?;
-                self.remove(held.job, true);
+                fits(result.as_deref(), RESULT_BYTES)?;
+                self.end(held.job, JobState::Done, result.clone());
                 Ok(Answer::Done)
             }
             Request::Release { held, priority, delay } => {
@@ -295,9 +348,16 @@ impl Model {
                 job.give_back(*delay, if delay.is_zero() { job.run_at } else { now.after(*delay) }, now);
                 Ok(Answer::Done)
             }
-            Request::Fail { held, delay } => {
+            Request::Fail { held, delay, error } => {
                 let job = self.held(client, held)?;
+                fits(error.as_deref(), ERROR_BYTES)?;
+                let chance = (held.job.0 << 16).wrapping_add(u64::from(job.tally.attempts));
                 job.tally.attempts += 1;
+                if error.is_some() {
+                    job.error.clone_from(error);
+                }
+                let back_off = job.terms.back_off.unwrap_or(BackOff::DEFAULT);
+                let delay = &delay.unwrap_or_else(|| back_off.after(job.tally.attempts, chance));
                 if job.max_attempts > 0 && job.tally.attempts >= u32::from(job.max_attempts) {
                     self.bury(held.job);
                 } else {
@@ -317,20 +377,26 @@ impl Model {
                 }
                 Ok(Answer::Done)
             }
+            Request::Progress { held, progress } => {
+                let job = self.held(client, held)?;
+                fits(Some(progress), PROGRESS_BYTES)?;
+                job.progress = Some(progress.clone());
+                Ok(Answer::Done)
+            }
             Request::Cancel(id) => {
-                self.jobs.get(id).ok_or(Refusal::NotFound)?;
-                self.remove(*id, false);
+                self.open_mut(*id)?;
+                self.end(*id, JobState::Cancelled, None);
                 Ok(Answer::Cancelled(*id))
             }
             Request::CancelKey { queue, key } => {
                 let id = self.find_key(queue, key).ok_or(Refusal::NotFound)?;
-                self.remove(id, false);
+                self.end(id, JobState::Cancelled, None);
                 Ok(Answer::Cancelled(id))
             }
             Request::Kick { queue, limit, source } => self.kick(client, queue.as_ref(), *limit, *source, said.kicked),
             Request::KickJob(id) => {
-                let job = self.jobs.get(id).ok_or(Refusal::NotFound)?;
-                if !matches!(job.place, Place::Buried(_) | Place::Delayed) {
+                let job = self.open_mut(*id)?;
+                if !matches!(job.place, Place::Buried(_) | Place::Delayed | Place::Blocked) {
                     return Err(Refusal::NotFound);
                 }
                 self.kick_one(*id);
@@ -345,31 +411,51 @@ impl Model {
                 queue.totals.pauses += 1;
                 Ok(Answer::Done)
             }
+            Request::Configure { queue, settings } => {
+                self.queues.entry(queue.clone()).or_default().settings = settings.clone();
+                Ok(Answer::Done)
+            }
         }
     }
 
     fn put(&mut self, client: Client, put: &Put) -> Result<Answer, Refusal> {
         let queue = put.queue.clone().unwrap_or_else(|| self.sessions[&client].used.clone());
+        let mut replaced = None;
         if let Some(key) = &put.key {
             if !(1..=KEY_BYTES).contains(&key.len()) {
                 return Err(Refusal::BadKey);
             }
             if let Some(taken) = self.find_key(&queue, key) {
-                return match put.on_conflict {
-                    OnConflict::Reject => Err(Refusal::KeyTaken(taken)),
-                    OnConflict::Keep => Ok(Answer::Kept(taken)),
-                };
+                match put.on_conflict {
+                    OnConflict::Reject => return Err(Refusal::KeyTaken(taken)),
+                    OnConflict::Keep => return Ok(Answer::Kept(taken)),
+                    OnConflict::Replace if matches!(self.jobs[&taken].place, Place::Reserved { .. }) => {
+                        return Err(Refusal::KeyHeld(taken));
+                    }
+                    OnConflict::Replace => replaced = Some(taken),
+                }
             }
+        }
+        if replaced.is_none() && self.is_full(&queue, put.body.len() as u64) {
+            return Err(Refusal::QueueFull);
         }
         let (run_at, at_wall) = match put.due {
             Due::In(delay) => (self.now.after(delay), None),
             Due::At(wall) => (self.engine_time(wall), Some(wall)),
         };
-        let id = JobId(self.next_job_id);
-        self.next_job_id += 1;
-        self.totals.puts += 1;
-        self.queues.entry(queue.clone()).or_default().totals.puts += 1;
+        let id = replaced.unwrap_or(JobId(self.next_job_id));
+        let (terms, failed) = self.terms(id, put)?;
+        if replaced.is_none() {
+            self.next_job_id += 1;
+            self.totals.puts += 1;
+            self.queues.entry(queue.clone()).or_default().totals.puts += 1;
+        }
         let mut job = Job {
+            waits_for: terms.after.iter().copied().collect(),
+            held_by: terms.failed_parent,
+            terms,
+            error: None,
+            progress: None,
             queue,
             priority: put.priority,
             created_at: self.now,
@@ -388,7 +474,22 @@ impl Model {
         };
         job.settle_by_time(self.now);
         self.jobs.insert(id, job);
-        Ok(Answer::Put(id))
+        if failed {
+            self.end(id, JobState::Cancelled, None);
+        }
+        Ok(if replaced.is_some() { Answer::Replaced(id) } else { Answer::Put(id) })
+    }
+
+    fn is_full(&self, queue: &QueueName, body_bytes: u64) -> bool {
+        let Some(QueueSettings { max_jobs, max_bytes, .. }) = self.queues.get(queue).map(|queue| &queue.settings)
+        else {
+            return false;
+        };
+        let open = || self.jobs.iter().filter(|(_, job)| job.queue == *queue && job.is_open());
+        let counted = open().filter(|(id, _)| !self.cold.contains(id));
+        let bytes: u64 = counted.map(|(_, job)| job.body.len() as u64).sum();
+        max_jobs.is_some_and(|most| open().count() as u64 >= most)
+            || max_bytes.is_some_and(|most| bytes + body_bytes > most)
     }
 
     fn reserve(&mut self, client: Client, wait: Option<Duration>) -> Answer {
@@ -448,6 +549,8 @@ impl Model {
         job.delay = Some(job.delay());
         job.run_at = job.run_at.min(now);
         job.at_wall = None;
+        job.waits_for.clear();
+        job.held_by = None;
         job.tally.kicks += 1;
         job.settle_by_time(now);
     }
@@ -457,18 +560,9 @@ impl Model {
         let place = Place::Buried(self.burials);
         let job = self.job_mut(id);
         job.place = place;
+        job.progress = None;
         job.tally.buries += 1;
         job.log_reserves();
-    }
-
-    fn remove(&mut self, id: JobId, is_complete: bool) {
-        let job = self.jobs.remove(&id).expect("what is removed is there");
-        self.queues.get_mut(&job.queue).expect("a job's queue is there").totals.deletes += 1;
-        if is_complete {
-            self.totals.completed += 1;
-        } else {
-            self.totals.cancelled += 1;
-        }
     }
 
     fn lease(&mut self, client: Client, id: JobId) -> Answer {
@@ -491,7 +585,7 @@ impl Model {
     }
 
     fn find_key(&self, queue: &QueueName, key: &[u8]) -> Option<JobId> {
-        let is_it = |job: &Job| job.queue == *queue && job.key.as_deref() == Some(key);
+        let is_it = |job: &Job| job.is_open() && job.queue == *queue && job.key.as_deref() == Some(key);
         self.jobs.iter().find(|(_, job)| is_it(job)).map(|(&id, _)| id)
     }
 
@@ -559,9 +653,14 @@ impl Model {
         self.queues.retain(|name, queue| {
             name.as_str() == "default"
                 || queue.paused_until > Time(0)
+                || !queue.settings.is_empty()
                 || sessions.values().any(|session| session.used == *name || session.watched.contains(name))
                 || jobs.values().any(|job| job.queue == *name)
         });
+    }
+
+    fn open_mut(&mut self, id: JobId) -> Result<&mut Job, Refusal> {
+        self.jobs.get_mut(&id).filter(|job| job.is_open()).ok_or(Refusal::NotFound)
     }
 
     fn job_mut(&mut self, id: JobId) -> &mut Job {
@@ -571,6 +670,10 @@ impl Model {
     fn session_mut(&mut self, client: Client) -> &mut Session {
         self.sessions.get_mut(&client).expect("the session is open")
     }
+}
+
+fn fits(said: Option<&[u8]>, most: usize) -> Result<(), Refusal> {
+    if said.is_some_and(|said| said.len() > most) { Err(Refusal::TooLong(most)) } else { Ok(()) }
 }
 
 /// A span as it can be written down: no longer than 64 bits of nanoseconds.

@@ -1,7 +1,7 @@
 //! An engine on a simulated disk, each command of which is durable at once, and the reclaiming of its segments: for the
 //! crate's own tests of what is in a log and beside it.
 
-use crate::command::{Answer, Command, Due, NewJob, OnConflict, Refusal, Target};
+use crate::command::{Answer, Command, Due, NewJob, Refusal, Target};
 use crate::engine::{Engine, Options};
 use crate::far::{FarError, FarFiles, FarRecord, Want};
 use crate::job::{JobId, Priority, QueueName, Time};
@@ -73,15 +73,10 @@ impl Server {
         body: &[u8],
     ) -> JobId {
         let job = NewJob {
-            queue: Target::Named(queue),
             priority: Priority(1),
             due: Due::In(delay),
-            ttr: Duration::from_secs(60),
-            max_lost_leases: 0,
-            max_attempts: 0,
             key,
-            on_conflict: OnConflict::Reject,
-            body: body.into(),
+            ..NewJob::new(Target::Named(queue), body.into())
         };
         match self.ask(Command::Put(job)) {
             Answer::Put(id) => id,

@@ -12,7 +12,7 @@ use keeper::{Habits, Keeper};
 
 use super::ledger::{Fact, Ledger};
 use super::lockstep::{Lockstep, Trace};
-use super::model::{Model, Outcome, Said};
+use super::model::{Job, Model, Outcome, Place, Said};
 use super::random::Random;
 use super::storage::{Fault, SimulatedDisk};
 use super::workload::{Input, Request, Workload};
@@ -22,6 +22,7 @@ use crate::far::FarFiles;
 use crate::job::{JobId, Time};
 use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Group, LogError, LogWriter, Lsn};
+use crate::queue::QueueSettings;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,6 +175,8 @@ pub fn simulate(plan: Plan) -> Report {
 #[must_use]
 pub fn segment_of(seed: u64) -> Vec<u8> {
     let mut simulation = Simulation::new(Plan { seed, steps: 0, faults: Faults::None, most_jobs: 40, check_every: 1 });
+    // Nothing is reclaimed.
+    simulation.habits.every = u64::MAX;
     while simulation.both.engine.log_end() < Lsn(40) {
         simulation.one_step();
     }
@@ -289,9 +292,13 @@ impl Simulation {
             // Nothing will be wound back; the newest are for whoever reads of a failure.
             self.past.clear();
         }
+        self.note_what_is_kept();
         self.past.push((self.both.engine.log_end(), Past::Input { input: input.clone(), at, said: Said::default() }));
         let agreed = self.both.feed(&input, at);
         self.trace.add(at, &agreed.outcome);
+        // Whoever is looked up for a command may be written again, refused or not.
+        let is_nothing_written = self.past.last().is_some_and(|&(lsn, _)| lsn == self.both.engine.log_end());
+        let before = before.filter(|_| is_nothing_written);
         if let (Some(before), Some(Err(_))) = (&before, agreed.outcome.answer) {
             assert_eq!(*before, self.both.engine.whole_text(), "the refused {input:?} left a trace");
         }
@@ -300,9 +307,9 @@ impl Simulation {
         let jobs = self.both.model.jobs().len() as u64;
         self.report.most_jobs = self.report.most_jobs.max(jobs);
         if let Some((log_end, Past::Input { said, .. })) = self.past.last_mut() {
+            self.report.no_room += u64::from(agreed.said.no_room);
             (*log_end, *said) = (self.both.engine.log_end(), agreed.said);
         }
-        self.report.no_room += u64::from(agreed.said.no_room);
         self.tell();
     }
 
@@ -314,11 +321,14 @@ impl Simulation {
     }
 
     /// Hands the ledger what was decided.
-    fn write_down(&mut self, input: &Input, outcome: Outcome) {
+    pub(super) fn write_down(&mut self, input: &Input, outcome: Outcome) {
         let (mut first, mut leases, mut last) = (None, Vec::new(), None);
         let asked = if let Input::Ask(_, request) = input { Some(request) } else { None };
         match (outcome.answer, asked) {
             (Some(Ok(Answer::Put(id))), Some(Request::Put(put))) => first = Some(Fact::Put(id, put.body.clone())),
+            (Some(Ok(Answer::Replaced(id))), Some(Request::Put(put))) => {
+                first = Some(Fact::Replaced(id, put.body.clone()));
+            }
             (Some(Ok(Answer::Reserved(id, token))), _) => {
                 let body = self.both.engine.job(id).expect("it was just reserved").body;
                 self.report.bodies_read += u64::from(body.in_log().is_some());
@@ -327,7 +337,7 @@ impl Simulation {
             (Some(Ok(Answer::Kept(id)) | Err(Refusal::KeyTaken(id))), _) => last = Some(Fact::Seen(id)),
             (Some(Ok(Answer::Cancelled(id))), _) => last = Some(Fact::Over(id)),
             (Some(Ok(Answer::Done)), Some(Request::Delete(id))) => last = Some(Fact::Over(*id)),
-            (Some(Ok(Answer::Done)), Some(Request::Complete(held))) => last = Some(Fact::Over(held.job)),
+            (Some(Ok(Answer::Done)), Some(Request::Complete { held, .. })) => last = Some(Fact::Over(held.job)),
             _ => {}
         }
         for (_, what) in outcome.deliveries {
@@ -341,7 +351,11 @@ impl Simulation {
                 self.workload.leased(*id, *token);
             }
         }
-        let facts = first.into_iter().chain(leases.into_iter().map(|(_, fact)| fact)).chain(last).map(Some);
+        // What nobody asked for: jobs that expired, and those that waited for what came to nothing.
+        let open = |id: &JobId| self.both.model.jobs().get(id).is_some_and(Job::is_open);
+        let ended = self.ledger.over_without(&first, &last, open);
+        let facts =
+            first.into_iter().chain(leases.into_iter().map(|(_, fact)| fact)).chain(last).chain(ended).map(Some);
         let mut facts: Vec<Option<Fact>> = facts.collect();
         if facts.is_empty() && outcome.answer.is_some() {
             facts.push(None);
@@ -406,7 +420,16 @@ impl Simulation {
         }
     }
 
+    /// Whoever looks for a job may have it written again, which changes nothing else.
+    fn note_what_is_kept(&mut self) {
+        let log_end = self.both.engine.log_end();
+        if self.writer.is_some() && self.past.last().is_some_and(|&(lsn, _)| lsn < log_end) {
+            self.past.push((log_end, Past::Kept));
+        }
+    }
+
     fn take(&mut self) {
+        self.note_what_is_kept();
         let mut group = Group::default();
         if self.both.engine.take_records(&mut group) {
             self.taken.push_back(group);
@@ -476,9 +499,15 @@ impl Simulation {
             let queues: Vec<_> = self.both.model.queues().keys().cloned().collect();
             for queue in queues {
                 let length = std::time::Duration::ZERO;
+                let settings = QueueSettings::default();
+                self.feed(Input::Ask(worker, Request::Configure { queue: queue.clone(), settings }), now);
                 self.feed(Input::Ask(worker, Request::Pause { queue: queue.clone(), length }), now);
                 self.feed(Input::Ask(worker, Request::Watch(queue.clone())), now);
                 self.feed(Input::Ask(worker, Request::Kick { queue: Some(queue), limit: u64::MAX, source: None }), now);
+            }
+            let blocked = self.both.model.jobs().iter().filter(|(_, job)| job.place == Place::Blocked);
+            for id in blocked.map(|(&id, _)| id).collect::<Vec<_>>() {
+                self.feed(Input::Ask(worker, Request::KickJob(id)), now);
             }
             let ready: Vec<JobId> = self.both.model.jobs().keys().copied().collect();
             for _ in ready {
@@ -489,10 +518,13 @@ impl Simulation {
                 let Some((&id, _)) = held else { break };
                 self.feed(Input::Ask(worker, Request::Delete(id)), now);
             }
-            if self.both.model.jobs().is_empty() {
+            if !self.both.model.jobs().values().any(Job::is_open) {
                 break;
             }
         }
+        // By then nothing is kept any more.
+        self.feed(Input::Tick, self.both.model.now().after(std::time::Duration::from_secs(86_400)));
+        assert!(self.both.model.jobs().is_empty(), "final jobs that are kept for ever");
         self.feed(Input::Close(u32::MAX), self.both.model.now());
         self.both.check();
         assert_eq!(self.both.engine.queue_count(), 1, "only the default queue is left");
@@ -507,7 +539,7 @@ impl Simulation {
             trace: self.trace.0,
             told: self.ledger.told,
             puts: totals.puts,
-            ended: totals.completed + totals.cancelled,
+            ended: totals.completed + totals.cancelled + totals.expired,
             ..self.report
         }
     }

@@ -5,7 +5,7 @@
 //! not synced may be lost, in part, in any order of its sectors; names too.
 
 use crate::command::BodyPlace;
-use crate::log::{body_in, body_record_bytes};
+use crate::log::{body_in, most_body_record_bytes};
 use crate::storage::{Beside, Storage, StorageFile, StoreId, segment_file_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -184,7 +184,7 @@ impl SimulatedDisk {
         let segment = self.bytes(place.record.segment).expect("the segment of a body is there");
         let begin = usize::try_from(place.record.offset).expect("a simulated segment is short");
         let record = &segment[begin..];
-        let record = &record[..record.len().min(body_record_bytes(place.body_bytes))];
+        let record = &record[..record.len().min(most_body_record_bytes(place.body_bytes))];
         let body = body_in(record, &place).expect("a body is where the engine says");
         record[body].into()
     }

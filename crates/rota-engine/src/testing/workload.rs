@@ -5,9 +5,11 @@
 
 use super::model::{Model, Place};
 use super::random::Random;
-use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Target};
+use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
-use crate::limits::KEY_BYTES;
+use crate::limits::{ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
+use crate::queue::QueueSettings;
+use crate::terms::{BackOff, OnParentFailure, Terms};
 use std::time::Duration;
 
 /// A client of a simulation; a number is never used twice.
@@ -36,16 +38,17 @@ pub enum Input {
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each variant is the command of that name")]
 pub enum Request {
-    Put(Put),
+    Put(Box<Put>),
     Use(QueueName),
     Watch(QueueName),
     Ignore(QueueName),
     Reserve { wait: Option<Duration> },
     ReserveJob(JobId),
     Delete(JobId),
-    Complete(Held),
+    Complete { held: Held, result: Option<Vec<u8>> },
     Release { held: Held, priority: Priority, delay: Duration },
-    Fail { held: Held, delay: Duration },
+    Fail { held: Held, delay: Option<Duration>, error: Option<Vec<u8>> },
+    Progress { held: Held, progress: Vec<u8> },
     Bury { held: Held, priority: Priority },
     Touch(Held),
     Cancel(JobId),
@@ -53,6 +56,7 @@ pub enum Request {
     Kick { queue: Option<QueueName>, limit: u64, source: Option<KickSource> },
     KickJob(JobId),
     Pause { queue: QueueName, length: Duration },
+    Configure { queue: QueueName, settings: QueueSettings },
 }
 
 /// A [`NewJob`] that owns what it names; without a queue it goes to the one in use.
@@ -67,13 +71,39 @@ pub struct Put {
     pub max_attempts: u16,
     pub key: Option<Vec<u8>>,
     pub on_conflict: OnConflict,
+    pub after: Vec<ParentNamed>,
+    pub expires: Option<Due>,
+    pub terms: Option<Terms>,
     pub body: Vec<u8>,
 }
 
+/// A [`Parent`] that owns what it names.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is the one of that name")]
+pub enum ParentNamed {
+    Id(JobId),
+    Key { queue: QueueName, key: Vec<u8> },
+}
+
+impl ParentNamed {
+    fn named(&self) -> Parent<'_> {
+        match self {
+            ParentNamed::Id(job) => Parent::Id(*job),
+            ParentNamed::Key { queue, key } => Parent::Key { queue, key },
+        }
+    }
+}
+
 impl Request {
-    /// The command that says this.
+    /// The parents that a put names, for [`Request::command`].
     #[must_use]
-    pub fn command(&self) -> Command<'_> {
+    pub fn parents(&self) -> Vec<Parent<'_>> {
+        if let Request::Put(put) = self { put.after.iter().map(ParentNamed::named).collect() } else { Vec::new() }
+    }
+
+    /// The command that says this; `parents` are its own.
+    #[must_use]
+    pub fn command<'a>(&'a self, parents: &'a [Parent<'a>]) -> Command<'a> {
         match self {
             Request::Put(put) => Command::Put(NewJob {
                 queue: target(put.queue.as_ref()),
@@ -84,6 +114,9 @@ impl Request {
                 max_attempts: put.max_attempts,
                 key: put.key.as_deref(),
                 on_conflict: put.on_conflict,
+                after: parents,
+                expires: put.expires,
+                terms: put.terms.clone().map(Box::new),
                 body: put.body.as_slice().into(),
             }),
             Request::Use(queue) => Command::Use(queue),
@@ -92,11 +125,14 @@ impl Request {
             Request::Reserve { wait } => Command::Reserve { wait: *wait },
             Request::ReserveJob(job) => Command::ReserveJob(*job),
             Request::Delete(job) => Command::Delete(*job),
-            Request::Complete(held) => Command::Complete(*held),
+            Request::Complete { held, result } => Command::Complete { held: *held, result: result.as_deref() },
             Request::Release { held, priority, delay } => {
                 Command::Release { held: *held, priority: *priority, delay: *delay }
             }
-            Request::Fail { held, delay } => Command::Fail { held: *held, delay: *delay },
+            Request::Fail { held, delay, error } => {
+                Command::Fail { held: *held, delay: *delay, error: error.as_deref() }
+            }
+            Request::Progress { held, progress } => Command::Progress { held: *held, progress },
             Request::Bury { held, priority } => Command::Bury { held: *held, priority: *priority },
             Request::Touch(held) => Command::Touch(*held),
             Request::Cancel(job) => Command::Cancel(*job),
@@ -106,6 +142,7 @@ impl Request {
             }
             Request::KickJob(job) => Command::KickJob(*job),
             Request::Pause { queue, length } => Command::Pause { queue, length: *length },
+            Request::Configure { queue, settings } => Command::Configure { queue, settings },
         }
     }
 }
@@ -132,6 +169,8 @@ pub struct Workload {
     sets_clock: bool,
     /// Most jobs are put for a time that few wait for.
     is_far_sighted: bool,
+    /// How often queues are set up.
+    settings: u64,
     next_client: Client,
     /// Stamps of leases given before, for clients that come back too late.
     tokens: Vec<(JobId, LeaseToken)>,
@@ -158,6 +197,7 @@ impl Workload {
             keys: random.within(1..6),
             sets_clock: random.chance(1, 2),
             is_far_sighted,
+            settings: *random.pick(&[0, 1, 5]),
             next_client: 0,
             tokens: Vec::new(),
             bodies: 0,
@@ -230,8 +270,10 @@ impl Workload {
         let ends = if many { 60 } else { 20 };
         // Where most is far ahead, it is rarely called off or called for.
         let (ends, calls) = if self.is_far_sighted && !many { (4, 1) } else { (ends, 9) };
-        match random.weighted(&[puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3]) {
-            0 => Request::Put(self.put(random, model)),
+        let weights =
+            [puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3, 4, self.settings];
+        match random.weighted(&weights) {
+            0 => Request::Put(Box::new(self.put(random, model))),
             1 => Request::Use(self.queue(random)),
             2 => Request::Watch(self.queue(random)),
             3 => Request::Ignore(self.queue(random)),
@@ -244,13 +286,20 @@ impl Workload {
             },
             5 => Request::ReserveJob(self.job(random, model, client)),
             6 => Request::Delete(self.job(random, model, client)),
-            7 => Request::Complete(self.held(random, model, client)),
+            7 => Request::Complete {
+                held: self.held(random, model, client),
+                result: random.chance(1, 4).then(|| said(random, RESULT_BYTES)),
+            },
             8 => Request::Release {
                 held: self.held(random, model, client),
                 priority: *random.pick(&self.priorities),
                 delay: self.delay(random),
             },
-            9 => Request::Fail { held: self.held(random, model, client), delay: self.delay(random) },
+            9 => Request::Fail {
+                held: self.held(random, model, client),
+                delay: random.chance(1, 2).then(|| self.delay(random)),
+                error: random.chance(1, 2).then(|| said(random, ERROR_BYTES)),
+            },
             10 => Request::Bury { held: self.held(random, model, client), priority: *random.pick(&self.priorities) },
             11 => Request::Touch(self.held(random, model, client)),
             12 => Request::Cancel(self.job(random, model, client)),
@@ -265,7 +314,9 @@ impl Workload {
                 source: *random.pick(&[None, None, Some(KickSource::Buried), Some(KickSource::Delayed)]),
             },
             15 => Request::KickJob(self.job(random, model, client)),
-            _ => Request::Pause { queue: self.queue(random), length: self.delay(random) },
+            16 => Request::Pause { queue: self.queue(random), length: self.delay(random) },
+            17 => Request::Progress { held: self.held(random, model, client), progress: said(random, PROGRESS_BYTES) },
+            _ => Request::Configure { queue: self.queue(random), settings: self.settings(random) },
         }
     }
 
@@ -290,8 +341,52 @@ impl Workload {
             max_lost_leases: *random.pick(&[0, 0, 1, 3]),
             max_attempts: *random.pick(&[0, 0, 1, 2]),
             key: random.chance(1, 3).then(|| self.key(random)),
-            on_conflict: *random.pick(&[OnConflict::Reject, OnConflict::Keep]),
+            on_conflict: *random.pick(&[OnConflict::Reject, OnConflict::Keep, OnConflict::Replace]),
+            after: if random.chance(1, 5) { self.parents(random, model) } else { Vec::new() },
+            expires: match random.below(24) {
+                0 => Some(Due::In(self.delay(random))),
+                1 => Some(Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 8)))),
+                _ => None,
+            },
+            terms: random.chance(1, 4).then(|| self.terms(random)),
             body,
+        }
+    }
+
+    /// Mostly jobs that are there.
+    fn parents(&self, random: &mut Random, model: &Model) -> Vec<ParentNamed> {
+        let count = if random.chance(1, 100) { PARENTS + 1 } else { random.within(1..4) as usize };
+        let parent = |random: &mut Random| match random.below(12) {
+            0 => ParentNamed::Key { queue: self.queue(random), key: self.key(random) },
+            _ => ParentNamed::Id(self.job(random, model, 0)),
+        };
+        (0..count).map(|_| parent(random)).collect()
+    }
+
+    fn terms(&self, random: &mut Random) -> Terms {
+        let text = |random: &mut Random, most: u64| "k".repeat(random.below(most) as usize).into_boxed_str();
+        Terms {
+            kind: random.chance(1, 3).then(|| text(random, KIND_BYTES as u64 / 2 * 3)),
+            headers: (0..random.below(3)).map(|_| (text(random, 9), text(random, 300))).collect(),
+            on_parent_failure: *random.pick(&[OnParentFailure::Cancel, OnParentFailure::Run, OnParentFailure::Hold]),
+            back_off: random.chance(1, 3).then(|| BackOff {
+                first: self.span(random),
+                factor_hundredths: *random.pick(&[0, 100, 150, 400]),
+                most: *random.pick(&[self.unit * 10, Duration::MAX]),
+                jitter_percent: *random.pick(&[0, 20, 100, 101]),
+            }),
+            ..Terms::default()
+        }
+    }
+
+    fn settings(&self, random: &mut Random) -> QueueSettings {
+        if random.chance(1, 3) {
+            return QueueSettings::default();
+        }
+        QueueSettings {
+            retain: random.chance(2, 3).then(|| self.span(random) * 3),
+            max_jobs: random.chance(1, 4).then(|| random.below(2 * self.jobs as u64)),
+            max_bytes: random.chance(1, 4).then(|| random.below(40 * self.jobs as u64)),
         }
     }
 
@@ -354,4 +449,10 @@ impl Workload {
             _ => Held::by_me(job),
         }
     }
+}
+
+/// What a holder says; now and then too much.
+fn said(random: &mut Random, most: usize) -> Vec<u8> {
+    let length = if random.chance(1, 60) { most as u64 + random.below(2) } else { random.below(30) };
+    vec![b's'; length as usize]
 }

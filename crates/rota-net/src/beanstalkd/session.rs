@@ -14,9 +14,7 @@ use super::parse::{Parsed, Parser};
 use super::request::{Put, Refusal, Request, When};
 use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
-use rota_engine::command::{
-    self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, OnConflict, Target,
-};
+use rota_engine::command::{self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, Target};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarRecord, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
@@ -290,7 +288,7 @@ impl Client {
             }
             Request::Watch { tube } => self.watching(server, Command::Watch(&name(tube)), out),
             Request::Ignore { tube } => self.watching(server, Command::Ignore(&name(tube)), out),
-            Request::Peek { id } => self.found(server.engine.job(JobId(id)), out),
+            Request::Peek { id } => self.found(server.engine.open_job(JobId(id)), out),
             Request::PeekReady => self.peek(server, JobState::Ready, out),
             Request::PeekDelayed => self.peek(server, JobState::Delayed, out),
             Request::PeekBuried => self.peek(server, JobState::Buried, out),
@@ -303,7 +301,7 @@ impl Client {
                 Answer::Document(document.as_bytes()).write_to(out);
             }
             Request::StatsJob { id } => {
-                let document = server.engine.job(JobId(id)).map(|job| stats::job(&job, server.engine.now()));
+                let document = server.engine.open_job(JobId(id)).map(|job| stats::job(&job, server.engine.now()));
                 document_or_not_found(document, out);
             }
             Request::StatsTube { tube } => {
@@ -398,20 +396,16 @@ impl Client {
             self.is_producer = true;
             server.counters.producers += 1;
         }
+        // Clients rely on getting a job back however often they lose it, so that there is no limit to that.
         let job = NewJob {
-            queue: Target::Used,
             priority: Priority(put.priority),
             due: match put.when {
                 When::In(delay) => Due::In(delay),
                 When::At { unix_ms } => Due::At(Time(unix_ms * 1_000_000)),
             },
             ttr: put.ttr,
-            // Clients rely on getting a job back however often they lose it.
-            max_lost_leases: 0,
-            max_attempts: 0,
             key: put.key.as_deref(),
-            on_conflict: OnConflict::Reject,
-            body: put.body,
+            ..NewJob::new(Target::Used, put.body)
         };
         match self.execute(server, Command::Put(job)) {
             Ok(command::Answer::Put(id)) => Answer::Inserted(id.0).write_to(out),
@@ -544,9 +538,15 @@ fn refused(refusal: command::Refusal) -> Answer<'static> {
     match refusal {
         command::Refusal::NotFound | command::Refusal::NoSuchQueue => Answer::Word(Word::NotFound),
         command::Refusal::LastWatched => Answer::Word(Word::NotIgnored),
-        command::Refusal::TooManyWatched | command::Refusal::NoRoom => Answer::Word(Word::OutOfMemory),
-        command::Refusal::KeyTaken(id) => Answer::KeyTaken(id.0),
+        command::Refusal::TooManyWatched | command::Refusal::NoRoom | command::Refusal::QueueFull => {
+            Answer::Word(Word::OutOfMemory)
+        }
+        command::Refusal::KeyTaken(id) | command::Refusal::KeyHeld(id) => Answer::KeyTaken(id.0),
         command::Refusal::BadKey => Answer::Word(Word::BadFormat),
+        command::Refusal::UnknownParent(_)
+        | command::Refusal::LaterParent(_)
+        | command::Refusal::BadTerms(_)
+        | command::Refusal::TooLong(_) => unreachable!("nothing here says such things of a job"),
         command::Refusal::AlreadyWaiting => unreachable!("who waits asks for nothing"),
     }
 }

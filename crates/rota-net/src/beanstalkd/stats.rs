@@ -100,7 +100,9 @@ pub(super) fn job(job: &JobView<'_>, now: Time) -> Document {
     let mut document = Document::new();
     document.value("id", job.id);
     document.text("tube", job.queue.as_str());
-    document.value("state", job.state.name());
+    // Clients know four states; one that waits for others is not due yet.
+    let state = if job.state == JobState::Blocked { JobState::Delayed } else { job.state };
+    document.value("state", state.name());
     document.value("pri", job.priority.0);
     document.seconds("age", now.since(job.created_at));
     document.seconds("delay", job.delay);

@@ -8,7 +8,7 @@
 use super::Pins;
 use crate::beanstalkd::Hole;
 use rota_engine::command::BodyPlace;
-use rota_engine::log::{BodyFault, LogError, RecordFault, body_in, body_record_bytes};
+use rota_engine::log::{BodyFault, LogError, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
 use rota_engine::storage::{DataDirectory, SegmentFile, Storage};
 use std::collections::VecDeque;
 use std::io;
@@ -70,13 +70,23 @@ impl Bodies {
     /// The body, however long it takes.
     pub(super) fn read(&self, place: &BodyPlace) -> Result<Box<[u8]>, LogError> {
         let file = self.segment(place)?;
-        let mut record = vec![0; body_record_bytes(place.body_bytes)];
-        let read = file.read_up_to(place.record.offset, &mut record);
-        let read = read.map_err(|error| self.failed("read", place, error))?;
-        match body_in(&record[..read], place) {
-            Ok(body) => Ok(record[body].into()),
-            Err(fault) => Err(self.damaged(place, fault)),
+        // Few jobs have more to them than the first length has room for.
+        let lengths = [body_record_bytes(place.body_bytes), most_body_record_bytes(place.body_bytes)];
+        let mut fault = BodyFault::Record(RecordFault::Short);
+        for length in lengths {
+            let mut record = vec![0; length];
+            let read = file.read_up_to(place.record.offset, &mut record);
+            let read = read.map_err(|error| self.failed("read", place, error))?;
+            match body_in(&record[..read], place) {
+                Ok(body) => return Ok(record[body].into()),
+                Err(BodyFault::Record(RecordFault::Short)) => {}
+                Err(other) => {
+                    fault = other;
+                    break;
+                }
+            }
         }
+        Err(self.damaged(place, fault))
     }
 
     fn segment(&self, place: &BodyPlace) -> Result<Arc<SegmentFile>, LogError> {

@@ -93,7 +93,7 @@ fn show(json: bool, snapshot: Snapshot) -> anyhow::Result<ExitCode> {
         let queues = counts.iter().map(|(queue, counts)| {
             let mut object = json!({ "queue": queue });
             for (state, count) in STATES.iter().zip(numbers(counts)) {
-                object[*state] = count.into();
+                object[state.name()] = count.into();
             }
             object
         });
@@ -107,7 +107,8 @@ fn show(json: bool, snapshot: Snapshot) -> anyhow::Result<ExitCode> {
     }
     report::line(false, || lines_of(&object), Value::Null)?;
     if !counts.is_empty() {
-        let head: Vec<String> = ["queue"].iter().chain(&STATES).map(|word| word.to_uppercase()).collect();
+        let head: Vec<String> =
+            ["queue"].into_iter().chain(STATES.map(JobState::name)).map(str::to_uppercase).collect();
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         let rows: Vec<Vec<String>> = counts
             .iter()
@@ -121,17 +122,25 @@ fn show(json: bool, snapshot: Snapshot) -> anyhow::Result<ExitCode> {
 }
 
 /// States of jobs that nobody holds: who holds one does not outlive a process.
-const STATES: [&str; 3] = ["ready", "delayed", "buried"];
+const STATES: [JobState; 7] = [
+    JobState::Ready,
+    JobState::Delayed,
+    JobState::Buried,
+    JobState::Blocked,
+    JobState::Done,
+    JobState::Cancelled,
+    JobState::Expired,
+];
 
-fn numbers(counts: &Counts) -> [u64; 3] {
-    [counts.ready, counts.delayed, counts.buried]
+fn numbers(counts: &Counts) -> [u64; STATES.len()] {
+    STATES.map(|state| counts[state as usize])
 }
 
 fn print_job(json: bool, job: &FoundJob<'_>) -> anyhow::Result<()> {
     let mut object = Map::new();
     object.insert("id".into(), job.id.into());
     object.insert("queue".into(), job.queue.into());
-    object.insert("state".into(), job.state.into());
+    object.insert("state".into(), job.state.name().into());
     object.insert("priority".into(), job.priority.into());
     if let Some(key) = job.key {
         object.insert("key".into(), String::from_utf8_lossy(key).into());
@@ -141,8 +150,9 @@ fn print_job(json: bool, job: &FoundJob<'_>) -> anyhow::Result<()> {
     object.insert("body_bytes".into(), job.body.len().into());
     let text = || {
         let key = job.key.map(|key| format!(" key {}", String::from_utf8_lossy(key))).unwrap_or_default();
-        let due = job.run_at.filter(|_| job.state == "delayed").map(|moment| format!(" until {moment}"));
+        let due = job.run_at.filter(|_| job.state == JobState::Delayed).map(|moment| format!(" until {moment}"));
         let FoundJob { id, queue, state, priority, body, .. } = job;
+        let state = state.name();
         format!("{id} {queue} {state}{} priority {priority}, {} bytes{key}", due.unwrap_or_default(), body.len())
     };
     let mut shown = Value::Object(object);

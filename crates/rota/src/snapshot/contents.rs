@@ -4,15 +4,17 @@
 //! first pass collects those changes, and a second puts them together with the jobs. Where there are too many of them for
 //! one pass, the jobs are done in parts, each with two passes of its own. `rota inspect` calls this; nothing is changed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rota_engine::event::{Event, PutJob};
-use rota_engine::job::{JobId, Priority, QueueName, Time};
+use rota_engine::event::{Event, KeptJob};
+use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::log;
 use rota_engine::queue::QueueId;
+use rota_engine::terms::OnParentFailure;
 
 use super::error::ReadError;
 use super::read::{Snapshot, SnapshotStorage};
@@ -25,8 +27,8 @@ const CHANGES: usize = 1 << 18;
 pub(crate) struct FoundJob<'a> {
     pub(crate) id: u64,
     pub(crate) queue: &'a str,
-    /// `ready`, `delayed` or `buried`.
-    pub(crate) state: &'static str,
+    /// Any but reserved.
+    pub(crate) state: JobState,
     pub(crate) priority: u32,
     pub(crate) key: Option<&'a [u8]>,
     /// When it is due, by the wall clock of the server; none if that is out of range.
@@ -35,13 +37,8 @@ pub(crate) struct FoundJob<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// Jobs of a queue by state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) ready: u64,
-    pub(crate) delayed: u64,
-    pub(crate) buried: u64,
-}
+/// Jobs of a queue by state, in the order of [`JobState::ALL`].
+pub(crate) type Counts = [u64; JobState::ALL.len()];
 
 /// Jobs by state of every queue that has some, by name. Every byte of the snapshot was checked then.
 ///
@@ -54,17 +51,13 @@ pub(crate) fn queues(snapshot: &Arc<Snapshot>) -> anyhow::Result<BTreeMap<String
             queues.insert(job.queue.to_owned(), Counts::default());
         }
         let counts = queues.get_mut(job.queue).expect("it was put in if it was not there");
-        match job.state {
-            "buried" => counts.buried += 1,
-            "delayed" => counts.delayed += 1,
-            _ => counts.ready += 1,
-        }
+        counts[job.state as usize] += 1;
         Ok(())
     })?;
     Ok(queues)
 }
 
-/// Hands out every open job, in no particular order. Every byte of the snapshot was checked before the first.
+/// Hands out every job, open or kept, in no particular order. Every byte of the snapshot was checked before the first.
 ///
 /// # Errors
 /// [`ReadError`], or what `print` said.
@@ -83,7 +76,7 @@ fn in_parts(
     let storage = snapshot.storage()?;
     let (mut parts, mut part) = (1, 0);
     while part < parts {
-        let mut changes = Changes { jobs: HashMap::new(), end: Time(0), wall: 0 };
+        let mut changes = Changes { jobs: HashMap::new(), ended: HashMap::new(), end: Time(0), wall: 0 };
         each_event(snapshot, &storage, &mut |event, _| {
             changes.note(event, |job| job.0 % parts == part);
             while part == 0 && changes.jobs.len() > most_changes {
@@ -93,13 +86,15 @@ fn in_parts(
             Ok(())
         })?;
         each_event(snapshot, &storage, &mut |event, queue| {
-            let (put, buried) = match event {
-                Event::JobPut(put) => (put, false),
-                Event::JobKept(kept) => (&kept.put, kept.buried.is_some()),
+            let kept = match event {
+                Event::JobPut(put) => Cow::Owned(KeptJob::of_put(put.clone())),
+                Event::JobKept(kept) | Event::JobReplaced(kept) => Cow::Borrowed(&**kept),
                 _ => return Ok(()),
             };
-            if put.job.0 % parts == part
-                && let Some(job) = changes.applied(put, buried, queue)
+            let job = kept.put.job;
+            if job.0 % parts == part
+                && changes.is_last(job, matches!(event, Event::JobReplaced(_)))
+                && let Some(job) = changes.applied(&kept, queue)
             {
                 print(job)?;
             }
@@ -113,6 +108,8 @@ fn in_parts(
 /// What became of jobs behind the records that give them whole.
 struct Changes {
     jobs: HashMap<JobId, Change>,
+    /// Jobs that ended, and whether they were done.
+    ended: HashMap<JobId, bool>,
     /// Engine time at the end.
     end: Time,
     /// What is to be added to engine time for the wall clock's, in nanoseconds.
@@ -121,7 +118,12 @@ struct Changes {
 
 #[derive(Clone, Copy, Default)]
 struct Change {
-    is_gone: bool,
+    /// How it ended, and until when it is kept.
+    ended: Option<(JobState, Option<Time>)>,
+    /// How often it was replaced.
+    replaced: u32,
+    /// Whether it was kicked: it waits for nothing then.
+    is_kicked: bool,
     is_buried: Option<bool>,
     priority: Option<Priority>,
     run_at: Option<Time>,
@@ -130,9 +132,17 @@ struct Change {
 impl Changes {
     fn note(&mut self, event: &Event, is_wanted: impl Fn(JobId) -> bool) {
         let (job, change) = match *event {
-            Event::JobCompleted { job } | Event::JobCancelled { job } => {
-                (job, Change { is_gone: true, ..Change::default() })
+            Event::JobCompleted { job, ref kept } => (
+                job,
+                Change { ended: Some((JobState::Done, kept.as_ref().map(|kept| kept.until))), ..Change::default() },
+            ),
+            Event::JobCancelled { job, kept_until, .. } => {
+                (job, Change { ended: Some((JobState::Cancelled, kept_until)), ..Change::default() })
             }
+            Event::JobExpired { job, kept_until } => {
+                (job, Change { ended: Some((JobState::Expired, kept_until)), ..Change::default() })
+            }
+            Event::JobReplaced(ref kept) => (kept.put.job, Change { replaced: 1, ..Change::default() }),
             Event::JobReleased { job, priority, run_at, .. } => (
                 job,
                 Change { is_buried: Some(false), priority: Some(priority), run_at: Some(run_at), ..Change::default() },
@@ -140,10 +150,12 @@ impl Changes {
             Event::JobBuried { job, priority, .. } => {
                 (job, Change { is_buried: Some(true), priority: Some(priority), ..Change::default() })
             }
-            Event::JobFailed { job, run_at, .. }
-            | Event::JobKicked { job, run_at }
-            | Event::JobPulled { job, run_at } => {
+            Event::JobFailed { job, run_at, .. } | Event::JobPulled { job, run_at } => {
                 (job, Change { is_buried: Some(false), run_at: Some(run_at), ..Change::default() })
+            }
+            Event::JobKicked { job, run_at } => {
+                let (is_buried, run_at) = (Some(false), Some(run_at));
+                (job, Change { is_kicked: true, is_buried, run_at, ..Change::default() })
             }
             Event::NumbersKept(ref kept) => {
                 self.end = kept.engine_time;
@@ -152,26 +164,45 @@ impl Changes {
             }
             _ => return,
         };
+        if let Some((state, _)) = change.ended {
+            self.ended.insert(job, state == JobState::Done);
+        }
         if is_wanted(job) {
             let known = self.jobs.entry(job).or_default();
-            known.is_gone |= change.is_gone;
+            if change.replaced > 0 {
+                // What happened to it before does not count any more.
+                *known = Change { replaced: known.replaced + 1, ..Change::default() };
+            }
+            known.ended = change.ended.or(known.ended);
+            known.is_kicked |= change.is_kicked;
             known.is_buried = change.is_buried.or(known.is_buried);
             known.priority = change.priority.or(known.priority);
             known.run_at = change.run_at.or(known.run_at);
         }
     }
 
+    /// Whether this is the record that says what a job is: that of its put, or of the last put that replaced it. Each is
+    /// asked about once.
+    fn is_last(&mut self, job: JobId, is_replacement: bool) -> bool {
+        let Some(change) = self.jobs.get_mut(&job).filter(|change| change.replaced > 0) else { return true };
+        change.replaced -= u32::from(is_replacement);
+        is_replacement && change.replaced == 0
+    }
+
     /// The job as it is at the end; `None` if it is gone.
-    fn applied<'a>(&self, put: &'a PutJob, buried: bool, queue: Option<&'a QueueName>) -> Option<FoundJob<'a>> {
+    fn applied<'a>(&self, kept: &'a KeptJob, queue: Option<&'a QueueName>) -> Option<FoundJob<'a>> {
+        let KeptJob { put, buried, course, .. } = kept;
         let change = self.jobs.get(&put.job).copied().unwrap_or_default();
-        if change.is_gone {
-            return None;
-        }
+        let kept_before = course.as_ref().and_then(|course| course.ended.as_ref());
+        let ended = change.ended.or(kept_before.map(|ended| (ended.state, Some(ended.until))));
         let run_at = change.run_at.unwrap_or(put.run_at);
-        let state = match change.is_buried.unwrap_or(buried) {
-            true => "buried",
-            false if run_at > self.end => "delayed",
-            false => "ready",
+        let state = match ended {
+            Some((state, Some(until))) if until > self.end => state,
+            Some(_) => return None,
+            None if !change.is_kicked && self.is_blocked(kept) => JobState::Blocked,
+            None if change.is_buried.unwrap_or(buried.is_some()) => JobState::Buried,
+            None if run_at > self.end => JobState::Delayed,
+            None => JobState::Ready,
         };
         Some(FoundJob {
             id: put.job.0,
@@ -182,6 +213,18 @@ impl Changes {
             run_at: Timestamp::from_nanosecond(i128::from(run_at.0) + self.wall).ok(),
             ttr: put.ttr,
             body: &put.body,
+        })
+    }
+
+    /// Whether a job still waits for others, or for a kick.
+    fn is_blocked(&self, kept: &KeptJob) -> bool {
+        let policy = kept.put.terms.as_ref().map_or(OnParentFailure::Cancel, |terms| terms.on_parent_failure);
+        kept.course.as_ref().is_some_and(|course| {
+            let waits = |parent: &JobId| match self.ended.get(parent) {
+                Some(is_done) => !is_done && policy == OnParentFailure::Hold,
+                None => true,
+            };
+            course.held_by.is_some() || course.waits_for.iter().any(waits)
         })
     }
 }

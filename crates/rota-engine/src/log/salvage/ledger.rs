@@ -154,7 +154,13 @@ impl Ledger {
                     self.make_room(&kept.put, at);
                 }
             }
-            Event::JobCompleted { .. } | Event::JobCancelled { .. } => {
+            Event::JobReplaced(kept) => {
+                if !is_open {
+                    self.heard.insert(job, Heard::Settled);
+                }
+                self.make_room(&kept.put, at);
+            }
+            _ if event.ends_job().is_some() => {
                 if !is_open {
                     self.heard.insert(job, Heard::Settled);
                 }
@@ -173,7 +179,7 @@ impl Ledger {
     /// Keys are unique among the open jobs of a queue, so that who had this one has ended.
     fn make_room(&mut self, put: &PutJob, at: Time) {
         let holder = put.key.as_ref().and_then(|key| self.state.holder_of_key(put.queue, key));
-        if let Some(holder) = holder {
+        if let Some(holder) = holder.filter(|&holder| holder != put.job) {
             self.end(holder, at);
             self.ended.push(holder);
         }
@@ -199,7 +205,7 @@ impl Ledger {
 
     fn end(&mut self, job: JobId, at: Time) {
         self.told.remove(&job);
-        self.state.apply(Event::JobCompleted { job }, at);
+        self.state.drop_job(job, at);
     }
 
     fn note_put(&mut self, job: JobId) {
@@ -229,6 +235,7 @@ impl Ledger {
     /// Nothing comes any more; `tail` is missing at the end. Numbers go on above all that may have been issued.
     pub(super) fn close(&mut self, is_damaged: bool, tail: Option<LsnRange>) {
         tail.into_iter().for_each(|tail| self.miss(tail));
+        self.state.forget_parents(self.now);
         if self.missing_puts != Some(0) {
             let from = JobId(self.last_put.saturating_add(1));
             let to = self.missing_puts.map(|missing| JobId(self.last_put.saturating_add(missing)));

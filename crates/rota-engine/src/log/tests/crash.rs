@@ -30,7 +30,7 @@ fn run(disk: &SimulatedDisk, before: &Promised) -> Promised {
         let body = vec![b'z'; (step as usize * 131) % 700];
         scribe.append(Event::JobPut(put(job, &body)));
         if step % 3 == 0 {
-            scribe.append(Event::JobCompleted { job: JobId(job) });
+            scribe.append(Event::completed(JobId(job)));
         }
         let went_well = scribe.write().and_then(|_| if step % 4 == 1 { scribe.writer.sync() } else { Ok(Lsn(0)) });
         if went_well.is_err() {

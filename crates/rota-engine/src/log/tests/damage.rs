@@ -39,7 +39,7 @@ pub(super) fn sample(habit: Habit) -> Sample {
     for job in 1..=11 {
         let first = Lsn(scribe.pending.last_lsn().0 + 1);
         let before = scribe.writer.stats();
-        scribe.commit(vec![Event::JobPut(put(job, b"a body of some length")), Event::JobCompleted { job: JobId(job) }]);
+        scribe.commit(vec![Event::JobPut(put(job, b"a body of some length")), Event::completed(JobId(job))]);
         let after = scribe.writer.stats();
         if after.segments > before.segments {
             groups.clear();

@@ -2,7 +2,7 @@
 
 use super::damage::{Habit, Sample, content, foreign, sample};
 use super::{STORE, Scribe, disk_with_segments_of, put};
-use crate::command::{Command, Due, NewJob, OnConflict, Target};
+use crate::command::{Command, Due, NewJob, Target};
 use crate::engine::{Engine, Options};
 use crate::event::{BuryReason, Event, PutJob};
 use crate::far::FarFiles;
@@ -56,7 +56,7 @@ fn yard(segment_bytes: u64, close: bool) -> Yard {
         let delay = Duration::from_secs(3);
         if round > 1 {
             events.extend([
-                Event::JobCompleted { job: old(0) },
+                Event::completed(old(0)),
                 Event::JobReleased { job: old(1), priority: Priority(3), delay, run_at: Time(9_999), reserves: 1 },
                 Event::JobBuried {
                     job: old(2),
@@ -64,6 +64,7 @@ fn yard(segment_bytes: u64, close: bool) -> Yard {
                     reason: BuryReason::Asked,
                     reserves: 1,
                     number: 0,
+                    error: None,
                 },
             ]);
         }
@@ -105,7 +106,7 @@ fn save(disk: &SimulatedDisk, what: &str) -> Result<(Salvage, Engine), SalvageEr
         panic!("{what}: {error}");
     });
     engine.check();
-    assert_eq!(engine.totals().by_state.iter().sum::<u64>(), saved.jobs, "{what}");
+    assert_eq!(engine.totals().open(), saved.jobs, "{what}");
     Ok((saved, engine))
 }
 
@@ -357,7 +358,7 @@ fn a_job_whose_put_is_spoilt_is_named_by_what_came_later() {
 #[test]
 fn a_job_that_must_have_ended_stays_gone() {
     let keyed = |job| PutJob { key: Some((*b"one at a time").into()), ..put(job, b"a keyed job") };
-    let end = Event::JobCompleted { job: JobId(1) };
+    let end = Event::completed(JobId(1));
     // The key is free again, or the queue is empty: the end of job 1 stood in the spoilt record.
     let queue = put(1, b"").queue;
     for proof in [Event::JobPut(keyed(2)), Event::QueueDropped { queue }] {
@@ -437,15 +438,11 @@ fn compacted(jobs: u64) -> (SimulatedDisk, Engine) {
         now = now.after(Duration::from_secs(1));
         let text = body(job);
         let new = NewJob {
-            queue: Target::Named(&mail),
             priority: Priority(5),
             due: Due::In(Duration::from_secs(job % 3 * 1_000)),
-            ttr: Duration::from_secs(60),
             max_lost_leases: 10,
             max_attempts: 3,
-            key: None,
-            on_conflict: OnConflict::Reject,
-            body: text.into(),
+            ..NewJob::new(Target::Named(&mail), text.into())
         };
         engine.execute(session, Command::Put(new), now).unwrap();
         if job % 2 == 0 {
@@ -498,7 +495,7 @@ fn what_servers_wrote_is_saved_as_it_is_and_damaged_without_a_panic() {
             disk.set_bytes(1, Some(changed));
             let what = format!("seed {seed}, changed at {at}");
             let (saved, damaged) = save(&disk, &what).unwrap();
-            assert!(saved.rescued > 0 || saved.jobs == damaged.totals().by_state.iter().sum::<u64>(), "{what}");
+            assert!(saved.rescued > 0 || saved.jobs == damaged.totals().open(), "{what}");
             let verdict = inspect::check(&disk, Look::default()).unwrap().verdict();
             let starts = Engine::recover(Options::default(), disk.copy(), STORE, Time(0)).is_ok();
             assert_eq!(starts, verdict != Verdict::Damaged, "{what}");

@@ -2,7 +2,7 @@
 
 use super::{Client, Model, Place};
 use crate::command::Delivered;
-use crate::job::{JobId, QueueName, Time};
+use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{LEASE_SAFETY_MARGIN, STEP_OBJECTS};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ impl Model {
         };
         for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.paused_until > Time(0)) {
             offer(queue.paused_until, Owner::Queue(name.clone()));
+        }
+        for ((at, ..), queue) in self.ends_by_time() {
+            offer(at, Owner::Queue(queue));
         }
         let delayed = || self.jobs.values().filter(|job| job.place == Place::Delayed);
         if let Some(job) = delayed().min_by_key(|job| (job.run_at, &job.queue)) {
@@ -81,9 +84,14 @@ impl Model {
             queue.pause_length = Duration::ZERO;
             return;
         }
-        let delayed = self.jobs.iter_mut().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);
-        let (_, job) = delayed.min_by_key(|(id, job)| (job.run_at, **id)).expect("it has a deadline");
-        job.place = Place::Ready;
+        let delayed = self.jobs.iter().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);
+        let due = delayed.map(|(&id, job)| (job.run_at, 1, id));
+        let ends = self.ends_by_time().into_iter().filter(|(_, queue)| queue == name).map(|(end, _)| end);
+        match due.chain(ends).min().expect("it has a deadline") {
+            (_, 0, id) => self.end(id, JobState::Expired, None),
+            (_, 1, id) => self.job_mut(id).place = Place::Ready,
+            (_, _, id) => drop(self.jobs.remove(&id)),
+        }
     }
 
     fn session_due(&mut self, client: Client) {

@@ -18,7 +18,7 @@ impl Model {
         Time(u64::try_from(i128::from(self.now.0) + self.wall_offset).unwrap_or(0))
     }
 
-    /// The open jobs.
+    /// The jobs that are there, open or kept.
     #[must_use]
     pub fn jobs(&self) -> &BTreeMap<JobId, Job> {
         &self.jobs
@@ -67,7 +67,7 @@ impl Model {
     /// The counts over all queues.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { by_state: [0; 4], urgent: 0, waiting: 0, ..self.totals };
+        let mut totals = Totals { by_state: [0; JobState::ALL.len()], urgent: 0, waiting: 0, ..self.totals };
         for job in self.jobs.values() {
             totals.by_state[job.place.state() as usize] += 1;
             totals.urgent += u64::from(job.place == Place::Ready && job.priority < Priority::URGENT_BELOW);
@@ -86,6 +86,8 @@ impl Place {
             Place::Ready => JobState::Ready,
             Place::Buried(_) => JobState::Buried,
             Place::Reserved { .. } => JobState::Reserved,
+            Place::Blocked => JobState::Blocked,
+            Place::Ended { state, .. } => *state,
         }
     }
 }

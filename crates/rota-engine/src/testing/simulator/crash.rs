@@ -9,7 +9,7 @@ use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
 use crate::log::{LogWriter, Lsn, OpenError, Recovery, SegmentError};
 use crate::storage::Storage;
 use crate::testing::lockstep::{Lockstep, load};
-use crate::testing::model::Model;
+use crate::testing::model::{Model, Outcome};
 use crate::testing::random::Random;
 use crate::testing::storage::{Crash, SimulatedDisk};
 use crate::testing::workload::Input;
@@ -151,6 +151,7 @@ impl Simulation {
         self.past.push((engine.log_end(), started));
         self.both = Lockstep::new(engine, model).on(self.disk.clone()).with_far(self.far.clone(), self.near);
         self.both.check();
+        self.write_down(&Input::Tick, Outcome::default());
 
         self.writer = Some(writer);
         self.tell_room();
@@ -214,7 +215,7 @@ impl Simulation {
 
 fn happen_again(model: &mut Model, past: &Past) {
     match past {
-        Past::Input { input, at, said } => drop(model.apply(input, *at, *said)),
+        Past::Input { input, at, said } => drop(model.apply(input, *at, said)),
         Past::Kept => {}
         Past::Started { at, wall, epoch, next_job_id, reserves } => {
             model.restart(*at, *wall, *epoch, *next_job_id, reserves);

@@ -3,6 +3,8 @@
 use rota_engine::event::{BuryReason, Event, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
+use rota_engine::queue::QueueSettings;
+use rota_engine::terms::{Course, OnParentFailure, Terms};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -50,15 +52,30 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             ("stopped", json!({ "next_job_id": next_job_id, "next_seq": next_seq }))
         }
         Event::JobPut(job) => ("job_put", put(job, queue, bodies)),
-        Event::JobCompleted { job } => ("job_completed", json!({ "job": job.0 })),
-        Event::JobCancelled { job } => ("job_cancelled", json!({ "job": job.0 })),
+        Event::JobReplaced(job) => ("job_replaced", kept(job, queue, bodies)),
+        Event::JobCompleted { job, kept } => {
+            let result = kept.as_ref().and_then(|kept| kept.result.as_deref()).map(String::from_utf8_lossy);
+            let mut fields = ended(*job, kept.as_ref().map(|kept| kept.until));
+            set(&mut fields, "result", result);
+            ("job_completed", fields)
+        }
+        Event::JobCancelled { job, kept_until, because_of } => {
+            let mut fields = ended(*job, *kept_until);
+            set(&mut fields, "because_of", because_of.map(|parent| parent.0));
+            ("job_cancelled", fields)
+        }
+        Event::JobExpired { job, kept_until } => ("job_expired", ended(*job, *kept_until)),
         Event::JobReleased { job, priority, delay, run_at, reserves } => {
             let mut fields = again(*job, *delay, *run_at, *reserves);
             fields["priority"] = priority.0.into();
             ("job_released", fields)
         }
-        Event::JobFailed { job, delay, run_at, reserves } => ("job_failed", again(*job, *delay, *run_at, *reserves)),
-        Event::JobBuried { job, priority, reason, reserves, number } => {
+        Event::JobFailed { job, delay, run_at, reserves, error } => {
+            let mut fields = again(*job, *delay, *run_at, *reserves);
+            set(&mut fields, "error", error.as_deref().map(String::from_utf8_lossy));
+            ("job_failed", fields)
+        }
+        Event::JobBuried { job, priority, reason, reserves, number, error } => {
             let reason = match reason {
                 BuryReason::Asked => "asked",
                 BuryReason::LostLeases => "lost leases",
@@ -68,6 +85,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             if *number > 0 {
                 fields["burial"] = (*number).into();
             }
+            set(&mut fields, "error", error.as_deref().map(String::from_utf8_lossy));
             ("job_buried", fields)
         }
         Event::JobKicked { job, run_at } => ("job_kicked", json!({ "job": job.0, "run_at": run_at.0 })),
@@ -76,13 +94,16 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         Event::QueuePaused { until, length, .. } => {
             ("queue_paused", json!({ "queue": queue, "until": until.0, "length": format_duration(*length) }))
         }
+        Event::QueueConfigured { settings, .. } => {
+            ("queue_configured", json!({ "queue": queue, "settings": settings_of(settings) }))
+        }
         Event::QueueDropped { .. } => ("queue_dropped", json!({ "queue": queue })),
         Event::ClockStepped { engine_time, wall_time } => {
             ("clock_stepped", json!({ "engine_time": engine_time.0, "wall_time": wall_time.0 }))
         }
         Event::JobKept(job) => ("job_kept", kept(job, queue, bodies)),
         Event::QueueKept(kept) => {
-            let fields = json!({
+            let mut fields = json!({
                 "queue": queue,
                 "puts": kept.totals.puts,
                 "deletes": kept.totals.deletes,
@@ -91,6 +112,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
                 "paused_until": kept.paused_until.0,
                 "pause_length": format_duration(kept.pause_length),
             });
+            set(&mut fields, "settings", kept.settings.as_deref().map(settings_of));
             ("queue_kept", fields)
         }
         Event::NumbersKept(kept) => {
@@ -99,6 +121,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
                 "puts": kept.puts,
                 "completed": kept.completed,
                 "cancelled": kept.cancelled,
+                "expired": kept.expired,
                 "lost_leases": kept.lost_leases,
                 "epoch": kept.epoch,
                 "next_job_id": kept.next_job_id,
@@ -115,6 +138,68 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
     };
     let Value::Object(fields) = fields else { unreachable!("each is an object") };
     (kind.to_owned(), fields)
+}
+
+/// Sets a field that may be absent.
+fn set(fields: &mut Value, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        fields[name] = value.into();
+    }
+}
+
+fn ended(job: JobId, kept_until: Option<Time>) -> Value {
+    let mut fields = json!({ "job": job.0 });
+    set(&mut fields, "kept_until", kept_until.map(|until| until.0));
+    fields
+}
+
+fn settings_of(settings: &QueueSettings) -> Value {
+    let QueueSettings { retain, max_jobs, max_bytes } = settings;
+    let mut fields = json!({});
+    set(&mut fields, "retain", retain.map(format_duration));
+    set(&mut fields, "max_jobs", *max_jobs);
+    set(&mut fields, "max_bytes", *max_bytes);
+    fields
+}
+
+/// What was agreed for a job beyond its place in line.
+fn put_terms(fields: &mut Value, terms: &Terms) {
+    let ids = |jobs: &[JobId]| jobs.iter().map(|job| job.0).collect::<Vec<u64>>();
+    set(fields, "kind", terms.kind.as_deref());
+    if !terms.headers.is_empty() {
+        let headers = terms.headers.iter().map(|(name, value)| (name.to_string(), Value::from(&**value)));
+        fields["headers"] = headers.collect();
+    }
+    set(fields, "after", Some(ids(&terms.after)).filter(|after| !after.is_empty()));
+    match terms.on_parent_failure {
+        OnParentFailure::Cancel => {}
+        OnParentFailure::Run => fields["on_parent_failure"] = "run".into(),
+        OnParentFailure::Hold => fields["on_parent_failure"] = "hold".into(),
+    }
+    set(fields, "expires_at", terms.expires_at.map(|at| at.0));
+    set(fields, "failed_parent", terms.failed_parent.map(|parent| parent.0));
+    if let Some(back_off) = terms.back_off {
+        fields["back_off"] = json!({
+            "first": format_duration(back_off.first),
+            "factor_hundredths": back_off.factor_hundredths,
+            "most": format_duration(back_off.most),
+            "jitter_percent": back_off.jitter_percent,
+        });
+    }
+}
+
+/// What became of a job.
+fn put_course(fields: &mut Value, course: &Course) {
+    let waits_for: Vec<u64> = course.waits_for.iter().map(|job| job.0).collect();
+    set(fields, "waits_for", Some(waits_for).filter(|jobs| !jobs.is_empty()));
+    set(fields, "held_by", course.held_by.map(|parent| parent.0));
+    set(fields, "error", course.error.as_deref().map(String::from_utf8_lossy));
+    if let Some(ended) = &course.ended {
+        fields["ended"] = ended.state.name().into();
+        fields["ended_at"] = ended.at.0.into();
+        fields["kept_until"] = ended.until.0.into();
+        set(fields, "result", ended.result.as_deref().map(String::from_utf8_lossy));
+    }
 }
 
 fn again(job: JobId, delay: Duration, run_at: Time, reserves: u32) -> Value {
@@ -142,6 +227,7 @@ fn kept(kept: &KeptJob, queue: Option<Value>, bodies: Bodies) -> Value {
     for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
         fields[name] = count.into();
     }
+    kept.course.iter().for_each(|course| put_course(&mut fields, course));
     fields
 }
 
@@ -162,6 +248,7 @@ fn put(put: &PutJob, queue: Option<Value>, bodies: Bodies) -> Value {
     if let Some(key) = &put.key {
         fields["key"] = String::from_utf8_lossy(key).into();
     }
+    put.terms.iter().for_each(|terms| put_terms(&mut fields, terms));
     fields["body_bytes"] = put.body.len().into();
     match bodies {
         Bodies::Excerpt => {

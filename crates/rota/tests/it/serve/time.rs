@@ -4,9 +4,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rota_engine::clock::{Clock, SystemClock};
-use rota_engine::command::{Command, Due, NewJob, OnConflict, Target};
+use rota_engine::command::{Command, Due, NewJob, Target};
 use rota_engine::engine::{Engine, Options};
-use rota_engine::job::{Priority, Time};
+use rota_engine::job::Time;
 use rota_engine::log::Group;
 use rota_engine::storage::DataDirectory;
 use tempfile::TempDir;
@@ -151,17 +151,7 @@ fn a_wall_clock_that_was_set_while_nothing_ran_makes_no_delay_longer() {
         let storage = DataDirectory::open(data.path()).unwrap();
         let (mut engine, mut log, _) = Engine::recover(Options::default(), storage, [7; 16], wall).unwrap();
         let session = engine.open_session().unwrap();
-        let job = NewJob {
-            queue: Target::Used,
-            priority: Priority(0),
-            due: Due::In(Duration::from_millis(1_500)),
-            ttr: Duration::from_secs(60),
-            max_lost_leases: 10,
-            max_attempts: 0,
-            key: None,
-            on_conflict: OnConflict::Reject,
-            body: (*b"x").into(),
-        };
+        let job = NewJob { due: Due::In(Duration::from_millis(1_500)), ..NewJob::new(Target::Used, (*b"x").into()) };
         engine.execute(session, Command::Put(job), wall).unwrap();
         let mut group = Group::default();
         while engine.take_records(&mut group) {
