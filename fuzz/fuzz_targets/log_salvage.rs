@@ -5,7 +5,7 @@
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::Time;
 use rota_engine::log::inspect::{self, Look, Verdict};
-use rota_engine::log::salvage;
+use rota_engine::log::{Take, salvage};
 use rota_engine::storage::StoreId;
 use rota_engine::testing::simulator::segment_of;
 use rota_engine::testing::storage::SimulatedDisk;
@@ -35,7 +35,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     source.set_bytes(1, Some(segment.clone()));
     let verdict = inspect::check(&source, Look::default()).expect("this disk is well").verdict();
     let saved = disk();
-    if let Ok(account) = salvage(&source, saved.clone(), *b"what was saved..") {
+    if let Ok(account) = salvage(&source, saved.clone(), *b"what was saved..", Take::default()) {
         let (engine, ..) = Engine::recover(Options::default(), saved, STORE, Time(0)).expect("it was just written");
         engine.check();
         assert_eq!(engine.totals().by_state.iter().sum::<u64>(), account.jobs);

@@ -20,8 +20,9 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use files::Candidates;
+pub(crate) use files::{Candidates, key_hash};
 pub use files::{FarEntry, FarError, FarFiles, FarRecords};
+pub(crate) use index::{IndexSurvey, survey as survey_index};
 pub(crate) use open::{OpenFile, OpenSegment};
 
 use crate::event::KeptJob;
@@ -118,7 +119,7 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    fn none(records: u32) -> Bits {
+    pub(crate) fn none(records: u32) -> Bits {
         Bits { words: vec![0; (records as usize).div_ceil(64)].into(), count: 0 }
     }
 
@@ -127,11 +128,27 @@ impl Bits {
         Bits { words, count }
     }
 
-    fn get(&self, at: u32) -> bool {
+    pub(crate) fn get(&self, at: u32) -> bool {
         self.words.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
-    fn set(&mut self, at: u32, value: bool) {
+    /// How many are set from one to another, both included.
+    pub(crate) fn count_in(&self, from: u32, to: u32) -> u32 {
+        let words = from as usize / 64..=to as usize / 64;
+        let count = |word: usize| {
+            let mut bits = self.words.get(word).copied().unwrap_or(0);
+            if word == *words.start() {
+                bits &= u64::MAX << (from % 64);
+            }
+            if word == *words.end() {
+                bits &= u64::MAX >> (63 - to % 64);
+            }
+            bits.count_ones()
+        };
+        words.clone().map(count).sum()
+    }
+
+    pub(crate) fn set(&mut self, at: u32, value: bool) {
         if self.get(at) != value {
             self.words[at as usize / 64] ^= 1 << (at % 64);
             self.count = if value { self.count + 1 } else { self.count - 1 };

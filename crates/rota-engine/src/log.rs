@@ -35,7 +35,7 @@ pub(crate) use reader::SegmentReader;
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
 pub(crate) use record::{NameCache, decode_record};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
-pub use salvage::{JobRange, LostJob, Salvage, SalvageError, salvage};
+pub use salvage::{FarLoss, JobRange, LostJob, Salvage, SalvageError, Take, salvage};
 pub use segment::{Damage, FORMAT_VERSION};
 pub use writer::{LogError, LogStats, LogWriter, SyncUnderWay};
 

@@ -164,6 +164,10 @@ The damaged directory is only read. Every record whose checksum is right is take
 body is never altered. What is lost is listed: records, bytes, and jobs. A job may be back though it had \
 ended, where the record of its end is lost: those that may are called uncertain, and --json lists them.
 
+Jobs far ahead that --storage mapped left in their segments are taken from there; the file NNN.open says which of \
+them had not ended. Where it is lost, and the log does not reach back far enough to do without, nothing does: they \
+are left out and counted, unless --take-unsure is given, which may bring back what was called off long ago.
+
   rota log check /var/lib/rota
   rota log salvage /var/lib/rota --to /var/lib/rota-saved
   rota serve --data /var/lib/rota-saved
@@ -178,6 +182,9 @@ pub(crate) struct LogSalvageArgs {
     /// The new data directory: it must not exist yet, or be empty
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// Also take jobs far ahead that may have ended long ago, where what says which of them are open is lost
+    #[arg(long)]
+    pub(crate) take_unsure: bool,
 }
 
 #[derive(Debug, Args)]

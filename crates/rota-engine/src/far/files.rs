@@ -133,7 +133,8 @@ impl Candidates {
     }
 }
 
-fn key_hash(queue: &QueueName, key: &[u8]) -> u32 {
+/// What an index has of a key in a queue.
+pub(crate) fn key_hash(queue: &QueueName, key: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(queue.as_str().as_bytes());
     // No queue's name has it.
@@ -238,15 +239,19 @@ impl<S: Storage> FarFiles<S> {
     /// Opens the index of a segment that a start found; makes it anew where it is missing or damaged. Returns how many of
     /// the open jobs there are in each queue.
     pub(crate) fn open_found(&self, found: &OpenSegment) -> Result<Vec<(QueueName, u64)>, FarError> {
-        match self.open(found.segment) {
-            Ok(()) => {}
+        match self.open(found.segment).and_then(|()| self.counts(found)) {
             Err(error) if error.is_of_no_use() => {
                 let candidates = self.candidates_in(found)?;
                 self.write_index(&mut self.storage.clone(), found.segment, found.end, candidates)?;
                 self.open(found.segment)?;
+                self.counts(found)
             }
-            Err(error) => return Err(error),
+            other => other,
         }
+    }
+
+    /// How many of the open jobs of a segment there are in each queue.
+    fn counts(&self, found: &OpenSegment) -> Result<Vec<(QueueName, u64)>, FarError> {
         let file = self.file(found.segment).expect("it was just opened");
         if let [only] = &file.index.queues[..] {
             return Ok(vec![(only.clone(), found.open.count.into())]);

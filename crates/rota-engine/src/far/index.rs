@@ -6,7 +6,7 @@
 use super::open::{take, u32_at, u64_at};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::Lsn;
-use crate::storage::StorageFile;
+use crate::storage::{ReadAt, StorageFile};
 use std::io;
 use std::ops::Range;
 
@@ -51,14 +51,29 @@ pub(super) struct Timed {
     pub(super) queue: u32,
 }
 
+/// What an index begins with.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    end: Lsn,
+    entries: u32,
+    keyed: u32,
+    queues: u32,
+    names_bytes: u32,
+}
+
+/// What is held in memory while an index is open.
+struct Tail {
+    keys: Box<[u32]>,
+    ids: Box<[(u64, u64)]>,
+    queues: Vec<QueueName>,
+}
+
 /// An open index.
 #[derive(Debug)]
 pub(super) struct IndexFile<F> {
     file: F,
     pub(super) segment: u64,
-    end: Lsn,
-    entries: u32,
-    keyed: u32,
+    header: Header,
     /// The first and the last id of each block.
     ids: Box<[(u64, u64)]>,
     pub(super) queues: Vec<QueueName>,
@@ -155,6 +170,114 @@ impl RecordAt {
     }
 }
 
+impl Header {
+    fn decode(bytes: &[u8; HEADER_BYTES], segment: u64) -> Option<Header> {
+        let is_ours = bytes[..8] == MAGIC && bytes[8..10] == VERSION.to_le_bytes();
+        if !is_ours || crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) || u64_at(bytes, 16) != segment {
+            return None;
+        }
+        let [entries, keyed, queues, names_bytes] = [32, 36, 40, 44].map(|at| u32_at(bytes, at));
+        Some(Header { end: Lsn(u64_at(bytes, 24)), entries, keyed, queues, names_bytes })
+    }
+
+    fn times_at(&self) -> u64 {
+        HEADER_BYTES as u64 + (blocks(self.entries as usize, BY_ID_BYTES) * BLOCK_BYTES) as u64
+    }
+
+    fn tail_at(&self) -> u64 {
+        self.times_at() + (blocks(self.entries as usize, BY_TIME_BYTES) * BLOCK_BYTES) as u64
+    }
+
+    fn tail_bytes(&self) -> usize {
+        let ids = blocks(self.entries as usize, BY_ID_BYTES) * 16;
+        self.keyed as usize * (4 + BY_KEY_BYTES) + ids + self.names_bytes as usize + 4
+    }
+
+    fn tail(&self, bytes: &[u8]) -> Option<Tail> {
+        let (content, checksum) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
+            return None;
+        }
+        let mut left = content;
+        let keys = take(&mut left, self.keyed as usize * 4)?;
+        take(&mut left, self.keyed as usize * BY_KEY_BYTES)?;
+        let ids = take(&mut left, blocks(self.entries as usize, BY_ID_BYTES) * 16)?;
+        let mut queues = Vec::new();
+        for _ in 0..self.queues {
+            let length = take(&mut left, 1)?[0];
+            let name = std::str::from_utf8(take(&mut left, length.into())?).ok()?;
+            queues.push(QueueName::new(name).ok()?);
+        }
+        Some(Tail {
+            keys: keys.chunks_exact(4).map(|hash| u32_at(hash, 0)).collect(),
+            ids: ids.chunks_exact(16).map(|block| (u64_at(block, 0), u64_at(block, 8))).collect(),
+            queues,
+        })
+    }
+}
+
+/// What can be read of an index that may be damaged.
+#[derive(Debug, Default)]
+pub(crate) struct IndexSurvey {
+    /// The first record behind the segment; `None` if not even the header is whole.
+    pub(crate) end: Option<Lsn>,
+    /// Whether a start makes it again: it sees the header and what is held in memory, and no block.
+    pub(crate) is_remade: bool,
+    /// Where blocks are that cannot be read, in bytes from the begin, rising.
+    pub(crate) spoilt_at: Vec<u64>,
+    /// The jobs, in the order of the log, each once for each record: what is in one order alone is taken from there.
+    pub(crate) entries: Vec<Indexed>,
+}
+
+/// A record that an index tells of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Indexed {
+    pub(crate) ordinal: u32,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+    pub(crate) job: JobId,
+}
+
+/// Reads every block of the index of a segment.
+pub(crate) fn survey(file: &dyn ReadAt, segment: u64) -> io::Result<IndexSurvey> {
+    let mut found = IndexSurvey { is_remade: true, ..IndexSurvey::default() };
+    let mut bytes = [0; HEADER_BYTES];
+    let header = file.read_at(0, &mut bytes).ok().and_then(|()| Header::decode(&bytes, segment));
+    let Some(header) = header else { return Ok(found) };
+    found.end = Some(header.end);
+    let length = file.length()?;
+    let (times_at, tail_at) = (header.times_at(), header.tail_at());
+    for (from, to, entry_bytes, job_at) in
+        [(HEADER_BYTES as u64, times_at, BY_ID_BYTES, 0), (times_at, tail_at, BY_TIME_BYTES, 8)]
+    {
+        let mut left = header.entries as usize;
+        for at in (from..to).step_by(BLOCK_BYTES) {
+            let there = left.min(per_block(entry_bytes));
+            left -= there;
+            let mut block = [0; BLOCK_BYTES];
+            let is_sound = file.read_at(at, &mut block).is_ok()
+                && crc32fast::hash(&block[..BLOCK_BYTES - 4]) == u32_at(&block, BLOCK_BYTES - 4);
+            if !is_sound {
+                found.spoilt_at.push(at);
+                // Where the file ends there, so do all others.
+                if at >= length {
+                    break;
+                }
+                continue;
+            }
+            found.entries.extend(block[..there * entry_bytes].chunks_exact(entry_bytes).map(|entry| {
+                let RecordAt { ordinal, offset, length } = RecordAt::decode(&entry[job_at + 8..]);
+                Indexed { ordinal, offset, length, job: JobId(u64_at(entry, job_at)) }
+            }));
+        }
+    }
+    found.entries.sort_unstable();
+    found.entries.dedup();
+    let mut tail = vec![0; if length == tail_at + header.tail_bytes() as u64 { header.tail_bytes() } else { 0 }];
+    found.is_remade = file.read_at(tail_at, &mut tail).is_err() || header.tail(&tail).is_none();
+    Ok(found)
+}
+
 /// An index cannot be used as it is: it is to be made again from its segment.
 fn unusable() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is damaged")
@@ -166,75 +289,37 @@ impl<F: StorageFile> IndexFile<F> {
     /// # Errors
     /// `InvalidData` if it is damaged or not that one's, or what the disk says.
     pub(super) fn open(file: F, segment: u64) -> io::Result<IndexFile<F>> {
-        let mut header = [0; HEADER_BYTES];
+        let mut bytes = [0; HEADER_BYTES];
         let length = file.length()?;
         if length < HEADER_BYTES as u64 {
             return Err(unusable());
         }
-        file.read_at(0, &mut header)?;
-        let is_ours = header[..8] == MAGIC && header[8..10] == VERSION.to_le_bytes();
-        if !is_ours || crc32fast::hash(&header[..60]) != u32_at(&header, 60) || u64_at(&header, 16) != segment {
-            return Err(unusable());
-        }
-        let [entries, keyed, queues, names] = [32, 36, 40, 44].map(|at| u32_at(&header, at));
-        let mut index = IndexFile {
-            file,
-            segment,
-            end: Lsn(u64_at(&header, 24)),
-            entries,
-            keyed,
-            ids: Box::default(),
-            queues: Vec::new(),
-            keys: Box::default(),
-        };
-        let id_blocks = blocks(entries as usize, BY_ID_BYTES);
-        let tail_at = index.keys_at();
-        let tail_bytes = keyed as usize * (4 + BY_KEY_BYTES) + id_blocks * 16 + names as usize + 4;
+        file.read_at(0, &mut bytes)?;
+        let header = Header::decode(&bytes, segment).ok_or_else(unusable)?;
+        let (tail_at, tail_bytes) = (header.tail_at(), header.tail_bytes());
         if length != tail_at + tail_bytes as u64 {
             return Err(unusable());
         }
-        let mut tail = vec![0; tail_bytes];
-        index.file.read_at(tail_at, &mut tail)?;
-        let (content, checksum) = tail.split_last_chunk::<4>().ok_or_else(unusable)?;
-        if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
-            return Err(unusable());
-        }
-        let mut left = content;
-        let keys = take(&mut left, keyed as usize * 4).ok_or_else(unusable)?;
-        index.keys = keys.chunks_exact(4).map(|hash| u32_at(hash, 0)).collect();
-        take(&mut left, keyed as usize * BY_KEY_BYTES).ok_or_else(unusable)?;
-        let ids = take(&mut left, id_blocks * 16).ok_or_else(unusable)?;
-        index.ids = ids.chunks_exact(16).map(|block| (u64_at(block, 0), u64_at(block, 8))).collect();
-        for _ in 0..queues {
-            let name = take(&mut left, 1).and_then(|length| take(&mut left, length[0].into()));
-            let name = name.and_then(|name| QueueName::new(std::str::from_utf8(name).ok()?).ok());
-            index.queues.push(name.ok_or_else(unusable)?);
-        }
-        Ok(index)
+        let mut bytes = vec![0; tail_bytes];
+        file.read_at(tail_at, &mut bytes)?;
+        let Tail { keys, ids, queues } = header.tail(&bytes).ok_or_else(unusable)?;
+        Ok(IndexFile { file, segment, header, ids, queues, keys })
     }
 
     /// The first record of the segment that followed it.
     pub(super) fn end(&self) -> Lsn {
-        self.end
+        self.header.end
     }
 
     /// How many jobs are in it.
     pub(super) fn len(&self) -> u32 {
-        self.entries
+        self.header.entries
     }
 
     /// Whether a job can be in it, as far as its first and last ids say.
     pub(super) fn may_have(&self, job: JobId) -> bool {
         self.ids.first().is_some_and(|&(first, _)| first <= job.0)
             && self.ids.last().is_some_and(|&(_, last)| last >= job.0)
-    }
-
-    fn times_at(&self) -> u64 {
-        HEADER_BYTES as u64 + (blocks(self.entries as usize, BY_ID_BYTES) * BLOCK_BYTES) as u64
-    }
-
-    fn keys_at(&self) -> u64 {
-        self.times_at() + (blocks(self.entries as usize, BY_TIME_BYTES) * BLOCK_BYTES) as u64
     }
 
     fn block(&self, at: u64) -> io::Result<[u8; BLOCK_BYTES]> {
@@ -265,7 +350,8 @@ impl<F: StorageFile> IndexFile<F> {
                     held = Some((number, self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
                 }
                 let (_, block) = held.as_ref().expect("it was just read");
-                let there = (self.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
+                let there =
+                    (self.header.entries as usize - number * per_block(BY_ID_BYTES)).min(per_block(BY_ID_BYTES));
                 let (entries, _) = block[..there * BY_ID_BYTES].as_chunks::<BY_ID_BYTES>();
                 let at = entries.partition_point(|entry| u64_at(entry, 0) < job.0);
                 for entry in entries[at..].iter().take_while(|entry| u64_at(*entry, 0) == job.0) {
@@ -282,7 +368,7 @@ impl<F: StorageFile> IndexFile<F> {
         let count = self.keys[begin..].iter().take_while(|&&other| other == hash).count();
         let mut bytes = vec![0; count * BY_KEY_BYTES];
         if count > 0 {
-            let at = self.keys_at() + (self.keyed as usize * 4 + begin * BY_KEY_BYTES) as u64;
+            let at = self.header.tail_at() + (self.header.keyed as usize * 4 + begin * BY_KEY_BYTES) as u64;
             self.file.read_at(at, &mut bytes)?;
         }
         Ok(bytes.chunks_exact(BY_KEY_BYTES).map(RecordAt::decode).collect())
@@ -290,13 +376,13 @@ impl<F: StorageFile> IndexFile<F> {
 
     /// The jobs in the order of time, by their number in that order: those of one block, from `from` on. None at the end.
     pub(super) fn timed(&self, from: u32) -> io::Result<Vec<Timed>> {
-        if from >= self.entries {
+        if from >= self.header.entries {
             return Ok(Vec::new());
         }
         let per_block = per_block(BY_TIME_BYTES);
         let number = from as usize / per_block;
-        let block = self.block(self.times_at() + (number * BLOCK_BYTES) as u64)?;
-        let there = (self.entries as usize - number * per_block).min(per_block);
+        let block = self.block(self.header.times_at() + (number * BLOCK_BYTES) as u64)?;
+        let there = (self.header.entries as usize - number * per_block).min(per_block);
         let wanted: Range<usize> = from as usize % per_block..there;
         let entry = |at: usize| {
             let bytes = &block[at * BY_TIME_BYTES..][..BY_TIME_BYTES];

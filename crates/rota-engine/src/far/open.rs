@@ -69,7 +69,8 @@ impl OpenFile {
         decoded.map(Some).ok_or_else(|| FarError::damaged(storage, name))
     }
 
-    fn decode(bytes: &[u8], ends_with: u64) -> Option<(OpenFile, u32)> {
+    /// What bytes hold that should be the one of the end of that segment, with their checksum; `None` if they are not.
+    pub(crate) fn decode(bytes: &[u8], ends_with: u64) -> Option<(OpenFile, u32)> {
         let (content, checksum) = bytes.split_last_chunk::<4>()?;
         let checksum = u32::from_le_bytes(*checksum);
         let mut left = content;

@@ -5,6 +5,7 @@
 //! bounded by the largest group; neither writes, nor trusts a byte. What is whole is the same here and in
 //! `recovery.rs`: `log::tests::inspect` holds them against each other.
 
+mod far;
 mod judge;
 mod pass;
 mod rescue;
@@ -22,9 +23,11 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+pub(super) use far::NamedFiles;
 pub(super) use judge::Nobody;
 pub(super) use pass::{Place, Reader, Sink};
 pub(super) use survey::{Part, Survey};
+pub(super) use window::Window;
 
 /// How a log is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,7 +53,7 @@ pub struct Inspection {
     pub store: Option<StoreId>,
     /// Its files, by their names.
     pub segments: Vec<SegmentReport>,
-    /// All that keeps a server from starting on it.
+    /// All that keeps a server from starting on it, or from working on.
     pub problems: Vec<Problem>,
     /// What a start would cut off.
     pub torn: Option<Tail>,
@@ -69,7 +72,8 @@ pub enum Verdict {
     Torn,
     /// A newer server wrote it; nothing else is wrong.
     Newer,
-    /// Something that was durable is not as it was; a start is refused.
+    /// Something that was durable is not as it was: a start is refused, or a server ends when it comes to it, in a far
+    /// segment.
     Damaged,
 }
 
@@ -126,8 +130,10 @@ pub struct SegmentReport {
     pub records: u64,
     /// What it is.
     pub state: SegmentState,
-    /// Whether a start reads it; others are history, or not part of the log.
+    /// Whether a start reads it; others are far segments or history, or not part of the log.
     pub is_needed: bool,
+    /// Whether it is a far segment: no start reads it, and jobs in it may be open.
+    pub is_far: bool,
 }
 
 /// What a segment's file is.
@@ -189,6 +195,15 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// The records that cannot be read because of it.
     pub lost: Vec<LsnRange>,
+}
+
+impl Problem {
+    /// Whether it is about far segments alone, where a start begins with the segment `oldest`: what it reads is whole.
+    pub(super) fn is_far(&self, oldest: u64) -> bool {
+        let of_far =
+            matches!(self.kind, ProblemKind::OpenJobs(_) | ProblemKind::FarMissing { .. } | ProblemKind::Index(_));
+        of_far || self.segment.is_some_and(|segment| segment < oldest)
+    }
 }
 
 /// What is wrong.
@@ -254,6 +269,54 @@ pub enum ProblemKind {
         /// The segment of this store that is in it.
         holds: Option<u64>,
     },
+    /// The file that says which jobs of far segments are open cannot be used.
+    #[error("{0}")]
+    OpenJobs(OpenJobsFault),
+    /// A far segment is not there.
+    #[error("missing: {open} jobs of this far segment are open")]
+    FarMissing {
+        /// How many jobs in it were open where the log begins.
+        open: u32,
+    },
+    /// The index of a far segment is not as it should be.
+    #[error("{0}")]
+    Index(IndexFault),
+}
+
+/// What is wrong with the file that says which jobs of far segments are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenJobsFault {
+    /// It is not there.
+    #[error("missing: the file says which jobs of the segments before are open, and nothing else does")]
+    Missing,
+    /// Its checksum is wrong.
+    #[error("damaged: the file says which jobs of the segments before are open, and nothing else does")]
+    Damaged,
+    /// It is whole, and not the one that the log names.
+    #[error(
+        "not the one that the log names: the file says which jobs of the segments before were open at another time"
+    )]
+    Other,
+}
+
+/// What is wrong with the index of a far segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IndexFault {
+    /// It is not there.
+    #[error("missing: the next start makes the index again")]
+    Missing,
+    /// A start sees that it is damaged.
+    #[error("damaged: the next start makes the index again")]
+    Remade,
+    /// Blocks of it are damaged, at which a start does not look.
+    #[error("damaged: {count} blocks of the index; take the file away, and the next start makes it again")]
+    Blocks {
+        /// How many.
+        count: u64,
+    },
+    /// It does not tell of the jobs that are open.
+    #[error("damaged: the index is not that of the segment; take the file away, and the next start makes it again")]
+    Other,
 }
 
 impl ProblemKind {
@@ -268,6 +331,11 @@ impl ProblemKind {
     pub fn word(&self) -> &'static str {
         match self {
             ProblemKind::Damaged(_) | ProblemKind::StoreFile => "damaged",
+            ProblemKind::OpenJobs(OpenJobsFault::Damaged) => "damaged",
+            ProblemKind::OpenJobs(OpenJobsFault::Missing) | ProblemKind::FarMissing { .. } => "missing",
+            ProblemKind::OpenJobs(OpenJobsFault::Other) => "other",
+            ProblemKind::Index(IndexFault::Missing) => "missing",
+            ProblemKind::Index(_) => "damaged",
             ProblemKind::Unreadable { .. } => "unreadable",
             ProblemKind::Missing { .. } => "missing",
             ProblemKind::Renamed { .. } => "renamed",

@@ -3,17 +3,20 @@
 //!
 //! [`salvage`] is called by the binary's `rota log salvage`. The source is only read. No record is taken whose checksum is
 //! wrong, so no body that comes out was altered; what was lost with the others is listed. A job whose end may be among the
-//! lost is kept all the same: work that is done twice can be sorted out, work that is gone cannot.
+//! lost is kept all the same: work that is done twice can be sorted out, work that is gone cannot. Far jobs of which nothing is
+//! left that says which of them had ended are not: most of them may have, long ago.
 
+mod far;
 mod ledger;
 mod merge;
 
-use super::inspect::{InspectError, Inspection, Look, LsnRange, Problem, Survey, Tail, Verdict, check};
+use super::inspect::{InspectError, Inspection, Look, LsnRange, Problem, ProblemKind, Survey, Tail, check};
 use super::{Group, LogError, Lsn, OpenError};
 use crate::job::{JobId, Time};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::storage::{LogSource, Storage, StoreId};
+use far::FarJobs;
 use ledger::Ledger;
 
 /// How much of the state one step walks over, in objects.
@@ -53,6 +56,32 @@ pub struct Salvage {
     pub ended: Vec<JobId>,
     /// The number that the next job gets at the least.
     pub next_job_id: JobId,
+    /// Open jobs that were saved out of far segments.
+    pub far_jobs: u64,
+    /// How many of them, beside those in `uncertain`, may have ended: records behind are lost, and none that is left tells of
+    /// them.
+    pub far_uncertain: u64,
+    /// Jobs that are lost in far segments, where nothing says which.
+    pub far_lost: Vec<FarLoss>,
+    /// Jobs of far segments of which nothing says whether they had ended: they were left out, but for those that
+    /// [`Take::unsure`] asked for.
+    pub far_unsure: Vec<FarLoss>,
+}
+
+/// What is taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Take {
+    /// Also jobs of far segments of which nothing says whether they had ended: many that were called off may be back.
+    pub unsure: bool,
+}
+
+/// Jobs in a far segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FarLoss {
+    /// The segment.
+    pub segment: u64,
+    /// How many, at the most.
+    pub jobs: u64,
 }
 
 /// A job that is gone.
@@ -103,7 +132,12 @@ pub enum SalvageError {
 ///
 /// # Errors
 /// [`SalvageError`].
-pub fn salvage<S: Storage>(source: &dyn LogSource, into: S, new_store_id: [u8; 16]) -> Result<Salvage, SalvageError> {
+pub fn salvage<S: Storage>(
+    source: &dyn LogSource,
+    into: S,
+    new_store_id: [u8; 16],
+    take: Take,
+) -> Result<Salvage, SalvageError> {
     let found = check(source, Look::default())?;
     if let Some(newer) = found.problems.iter().find(|problem| problem.kind.is_newer()) {
         return Err(SalvageError::Newer(Box::new(newer.clone())));
@@ -113,11 +147,18 @@ pub fn salvage<S: Storage>(source: &dyn LogSource, into: S, new_store_id: [u8; 1
     if survey.parts.is_empty() {
         return Err(SalvageError::Nothing);
     }
-    let is_damaged = found.verdict() == Verdict::Damaged;
+    // What is wrong with far segments costs what is in them and nothing else.
+    let oldest = survey.oldest_needed;
+    let is_damaged = found.problems.iter().any(|problem| !problem.is_far(oldest));
+    let is_sure = !found.problems.iter().any(|problem| matches!(problem.kind, ProblemKind::OpenJobs(_)));
+    let first = merge::first_part(&survey, is_damaged || !is_sure);
+    let first_segment = survey.parts.get(first).map_or(oldest, |part| part.number.min(oldest));
     let mut ledger = Ledger::new();
-    merge::read_all(source, &survey, is_damaged, &mut ledger)?;
-    ledger.close(is_damaged, tail_lost(&found, ledger.due()));
-    write(ledger.state(), into, new_store_id, ledger.now())?;
+    let mut far = FarJobs::find(source, &survey, first_segment, is_sure, take.unsure)?;
+    far.take(first_segment, &mut ledger)?;
+    merge::read_all(source, &survey, first, &mut ledger)?;
+    ledger.close(is_damaged, tail_lost(&found, oldest, ledger.due()));
+    write(ledger.state(), &far, into, new_store_id, ledger.now())?;
     Ok(Salvage {
         from: survey.store,
         store: StoreId(new_store_id),
@@ -129,6 +170,10 @@ pub fn salvage<S: Storage>(source: &dyn LogSource, into: S, new_store_id: [u8; 1
         may_lack_older: is_damaged && !ledger.lost.is_empty() && !ledger.reaches_back(),
         uncertain: ledger.uncertain(),
         next_job_id: JobId(ledger.state().numbers().next_job_id),
+        far_jobs: far.cold + ledger.far_jobs(),
+        far_uncertain: far.uncertain(&ledger),
+        far_lost: far.lost,
+        far_unsure: far.unsure,
         lost_bytes: ledger.lost_bytes,
         ended: ledger.ended(),
         lost: ledger.lost,
@@ -138,8 +183,8 @@ pub fn salvage<S: Storage>(source: &dyn LogSource, into: S, new_store_id: [u8; 1
 }
 
 /// The records that were durable, from the one due at the end of what was read.
-fn tail_lost(found: &Inspection, due: Lsn) -> Option<LsnRange> {
-    let lost = || found.problems.iter().flat_map(|problem| &problem.lost);
+fn tail_lost(found: &Inspection, oldest: u64, due: Lsn) -> Option<LsnRange> {
+    let lost = || found.problems.iter().filter(|problem| !problem.is_far(oldest)).flat_map(|problem| &problem.lost);
     if lost().any(|range| range.to.is_none()) {
         return Some(LsnRange { from: due, to: None });
     }
@@ -148,11 +193,27 @@ fn tail_lost(found: &Inspection, due: Lsn) -> Option<LsnRange> {
 }
 
 /// Writes a state as a log that a start takes it from.
-fn write<S: Storage>(state: &State, into: S, new_store_id: [u8; 16], now: Time) -> Result<(), SalvageError> {
+fn write<S: Storage>(
+    state: &State,
+    far: &FarJobs<'_>,
+    into: S,
+    new_store_id: [u8; 16],
+    now: Time,
+) -> Result<(), SalvageError> {
     let begun = super::open(into, new_store_id, &mut |_| Err("the new log is not empty".into()));
     let (mut writer, _) = begun.map_err(SalvageError::Begin)?;
     let mut snapshot = Snapshot::begin(state);
     let mut group = Group::default();
+    for (segment, _, count) in state.far.segments() {
+        far.write(segment, count, &|place| state.far.is_open(place), &mut |records| {
+            snapshot.step_far(records, state, now);
+            if snapshot.take(&mut group) {
+                writer.write(&mut group)?;
+            }
+            Ok(())
+        })?;
+        snapshot.end_far_segment(state);
+    }
     loop {
         let is_done = snapshot.step(STEP_OBJECTS, state, now);
         if snapshot.take(&mut group) {

@@ -3,6 +3,7 @@
 mod compaction;
 mod crash;
 mod damage;
+mod far;
 mod format;
 mod garbage;
 mod inspect;

@@ -18,6 +18,9 @@ const OURS: [&str; 6] = ["lock", "log", "store.new", "restore", "snapshots", "lo
 /// What the names of spare segments begin with, finished or not.
 pub(super) const SPARE_BEGIN: &str = "spare";
 
+/// A file beside the segments that is being written.
+pub(super) const BESIDE_NEW: &str = "beside.new";
+
 /// The name of the first spare segment; the others have higher numbers.
 const SPARE: &str = "spare-";
 
@@ -375,7 +378,7 @@ impl Storage for DataDirectory {
     }
 
     fn write_beside(&mut self, name: Beside, bytes: &[u8]) -> io::Result<()> {
-        let new = self.log.join("beside.new");
+        let new = self.log.join(BESIDE_NEW);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
             // Half a file would only take room from others.

@@ -3,7 +3,7 @@
 //! [`crate::log::inspect`] and [`crate::log::salvage`] read through it. Every [`Storage`] can be read so, and
 //! [`DirectoryReader`] is a real directory, with a server in it or not. There is no way to write through one.
 
-use super::{Storage, StorageFile, StoreId, directory, segment_file_name, segment_number};
+use super::{Beside, Storage, StorageFile, StoreId, directory, segment_file_name, segment_number};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
@@ -61,6 +61,18 @@ impl LogFile {
     pub fn of_segment(number: u64) -> LogFile {
         LogFile { name: segment_file_name(number).into(), number: Some(number) }
     }
+
+    /// That one of the files that go with far segments.
+    #[must_use]
+    pub fn of_beside(name: Beside) -> LogFile {
+        LogFile { name: name.file_name().into(), number: None }
+    }
+
+    /// Which of the files that go with far segments it is; `None` if it is none.
+    #[must_use]
+    pub fn beside(&self) -> Option<Beside> {
+        self.name.to_str().and_then(Beside::of_file_name)
+    }
 }
 
 impl<S: Storage> LogSource for S {
@@ -69,19 +81,24 @@ impl<S: Storage> LogSource for S {
     }
 
     fn files(&self) -> io::Result<Vec<LogFile>> {
-        Ok(self.segments()?.into_iter().map(LogFile::of_segment).collect())
+        let segments = self.segments()?.into_iter().map(LogFile::of_segment);
+        Ok(segments.chain(self.beside()?.into_iter().map(LogFile::of_beside)).collect())
     }
 
     fn open_file(&self, file: &LogFile) -> io::Result<Box<dyn ReadAt + '_>> {
-        let number = file.number.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(SegmentReader(Storage::open(self, number)?)))
+        let file = match (file.number, file.beside()) {
+            (Some(segment), _) => Storage::open(self, segment)?,
+            (None, Some(name)) => self.open_beside(name)?,
+            (None, None) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Box::new(FileReader(file)))
     }
 }
 
-/// A storage's segment, for reading.
-struct SegmentReader<F>(F);
+/// A storage's file, for reading.
+struct FileReader<F>(F);
 
-impl<F: StorageFile> ReadAt for SegmentReader<F> {
+impl<F: StorageFile> ReadAt for FileReader<F> {
     fn length(&self) -> io::Result<u64> {
         self.0.length()
     }
@@ -167,8 +184,9 @@ impl LogSource for DirectoryReader {
             if fs::metadata(entry.path()).is_ok_and(|found| found.is_file()) {
                 let name = entry.file_name();
                 let number = name.to_str().and_then(segment_number);
-                // Room for segments to come holds nothing.
-                if !name.as_encoded_bytes().starts_with(directory::SPARE_BEGIN.as_bytes()) {
+                // Room for segments to come holds nothing, nor does a file that was not finished.
+                let is_empty = name.as_encoded_bytes().starts_with(directory::SPARE_BEGIN.as_bytes());
+                if !is_empty && name != directory::BESIDE_NEW {
                     files.push(LogFile { name, number });
                 }
             }

@@ -202,6 +202,17 @@ impl SimulatedDisk {
         disk.durable_names.insert(segment, content);
     }
 
+    /// The bytes of a file beside the segments; `None` if it is not there.
+    #[must_use]
+    pub fn bytes_beside(&self, name: Beside) -> Option<Vec<u8>> {
+        self.bytes(number(name))
+    }
+
+    /// As [`SimulatedDisk::set_bytes`], of a file beside the segments.
+    pub fn set_bytes_beside(&self, name: Beside, bytes: Option<Vec<u8>>) {
+        self.set_bytes(number(name), bytes);
+    }
+
     /// Sets the store's id behind everybody's back.
     pub fn set_store(&self, store: Option<StoreId>) {
         self.disk().store = store;

@@ -1,6 +1,7 @@
 //! What a start would make of what was met: torn, damaged, missing; or records in order for who wants to see them.
 
-use super::pass::{PartEnd, Place, Reader, Sink};
+use super::far::NamedFiles;
+use super::pass::{Next, PartEnd, Place, Reader, Sink};
 use super::survey::{Part, Survey, path_of};
 use super::{
     FoundRecord, InspectError, Inspection, Item, Look, LsnRange, PassedOver, Problem, ProblemKind, SegmentState, Tail,
@@ -53,16 +54,22 @@ impl Survey {
     /// The segment's place among the others that are read.
     pub(in crate::log) fn place(&self, index: usize) -> Place {
         let number = self.parts[index].number;
-        let next = self.parts.get(index + 1).filter(|next| next.number == number + 1);
-        Place { next: next.and_then(|next| next.header), is_last: index + 1 == self.parts.len() }
+        let next = self.parts.get(index + 1).filter(|next| next.number == number + 1).and_then(|next| next.header);
+        let next = next.map(|next| Next { first_lsn: next.first_lsn, chain: Some(next.chain) });
+        // What followed a far segment may be gone.
+        let far_end = self.far.ends.get(&number).filter(|_| number < self.oldest_needed);
+        let next = next.or(far_end.map(|&first_lsn| Next { first_lsn, chain: None }));
+        Place { next, is_last: index + 1 == self.parts.len() }
     }
 
     /// Reads every group and judges it.
     pub(super) fn check(mut self, source: &dyn LogSource, look: Look) -> Result<Inspection, InspectError> {
         let mut torn = None;
-        self.pass_all(source, look, &mut Nobody, &mut |survey, index, end, due| {
+        let mut named = NamedFiles::default();
+        self.pass_all(source, look, &mut named, &mut |survey, index, end, due| {
             torn = survey.judge(index, end, due, look).or(torn.take());
         })?;
+        self.judge_far(source, &named, look)?;
         let is_known = !self.parts.is_empty() || self.is_named;
         let store = Some(self.store).filter(|_| is_known && self.store.0 != [0; 16]);
         Ok(Inspection { store, segments: self.reports, problems: self.problems, torn, notes: self.notes })
@@ -119,9 +126,7 @@ impl Survey {
             report.last_lsn = Some(Lsn(end.whole.next_lsn.0.saturating_sub(1)));
             return Some(tail);
         }
-        // A start does not read what lies before the oldest segment that it needs.
-        let is_history = part.number < self.oldest_needed;
-        let list = if is_history { &mut self.notes } else { &mut self.problems };
+        let list = self.list_for(Some(part.number));
         for passed in &end.passed {
             let kind = match passed.found {
                 Damage::Record(
@@ -149,6 +154,7 @@ impl Survey {
     fn torn_tail(&self, part: &Part, end: &PartEnd, is_last: bool) -> Option<Tail> {
         let first = end.passed.first()?;
         let is_torn = is_last
+            && part.number >= self.oldest_needed
             && part.header.is_some()
             && self.unfinished.is_none()
             && !end.is_sealed

@@ -63,10 +63,26 @@ pub(in crate::log) struct Whole {
 /// Where a segment stands among the others.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::log) struct Place {
-    /// The header of the segment that follows, where it is there and right.
-    pub(in crate::log) next: Option<SegmentHeader>,
+    /// How the segment that follows goes on, where that is known.
+    pub(in crate::log) next: Option<Next>,
     /// No segment follows.
     pub(in crate::log) is_last: bool,
+}
+
+/// How a segment goes on behind another.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::log) struct Next {
+    /// Its first record.
+    pub(in crate::log) first_lsn: Lsn,
+    /// The chain in its header, where that is there and right.
+    pub(in crate::log) chain: Option<u32>,
+}
+
+impl Next {
+    /// Whether it goes on where that record is due, behind a group with that chain.
+    fn goes_on(&self, due: Lsn, chain: Option<u32>) -> bool {
+        self.first_lsn == due && (self.chain.is_none() || self.chain == chain)
+    }
 }
 
 impl<'s> Reader<'s> {
@@ -147,8 +163,7 @@ impl Pass<'_, '_> {
 
     /// What is behind the group that the next segment's chain names is not read at a start either.
     fn is_where_the_next_goes_on(&mut self) -> bool {
-        let here = (self.reader.due, self.chain);
-        let goes_on = self.place.next.is_some_and(|next| (next.first_lsn, Some(next.chain)) == here);
+        let goes_on = self.place.next.is_some_and(|next| next.goes_on(self.reader.due, self.chain));
         if goes_on {
             self.end.is_sealed = self.walk.peek().is_some_and(|header| header.is_seal);
         }
@@ -173,7 +188,7 @@ impl Pass<'_, '_> {
     /// Nothing more stands in the segment; the next one may say that something should.
     fn come_to_the_end(&mut self) -> ControlFlow<()> {
         let Some(next) = self.place.next else { return ControlFlow::Continue(()) };
-        if (next.first_lsn, Some(next.chain)) == (self.reader.due, self.chain) {
+        if next.goes_on(self.reader.due, self.chain) {
             return ControlFlow::Continue(());
         }
         let is_known = self.end.passed.last().is_some_and(|passed| passed.offset + passed.bytes >= self.end.data_end);

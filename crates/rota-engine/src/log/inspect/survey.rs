@@ -2,6 +2,7 @@
 //!
 //! The rules are those of `survey` in [`crate::log::recovery`], which stops at the first thing that is wrong.
 
+use super::far::FarSurvey;
 use super::{InspectError, LsnRange, Problem, ProblemKind, SegmentReport, SegmentState};
 use crate::log::Lsn;
 use crate::log::segment::{Damage, FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -36,6 +37,8 @@ pub(in crate::log) struct Survey {
     pub(in crate::log) unfinished: Option<u64>,
     pub(in crate::log) is_named: bool,
     pub(in crate::log) reports: Vec<SegmentReport>,
+    /// What there is of far segments.
+    pub(in crate::log) far: FarSurvey,
     pub(in crate::log) problems: Vec<Problem>,
     pub(in crate::log) notes: Vec<Problem>,
 }
@@ -70,7 +73,9 @@ impl Survey {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => (None, true),
             Err(error) => return Err(failed("store")(error)),
         };
-        let mut files = source.files().map_err(failed("log"))?;
+        let files = source.files().map_err(failed("log"))?;
+        let (beside, mut files): (Vec<LogFile>, Vec<LogFile>) =
+            files.into_iter().partition(|file| file.beside().is_some());
         files.sort_by(|a, b| (a.number.is_none(), a.number, &a.name).cmp(&(b.number.is_none(), b.number, &b.name)));
         let mut seen = Vec::with_capacity(files.len());
         for file in files {
@@ -81,11 +86,13 @@ impl Survey {
                 Err(error) => return Err(unreadable(&file)(error)),
             }
         }
+        let oldest_needed = oldest_needed(named, &seen);
         let mut survey = Survey {
             store: choose_store(named, &seen),
             parts: Vec::new(),
             copies: Vec::new(),
-            oldest_needed: oldest_needed(named, &seen),
+            oldest_needed,
+            far: FarSurvey::of(source, &beside, oldest_needed),
             unfinished: None,
             is_named: named.is_some() || is_store_spoilt,
             reports: Vec::new(),
@@ -100,11 +107,20 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Notes what is wrong with a file. What is left of the segments that a start does not need does not matter to it.
+    /// Notes what is wrong with a file.
     fn problem(&mut self, segment: Option<u64>, path: PathBuf, offset: u64, kind: ProblemKind) {
-        let is_history = segment.is_some_and(|number| number < self.oldest_needed);
-        let list = if is_history { &mut self.notes } else { &mut self.problems };
-        list.push(Problem { segment, path, offset, kind, lost: Vec::new() });
+        self.list_for(segment).push(Problem { segment, path, offset, kind, lost: Vec::new() });
+    }
+
+    /// Where what is wrong with a segment belongs. What is left of those that nobody needs does not matter.
+    pub(super) fn list_for(&mut self, segment: Option<u64>) -> &mut Vec<Problem> {
+        match segment {
+            Some(number) if self.far.ends.contains_key(&number) && number < self.oldest_needed => {
+                &mut self.far.problems
+            }
+            Some(number) if number < self.oldest_needed => &mut self.notes,
+            _ => &mut self.problems,
+        }
     }
 
     /// Says of each file what it is.
@@ -315,5 +331,6 @@ fn report_of(file: &Seen, is_ours: bool) -> SegmentReport {
         records: 0,
         state: SegmentState::Unusable,
         is_needed: false,
+        is_far: false,
     }
 }

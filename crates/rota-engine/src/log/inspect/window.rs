@@ -14,7 +14,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// What a disk fails to read is narrowed down to blocks of this length, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
-pub(super) struct Window<'f> {
+pub(in crate::log) struct Window<'f> {
     file: Box<dyn ReadAt + 'f>,
     length: u64,
     /// Where the piece in memory begins.
@@ -24,7 +24,7 @@ pub(super) struct Window<'f> {
 }
 
 impl<'f> Window<'f> {
-    pub(super) fn new(file: Box<dyn ReadAt + 'f>) -> io::Result<Window<'f>> {
+    pub(in crate::log) fn new(file: Box<dyn ReadAt + 'f>) -> io::Result<Window<'f>> {
         let length = file.length()?;
         Ok(Window { file, length, start: 0, bytes: Vec::new(), unreadable: BTreeSet::new() })
     }
@@ -40,7 +40,7 @@ impl<'f> Window<'f> {
     }
 
     /// `count` bytes from `offset` on; `None` where the file ends before.
-    pub(super) fn get(&mut self, offset: u64, count: u64) -> Option<&[u8]> {
+    pub(in crate::log) fn get(&mut self, offset: u64, count: u64) -> Option<&[u8]> {
         let end = offset.checked_add(count).filter(|&end| end <= self.length)?;
         if offset < self.start || end > self.start + self.bytes.len() as u64 {
             self.load(offset, count.max(CHUNK_BYTES).min(self.length - offset));

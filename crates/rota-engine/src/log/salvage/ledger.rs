@@ -5,12 +5,13 @@
 
 use super::{JobRange, LostJob};
 use crate::event::{Event, KeptJob, PutJob};
+use crate::far::OpenSegment;
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
 use crate::log::inspect::{LsnRange, PassedOver};
 use crate::log::{LoggedEvent, Lsn};
 use crate::state::State;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How far numbers go on above all that is known to have been issued, where nothing says how many records are lost.
 const UNKNOWN_NUMBERS: u64 = 1 << 32;
@@ -39,6 +40,8 @@ pub(super) struct Ledger {
     told: HashMap<JobId, Lsn>,
     /// Jobs whose put was not read.
     heard: BTreeMap<JobId, Heard>,
+    /// Those that were taken from before the log that is read.
+    from_far: HashSet<JobId>,
     /// Where records are that hold jobs and are spoilt.
     spoilt: BTreeMap<JobId, (u64, u64)>,
     ended: Vec<JobId>,
@@ -64,6 +67,7 @@ impl Ledger {
             now: Time(0),
             told: HashMap::new(),
             heard: BTreeMap::new(),
+            from_far: HashSet::new(),
             spoilt: BTreeMap::new(),
             ended: Vec::new(),
             last_put: 0,
@@ -127,12 +131,42 @@ impl Ledger {
         }
         let event = event.resolve(&mut |name| self.state.open_queue(name));
         if let Some(job) = event.job() {
-            self.highest_job = self.highest_job.max(job.0);
+            self.saw_job(job);
             if !self.prepare(lsn, job, &event, at) {
                 return;
             }
         }
         self.state.replay(event, Lsn(0), seq, at);
+    }
+
+    /// Takes a job in that stands before the log that is read; it was open behind that record.
+    pub(super) fn take_far(&mut self, mut kept: KeptJob, queue: &QueueName, as_of: Lsn) {
+        kept.put.queue = self.state.open_queue(queue);
+        let job = kept.put.job;
+        self.saw_job(job);
+        self.from_far.insert(job);
+        let event = Event::JobKept(Box::new(kept));
+        // It is due when it is due: nothing happens to it here.
+        let at = Time(0);
+        if self.prepare(as_of, job, &event, at) {
+            self.state.replay(event, Lsn(0), 0, at);
+        }
+    }
+
+    /// Takes note of open jobs that stay on disk, in a segment before the log that is read, by their queues.
+    pub(super) fn load_far(&mut self, segment: OpenSegment, counts: Vec<(QueueName, u64)>) {
+        self.state.load_far(segment, counts);
+    }
+
+    pub(super) fn saw_job(&mut self, job: JobId) {
+        self.highest_job = self.highest_job.max(job.0);
+    }
+
+    /// Notes that the record of a job is spoilt that was open where the log begins that is read.
+    pub(super) fn lose_far(&mut self, job: JobId, segment: u64, offset: u64) {
+        self.saw_job(job);
+        self.heard.entry(job).or_insert(Heard::Missing);
+        self.spoilt.entry(job).or_insert((segment, offset));
     }
 
     /// Takes down what an event says of a job; returns whether it can be applied.
@@ -307,6 +341,11 @@ impl Ledger {
         let mut jobs: Vec<JobId> = self.told.iter().filter(|(_, told)| **told < before).map(|(&job, _)| job).collect();
         jobs.sort_unstable();
         jobs
+    }
+
+    /// How many of the jobs that were taken from before the log that was read are open.
+    pub(super) fn far_jobs(&self) -> u64 {
+        self.from_far.iter().filter(|job| self.told.contains_key(job)).count() as u64
     }
 
     pub(super) fn ended(&self) -> Vec<JobId> {

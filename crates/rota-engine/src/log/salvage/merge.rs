@@ -9,14 +9,13 @@ use crate::storage::LogSource;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Reads what a start would read; of a damaged log also the history before it, which may hold what is lost behind.
+/// Reads what a start would read, or more: from the part `first` on.
 pub(super) fn read_all(
     source: &dyn LogSource,
     survey: &Survey,
-    is_damaged: bool,
+    first: usize,
     ledger: &mut Ledger,
 ) -> Result<(), InspectError> {
-    let first = first_part(survey, is_damaged);
     let begin = survey.parts.get(first).filter(|part| part.number <= survey.oldest_needed);
     match begin.and_then(|part| part.header) {
         Some(header) => ledger.begin_at(header.first_lsn),
@@ -42,8 +41,9 @@ pub(super) fn read_all(
     Ok(())
 }
 
-/// The first segment to read: history only as far as no segment is missing in it.
-fn first_part(survey: &Survey, is_damaged: bool) -> usize {
+/// The first segment to read: what a start would read; of a damaged log also the history before it, which may hold what is
+/// lost behind, as far as no segment is missing in it.
+pub(super) fn first_part(survey: &Survey, is_damaged: bool) -> usize {
     let needed = survey.parts.partition_point(|part| part.number < survey.oldest_needed);
     if !is_damaged {
         return needed;

@@ -8,7 +8,7 @@ use crate::event::{BuryReason, Event, PutJob};
 use crate::far::FarFiles;
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::log::inspect::{self, Item, Look, LsnRange, Verdict};
-use crate::log::{Compaction, Group, LogWriter, LostJob, Lsn, Salvage, SalvageError, salvage};
+use crate::log::{Compaction, Group, LogWriter, LostJob, Lsn, Salvage, SalvageError, Take, salvage};
 use crate::storage::{Storage, StoreId};
 use crate::testing::simulator::segment_of;
 use crate::testing::storage::SimulatedDisk;
@@ -98,7 +98,7 @@ fn yard(segment_bytes: u64, close: bool) -> Yard {
 fn save(disk: &SimulatedDisk, what: &str) -> Result<(Salvage, Engine), SalvageError> {
     let before = content(disk);
     let new = disk_with_segments_of(1 << 14);
-    let saved = salvage(disk, new.clone(), NEW);
+    let saved = salvage(disk, new.clone(), NEW, Take::default());
     assert_eq!(content(disk), before, "{what}: the source was changed");
     let saved = saved?;
     assert_eq!(inspect::check(&new, Look::default()).unwrap().verdict(), Verdict::Whole, "{what}");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rota_engine::log::inspect::{self, Inspection, SegmentReport, Verdict};
+use rota_engine::log::inspect::{self, Inspection, ProblemKind, SegmentReport, Verdict};
 use rota_engine::storage::{DirectoryReader, StoreId};
 use serde_json::{Value, json};
 
@@ -37,11 +37,21 @@ fn text(found: &Inspection, reader: &DirectoryReader, args: &LogCheckArgs) -> St
     lines.extend(found.problems.iter().map(problem_text));
     lines.push(format!("verdict: {}", found.verdict()));
     lines.extend(match found.verdict() {
-        Verdict::Damaged => Some(String::from("a start is refused; `rota log salvage` saves what can still be read")),
+        Verdict::Damaged => Some(String::from(damaged_hint(found))),
         Verdict::Newer => Some(String::from("a start is refused: use the version of rota that wrote it")),
         _ => None,
     });
     lines.join("\n")
+}
+
+/// What to do about damage: an index is made again, whatever it was.
+fn damaged_hint(found: &Inspection) -> &'static str {
+    if found.problems.iter().all(|problem| matches!(problem.kind, ProblemKind::Index(_))) {
+        "a server ends when it comes to what is damaged; no job is lost"
+    } else {
+        "a start is refused, or a server ends when it comes to what is damaged; `rota log salvage` saves what can still be \
+         read"
+    }
 }
 
 /// What stands for something that nothing says.
@@ -61,6 +71,7 @@ fn row(segment: &SegmentReport, store: Option<StoreId>) -> Vec<String> {
     };
     let use_of_it = match (segment.is_needed, is_foreign) {
         (true, _) => "needed",
+        (false, _) if segment.is_far => "far",
         (false, true) => "foreign",
         (false, false) if segment.last_lsn.is_some() => "history",
         _ => "-",
@@ -104,5 +115,6 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "first_lsn": segment.first_lsn.map(|lsn| lsn.0),
         "last_lsn": segment.last_lsn.map(|lsn| lsn.0),
         "needed": segment.is_needed,
+        "far": segment.is_far,
     })
 }

@@ -116,7 +116,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             ("queue_kept", fields)
         }
         Event::NumbersKept(kept) => {
-            let fields = json!({
+            let mut fields = json!({
                 "oldest_segment": kept.oldest_segment,
                 "puts": kept.puts,
                 "completed": kept.completed,
@@ -132,6 +132,9 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
                 "engine_time": kept.engine_time.0,
                 "wall_time": kept.wall_time.0,
             });
+            if let Some(checksum) = kept.far_jobs {
+                fields["open_jobs_checksum"] = format!("{checksum:08x}").into();
+            }
             ("numbers_kept", fields)
         }
         soft => unreachable!("soft events are not in the log: {soft:?}"),

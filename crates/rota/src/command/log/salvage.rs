@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rota_engine::log::Salvage;
+use rota_engine::log::{FarLoss, Salvage, Take};
 use rota_engine::storage::DataDirectory;
 use serde_json::{Value, json};
 
@@ -30,7 +30,8 @@ pub(crate) fn run(global: &Global, args: &LogSalvageArgs) -> anyhow::Result<Exit
     refuse_inside(&args.directory, &args.to)?;
     let is_new = take_place(&args.to)?;
     let unfinished = args.to.join(UNFINISHED);
-    let made = make(&reader, &args.to, &unfinished);
+    let take = Take { unsure: args.take_unsure };
+    let made = make(&reader, &args.to, &unfinished, take);
     if made.is_err() {
         // What is half done is of no use to anybody; if it cannot be taken away, its name says what it is.
         let _ = fs::remove_dir_all(&unfinished);
@@ -43,9 +44,14 @@ pub(crate) fn run(global: &Global, args: &LogSalvageArgs) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn make(reader: &dyn rota_engine::storage::LogSource, to: &Path, unfinished: &Path) -> anyhow::Result<Salvage> {
+fn make(
+    reader: &dyn rota_engine::storage::LogSource,
+    to: &Path,
+    unfinished: &Path,
+    take: Take,
+) -> anyhow::Result<Salvage> {
     let storage = DataDirectory::open(unfinished)?;
-    let saved = rota_engine::log::salvage(reader, storage, random()?)?;
+    let saved = rota_engine::log::salvage(reader, storage, random()?, take)?;
     // `store` comes last: without it, nothing takes the directory for a data directory.
     for name in ["log", "store"] {
         let moved = fs::rename(unfinished.join(name), to.join(name)).and_then(|()| File::open(to)?.sync_all());
@@ -115,8 +121,11 @@ fn text(saved: &Salvage, args: &LogSalvageArgs) -> String {
         count(saved.records, "record"),
         args.directory.display()
     )];
+    if saved.far_jobs > 0 {
+        lines.push(format!("{} of them were far ahead, in segments that no start reads", saved.far_jobs));
+    }
     if saved.rescued > 0 {
-        lines.push(format!("{} of them stood in damaged groups", saved.rescued));
+        lines.push(format!("{} stood in damaged groups", count(saved.rescued, "record")));
     }
     lines.extend(saved.problems.iter().map(problem_text));
     lines.extend(saved.torn.iter().map(|tail| format!("torn: {}", torn_text(tail))));
@@ -130,8 +139,21 @@ fn text(saved: &Salvage, args: &LogSalvageArgs) -> String {
             Some((segment, offset)) => format!("{} (damaged, segment {segment}, offset {offset})", lost.job),
             None => lost.job.to_string(),
         });
-        lines.push(format!("lost: {}, told of by other records: {named}", count(saved.lost_jobs.len() as u64, "job")));
+        let told_of = "told of by other records or an index";
+        lines.push(format!("lost: {}, {told_of}: {named}", count(saved.lost_jobs.len() as u64, "job")));
     }
+    lines.extend(saved.far_lost.iter().map(|FarLoss { segment, jobs }| {
+        let lost = count(*jobs, "job");
+        format!("lost: {lost} far ahead in segment {segment}, and nothing says which")
+    }));
+    lines.extend(saved.far_unsure.iter().map(|FarLoss { segment, jobs }| {
+        let done = if args.take_unsure {
+            "taken, though any of them may have ended long ago"
+        } else {
+            "left out, since any of them may have ended long ago; --take-unsure takes them"
+        };
+        format!("unsure: up to {} far ahead in segment {segment}: {done}", count(*jobs, "job"))
+    }));
     if !saved.unseen_jobs.is_empty() {
         let named = some(&saved.unseen_jobs, |range| match range.to {
             Some(to) if to == range.from => to.to_string(),
@@ -152,6 +174,10 @@ fn text(saved: &Salvage, args: &LogSalvageArgs) -> String {
             count(saved.uncertain.len() as u64, "saved job"),
             some(&saved.uncertain, ToString::to_string)
         ));
+    }
+    if saved.far_uncertain > 0 {
+        let jobs = count(saved.far_uncertain, "saved job");
+        lines.push(format!("uncertain: {jobs} far ahead may have ended already too, in what is lost"));
     }
     if !saved.ended.is_empty() {
         lines.push(format!(
@@ -188,6 +214,15 @@ fn object(saved: &Salvage, args: &LogSalvageArgs) -> Value {
         })).collect::<Vec<_>>(),
         "may_lack_older_jobs": saved.may_lack_older,
         "uncertain_jobs": saved.uncertain.iter().map(|job| job.0).collect::<Vec<_>>(),
+        "far_jobs": saved.far_jobs,
+        "uncertain_far_jobs": saved.far_uncertain,
+        "lost_far_jobs": saved.far_lost.iter().map(far_json).collect::<Vec<_>>(),
+        "unsure_far_jobs": saved.far_unsure.iter().map(far_json).collect::<Vec<_>>(),
+        "unsure_are_taken": args.take_unsure,
         "ended_jobs": saved.ended.iter().map(|job| job.0).collect::<Vec<_>>(),
     })
+}
+
+fn far_json(loss: &FarLoss) -> Value {
+    json!({ "segment": loss.segment, "jobs": loss.jobs })
 }

@@ -26,7 +26,7 @@ const FLAGS: [&str; 12] = [
 
 /// Puts jobs an hour and more ahead, each a second behind the one before, into the tube `far`, and waits until they left
 /// memory, all but the newest. Every third has a key.
-fn with_far_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
+pub(super) fn with_far_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
     let rota = Rota::ready(on(data, &FLAGS));
     let mut wire = Wire::to(rota.address());
     wire.expect("use far", "USING far");
@@ -55,7 +55,7 @@ fn put(job: u64) -> Vec<u8> {
     [head.as_bytes(), &body, b"\r\n"].concat()
 }
 
-fn body(job: u64) -> Vec<u8> {
+pub(super) fn body(job: u64) -> Vec<u8> {
     format!("far job {job}, {}", "x".repeat(100)).into_bytes()
 }
 

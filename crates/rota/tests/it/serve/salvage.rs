@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::damage::{body, end, everything};
+use super::mapped;
 use crate::process::{Rota, on};
 use crate::wire::Wire;
 
@@ -244,4 +245,115 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
     })
+}
+
+/// The files of that kind in the log's folder, in their order.
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join("log")).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    files.sort();
+    files
+}
+
+/// Which of the far jobs are on what was saved, each as it was put.
+fn far_jobs_in(directory: &Path, jobs: u64) -> Vec<u64> {
+    let rota = Rota::ready(on(directory, &[]));
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use far", "USING far");
+    let mut found = Vec::new();
+    for job in 1..=jobs {
+        let answer = wire.ask(&format!("peek {job}"));
+        if answer.line.starts_with("FOUND") {
+            assert_eq!(answer.body, mapped::body(job), "job {job} was altered");
+            found.push(job);
+        }
+    }
+    assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), found.len() as u64, "there are others");
+    found
+}
+
+#[test]
+fn jobs_that_left_memory_are_saved_from_damage_of_each_kind() {
+    const FAR_JOBS: u64 = 2_000;
+    let data = TempDir::new().unwrap();
+    let folder = data.path().join("data");
+    let (mut rota, mut wire) = mapped::with_far_jobs(&folder, FAR_JOBS);
+    let mut all: Vec<u64> = (1..=FAR_JOBS).collect();
+    for job in (1..=FAR_JOBS).step_by(9) {
+        wire.expect(&format!("cancel {job}"), "CANCELLED");
+        all.retain(|&other| other != job);
+    }
+    assert_eq!(rota.terminate().code(), Some(0));
+    let (verdict, told) = check(&folder);
+    assert_eq!((verdict.as_str(), &told["notes"]), ("whole", &json!([])), "{told}");
+    let far: Vec<u64> = told["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|segment| segment["far"] == json!(true))
+        .map(|segment| segment["segment"].as_u64().unwrap())
+        .collect();
+    assert!(far.len() > 2, "{told}");
+    let shown = log(&["show", "--segment", &far[1].to_string(), "--json"], &folder);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.lines().filter(|line| line.contains("\"type\":\"job_put\"")).count() > 100, "{shown}");
+
+    let damaged = |name: &str, damage: &dyn Fn(&Path)| {
+        let place = data.path().join(name);
+        fs::create_dir_all(place.join("data/log")).unwrap();
+        for file in ["store", "lock"].map(PathBuf::from).into_iter().chain(
+            fs::read_dir(folder.join("log")).unwrap().map(|entry| Path::new("log").join(entry.unwrap().file_name())),
+        ) {
+            fs::copy(folder.join(&file), place.join("data").join(&file)).unwrap();
+        }
+        damage(&place.join("data"));
+        let told = check(&place.join("data")).1;
+        let (account, new) = salvage(&place.join("data"), &place);
+        (told, account, far_jobs_in(&new, FAR_JOBS))
+    };
+
+    let (_, account, found) = damaged("whole", &|_| {});
+    assert_eq!(found, all, "{account}");
+    assert!(account["far_jobs"].as_u64().unwrap() > FAR_JOBS / 2, "{account}");
+
+    let middle = |path: &Path| fs::metadata(path).unwrap().len() as usize / 2;
+    let segment_of = |directory: &Path| directory.join(format!("log/{:020}.seg", far[1]));
+    let (told, account, found) = damaged("record", &|data| flip(&segment_of(data), middle(&segment_of(data))));
+    assert_eq!(words(&told), ["damaged"], "{told}");
+    let gone: Vec<u64> = all.iter().copied().filter(|job| !found.contains(job)).collect();
+    let lost: Vec<u64> =
+        account["lost_jobs"].as_array().unwrap().iter().map(|lost| lost["job"].as_u64().unwrap()).collect();
+    assert!(gone == lost && gone.len() <= 1 && found.iter().all(|job| all.contains(job)), "{account}");
+
+    let index_of = |directory: &Path| directory.join(format!("log/{:020}.index", far[1]));
+    let (told, account, found) = damaged("index", &|data| flip(&index_of(data), middle(&index_of(data))));
+    assert_eq!((words(&told), found == all), (vec!["damaged"], true), "{told} {account}");
+    let (told, account, found) = damaged("no-index", &|data| fs::remove_file(index_of(data)).unwrap());
+    assert_eq!((words(&told), found == all), (vec![], true), "{told} {account}");
+    assert_eq!(told["notes"][0]["kind"], "missing", "{told}");
+
+    let (told, account, found) = damaged("no-segment", &|data| fs::remove_file(segment_of(data)).unwrap());
+    assert_eq!(words(&told), ["missing"], "{told}");
+    assert_eq!(account["lost_jobs"].as_array().unwrap().len(), all.len() - found.len(), "{account}");
+    assert!(found.len() < all.len() && found.iter().all(|job| all.contains(job)));
+
+    for (name, damage) in [
+        ("open", (&|data: &Path| files(data, "open").iter().for_each(|file| flip(file, 100))) as &dyn Fn(&Path)),
+        ("no-open", &|data: &Path| files(data, "open").iter().for_each(|file| fs::remove_file(file).unwrap())),
+    ] {
+        let (told, account, found) = damaged(name, damage);
+        assert_eq!(words(&told), [if name == "open" { "damaged" } else { "missing" }], "{told}");
+        assert!(found.iter().all(|job| all.contains(job)), "{account}");
+        let unsure = account["unsure_far_jobs"].as_array().unwrap();
+        let unsure: u64 = unsure.iter().map(|segment| segment["jobs"].as_u64().unwrap()).sum();
+        assert!(found.len() as u64 + unsure >= all.len() as u64, "{account}");
+        let taken = data.path().join(format!("{name}-taken"));
+        let run =
+            log(&["salvage", "--take-unsure", "--to", taken.to_str().unwrap()], &data.path().join(name).join("data"));
+        let text = String::from_utf8(run.stdout).unwrap();
+        assert!(unsure == 0 || text.contains("taken, though any of them may have ended long ago"), "{text}");
+        let found = far_jobs_in(&taken, FAR_JOBS);
+        assert!(all.iter().all(|job| found.contains(job)), "{text}");
+    }
 }
