@@ -11,8 +11,8 @@
 //! A segment with such jobs is a *far segment*: no start reads it, and it stays until none of its jobs is open. The bits on
 //! disk are those of the moment at which the log that a start reads begins, so that its events apply to them exactly. What a
 //! command names, and what will be due soon, is looked up ([`FarFiles`]) off the engine's owner, and brought near
-//! ([`crate::engine::Engine::bring_near`]) before it is decided: a decision touches memory alone. The record stays a job's home
-//! until the job ends, or is written again.
+//! ([`crate::engine::Engine::bring_near`]) before it is decided: a decision touches memory alone. What ends a job needs no
+//! more than its place, which the index has. The record stays a job's home until the job ends, or is written again.
 
 mod files;
 mod index;
@@ -28,7 +28,8 @@ pub(crate) use open::{OpenFile, OpenSegment};
 use crate::event::KeptJob;
 use crate::job::{JobId, QueueName};
 use crate::log::{Lsn, Place};
-use std::collections::{BTreeMap, VecDeque};
+use crate::queue::QueueId;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Which record of a far segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,11 +66,33 @@ impl FarRecord {
     }
 }
 
-/// What has to be brought near before a command can be decided.
+/// A job by where its record is, and no more: enough to end it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FarJob {
+    /// Which job.
+    pub job: JobId,
+    /// Which record.
+    pub place: FarPlace,
+    /// Its queue.
+    pub queue: QueueName,
+}
+
+/// What was looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FarFound {
+    /// Jobs whole.
+    Jobs(Vec<FarRecord>),
+    /// Where a job is; several places, of which all but one are of the past, if it was written again.
+    Places(Vec<FarJob>),
+}
+
+/// What has to be looked up before a command can be decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Want {
     /// That job, if there is one.
     Job(JobId),
+    /// Where that job is, if there is one: it is to end.
+    Place(JobId),
     /// Who has that key in that queue, if somebody has.
     Key {
         /// The queue's name.
@@ -96,6 +119,8 @@ pub(crate) struct Far {
     pub(crate) at: Lsn,
     /// Jobs that left memory.
     pub(crate) left: u64,
+    /// Where jobs are that a command may end, while it is decided.
+    known: HashMap<JobId, (FarPlace, QueueId)>,
 }
 
 #[derive(Debug)]
@@ -169,6 +194,22 @@ impl Far {
 
     pub(crate) fn is_open(&self, place: FarPlace) -> bool {
         self.segments.get(&place.segment).is_some_and(|segment| segment.open.get(place.ordinal))
+    }
+
+    /// Takes note of where a job of that queue is, until it is to be forgotten.
+    pub(crate) fn know(&mut self, job: JobId, place: FarPlace, queue: QueueId) {
+        if self.is_open(place) {
+            self.known.insert(job, (place, queue));
+        }
+    }
+
+    pub(crate) fn forget(&mut self, job: JobId) {
+        self.known.remove(&job);
+    }
+
+    /// Where a job is and which queue it is in, if it is open and that was told.
+    pub(crate) fn known(&self, job: JobId) -> Option<(FarPlace, QueueId)> {
+        self.known.get(&job).copied().filter(|(place, _)| self.is_open(*place))
     }
 
     /// A job's record is its home from now on. `of` are the number of its segment's records that hold a job whole, and the

@@ -93,8 +93,7 @@ impl Snapshot {
             if self.replaced.contains(&job) {
                 return true;
             }
-            let slot = state.slot_of(job);
-            let home = slot.and_then(|slot| state.home(slot));
+            let (slot, home) = (state.slot_of(job), state.known_home(job));
             match self.walk {
                 Walk::Far(next) => home.map_or(job.0 >= self.new_from, |home| home < next),
                 Walk::Jobs(next) => job.0 >= self.new_from || home.is_some() || slot.is_some_and(|slot| slot < next),

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::command::Command;
-use crate::far::{FarEntry, FarPlace, FarRecord, OpenSegment, Want};
+use crate::far::{FarEntry, FarFound, FarPlace, FarRecord, OpenSegment, Want};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{Lsn, Pending};
 use crate::queue::QueueId;
@@ -12,8 +12,8 @@ use crate::session::SessionId;
 use crate::snapshot::Snapshot;
 
 impl Engine {
-    /// What has to be brought near before a command of that session is decided: to be looked up with [`crate::far::FarFiles::find`],
-    /// then given to [`Engine::bring_near`]. None where nothing is missing.
+    /// What is missing before a command of that session is decided: to be looked up with [`crate::far::FarFiles::find`],
+    /// then given to [`Engine::take_found`]. None where nothing is missing.
     #[must_use]
     pub fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
         self.state.wanted(session, command)
@@ -25,10 +25,16 @@ impl Engine {
         self.state.wanted_parents(command)
     }
 
-    /// The same, before a job is looked at.
+    /// The same, before a job is looked at: it is to be brought near.
     #[must_use]
     pub fn wanted_job(&self, job: JobId) -> Option<Want> {
         self.state.wanted_job(job)
+    }
+
+    /// The same, before a job is ended by somebody who does not hold it: its place is enough.
+    #[must_use]
+    pub fn wanted_place(&self, job: JobId) -> Option<Want> {
+        self.state.wanted_place(job)
     }
 
     /// The same, before the first delayed job of a queue is looked at.
@@ -78,9 +84,24 @@ impl Engine {
         all
     }
 
-    /// Lets jobs go again that were brought near for a command, where nothing happened to them.
-    pub fn let_go(&mut self, records: &[FarRecord]) {
-        records.iter().for_each(|record| self.state.let_go(record));
+    /// Takes what was looked up for commands: jobs are brought near, as [`Engine::bring_near`], or it is known where they
+    /// are. To be given to [`Engine::let_go`] once the commands are decided, before anybody else's.
+    pub fn take_found(&mut self, found: &FarFound, now: Time) -> bool {
+        match found {
+            FarFound::Jobs(records) => self.bring_near(records, now),
+            FarFound::Places(jobs) => {
+                self.state.know_places(jobs);
+                true
+            }
+        }
+    }
+
+    /// Lets go again what was looked up for commands: jobs to which nothing happened leave memory.
+    pub fn let_go(&mut self, found: &FarFound) {
+        match found {
+            FarFound::Jobs(records) => records.iter().for_each(|record| self.state.let_go(record)),
+            FarFound::Places(jobs) => jobs.iter().for_each(|found| self.state.far.forget(found.job)),
+        }
     }
 
     /// Says that every job that is due by `until` was brought near.

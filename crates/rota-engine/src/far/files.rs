@@ -4,7 +4,7 @@
 //! from here has [`crate::engine::Engine::bring_near`] decide that.
 
 use super::index::{self, IndexEntry, IndexFile, RecordAt, Timed};
-use super::{FarPlace, FarRecord, OpenSegment, Want};
+use super::{FarFound, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::event::{Event, KeptJob};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{LoggedEvent, Lsn, NameCache, Place, RecordFault, SegmentError, SegmentReader, decode_record};
@@ -319,22 +319,16 @@ impl<S: Storage> FarFiles<S> {
     ///
     /// # Errors
     /// [`FarError`].
-    pub fn find(
-        &self,
-        want: &Want,
-        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
-    ) -> Result<Vec<FarRecord>, FarError> {
-        match want {
-            Want::Job(job) => {
-                let mut found = Vec::new();
-                let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(*job);
-                let files: Vec<_> = self.read_files().values().rev().filter(may_have).cloned().collect();
-                for file in files {
-                    let at = file.index.find(*job).map_err(|source| self.index_failed(file.index.segment, source))?;
-                    found.extend(at.into_iter().map(|at| file.entry(*job, Time(0), at)));
+    pub fn find(&self, want: &Want, are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>) -> Result<FarFound, FarError> {
+        let records = match want {
+            Want::Place(job) => {
+                let mut places = Vec::new();
+                for file in self.that_may_have(*job) {
+                    self.add_places(&file, &[*job], &mut places)?;
                 }
-                self.read_cold(found, are_cold)
+                return Ok(FarFound::Places(places));
             }
+            Want::Job(job) => self.find_job(*job, are_cold)?,
             Want::Key { queue, key } => {
                 let mut found = Vec::new();
                 for file in self.all() {
@@ -344,30 +338,55 @@ impl<S: Storage> FarFiles<S> {
                 }
                 let mut records = self.read(&found)?;
                 records.retain(|record| record.queue == *queue && record.kept.put.key.as_ref() == Some(key));
-                Ok(records)
+                records
             }
             Want::First { queue, count } => {
                 let entries = self.first_of(queue, *count, are_cold)?;
-                self.read(&entries)
+                self.read(&entries)?
             }
-        }
+        };
+        Ok(FarFound::Jobs(records))
     }
 
-    /// Where jobs stand, which come rising, and the names of their queues: for each of them every place that an index has.
-    /// The indexes are read in their order, whatever the number of jobs, so that a disk is not asked for each.
-    pub(crate) fn places(&self, jobs: &[JobId]) -> Result<Vec<(JobId, FarPlace, QueueName)>, FarError> {
+    /// Looks up a job, as [`FarFiles::find`].
+    pub(crate) fn find_job(
+        &self,
+        job: JobId,
+        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
+    ) -> Result<Vec<FarRecord>, FarError> {
+        let mut found = Vec::new();
+        for file in self.that_may_have(job) {
+            let at = file.index.find(job).map_err(|source| self.index_failed(file.index.segment, source))?;
+            found.extend(at.into_iter().map(|at| file.entry(job, Time(0), at)));
+        }
+        self.read_cold(found, are_cold)
+    }
+
+    /// The far segments that can have a job by the first and last ids of each, the newest first.
+    fn that_may_have(&self, job: JobId) -> Vec<Arc<FarFile<S>>> {
+        let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(job);
+        self.read_files().values().rev().filter(may_have).cloned().collect()
+    }
+
+    /// Where jobs stand, which come rising: for each of them every place that an index has. The indexes are read in their
+    /// order, whatever the number of jobs, so that a disk is not asked for each.
+    pub(crate) fn places(&self, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
         let mut places = Vec::new();
         for file in self.all() {
-            let segment = file.index.segment;
-            let found = file.index.find_all(jobs, &mut |job, at, queue| {
-                let place = FarPlace { segment, ordinal: at.ordinal };
-                if let Some(queue) = file.index.queues.get(queue as usize) {
-                    places.push((job, place, queue.clone()));
-                }
-            });
-            found.map_err(|source| self.index_failed(segment, source))?;
+            self.add_places(&file, jobs, &mut places)?;
         }
         Ok(places)
+    }
+
+    fn add_places(&self, file: &FarFile<S>, jobs: &[JobId], places: &mut Vec<FarJob>) -> Result<(), FarError> {
+        let segment = file.index.segment;
+        let found = file.index.find_all(jobs, &mut |job, at, queue| {
+            if let Some(queue) = file.index.queues.get(queue as usize) {
+                let place = FarPlace { segment, ordinal: at.ordinal };
+                places.push(FarJob { job, place, queue: queue.clone() });
+            }
+        });
+        found.map_err(|source| self.index_failed(segment, source))
     }
 
     fn read_cold(

@@ -123,7 +123,7 @@ fn far_jobs_are_found_by_id_and_by_key_and_survive_starts() {
         let cold = server.engine.cold_jobs();
         let [first, second, third] = [0, 1, 5].map(|n| ids[usize::try_from(round * 50 + n).unwrap()]);
         let near = server.find(&server.engine.wanted_job(first).unwrap());
-        assert!(server.engine.bring_near(&near, server.now));
+        assert!(server.engine.take_found(&near, server.now));
         assert_eq!(server.engine.job(first).unwrap().body.length(), 300);
         server.engine.let_go(&near);
         assert_eq!(server.engine.cold_jobs(), cold, "a look changes nothing");
@@ -142,6 +142,47 @@ fn far_jobs_are_found_by_id_and_by_key_and_survive_starts() {
     }
     let server = restart(&server, None);
     assert_eq!(delayed(&server, "a") + delayed(&server, "b"), 291);
+}
+
+#[test]
+fn a_far_job_is_ended_by_its_place_alone() {
+    let (mut server, ids) = with_far_jobs();
+    let segments: Vec<u64> = server.engine.far_segments().map(|(segment, ..)| segment).collect();
+    // Not one record can be read any more.
+    for segment in segments {
+        let mut bytes = server.disk.bytes(segment).unwrap();
+        bytes[64..].fill(0xee);
+        server.disk.set_bytes(segment, Some(bytes));
+    }
+    let (cold, held) = (server.engine.cold_jobs(), server.engine.totals().by_state);
+    assert_eq!(server.try_ask(Command::Cancel(ids[3])), Ok(Answer::Cancelled(ids[3])));
+    assert_eq!(server.try_ask(Command::Cancel(ids[3])), Err(Refusal::NotFound));
+    assert_eq!(server.try_ask(Command::Delete(ids[4])), Ok(Answer::Done));
+    assert_eq!(server.try_ask(Command::Delete(ids[4])), Err(Refusal::NotFound));
+    assert_eq!(server.engine.cold_jobs(), cold - 2);
+    assert_eq!(server.engine.totals().by_state[0], held[0] - 2);
+    // What was looked up is known for as long as the command takes.
+    let found = server.find(&server.engine.wanted_place(ids[5]).unwrap());
+    server.engine.take_found(&found, server.now);
+    server.engine.let_go(&found);
+    assert_eq!(server.engine.execute(server.session, Command::Cancel(ids[5]), server.now), Err(Refusal::NotFound));
+    let server = restart(&server, Some(NEAR));
+    assert_eq!(server.engine.cold_jobs(), cold - 2);
+}
+
+#[test]
+fn a_queue_ends_with_its_last_job_though_that_is_far() {
+    let mut server = start(&SimulatedDisk::new(), Some(NEAR)).unwrap();
+    let ids: Vec<JobId> = (0..200).map(|_| server.put(&queue("a"), DAY, &[7; 300])).collect();
+    compact_all(&mut server);
+    compact_all(&mut server);
+    for id in ids {
+        assert!(server.engine.find_queue(&queue("a")).is_some());
+        assert_eq!(server.try_ask(Command::Cancel(id)), Ok(Answer::Cancelled(id)));
+    }
+    assert!(server.engine.find_queue(&queue("a")).is_none() && server.engine.cold_jobs() == 0);
+    let server = restart(&server, Some(NEAR));
+    assert!(server.engine.find_queue(&queue("a")).is_none());
 }
 
 #[test]

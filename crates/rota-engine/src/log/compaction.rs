@@ -12,7 +12,7 @@
 use super::record::{NameCache, RecordFault};
 use super::{LogStats, LoggedEvent, Lsn, Place, SegmentReader, decode_record};
 use crate::engine::Engine;
-use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, OpenFile, Want};
+use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, OpenFile};
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS, UNWRITTEN_BYTES};
 use crate::storage::{Beside, Storage};
@@ -214,7 +214,7 @@ impl<S: Storage> Compaction<S> {
         while bytes < KEPT_SLICE_BYTES
             && let Some(job) = self.changed.pop()
         {
-            for record in self.files.find(&Want::Job(job), &mut |entries| vec![true; entries.len()])? {
+            for record in self.files.find_job(job, &mut |entries| vec![true; entries.len()])? {
                 bytes += record.kept.put.body.len() + 64;
                 self.changed_records.push_back(record);
             }

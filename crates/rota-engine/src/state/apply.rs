@@ -193,7 +193,7 @@ impl State {
         self.find_job(job).expect("an event names a job that is there")
     }
 
-    /// Ends a job. In a replay it may not be there, while others wait for it.
+    /// Ends a job. One that is not in memory was looked up; in a replay it may not be there at all, while others wait for it.
     fn end(&mut self, job: JobId, kept: Option<(Time, Option<Box<[u8]>>)>, state: JobState, now: Time) {
         let is_done = state == JobState::Done;
         match self.find_job(job) {
@@ -202,7 +202,11 @@ impl State {
                 self.end_job(slot, ended, is_done);
             }
             None => {
-                assert!(self.graph.is_waited_for(job), "an event names a job that is there");
+                if self.far.known(job).is_some() {
+                    self.end_known(job);
+                } else {
+                    assert!(self.graph.is_waited_for(job), "an event names a job that is there");
+                }
                 self.graph.ended(job, is_done);
             }
         }

@@ -78,15 +78,14 @@ impl State {
                 Ok(Answer::Done)
             }
             Command::Cancel(job) => {
-                let slot = self.find_job(job).ok_or(Refusal::NotFound)?;
-                events.push(self.cancelled(slot, now));
+                events.push(self.cancelled(job, now)?);
                 Ok(Answer::Cancelled(job))
             }
             Command::CancelKey { queue, key } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NotFound)?;
-                let slot = self.find_key(queue, key).ok_or(Refusal::NotFound)?;
-                events.push(self.cancelled(slot, now));
-                Ok(Answer::Cancelled(self.jobs[slot].id))
+                let job = self.jobs[self.find_key(queue, key).ok_or(Refusal::NotFound)?].id;
+                events.push(self.cancelled(job, now)?);
+                Ok(Answer::Cancelled(job))
             }
             Command::Kick { queue, limit, source } => {
                 let queue = self.target(session, queue).ok_or(Refusal::NoSuchQueue)?;
@@ -330,9 +329,13 @@ impl State {
         Event::JobCompleted { job: self.jobs[slot].id, kept }
     }
 
-    fn cancelled(&self, slot: Slot, now: Time) -> Event {
-        let kept_until = self.kept_until(slot, now);
-        Event::JobCancelled { job: self.jobs[slot].id, kept_until, because_of: None }
+    /// The end of a job that is called off. Nothing is kept of one that is not in memory.
+    fn cancelled(&self, job: JobId, now: Time) -> Result<Event, Refusal> {
+        let kept_until = match self.find_job(job) {
+            Some(slot) => self.kept_until(slot, now),
+            None => self.known_home(job).map(|_| None).ok_or(Refusal::NotFound)?,
+        };
+        Ok(Event::JobCancelled { job, kept_until, because_of: None })
     }
 
     fn decide_delete(
@@ -342,15 +345,19 @@ impl State {
         now: Time,
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
-        let slot = self.find_job(id).ok_or(Refusal::NotFound)?;
-        let job = &self.jobs[slot];
-        let last = match self.holder(slot) {
-            Some(holder) if holder != session => return Err(Refusal::NotFound),
+        let slot = self.find_job(id);
+        let last = slot.and_then(|slot| match self.holder(slot) {
             Some(holder) => Some(holder),
-            None => self.extra(job).and_then(|extra| extra.last_holder),
-        };
-        let is_done = last == Some(session);
-        events.push(if is_done { self.completed(slot, None, now) } else { self.cancelled(slot, now) });
+            // Who is not in memory waits, and forgot who held it.
+            None => self.extra(&self.jobs[slot]).and_then(|extra| extra.last_holder),
+        });
+        if slot.and_then(|slot| self.holder(slot)).is_some_and(|holder| holder != session) {
+            return Err(Refusal::NotFound);
+        }
+        events.push(match slot.filter(|_| last == Some(session)) {
+            Some(slot) => self.completed(slot, None, now),
+            None => self.cancelled(id, now)?,
+        });
         Ok(Answer::Done)
     }
 

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::command::{Command, KickSource, Parent};
-use crate::far::{FarEntry, FarPlace, FarRecord, OpenSegment, Want};
+use crate::far::{FarEntry, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::index::Hashed;
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
@@ -128,15 +128,45 @@ impl State {
     }
 
     /// A job ended that is not in memory, while a log is replayed; false if it is not open.
-    pub(crate) fn end_cold(&mut self, place: FarPlace, queue: &QueueName, at: Lsn, is_completed: bool) -> bool {
-        let Some(queue) = self.find_queue(queue).filter(|_| self.far.is_open(place)) else { return false };
-        self.far.end_at(place, at);
+    pub(crate) fn end_cold(&mut self, FarJob { place, queue, .. }: &FarJob, at: Lsn, is_completed: bool) -> bool {
+        let Some(queue) = self.find_queue(queue).filter(|_| self.far.is_open(*place)) else { return false };
+        self.far.end_at(*place, at);
+        self.count_cold_end(queue);
+        *if is_completed { &mut self.totals.completed } else { &mut self.totals.cancelled } += 1;
+        true
+    }
+
+    /// A job ended that is not in memory, and whose place was told.
+    pub(super) fn end_known(&mut self, job: JobId) {
+        let (place, queue) = self.far.known(job).expect("an event names a job that is there");
+        self.far.forget(job);
+        self.far.end(place);
+        self.count_cold_end(queue);
+        self.leave_queue(queue);
+    }
+
+    fn count_cold_end(&mut self, queue: QueueId) {
         let queue = self.queue_mut(queue);
         queue.cold -= 1;
         queue.totals.deletes += 1;
         self.totals.by_state[JobState::Delayed as usize] -= 1;
-        *if is_completed { &mut self.totals.completed } else { &mut self.totals.cancelled } += 1;
-        true
+    }
+
+    /// Takes note of where jobs are, so that an end of theirs can be decided; it is to be forgotten right behind that.
+    pub(crate) fn know_places(&mut self, jobs: &[FarJob]) {
+        for FarJob { job, place, queue } in jobs {
+            if let Some(queue) = self.find_queue(queue) {
+                self.far.know(*job, *place, queue);
+            }
+        }
+    }
+
+    /// The record that is the home of a job, in memory or not, as far as that is known.
+    pub(crate) fn known_home(&self, job: JobId) -> Option<FarPlace> {
+        match self.find_job(job) {
+            Some(slot) => self.home(slot),
+            None => self.far.known(job).map(|(place, _)| place),
+        }
     }
 
     pub(crate) fn are_cold(&self, entries: &[FarEntry]) -> Vec<bool> {
@@ -147,6 +177,11 @@ impl State {
     pub(crate) fn wanted_job(&self, job: JobId) -> Option<Want> {
         let may_be_far = !self.far.is_empty() && job.0 < self.numbers.next_job_id && self.slot_of(job).is_none();
         may_be_far.then_some(Want::Job(job))
+    }
+
+    /// What has to be looked up before a job can be ended by somebody who does not hold it.
+    pub(crate) fn wanted_place(&self, job: JobId) -> Option<Want> {
+        self.wanted_job(job).map(|_| Want::Place(job))
     }
 
     /// What has to be brought near before a queue's first delayed jobs can be looked at.
@@ -163,15 +198,14 @@ impl State {
         may_be_far.then(|| Want::Key { queue: queue_of.name.clone(), key: key.into() })
     }
 
-    /// What has to be brought near before a command can be decided.
+    /// What has to be looked up before a command can be decided.
     pub(crate) fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
         if self.far.is_empty() {
             return None;
         }
         match command {
-            Command::ReserveJob(job) | Command::Delete(job) | Command::Cancel(job) | Command::KickJob(job) => {
-                self.wanted_job(*job)
-            }
+            Command::ReserveJob(job) | Command::KickJob(job) => self.wanted_job(*job),
+            Command::Delete(job) | Command::Cancel(job) => self.wanted_place(*job),
             Command::Put(new) => self.wanted_key(self.target(session, new.queue)?, new.key?),
             Command::CancelKey { queue, key } => self.wanted_key(self.find_queue(queue)?, key),
             Command::Kick { queue, limit, source } => {

@@ -7,7 +7,7 @@
 use super::State;
 use crate::engine::BodyHome;
 use crate::event::Event;
-use crate::far::{FarError, FarFiles, OpenFile, Want};
+use crate::far::{FarError, FarFiles, OpenFile};
 use crate::job::{JobId, Time};
 use crate::log::{BodyWritten, Lsn, ReplayError, ReplayedRecord};
 use crate::queue::QueueId;
@@ -151,7 +151,7 @@ impl<S: Storage> Replay<S> {
             return Ok(());
         }
         let state = &self.state;
-        let found = self.far.find(&Want::Job(job), &mut |entries| state.are_cold(entries))?;
+        let found = self.far.find_job(job, &mut |entries| state.are_cold(entries))?;
         for record in &found {
             self.state.bring_near(record, self.bodies == BodyHome::Log, now);
         }
@@ -183,9 +183,9 @@ impl<S: Storage> Replay<S> {
         let mut places = self.far.places(&jobs)?;
         places.sort_unstable();
         for End { job, lsn, is_completed, is_whole } in ends {
-            let from = places.partition_point(|(other, ..)| *other < job);
-            let mut of_job = places[from..].iter().take_while(|(other, ..)| *other == job);
-            let has_ended = of_job.any(|(_, place, queue)| self.state.end_cold(*place, queue, lsn, is_completed));
+            let from = places.partition_point(|other| other.job < job);
+            let mut of_job = places[from..].iter().take_while(|other| other.job == job);
+            let has_ended = of_job.any(|found| self.state.end_cold(found, lsn, is_completed));
             if !has_ended && is_whole {
                 let event = if is_completed { Event::completed(job) } else { Event::cancelled(job) };
                 return Err(Box::new(NoSuchJob(event)));

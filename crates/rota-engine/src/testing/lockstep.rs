@@ -8,7 +8,7 @@ use super::storage::SimulatedDisk;
 use super::workload::{Client, Input};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
-use crate::far::{FarFiles, FarRecord, Want};
+use crate::far::{FarFiles, FarFound, Want};
 use crate::job::{JobId, JobState, Time};
 use crate::session::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub struct Agreed {
     pub outcome: Outcome,
     /// What the model took from the engine.
     pub said: Said,
+    /// Whether a job ended that was not in memory, by its place alone.
+    pub ended_far: bool,
 }
 
 impl Lockstep {
@@ -60,7 +62,7 @@ impl Lockstep {
         Lockstep { far: Some((files, near)), ..self }
     }
 
-    /// Jobs of queues that are set up, whose record no start reads: those in memory, and the others.
+    /// Jobs of queues that are set up, whose record no start reads: all of them, and those that are not in memory.
     fn far_away(&self) -> (BTreeSet<JobId>, BTreeSet<JobId>) {
         if self.far.is_none() {
             return Default::default();
@@ -68,8 +70,8 @@ impl Lockstep {
         let queues = self.model.queues();
         let is_set_up = |queue| queues.get(queue).is_some_and(|queue| !queue.settings.is_empty());
         let jobs = || self.model.jobs().iter().filter(|(_, job)| is_set_up(&job.queue)).map(|(&id, _)| id);
-        let homeless = jobs().filter(|&id| self.engine.is_homeless(id)).collect();
-        (homeless, jobs().filter(|&id| self.engine.job(id).is_none()).collect())
+        let cold: BTreeSet<JobId> = jobs().filter(|&id| self.engine.job(id).is_none()).collect();
+        (jobs().filter(|&id| self.engine.is_homeless(id) || cold.contains(&id)).collect(), cold)
     }
 
     /// Brings near what will be due so soon after `at`, as a server does in time.
@@ -80,13 +82,17 @@ impl Lockstep {
         }
     }
 
-    /// Brings near what is wanted; returns it, to be let go again.
-    fn bring_near(&mut self, want: Option<Want>) -> Vec<FarRecord> {
-        let (Some(want), Some((files, _))) = (want, &self.far) else { return Vec::new() };
+    /// Looks up what is wanted; returns it, to be let go again.
+    fn bring_near(&mut self, want: Option<Want>) -> Option<FarFound> {
+        let (want, (files, _)) = (want?, self.far.as_ref()?);
         let engine = &self.engine;
-        let records = files.find(&want, &mut |entries| engine.are_cold(entries)).expect("what is far can be found");
-        self.engine.bring_near(&records, self.engine.now());
-        records
+        let found = files.find(&want, &mut |entries| engine.are_cold(entries)).expect("what is far can be found");
+        self.engine.take_found(&found, self.engine.now());
+        Some(found)
+    }
+
+    fn let_go(&mut self, found: Option<FarFound>) {
+        found.iter().for_each(|found| self.engine.let_go(found));
     }
 
     /// A body, read from the log where it is there alone.
@@ -107,7 +113,7 @@ impl Lockstep {
     /// If they disagree.
     pub fn feed(&mut self, input: &Input, at: Time) -> Agreed {
         self.load(at);
-        let mut near = Vec::new();
+        let mut near: Vec<FarFound> = Vec::new();
         if let Input::Ask(client, request) = input {
             let parents = request.parents();
             let command = request.command(&parents);
@@ -118,6 +124,7 @@ impl Lockstep {
         let (homeless, cold) = self.far_away();
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         let engine = &mut self.engine;
+        let cold_before = engine.cold_jobs();
         match input {
             Input::Open(client) => {
                 let session = engine.open_session().expect("there are few sessions");
@@ -141,7 +148,8 @@ impl Lockstep {
             Input::SetClock(wall) => engine.clock_stepped(at, *wall),
             Input::Stop => engine.stop(),
         }
-        engine.let_go(&near);
+        let ended_far = matches!(near[..], [FarFound::Places(_)]) && engine.cold_jobs() < cold_before;
+        near.iter().for_each(|near| engine.let_go(near));
         let clients = &self.clients;
         let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
         outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
@@ -159,7 +167,7 @@ impl Lockstep {
         if let Some(id) = outcome.answer.and_then(named) {
             self.compare_job(id);
         }
-        Agreed { outcome, said }
+        Agreed { outcome, said, ended_far }
     }
 
     /// The delivery with its body in it.
@@ -233,14 +241,14 @@ impl Lockstep {
             let seen = self.engine.first_job(queue, state).map(|view| view.id);
             assert_eq!(seen, first.map(|(&id, _)| id), "the first {} job of {name}", state.name());
         }
-        self.engine.let_go(&near);
+        self.let_go(near);
     }
 
     /// Compares all that can be seen of one job, there or not.
     fn compare_job(&mut self, id: JobId) {
         let near = self.bring_near(self.engine.wanted_job(id));
         self.compare_job_near(id);
-        self.engine.let_go(&near);
+        self.let_go(near);
     }
 
     fn compare_job_near(&self, id: JobId) {

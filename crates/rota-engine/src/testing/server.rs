@@ -3,7 +3,7 @@
 
 use crate::command::{Answer, Command, Due, NewJob, Refusal, Target};
 use crate::engine::{Engine, Options};
-use crate::far::{FarError, FarFiles, FarRecord, Want};
+use crate::far::{FarError, FarFiles, FarFound, Want};
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::log::{Compaction, Group, LogWriter, OpenError};
 use crate::session::SessionId;
@@ -42,16 +42,16 @@ impl Server {
         self.writer.sync().expect("the disk syncs");
     }
 
-    pub(crate) fn find(&self, want: &Want) -> Vec<FarRecord> {
+    pub(crate) fn find(&self, want: &Want) -> FarFound {
         self.files.find(want, &mut |entries| self.engine.are_cold(entries)).expect("what is far can be read")
     }
 
     pub(crate) fn try_ask(&mut self, command: Command<'_>) -> Result<Answer, Refusal> {
         self.now = self.now.after(Duration::from_millis(1));
-        let near = self.engine.wanted(self.session, &command).map_or_else(Vec::new, |want| self.find(&want));
-        self.engine.bring_near(&near, self.now);
+        let near = self.engine.wanted(self.session, &command).map(|want| self.find(&want));
+        near.iter().for_each(|near| _ = self.engine.take_found(near, self.now));
         let answer = self.engine.execute(self.session, command, self.now);
-        self.engine.let_go(&near);
+        near.iter().for_each(|near| self.engine.let_go(near));
         self.engine.check();
         self.commit();
         answer

@@ -88,6 +88,8 @@ pub struct Report {
     pub bodies_read: u64,
     /// Jobs that left memory.
     pub left: u64,
+    /// Jobs that ended while they were not in memory.
+    pub ended_far: u64,
 }
 
 /// When an answer may leave.
@@ -299,6 +301,7 @@ impl Simulation {
         // Whoever is looked up for a command may be written again, refused or not.
         let is_nothing_written = self.past.last().is_some_and(|&(lsn, _)| lsn == self.both.engine.log_end());
         let before = before.filter(|_| is_nothing_written);
+        self.report.ended_far += u64::from(agreed.ended_far);
         if let (Some(before), Some(Err(_))) = (&before, agreed.outcome.answer) {
             assert_eq!(*before, self.both.engine.whole_text(), "the refused {input:?} left a trace");
         }

@@ -24,6 +24,7 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             no_room: sum.no_room + report.no_room,
             bodies_read: sum.bodies_read + report.bodies_read,
             left: sum.left + report.left,
+            ended_far: sum.ended_far + report.ended_far,
         };
     }
     // A simulation in which nothing happens would find nothing.
@@ -48,7 +49,7 @@ fn four_hundred_thousand_steps_with_a_log() {
     let report = check(1..41, 10_000, Faults::None, 150);
     assert!(report.stops > 20 && report.crashes == 0, "{report:?}");
     assert!(report.bodies_read > 1_000, "{report:?}");
-    assert!(report.left > 200, "{report:?}");
+    assert!(report.left > 200 && report.ended_far > 20, "{report:?}");
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn four_hundred_thousand_steps_with_crashes() {
     let report = check(1..41, 10_000, Faults::Crashes, 150);
     assert!(report.crashes > 1_000 && report.broken_starts > 200 && report.torn > 20, "{report:?}");
     assert!(report.bodies_read > 1_000, "{report:?}");
-    assert!(report.left > 200, "{report:?}");
+    assert!(report.left > 200 && report.ended_far > 20, "{report:?}");
 }
 
 #[test]

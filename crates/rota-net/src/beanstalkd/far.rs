@@ -4,7 +4,7 @@
 
 use super::request::{Put, Request};
 use rota_engine::engine::Engine;
-use rota_engine::far::{FarRecord, Want};
+use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, Time};
 use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
 
@@ -14,9 +14,9 @@ pub(super) struct FarCommands {
     wants: Vec<Want>,
     /// How many jobs had left memory when that was asked.
     left: u64,
-    pub(super) given: Vec<(Want, Vec<FarRecord>)>,
+    pub(super) given: Vec<(Want, FarFound)>,
     /// What is in memory, or not there at all, since it was looked up for the commands under way.
-    known: Vec<(Want, Vec<FarRecord>)>,
+    known: Vec<(Want, FarFound)>,
     look_ups: u32,
 }
 
@@ -76,10 +76,12 @@ impl FarCommands {
     /// Wants what the next commands name by id, as far as that can be seen at a glance: it saves them a stop each.
     pub(super) fn look_ahead(&mut self, engine: &Engine, input: &[u8]) {
         for line in input.split_inclusive(|&byte| byte == b'\n').take(LOOKED_UP_TOGETHER - 1) {
-            let Some(id) = id_in(line) else { return };
-            if let Some(want) = engine.wanted_job(id) {
-                self.wants.push(want);
-            }
+            let Some((verb, job)) = named_in(line) else { return };
+            let want = match verb {
+                Verb::Ends => engine.wanted_place(job),
+                Verb::Sees => engine.wanted_job(job),
+            };
+            self.wants.extend(want);
         }
     }
 
@@ -87,14 +89,14 @@ impl FarCommands {
     pub(super) fn bring_near(&mut self, engine: &mut Engine, now: Time) -> bool {
         let given = std::mem::take(&mut self.given);
         let mut is_known = true;
-        for (want, records) in given {
-            let are_all_there = engine.bring_near(&records, now);
+        for (want, found) in given {
+            let are_all_there = engine.take_found(&found, now);
             let is_as_it_was = are_all_there && self.left == engine.jobs_left();
             if matches!(want, Want::First { .. }) && !is_as_it_was && self.look_ups < LOOK_UPS {
                 self.wants.push(want.clone());
                 is_known = false;
             }
-            self.known.push((want, records));
+            self.known.push((want, found));
         }
         if is_known {
             self.look_ups = 0;
@@ -108,14 +110,26 @@ impl FarCommands {
 
     /// Lets what was brought near go again, where nothing happened to it.
     pub(super) fn let_go(&mut self, engine: &mut Engine) {
-        self.known.drain(..).for_each(|(_, records)| engine.let_go(&records));
+        self.known.drain(..).for_each(|(_, found)| engine.let_go(&found));
     }
 }
 
+/// What a command does to the one job that it names.
+enum Verb {
+    /// It ends it, and needs no more than its place.
+    Ends,
+    /// It needs it whole.
+    Sees,
+}
+
 /// The job that a command in that line names alone, if it is one of those.
-fn id_in(line: &[u8]) -> Option<JobId> {
+fn named_in(line: &[u8]) -> Option<(Verb, JobId)> {
     let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     let (verb, id) = line.split_once(' ')?;
-    let is_one = matches!(verb, "delete" | "cancel" | "peek" | "kick-job" | "stats-job" | "reserve-job");
-    id.parse().ok().filter(|_| is_one).map(JobId)
+    let verb = match verb {
+        "delete" | "cancel" => Verb::Ends,
+        "peek" | "kick-job" | "stats-job" | "reserve-job" => Verb::Sees,
+        _ => return None,
+    };
+    id.parse().ok().map(|id| (verb, JobId(id)))
 }

@@ -16,7 +16,7 @@ use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
 use rota_engine::command::{self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, Target};
 use rota_engine::engine::Engine;
-use rota_engine::far::{FarRecord, Want};
+use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::session::SessionId;
@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// Gives what was wanted.
-    pub fn give(&mut self, found: Vec<(Want, Vec<FarRecord>)>) {
+    pub fn give(&mut self, found: Vec<(Want, FarFound)>) {
         self.client.far.given = found;
     }
 
@@ -508,12 +508,10 @@ impl Client {
 /// What a request names that may not be in memory.
 fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Option<Want> {
     match *request {
-        Request::ReserveJob { id }
-        | Request::Delete { id }
-        | Request::Cancel { id }
-        | Request::Peek { id }
-        | Request::KickJob { id }
-        | Request::StatsJob { id } => engine.wanted_job(JobId(id)),
+        Request::ReserveJob { id } | Request::Peek { id } | Request::KickJob { id } | Request::StatsJob { id } => {
+            engine.wanted_job(JobId(id))
+        }
+        Request::Delete { id } | Request::Cancel { id } => engine.wanted_place(JobId(id)),
         Request::PeekDelayed => engine.wanted_first(engine.used(session)),
         Request::CancelKey { tube, key } => engine.wanted_key(&name(tube), key),
         Request::Put(ref put) => engine.wanted_key(engine.queue_name(engine.used(session)), put.key.as_deref()?),

@@ -3,7 +3,7 @@
 //! It reads files, so never with the engine's lock held. What it finds is the engine's to take or to leave.
 
 use super::{CommitError, Host};
-use rota_engine::far::{FarEntry, FarError, FarFiles, FarRecord, Want};
+use rota_engine::far::{FarEntry, FarError, FarFiles, FarFound, Want};
 use rota_engine::job::Time;
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::log::LogError;
@@ -74,14 +74,14 @@ impl Host {
     ///
     /// # Panics
     /// If something is wanted where no log is kept.
-    pub async fn look_up(self: &Arc<Host>, wants: Vec<Want>) -> Result<Vec<(Want, Vec<FarRecord>)>, CommitError> {
+    pub async fn look_up(self: &Arc<Host>, wants: Vec<Want>) -> Result<Vec<(Want, FarFound)>, CommitError> {
         let host = self.clone();
         let find = move || {
             let far = host.far.as_ref().expect("what is not in memory is in a log");
             let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
             let found = wants.into_iter().map(|want| {
-                let records = far.files.find(&want, &mut are_cold)?;
-                Ok((want, records))
+                let found = far.files.find(&want, &mut are_cold)?;
+                Ok((want, found))
             });
             found.collect::<Result<Vec<_>, _>>()
         };
