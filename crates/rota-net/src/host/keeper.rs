@@ -187,6 +187,17 @@ impl Keeper {
     }
 }
 
+/// The far segment to be written again, of those given with how many records each has and how many of its jobs are open: the
+/// one with the fewest for its length, if they are too many for what is open in them. Those whose jobs are all over go by
+/// themselves.
+fn sparsest(segments: impl Iterator<Item = (u64, u32, u32)>) -> Option<u64> {
+    let share = |(segment, records, open): (u64, u32, u32)| (f64::from(open) / f64::from(records.max(1)), segment);
+    let shares: Vec<(f64, u64)> = segments.filter(|(_, _, open)| *open > 0).map(share).collect();
+    let open: f64 = shares.iter().map(|(share, _)| share).sum();
+    let least = shares.iter().min_by(|a, b| a.0.total_cmp(&b.0));
+    least.filter(|_| shares.len() as f64 > FAR_SEGMENTS + FAR_SHARE * open).map(|&(_, segment)| segment)
+}
+
 pub(super) fn spawn(host: &Arc<Host>, directory: DataDirectory, history: History) {
     let weak = Arc::downgrade(host);
     let work = move || run(&weak, directory, history);
@@ -263,15 +274,9 @@ impl Round<'_> {
     /// Has the open jobs of the far segment written again that has the fewest for its length, if far segments hold much
     /// more than what is open in them. Returns whether it did.
     fn rewrite_far(&mut self) -> Result<bool, CommitError> {
-        let segments: Vec<(u64, u32, u32)> = self.look(|engine| engine.far_segments().collect());
-        let share = |&(_, records, open): &(u64, u32, u32)| f64::from(open) / f64::from(records.max(1));
-        let open: f64 = segments.iter().map(share).sum();
-        let least = segments.iter().filter(|(_, _, open)| *open > 0).min_by(|a, b| share(a).total_cmp(&share(b)));
+        let sparsest = self.look(|engine| sparsest(engine.far_segments()));
         let may = self.look(|engine| engine.has_room_to_compact() && !engine.holds_still() && !engine.is_stopped());
-        let Some(&(segment, ..)) = least.filter(|_| may && segments.len() as f64 > FAR_SEGMENTS + FAR_SHARE * open)
-        else {
-            return Ok(false);
-        };
+        let Some(segment) = sparsest.filter(|_| may) else { return Ok(false) };
         let failed = |error| self.host.far_failed(error);
         let Some(mut groups) = self.far().files.records(segment).map_err(failed)? else { return Ok(false) };
         while let Some(records) = groups.next_group().map_err(failed)? {
@@ -349,6 +354,9 @@ impl Round<'_> {
         let begun = Compaction::begin(&*self.directory, &self.far().files, segment, leaves_after);
         let mut compaction = begun.map_err(failed)?;
         loop {
+            if host.failed().is_some() || self.look(Engine::is_stopped) {
+                return Ok(());
+            }
             match compaction.read() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -372,9 +380,6 @@ impl Round<'_> {
             } else {
                 // Those who wait for the lock get it.
                 std::thread::sleep(if holds_still { LOOK_EVERY } else { took.min(MOST_REST) });
-            }
-            if self.host.failed().is_some() || self.look(Engine::is_stopped) {
-                return Ok(());
             }
         }
         let (finished, _) = self.host.with(|shared, now| {
@@ -405,5 +410,23 @@ impl Round<'_> {
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
         // What is told of the log is as of the newest write.
         self.log().commit(self.host, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sparsest;
+
+    #[test]
+    fn far_segments_are_written_again_where_too_many_hold_too_little() {
+        let sparse =
+            |open: u32| (1..=8_u64).map(move |segment| (segment, 1_000, if segment == 5 { open - 1 } else { open }));
+        assert_eq!(sparsest(sparse(100)), Some(5));
+        assert_eq!(sparsest(sparse(900)), None, "they are full");
+        assert_eq!(sparsest(sparse(100).take(4)), None, "they are few");
+        // What was written again leaves no reason to go on with the others.
+        let emptied =
+            sparse(100).map(|(segment, records, open)| (segment, records, if segment > 4 { 0 } else { open }));
+        assert_eq!(sparsest(emptied), None, "those that are empty go by themselves");
     }
 }
