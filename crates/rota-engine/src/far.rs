@@ -14,6 +14,7 @@
 //! ([`crate::engine::Engine::bring_near`]) before it is decided: a decision touches memory alone. What ends a job needs no
 //! more than its place, which the index has. The record stays a job's home until the job ends, or is written again.
 
+mod ended;
 mod files;
 mod index;
 mod open;
@@ -29,7 +30,8 @@ use crate::event::KeptJob;
 use crate::job::{JobId, QueueName};
 use crate::log::{Lsn, Place};
 use crate::queue::QueueId;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use ended::Ended;
+use std::collections::{BTreeMap, HashMap};
 
 /// Which record of a far segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -114,7 +116,7 @@ pub enum Want {
 pub(crate) struct Far {
     segments: BTreeMap<u64, FarSegment>,
     /// Jobs that ended, by the record of their end, as far as the settled bits still have them.
-    ended: VecDeque<(Lsn, FarPlace)>,
+    ended: Ended,
     /// The record of what is being applied.
     pub(crate) at: Lsn,
     /// Jobs that left memory.
@@ -229,7 +231,7 @@ impl Far {
     pub(crate) fn end(&mut self, place: FarPlace) {
         let segment = self.segments.get_mut(&place.segment).expect("a far job's segment is there");
         segment.open.set(place.ordinal, false);
-        self.ended.push_back((self.at, place));
+        self.ended.push((self.at, place));
     }
 
     /// The same, of one whose end was read earlier than others that were told before.
@@ -241,7 +243,7 @@ impl Far {
 
     /// Puts the ends into the order of the log again.
     pub(crate) fn sort_ends(&mut self) {
-        self.ended.make_contiguous().sort_unstable();
+        self.ended.sort();
     }
 
     /// A job was written again: the log that a start reads has it. What it reads there before that is passed over.
@@ -254,7 +256,7 @@ impl Far {
     /// Has the settled bits follow what ended in records below `below`, at most so many. Returns whether that is done.
     pub(crate) fn settle(&mut self, below: Lsn, most: usize) -> bool {
         for _ in 0..most {
-            let Some((_, place)) = self.ended.pop_front_if(|(at, _)| *at < below) else { return true };
+            let Some(place) = self.ended.pop_below(below) else { return true };
             if let Some(segment) = self.segments.get_mut(&place.segment) {
                 segment.settled.set(place.ordinal, false);
             }

@@ -1,7 +1,7 @@
 //! Jobs that leave memory, are found again by id, key and time, and survive starts; the files that this needs.
 
 use super::index::{self, IndexEntry, IndexFile, RecordAt};
-use super::{Bits, OpenFile, OpenSegment};
+use super::{Bits, Ended, FarPlace, OpenFile, OpenSegment};
 use crate::command::{Answer, Command, Refusal, Target};
 use crate::engine::{BodyHome, Options};
 use crate::job::{JobId, JobState, QueueName, Time};
@@ -57,6 +57,28 @@ proptest! {
         expected.sort_unstable();
         let timed: Vec<_> = timed.iter().map(|x| (x.run_at, x.job, x.at, x.queue)).collect();
         prop_assert_eq!(timed, expected);
+    }
+
+    #[test]
+    fn ends_come_in_the_order_of_the_log(batches in prop::collection::vec((0usize..9_000, any::<bool>(), 0u64..12_000), 1..6)) {
+        let (mut ended, mut model) = (Ended::default(), std::collections::VecDeque::new());
+        let mut next = 0;
+        for (count, is_reversed, below) in batches {
+            for n in 0..count as u64 {
+                // A start tells them in another order, and sorts them.
+                let at = next + if is_reversed { count as u64 - 1 - n } else { n };
+                let place = FarPlace { segment: at / 7, ordinal: (at % 7) as u32 };
+                ended.push((Lsn(at), place));
+                model.push_back((Lsn(at), place));
+            }
+            next += count as u64;
+            ended.sort();
+            model.make_contiguous().sort_unstable();
+            while let Some((_, place)) = model.pop_front_if(|(at, _)| at.0 < below) {
+                prop_assert_eq!(ended.pop_below(Lsn(below)), Some(place));
+            }
+            prop_assert_eq!(ended.pop_below(Lsn(below)), None);
+        }
     }
 
     #[test]
