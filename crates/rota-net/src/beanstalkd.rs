@@ -26,13 +26,22 @@ mod counters;
 mod facts;
 mod far;
 
-pub use answer::{Answer, Word};
+pub use answer::{Answer, Batched, Word};
 pub use counters::{Counters, Verb};
 pub use facts::{Facts, LogFacts, ProcessorTime};
 pub use foreign::Foreign;
 pub use parse::{Parsed, Parser};
-pub use request::{Put, Refusal, Request, When};
+pub use request::{BatchFault, Put, Refusal, Request, When};
 pub use session::{Hole, OUTPUT_BYTES, Server, Session, Status};
 
-/// The longest command line in bytes, its CRLF included.
+/// The longest command line in bytes, its CRLF included; but for that of `delete-batch`.
 pub const LINE_BYTES: usize = 224;
+
+/// The most jobs of a batch: what one step handles.
+pub const BATCH_JOBS: usize = rota_engine::limits::STEP_OBJECTS;
+
+/// The most bytes of a `put-batch` behind its line; more only where a single job may be larger.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// The longest line of a `delete-batch` in bytes, its CRLF included: as many of the longest ids as a batch has.
+pub const BATCH_LINE_BYTES: usize = "delete-batch\r\n".len() + BATCH_JOBS * " 18446744073709551615".len();

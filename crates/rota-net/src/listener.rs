@@ -161,11 +161,19 @@ impl Connection<'_> {
             }
             self.send().await?;
             match status {
-                Status::NeedMore | Status::Again if self.is_frozen => self.wait_until_thawed().await?,
+                Status::NeedMore | Status::Again if self.is_frozen => {
+                    self.wait_until_thawed().await?;
+                    read_on &= !self.session.is_under_way();
+                }
                 Status::NeedMore | Status::Again => {}
                 Status::Close => return Err(Ended::Closed),
                 Status::Waiting => {
                     self.wait(waited.expect("who waits has where to wait")).await?;
+                    if self.session.is_under_way() {
+                        // What came is the first of a batch; the rest is ready now or never.
+                        read_on = false;
+                        continue;
+                    }
                     self.send().await?;
                 }
             }

@@ -33,8 +33,32 @@ pub enum Answer<'a> {
     Kicked(u64),
     /// The job of that key was called off. Rota's own.
     CancelledKey(u64),
+    /// What became of each job of a batch of puts, in order. Rota's own.
+    BatchInserted(&'a [Batched]),
+    /// So many jobs of a batch follow, each as [`Answer::Reserved`]. Rota's own.
+    BatchReserved(usize),
+    /// What became of a batch of deletes. Rota's own.
+    BatchDeleted {
+        /// How many jobs were deleted.
+        deleted: usize,
+        /// The others, in the order in which they were named.
+        not_found: &'a [u64],
+    },
+    /// Why a batch was refused, and at which of its items, counted from 1. Rota's own.
+    InBatch(Word, usize),
     /// An answer that is one word.
     Word(Word),
+}
+
+/// What became of one job of a batch of puts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Batched {
+    /// It was put, and has this id.
+    Inserted(u64),
+    /// An open job of the tube has that key already; this one.
+    KeyTaken(u64),
+    /// It was not put, for this reason.
+    Refused(Word),
 }
 
 /// The answers that are one word.
@@ -70,6 +94,8 @@ pub enum Word {
     JobTooBig,
     /// The body was not followed by CRLF.
     ExpectedCrlf,
+    /// The batch has more bytes than a batch may have. Rota's own.
+    BatchTooBig,
     /// The server takes no new jobs for now.
     Draining,
     /// There is no room for the job.
@@ -78,7 +104,7 @@ pub enum Word {
 
 impl Word {
     /// All of them.
-    pub const ALL: [Word; 17] = [
+    pub const ALL: [Word; 18] = [
         Word::Deleted,
         Word::Released,
         Word::Buried,
@@ -94,6 +120,7 @@ impl Word {
         Word::UnknownCommand,
         Word::JobTooBig,
         Word::ExpectedCrlf,
+        Word::BatchTooBig,
         Word::Draining,
         Word::OutOfMemory,
     ];
@@ -117,6 +144,7 @@ impl Word {
             Word::UnknownCommand => "UNKNOWN_COMMAND",
             Word::JobTooBig => "JOB_TOO_BIG",
             Word::ExpectedCrlf => "EXPECTED_CRLF",
+            Word::BatchTooBig => "BATCH_TOO_BIG",
             Word::Draining => "DRAINING",
             Word::OutOfMemory => "OUT_OF_MEMORY",
         }
@@ -140,6 +168,18 @@ impl Answer<'_> {
             Answer::Watching(tubes) => number_line(out, "WATCHING", tubes as u64),
             Answer::Kicked(jobs) => number_line(out, "KICKED", jobs),
             Answer::CancelledKey(id) => number_line(out, "CANCELLED", id),
+            Answer::BatchInserted(batch) => batch_inserted(out, batch),
+            Answer::BatchReserved(jobs) => number_line(out, "BATCH_RESERVED", jobs as u64),
+            Answer::BatchDeleted { deleted, not_found } => {
+                out.extend_from_slice(b"BATCH_DELETED");
+                number(out, deleted as u64);
+                if !not_found.is_empty() {
+                    out.extend_from_slice(b" NOT_FOUND");
+                    not_found.iter().for_each(|&id| number(out, id));
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+            Answer::InBatch(word, item) => number_line(out, word.text(), item as u64),
             Answer::Word(word) => text_line(out, word.text(), ""),
         }
     }
@@ -157,6 +197,27 @@ fn job(out: &mut Vec<u8>, word: &str, id: u64, body: Body<&[u8]>) {
     match body {
         Body::InMemory(body) => out.extend_from_slice(body),
         Body::InLog(place) => out.resize(out.len() + place.body_bytes as usize, 0),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn batch_inserted(out: &mut Vec<u8>, batch: &[Batched]) {
+    out.extend_from_slice(b"BATCH_INSERTED");
+    number(out, batch.iter().filter(|job| matches!(job, Batched::Inserted(_))).count() as u64);
+    for job in batch {
+        out.push(b' ');
+        let id = match *job {
+            Batched::Inserted(id) => id,
+            Batched::KeyTaken(id) => {
+                out.extend_from_slice(b"KEY_TAKEN:");
+                id
+            }
+            Batched::Refused(word) => {
+                out.extend_from_slice(word.text().as_bytes());
+                continue;
+            }
+        };
+        out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

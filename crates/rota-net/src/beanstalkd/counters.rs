@@ -7,7 +7,7 @@ use super::request::Request;
 /// The verbs that `stats` counts, in its order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
-    /// `put`, `put-in`, `put-at`
+    /// `put`, `put-in`, `put-at`, and each put of a `put-batch`
     Put,
     /// `peek`
     Peek,
@@ -19,9 +19,9 @@ pub enum Verb {
     PeekBuried,
     /// `reserve`
     Reserve,
-    /// `reserve-with-timeout`
+    /// `reserve-with-timeout`, `reserve-batch`
     ReserveWithTimeout,
-    /// `delete`, `cancel`, `cancel-key`
+    /// `delete`, `cancel`, `cancel-key`, and each id of a `delete-batch`
     Delete,
     /// `release`
     Release,
@@ -109,17 +109,19 @@ impl Verb {
         }
     }
 
-    /// The verb that a request counts as; `None` for those that beanstalkd does not count.
+    /// The verb that a request counts as, and how often; `None` for those that beanstalkd does not count.
     #[must_use]
-    pub fn of(request: &Request<'_>) -> Option<Verb> {
-        Some(match request {
+    pub fn of(request: &Request<'_>) -> Option<(Verb, usize)> {
+        let verb = match request {
+            Request::PutBatch(puts) => return Some((Verb::Put, puts.len())),
+            Request::DeleteBatch(ids) => return Some((Verb::Delete, ids.len())),
             Request::Put(_) => Verb::Put,
             Request::Peek { .. } => Verb::Peek,
             Request::PeekReady => Verb::PeekReady,
             Request::PeekDelayed => Verb::PeekDelayed,
             Request::PeekBuried => Verb::PeekBuried,
             Request::Reserve => Verb::Reserve,
-            Request::ReserveWithTimeout { .. } => Verb::ReserveWithTimeout,
+            Request::ReserveWithTimeout { .. } | Request::ReserveBatch { .. } => Verb::ReserveWithTimeout,
             Request::Delete { .. } | Request::Cancel { .. } | Request::CancelKey { .. } => Verb::Delete,
             Request::Release { .. } => Verb::Release,
             Request::Use { .. } => Verb::Use,
@@ -136,7 +138,8 @@ impl Verb {
             Request::ListTubesWatched => Verb::ListTubesWatched,
             Request::PauseTube { .. } => Verb::PauseTube,
             Request::ReserveJob { .. } | Request::KickJob { .. } | Request::Quit => return None,
-        })
+        };
+        Some((verb, 1))
     }
 }
 
@@ -161,8 +164,8 @@ impl Counters {
         self.commands[verb as usize]
     }
 
-    /// One more command of that verb came in.
-    pub(super) fn count(&mut self, verb: Verb) {
-        self.commands[verb as usize] += 1;
+    /// So many more commands of that verb came in.
+    pub(super) fn count(&mut self, verb: Verb, times: usize) {
+        self.commands[verb as usize] += times as u64;
     }
 }

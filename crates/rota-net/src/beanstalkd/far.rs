@@ -28,6 +28,8 @@ pub(super) enum Named {
     PeekDelayed,
     CancelKey(String, Vec<u8>),
     Put(Put),
+    PutBatch(Vec<Option<Put>>),
+    DeleteBatch(Vec<u64>),
 }
 
 impl Named {
@@ -43,6 +45,8 @@ impl Named {
             Request::PeekDelayed => Named::PeekDelayed,
             Request::CancelKey { tube, key } => Named::CancelKey(tube.to_owned(), key.to_owned()),
             Request::Put(put) => Named::Put(put),
+            Request::PutBatch(puts) => Named::PutBatch(puts),
+            Request::DeleteBatch(ids) => Named::DeleteBatch(ids),
             other => unreachable!("{other:?} names no job"),
         }
     }
@@ -54,6 +58,8 @@ impl Named {
             Named::PeekDelayed => ask(Request::PeekDelayed),
             Named::CancelKey(tube, key) => ask(Request::CancelKey { tube: &tube, key: &key }),
             Named::Put(put) => ask(Request::Put(put)),
+            Named::PutBatch(puts) => ask(Request::PutBatch(puts)),
+            Named::DeleteBatch(ids) => ask(Request::DeleteBatch(ids)),
         }
     }
 }
@@ -65,12 +71,19 @@ impl FarCommands {
 
     /// Whether something has to be looked up before a command; it is wanted then.
     pub(super) fn wants(&mut self, engine: &Engine, what: impl FnOnce(&Engine) -> Option<Want>) -> bool {
-        let Some(want) = what(engine).filter(|want| self.known.iter().all(|(known, _)| known != want)) else {
-            return false;
-        };
-        self.left = engine.jobs_left();
-        self.wants.push(want);
-        true
+        self.wants_all(engine, what(engine))
+    }
+
+    /// The same, of all that a command needs.
+    pub(super) fn wants_all(&mut self, engine: &Engine, all: impl IntoIterator<Item = Want>) -> bool {
+        let before = self.wants.len();
+        let is_unknown = |want: &Want| self.known.iter().all(|(known, _)| known != want);
+        self.wants.extend(all.into_iter().filter(is_unknown));
+        let is_wanted = self.wants.len() > before;
+        if is_wanted {
+            self.left = engine.jobs_left();
+        }
+        is_wanted
     }
 
     /// Wants what the next commands name by id, as far as that can be seen at a glance: it saves them a stop each.

@@ -3,7 +3,8 @@
 //! The quirks are beanstalkd's, and clients lean on them: a command is told by how its line *begins*, so `statsfoo` is a
 //! malformed `stats` and not an unknown command; any number of spaces may stand before a number, none before a name.
 
-use super::request::{Refusal, Request, When};
+use super::BATCH_JOBS;
+use super::request::{BatchFault, Refusal, Request, When};
 use rota_engine::job::QueueName;
 use rota_engine::limits::KEY_BYTES;
 use std::time::Duration;
@@ -15,6 +16,12 @@ pub(super) enum Line<'a> {
     Request(Request<'a>),
     /// The head of a put: its body follows.
     Put(PutHead<'a>),
+    /// The head of a batch of puts: so many bytes follow.
+    PutBatch {
+        /// How many puts they should be.
+        count: usize,
+        bytes: u32,
+    },
     /// Nothing that can be carried out.
     Refused(Refusal),
 }
@@ -30,6 +37,9 @@ pub(super) struct PutHead<'a> {
     /// What follows the numbers; `Err` if it is neither nothing nor a key. The size is judged before this is.
     pub(super) key: Result<Option<&'a [u8]>, Refusal>,
 }
+
+/// How the one line begins that may be longer than others.
+pub(super) const DELETE_BATCH: &[u8] = b"delete-batch ";
 
 /// The longest span that can be asked for in milliseconds: what fits the seconds of a plain put.
 const MAX_SPAN_MS: u64 = u32::MAX as u64 * 1000 + 999;
@@ -96,6 +106,13 @@ fn peek_pause_or_put(line: &[u8]) -> Line<'_> {
         put_in_ms(rest, |ms| (ms <= MAX_SPAN_MS).then(|| When::In(Duration::from_millis(ms))))
     } else if let Some(rest) = line.strip_prefix(b"put-at ") {
         put_in_ms(rest, |unix_ms| (unix_ms <= MAX_UNIX_MS).then_some(When::At { unix_ms }))
+    } else if let Some(rest) = line.strip_prefix(b"put-batch ") {
+        let mut rest = Rest(rest);
+        let head = (|| {
+            let head = Line::PutBatch { count: rest.batch_jobs()?, bytes: rest.u32()? };
+            rest.end(Some(head))
+        })();
+        head.unwrap_or(Line::Refused(Refusal::BadFormat))
     } else {
         Line::Refused(Refusal::UnknownCommand)
     }
@@ -104,12 +121,15 @@ fn peek_pause_or_put(line: &[u8]) -> Line<'_> {
 fn reserve_or_release(line: &[u8]) -> Line<'_> {
     if let Some(rest) = line.strip_prefix(b"reserve-with-timeout ") {
         // What follows the number does not matter: beanstalkd does not look at it, and some clients send `1.5`.
-        match Rest(rest).u32() {
-            Some(seconds) if i32::try_from(seconds).is_ok() => Line::Request(Request::ReserveWithTimeout { seconds }),
-            _ => Line::Refused(Refusal::BadFormat),
-        }
+        well_formed(Rest(rest).time_out().map(|seconds| Request::ReserveWithTimeout { seconds }))
     } else if let Some(rest) = line.strip_prefix(b"reserve-job ") {
         only_id(rest, |id| Request::ReserveJob { id })
+    } else if let Some(rest) = line.strip_prefix(b"reserve-batch ") {
+        let mut rest = Rest(rest);
+        well_formed((|| {
+            let request = Request::ReserveBatch { most: rest.batch_jobs()?, seconds: rest.time_out()? };
+            rest.end(Some(request))
+        })())
     } else if let Some(rest) = line.strip_prefix(b"reserve") {
         nothing_more(rest, Request::Reserve)
     } else if let Some(rest) = line.strip_prefix(b"release ") {
@@ -150,6 +170,8 @@ fn list(line: &[u8]) -> Line<'_> {
 fn other(line: &[u8]) -> Line<'_> {
     if let Some(rest) = line.strip_prefix(b"delete ") {
         only_id(rest, |id| Request::Delete { id })
+    } else if let Some(rest) = line.strip_prefix(DELETE_BATCH) {
+        delete_batch(rest)
     } else if let Some(rest) = line.strip_prefix(b"touch ") {
         only_id(rest, |id| Request::Touch { id })
     } else if let Some(rest) = line.strip_prefix(b"bury ") {
@@ -196,6 +218,22 @@ fn cancel_key(rest: &[u8]) -> Line<'_> {
         let (tube, key) = rest.split_at(space?);
         Some(Request::CancelKey { tube: name(tube)?, key: key_after_space(key)? })
     })())
+}
+
+fn delete_batch(rest: &[u8]) -> Line<'_> {
+    if rest.is_empty() {
+        return Line::Refused(Refusal::BadFormat);
+    }
+    let mut rest = Rest(rest);
+    let mut ids = Vec::new();
+    while !rest.0.is_empty() {
+        let id = rest.u64().filter(|_| matches!(rest.0, [] | [b' ', ..]) && ids.len() < BATCH_JOBS);
+        let Some(id) = id else {
+            return Line::Refused(Refusal::InBatch { item: ids.len() + 1, fault: BatchFault::BadFormat });
+        };
+        ids.push(id);
+    }
+    Line::Request(Request::DeleteBatch(ids))
 }
 
 /// The number after `kick`, read as C's `strtoul` reads it: white space and a sign may come before, anything after. A
@@ -262,6 +300,17 @@ impl<'a> Rest<'a> {
 
     fn u32(&mut self) -> Option<u32> {
         self.u64().and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A number of jobs of a batch.
+    fn batch_jobs(&mut self) -> Option<usize> {
+        let jobs = self.u64().and_then(|jobs| usize::try_from(jobs).ok());
+        jobs.filter(|jobs| (1..=BATCH_JOBS).contains(jobs))
+    }
+
+    /// A time to wait, in seconds.
+    fn time_out(&mut self) -> Option<u32> {
+        self.u32().filter(|&seconds| i32::try_from(seconds).is_ok())
     }
 
     fn seconds(&mut self) -> Option<Duration> {

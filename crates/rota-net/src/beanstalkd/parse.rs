@@ -1,13 +1,16 @@
 //! Cuts a connection's bytes into requests: lines, bodies, and what must be skipped to stay in step.
 //!
 //! The connection calls [`Parser::next`] with what it has read until that asks for more. The parser keeps what is
-//! incomplete: at most one line, and of a body what has arrived so far. It must never allocate by a size that the peer
+//! incomplete: at most one line, and of a body or a batch what has arrived so far. It must never allocate by a size that the peer
 //! has merely announced, nor answer one bad line twice.
 
-use super::LINE_BYTES;
+mod batch;
+
 use super::foreign::{Foreign, Sniffer, Verdict};
-use super::grammar::{self, Line, PutHead};
+use super::grammar::{self, DELETE_BATCH, Line, PutHead};
 use super::request::{Put, Refusal, Request, When};
+use super::{BATCH_BYTES, BATCH_LINE_BYTES, LINE_BYTES};
+use batch::PartialBatch;
 use std::time::Duration;
 
 /// What the next bytes hold.
@@ -43,8 +46,10 @@ enum State {
     LongLine { after_cr: bool },
     /// Inside the body of a put.
     Body(PartialPut),
-    /// Inside the body of a put that is too big, with this much of it and its CRLF to come.
-    TooBig { left: u64 },
+    /// Inside a batch of puts.
+    Batch(PartialBatch),
+    /// Inside a body or a batch that is too big, with this much of it to come, and what is answered then.
+    TooBig { left: u64, refusal: Refusal },
     /// Another protocol spoke first.
     Foreign(Foreign),
 }
@@ -83,7 +88,7 @@ impl Parser {
     /// What is left in `input` comes after that request. On [`Parsed::NeedMore`] nothing is left.
     pub fn next<'p, 'i: 'p>(&'p mut self, input: &mut &'i [u8]) -> Parsed<'p> {
         if self.line_is_spent {
-            self.line.clear();
+            self.forget_line();
             self.line_is_spent = false;
         }
         if let Some(sniffer) = &mut self.sniffer {
@@ -110,12 +115,21 @@ impl Parser {
                 self.state = State::Line;
                 parsed
             }
-            State::TooBig { left } => {
+            State::Batch(batch) => {
+                if !batch.take(input) {
+                    return Parsed::NeedMore;
+                }
+                let parsed = batch.finish(self.max_job_bytes);
+                self.state = State::Line;
+                parsed
+            }
+            State::TooBig { left, refusal } => {
                 if !skip_body(left, input) {
                     return Parsed::NeedMore;
                 }
+                let refusal = *refusal;
                 self.state = State::Line;
-                Parsed::Refused(Refusal::JobTooBig)
+                Parsed::Refused(refusal)
             }
             State::Foreign(foreign) => Parsed::Foreign(*foreign),
         }
@@ -124,14 +138,19 @@ impl Parser {
     /// The memory held for what is incomplete, in bytes: at most twice what has arrived of it, and a line.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        let body = if let State::Body(put) = &self.state { put.body.capacity() } else { 0 };
+        let body = match &self.state {
+            State::Body(put) => put.body.capacity(),
+            State::Batch(batch) => batch.bytes.capacity(),
+            _ => 0,
+        };
         self.line.capacity() + body
     }
 
     fn next_line<'p, 'i: 'p>(&'p mut self, input: &mut &'i [u8]) -> Parsed<'p> {
-        let window = &input[..input.len().min(LINE_BYTES - self.line.len())];
+        let limit = self.line_limit(input);
+        let window = &input[..input.len().min(limit - self.line.len())];
         let Some(end) = line_end(window, self.line.last() == Some(&b'\r')) else {
-            return self.keep_part_of_line(window.len(), input);
+            return self.keep_part_of_line(window.len(), limit, input);
         };
         let (line, after) = input.split_at(end);
         *input = after;
@@ -146,11 +165,20 @@ impl Parser {
             Line::Request(request) => Parsed::Request(request),
             Line::Refused(refusal) => Parsed::Refused(refusal),
             Line::Put(head) if head.size > self.max_job_bytes => {
-                let mut left = u64::from(head.size) + CRLF.len() as u64;
-                if skip_body(&mut left, input) {
-                    return Parsed::Refused(Refusal::JobTooBig);
+                let left = u64::from(head.size) + CRLF.len() as u64;
+                too_big(left, Refusal::JobTooBig, &mut self.state, input)
+            }
+            Line::PutBatch { bytes, .. } if bytes as usize > batch_limit(self.max_job_bytes) => {
+                too_big(bytes.into(), Refusal::BatchTooBig, &mut self.state, input)
+            }
+            Line::PutBatch { count, bytes } => {
+                if let Some((batch, after)) = input.split_at_checked(bytes as usize) {
+                    *input = after;
+                    return batch::puts(count, batch, self.max_job_bytes);
                 }
-                self.state = State::TooBig { left };
+                let mut batch = PartialBatch::new(count, bytes as usize);
+                batch.take(input);
+                self.state = State::Batch(batch);
                 Parsed::NeedMore
             }
             Line::Put(head) => match head.key {
@@ -160,17 +188,38 @@ impl Parser {
         }
     }
 
-    /// Keeps the next `length` bytes, in which no line ends; a line that fills up with them is too long.
-    fn keep_part_of_line<'p, 'i: 'p>(&'p mut self, length: usize, input: &mut &'i [u8]) -> Parsed<'p> {
+    /// How long the line may be that begins with what was kept of it and goes on with `input`.
+    fn line_limit(&self, input: &[u8]) -> usize {
+        let is_long = if self.line.is_empty() {
+            input.starts_with(DELETE_BATCH)
+        } else {
+            let begin = self.line.iter().chain(input).take(DELETE_BATCH.len());
+            begin.eq(DELETE_BATCH)
+        };
+        if is_long { BATCH_LINE_BYTES } else { LINE_BYTES }
+    }
+
+    /// Forgets the line, and keeps no more room than most lines take.
+    fn forget_line(&mut self) {
+        self.line.clear();
+        self.line.shrink_to(LINE_BYTES);
+    }
+
+    /// Keeps the next `length` bytes, in which no line ends; a line that fills up to `limit` with them is too long.
+    fn keep_part_of_line<'p, 'i: 'p>(&'p mut self, length: usize, limit: usize, input: &mut &'i [u8]) -> Parsed<'p> {
         let (part, after) = input.split_at(length);
         *input = after;
-        if self.line.len() + length < LINE_BYTES {
-            // Once for the life of the connection, and never larger.
-            self.line.reserve_exact(LINE_BYTES - self.line.len());
+        let needed = self.line.len() + length;
+        if needed < limit {
+            // For most lines once for the life of the connection; for a longer one by what has arrived of it.
+            if needed > self.line.capacity() {
+                let capacity = limit.min(LINE_BYTES.max(2 * needed));
+                self.line.reserve_exact(capacity - self.line.len());
+            }
             self.line.extend_from_slice(part);
             return Parsed::NeedMore;
         }
-        self.line.clear();
+        self.forget_line();
         let mut after_cr = part.last() == Some(&b'\r');
         if skip_long_line(&mut after_cr, input) {
             return Parsed::Refused(Refusal::BadFormat);
@@ -237,6 +286,20 @@ fn put(head: PutHead<'_>, key: Option<&[u8]>, state: &mut State, input: &mut &[u
         return Parsed::Refused(Refusal::ExpectedCrlf);
     }
     Parsed::Request(Request::Put(Put { priority, when, ttr, key, body: body.into() }))
+}
+
+/// The most bytes of a batch: any job that can be put fits into one.
+fn batch_limit(max_job_bytes: u32) -> usize {
+    BATCH_BYTES.max(LINE_BYTES + max_job_bytes as usize + CRLF.len())
+}
+
+/// Drops what `input` has of `left` bytes, and refuses their command once all are gone.
+fn too_big(mut left: u64, refusal: Refusal, state: &mut State, input: &mut &[u8]) -> Parsed<'static> {
+    if skip_body(&mut left, input) {
+        return Parsed::Refused(refusal);
+    }
+    *state = State::TooBig { left, refusal };
+    Parsed::NeedMore
 }
 
 /// Drops what `input` has of a line that is too long; true once its end was dropped.

@@ -10,11 +10,21 @@ use std::time::Duration;
 pub enum Request<'a> {
     /// `put`, `put-in` or `put-at`, with the whole body.
     Put(Put),
+    /// `put-batch COUNT BYTES`, with all of its puts: 1 to [`super::BATCH_JOBS`]; `None` for a job that is larger than a
+    /// job may be. Rota's own.
+    PutBatch(Vec<Option<Put>>),
     /// `reserve`: wait as long as it takes.
     Reserve,
     /// `reserve-with-timeout SECONDS`; zero asks without waiting.
     ReserveWithTimeout {
         /// The longest wait, in seconds; at most 2³¹ − 1.
+        seconds: u32,
+    },
+    /// `reserve-batch MOST SECONDS`; Rota's own.
+    ReserveBatch {
+        /// The most jobs, 1 to [`super::BATCH_JOBS`].
+        most: usize,
+        /// The longest wait for the first of them, in seconds; at most 2³¹ − 1.
         seconds: u32,
     },
     /// `reserve-job ID`
@@ -27,6 +37,8 @@ pub enum Request<'a> {
         /// Which job.
         id: u64,
     },
+    /// `delete-batch ID …`: 1 to [`super::BATCH_JOBS`] jobs, in the order given. Rota's own.
+    DeleteBatch(Vec<u64>),
     /// `release ID PRIORITY DELAY`
     Release {
         /// Which job.
@@ -162,5 +174,23 @@ pub enum Refusal {
     /// A put of more bytes than a job may have. The body and its end were read and dropped.
     JobTooBig,
     /// A put whose body was not followed by CRLF. Exactly the size announced and two bytes were read.
+    ExpectedCrlf,
+    /// A batch of puts of more bytes than a batch may have. All of them were read and dropped.
+    BatchTooBig,
+    /// One thing in a batch is malformed. All of the batch was read, and nothing of it is carried out.
+    InBatch {
+        /// Which, counted from 1; one more than there should be if there is something behind the last.
+        item: usize,
+        /// What is wrong with it.
+        fault: BatchFault,
+    },
+}
+
+/// What makes a batch malformed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BatchFault {
+    /// Not a put, or not an id; or not all of it is there.
+    BadFormat,
+    /// A put whose body is not followed by CRLF.
     ExpectedCrlf,
 }

@@ -6,12 +6,14 @@
 //! unbounded either: one call writes about [`OUTPUT_BYTES`] at the most, and work on
 //! many jobs or tubes is done a slice at a time.
 
+mod batch;
+
 use super::answer::{Answer, Word};
 use super::counters::{Counters, Verb};
 use super::facts::Facts;
 use super::far::{FarCommands, Named};
 use super::parse::{Parsed, Parser};
-use super::request::{Put, Refusal, Request, When};
+use super::request::{BatchFault, Put, Refusal, Request, When};
 use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
 use rota_engine::command::{self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, Target};
@@ -77,6 +79,10 @@ struct Client {
     /// The command that is carried out in slices.
     ongoing: Option<Ongoing>,
     waits: bool,
+    /// What it waits for is the first job of a batch of at most so many.
+    waits_for: Option<usize>,
+    /// Jobs of batches that this call handled.
+    batched: usize,
     /// It sends nothing more.
     half_closed: bool,
     is_producer: bool,
@@ -94,6 +100,8 @@ enum Ongoing {
     Kick { source: Option<KickSource>, kicked: u64, left: u64 },
     /// Lists the queues created after that one.
     List { after: u64, document: Document },
+    /// Takes the jobs that are ready by now, at most so many, with the first, which came.
+    ReserveBatch { most: usize, first: (JobId, Body<Box<[u8]>>) },
     /// Goes on when what it names was brought near.
     Named(Named),
 }
@@ -108,6 +116,8 @@ impl Session {
             id,
             ongoing: None,
             waits: false,
+            waits_for: None,
+            batched: 0,
             half_closed: false,
             is_producer: false,
             has_put: false,
@@ -160,6 +170,7 @@ impl Session {
     /// If it waits.
     pub fn receive(&mut self, server: &mut Server<'_>, input: &[u8], out: &mut Vec<u8>) -> (usize, Status) {
         assert!(!self.client.waits, "commands behind a reserve that waits are kept back");
+        self.client.batched = 0;
         // What is only looked at, without a command to the engine, is looked at now too.
         server.engine.tick(server.now);
         let mut rest = input;
@@ -169,6 +180,13 @@ impl Session {
         (input.len() - rest.len(), status)
     }
 
+    /// Whether a command is carried out only in part: it goes on with [`Session::receive`], without any more input, and
+    /// what was written so far can be sent with the rest.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.client.ongoing.is_some()
+    }
+
     /// Ends its wait with what came of it. It goes on with [`Session::receive`], if only to learn its status.
     ///
     /// # Panics
@@ -176,8 +194,12 @@ impl Session {
     pub fn deliver(&mut self, delivered: Delivered, out: &mut Vec<u8>) {
         assert!(self.client.waits, "only who waits is delivered to");
         self.client.waits = false;
+        let waited_for = self.client.waits_for.take();
         match delivered {
-            Delivered::Job { job, body, .. } => self.client.reserved(job, body.as_slice(), out),
+            Delivered::Job { job, body, .. } => match waited_for {
+                Some(most) => self.client.ongoing = Some(Ongoing::ReserveBatch { most, first: (job, body) }),
+                None => self.client.reserved(job, body.as_slice(), out),
+            },
             Delivered::TimedOut => Answer::Word(Word::TimedOut).write_to(out),
             Delivered::DeadlineSoon => Answer::Word(Word::DeadlineSoon).write_to(out),
         }
@@ -218,7 +240,7 @@ impl Session {
             if self.client.ongoing.is_some() {
                 return Status::Again;
             }
-            if out.len() >= OUTPUT_BYTES {
+            if out.len() >= OUTPUT_BYTES || self.client.batched >= STEP_OBJECTS {
                 return Status::Again;
             }
             match self.parser.next(input) {
@@ -245,12 +267,20 @@ fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
         Refusal::UnknownCommand => Word::UnknownCommand,
         // Their heads were well-formed.
         Refusal::JobTooBig => {
-            counters.count(Verb::Put);
+            counters.count(Verb::Put, 1);
             Word::JobTooBig
         }
         Refusal::ExpectedCrlf => {
-            counters.count(Verb::Put);
+            counters.count(Verb::Put, 1);
             Word::ExpectedCrlf
+        }
+        Refusal::BatchTooBig => Word::BatchTooBig,
+        Refusal::InBatch { item, fault } => {
+            let word = match fault {
+                BatchFault::BadFormat => Word::BadFormat,
+                BatchFault::ExpectedCrlf => Word::ExpectedCrlf,
+            };
+            return Answer::InBatch(word, item).write_to(out);
         }
     };
     Answer::Word(word).write_to(out);
@@ -259,17 +289,22 @@ fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
 impl Client {
     /// Carries out one command.
     fn request(&mut self, server: &mut Server<'_>, request: Request<'_>, out: &mut Vec<u8>) {
-        if let Some(verb) = Verb::of(&request) {
-            server.counters.count(verb);
+        if let Some((verb, times)) = Verb::of(&request) {
+            server.counters.count(verb, times);
         }
         let by_me = |id| Held::by_me(JobId(id));
         match request {
             Request::Put(put) => self.put(server, put, out),
-            Request::Reserve => self.reserve(server, None, out),
+            Request::PutBatch(puts) => self.put_batch(server, puts, out),
+            Request::Reserve => {
+                self.reserve(server, None, out);
+            }
             Request::ReserveWithTimeout { seconds } => {
                 self.reserve(server, Some(Duration::from_secs(seconds.into())), out);
             }
+            Request::ReserveBatch { most, seconds } => self.reserve_batch(server, most, seconds, out),
             Request::ReserveJob { id } => self.reserve_job(server, id, out),
+            Request::DeleteBatch(ids) => self.delete_batch(server, &ids, out),
             Request::Delete { id } => self.word(server, Command::Delete(JobId(id)), Word::Deleted, out),
             Request::Release { id, priority, delay } => {
                 let release = Command::Release { held: by_me(id), priority: Priority(priority), delay };
@@ -322,6 +357,11 @@ impl Client {
     fn step(&mut self, ongoing: Ongoing, server: &mut Server<'_>, out: &mut Vec<u8>) -> Option<Ongoing> {
         match ongoing {
             Ongoing::Named(_) => unreachable!("it has no slices"),
+            Ongoing::ReserveBatch { most, first: (job, body) } => {
+                let start = self.begin_batch(out);
+                self.reserved(job, body.as_slice(), out);
+                self.fill_batch(server, most, start, out);
+            }
             Ongoing::Kick { source, kicked, left } => {
                 let kick = Command::Kick { queue: Target::Used, limit: left, source };
                 if self.far.wants(server.engine, |engine| engine.wanted(self.id, &kick)) {
@@ -360,7 +400,17 @@ impl Client {
             return Some(request);
         }
         let id = self.id;
-        let is_wanted = self.far.wants(engine, |engine| named_by(engine, id, &request));
+        let is_wanted = match &request {
+            Request::PutBatch(puts) => {
+                let used = engine.queue_name(engine.used(id));
+                let keys = puts.iter().flatten().filter_map(|put| put.key.as_deref());
+                self.far.wants_all(engine, keys.filter_map(|key| engine.wanted_key(used, key)))
+            }
+            Request::DeleteBatch(ids) => {
+                self.far.wants_all(engine, ids.iter().filter_map(|&id| engine.wanted_job(JobId(id))))
+            }
+            request => self.far.wants(engine, |engine| named_by(engine, id, request)),
+        };
         if !is_wanted {
             return Some(request);
         }
@@ -391,6 +441,13 @@ impl Client {
         if server.facts.draining {
             return Answer::Word(Word::Draining).write_to(out);
         }
+        match self.put_one(server, put) {
+            Ok(id) => Answer::Inserted(id.0).write_to(out),
+            Err(refusal) => refused(refusal).write_to(out),
+        }
+    }
+
+    fn put_one(&mut self, server: &mut Server<'_>, put: Put) -> Result<JobId, command::Refusal> {
         self.has_put = true;
         if !self.is_producer {
             self.is_producer = true;
@@ -407,23 +464,25 @@ impl Client {
             key: put.key.as_deref(),
             ..NewJob::new(Target::Used, put.body)
         };
-        match self.execute(server, Command::Put(job)) {
-            Ok(command::Answer::Put(id)) => Answer::Inserted(id.0).write_to(out),
-            Ok(answer) => unreachable!("a put is not answered {answer:?}"),
-            Err(refusal) => refused(refusal).write_to(out),
+        match self.execute(server, Command::Put(job))? {
+            command::Answer::Put(id) => Ok(id),
+            answer => unreachable!("a put is not answered {answer:?}"),
         }
     }
 
-    fn reserve(&mut self, server: &mut Server<'_>, wait: Option<Duration>, out: &mut Vec<u8>) {
+    /// Returns whether there was a job at once.
+    fn reserve(&mut self, server: &mut Server<'_>, wait: Option<Duration>, out: &mut Vec<u8>) -> bool {
         self.becomes_worker(server);
         let wait = if self.half_closed { Some(Duration::ZERO) } else { wait };
-        match self.execute(server, Command::Reserve { wait }) {
+        let answer = self.execute(server, Command::Reserve { wait });
+        match answer {
             Ok(command::Answer::Reserved(id, _)) => self.just_reserved(server.engine, id, out),
             Ok(command::Answer::TimedOut) => Answer::Word(Word::TimedOut).write_to(out),
             Ok(command::Answer::DeadlineSoon) => Answer::Word(Word::DeadlineSoon).write_to(out),
             Ok(command::Answer::Waiting) => self.waits = true,
             answer => unreachable!("a reserve is not answered {answer:?}"),
         }
+        matches!(answer, Ok(command::Answer::Reserved(..)))
     }
 
     fn reserve_job(&mut self, server: &mut Server<'_>, id: u64, out: &mut Vec<u8>) {

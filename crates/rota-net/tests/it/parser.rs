@@ -1,7 +1,7 @@
 //! The beanstalkd parser: what each line means, and that it means the same however the bytes are cut.
 
 use proptest::prelude::*;
-use rota_net::beanstalkd::{LINE_BYTES, Parsed, Parser};
+use rota_net::beanstalkd::{BATCH_BYTES, BATCH_JOBS, BATCH_LINE_BYTES, LINE_BYTES, Parsed, Parser};
 
 const MAX_JOB_BYTES: u32 = 100;
 
@@ -10,8 +10,14 @@ fn parse<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
     let mut parser = Parser::new(MAX_JOB_BYTES);
     let mut outcomes = Vec::new();
     let mut arrived = 0;
+    // Where in it what begins like a batch ends, all of it may be kept.
+    let mut has_batches = false;
+    let mut begin = Vec::new();
     for chunk in chunks {
         arrived += chunk.len();
+        begin.extend_from_slice(chunk);
+        has_batches |= begin.windows(6).any(|window| window == b"-batch");
+        begin.drain(..begin.len().saturating_sub(5));
         let mut input = chunk;
         loop {
             let before = input.len();
@@ -28,7 +34,8 @@ fn parse<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
             }
             assert!(input.len() < before, "{outcomes:?} took no bytes");
         }
-        assert!(parser.buffer_bytes() <= 2 * arrived.min(MAX_JOB_BYTES as usize) + LINE_BYTES);
+        let most = if has_batches { BATCH_BYTES } else { MAX_JOB_BYTES as usize };
+        assert!(parser.buffer_bytes() <= 2 * arrived.min(most) + LINE_BYTES);
     }
     outcomes
 }
@@ -179,6 +186,73 @@ fn puts_carry_their_bodies() {
     }
 }
 
+/// A batch of these puts, which say how many they are.
+fn batch(count: usize, puts: &[u8]) -> Vec<u8> {
+    // What `check` adds ends the last put.
+    let head = format!("put-batch {count} {}\r\n", puts.len() + 2);
+    [head.as_bytes(), puts].concat()
+}
+
+#[test]
+fn batches_of_puts_are_taken_whole() {
+    let put = |when: &str, ttr: &str, key: &str, body: &[u8]| {
+        format!("Some(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, body: {body:?} }})")
+    };
+    let a = put("In(2s)", "3s", "None", b"ab");
+    let b = put("In(1.5s)", "250ms", "Some([107])", b"\r\n");
+    let c = put("At { unix_ms: 7 }", "1ms", "None", b"");
+    let all = b"put 1 2 3 2\r\nab\r\nput-in 1 1500 250 2 k\r\n\r\n\r\nput-at 1 7 0 0\r\n";
+    check(&batch(3, all), &format!("Request(PutBatch([{a}, {b}, {c}]))"));
+    let big = [&b"put 1 0 0 101 junk\r\n"[..], &[b'x'; 101], b"..put 1 2 3 2\r\nab"].concat();
+    check(&batch(2, &big), &format!("Request(PutBatch([None, {a}]))"));
+
+    let in_batch = |item: usize, fault: &str| format!("Refused(InBatch {{ item: {item}, fault: {fault} }})");
+    let one = b"put 1 2 3 2\r\nab";
+    check(&batch(2, one), &in_batch(2, "BadFormat"));
+    check(&batch(1, &[&one[..], b"\r\nstats"].concat()), &in_batch(2, "BadFormat"));
+    for wrong in
+        ["stats", "PUT 1 2 3 2\r\nab", "put 1 2 3 2 \r\nab", "put 1 2 3 3\r\nab", "put 1 2 3 4294967295\r\nab", ""]
+    {
+        check(&batch(1, wrong.as_bytes()), &in_batch(1, "BadFormat"));
+    }
+    check(&batch(1, b"put 1 2 3 1\r\nab"), &in_batch(1, "ExpectedCrlf"));
+    check(&batch(2, b"put 1 2 3 2\r\nab\r\nput 1 2 3 2\r\nab\n"), &in_batch(2, "ExpectedCrlf"));
+    for head in ["", "1", "1 ", "0 0", "1001 0", "1 4294967296", "-1 0", "1 0 ", "1 0 x"] {
+        check(format!("put-batch {head}").as_bytes(), BAD);
+    }
+    let most = [format!("put-batch 1 {BATCH_BYTES}\r\n").into_bytes(), vec![b'x'; BATCH_BYTES - 2]].concat();
+    check(&most, &in_batch(1, "BadFormat"));
+    let more = [format!("put-batch 1 {}\r\n", BATCH_BYTES + 1).into_bytes(), vec![b'x'; BATCH_BYTES - 1]].concat();
+    check(&more, "Refused(BatchTooBig)");
+}
+
+#[test]
+fn a_batch_of_deletes_has_a_longer_line() {
+    let in_batch = |item: usize| format!("Refused(InBatch {{ item: {item}, fault: BadFormat }})");
+    check(b"delete-batch 7", "Request(DeleteBatch([7]))");
+    check(b"delete-batch   7  8", "Request(DeleteBatch([7, 8]))");
+    check(b"delete-batch ", BAD);
+    for (line, item) in [("x", 1), ("7 ", 2), ("7x 8", 1), ("7 8\t9", 2), ("7 -8 9", 2), ("7 18446744073709551616", 2)]
+    {
+        check(format!("delete-batch {line}").as_bytes(), &in_batch(item));
+    }
+    let longest = format!("delete-batch{}", format!(" {}", u64::MAX).repeat(BATCH_JOBS));
+    assert_eq!(longest.len() + 2, BATCH_LINE_BYTES);
+    check(longest.as_bytes(), &format!("Request(DeleteBatch({:?}))", vec![u64::MAX; BATCH_JOBS]));
+    check(format!("{longest}0").as_bytes(), BAD);
+    check(format!("delete-batch{}", " 1".repeat(BATCH_JOBS + 1)).as_bytes(), &in_batch(BATCH_JOBS + 1));
+    check(format!("delete-batch 1\0{}", " 1".repeat(500)).as_bytes(), BAD);
+    // No other line may be as long.
+    for other in ["delete-batcx", "delete-batch", "delete", "xdelete-batch 1"] {
+        check(format!("{other}{}", "x".repeat(230)).as_bytes(), BAD);
+    }
+    check(b"reserve-batch 1 0", "Request(ReserveBatch { most: 1, seconds: 0 })");
+    check(b"reserve-batch  1000  2147483647", "Request(ReserveBatch { most: 1000, seconds: 2147483647 })");
+    for line in ["", " ", " 1", " 0 0", " 1001 0", " 1 2147483648", " 1 0 ", " 1 0x", " -1 0", "x"] {
+        check(format!("reserve-batch{line}").as_bytes(), BAD);
+    }
+}
+
 #[test]
 fn refused_bodies_are_skipped() {
     let too_big = "Refused(JobTooBig)";
@@ -246,6 +320,8 @@ pub(crate) fn stream() -> impl Strategy<Value = Vec<u8>> {
             "put 0 0 0 3\r\nabc\r\n", "put 1 0 1 0\r\n\r\n", "put 0 0 0 101\r\n", "put-in 0 9 9 2 k\r\nab\r\n",
             "put 0 0 0 99\r\n", "put 0 0 0 4294967295\r\n", "reserve\r\n", "reserve-with-timeout ", "delete ", "use ",
             "kick ", "pause-tube ", "stats", "list-tubes", "GET / HTTP/1.1\r\n", "cancel-key a k\r\n",
+            "put-batch 1 18\r\nput 0 0 0 3\r\nabc\r\n", "put-batch 2 36\r\n", "put-batch 1 1048577\r\n",
+            "reserve-batch 3 0\r\n", "reserve-batch 3 1\r\n", "delete-batch 1 2\r\n", "delete-batch 1", "delete-batch ",
         ]).prop_map(|text| text.as_bytes().to_vec()),
         4 => prop::sample::select(vec!["\r\n", "\r", "\n", " ", "\0", "1", "x", "\x16\x03"])
             .prop_map(|text| text.as_bytes().to_vec()),

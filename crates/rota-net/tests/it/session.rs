@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use rota_engine::command::{Delivered, Delivery};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::Time;
-use rota_net::beanstalkd::{Counters, Facts, LogFacts, OUTPUT_BYTES, ProcessorTime, Server, Session, Status};
+use rota_engine::log::Group;
+use rota_engine::testing::storage::SimulatedDisk;
+use rota_net::beanstalkd::{Counters, Facts, LogFacts, OUTPUT_BYTES, ProcessorTime, Server, Session, Status, Verb};
 use std::time::Duration;
 
 /// An engine, and what goes with it.
@@ -85,6 +87,109 @@ fn many_jobs_are_kicked_in_slices() {
     assert!(text(&answers).starts_with("KICKED 2400\r\n"), "{}", text(&answers));
     assert!(text(&answers).contains("current-jobs-ready: 2400\n"), "{}", text(&answers));
     assert!(calls >= 3, "no step handles more than 1,000 jobs");
+}
+
+/// A batch of so many puts, all alike.
+fn batch_of_puts(count: usize, put: &[u8]) -> Vec<u8> {
+    [format!("put-batch {count} {}\r\n", count * put.len()).as_bytes(), &put.repeat(count)].concat()
+}
+
+#[test]
+fn a_batch_names_all_its_jobs_and_no_more() {
+    let mut owner = Owner::new();
+    let mut session = owner.open();
+    let (answers, _) = owner.ask(&mut session, &batch_of_puts(1000, b"put 0 0 60 1\r\nx\r\n"));
+    let ids: String = (1..=1000).map(|id| format!(" {id}")).collect();
+    assert_eq!(text(&answers), format!("BATCH_INSERTED 1000{ids}\r\n"));
+    let (answers, _) = owner.ask(&mut session, b"reserve-batch 1000 0\r\nreserve-batch 1000 0\r\n");
+    let jobs: String = (1..=1000).map(|id| format!("RESERVED {id} 1\r\nx\r\n")).collect();
+    assert_eq!(text(&answers), format!("BATCH_RESERVED 1000\r\n{jobs}TIMED_OUT\r\n"));
+    let (answers, _) = owner.ask(&mut session, format!("delete-batch 1001{ids}\r\n").as_bytes());
+    assert_eq!(text(&answers), "BAD_FORMAT 1001\r\n");
+    let (answers, _) = owner.ask(&mut session, format!("delete-batch{ids}\r\ndelete-batch{ids}\r\n").as_bytes());
+    assert_eq!(text(&answers), format!("BATCH_DELETED 1000\r\nBATCH_DELETED 0 NOT_FOUND{ids}\r\n"));
+    let commands = [Verb::Put, Verb::Reserve, Verb::ReserveWithTimeout, Verb::Delete];
+    assert_eq!(commands.map(|verb| owner.counters.commands(verb)), [1000, 0, 2, 2000]);
+}
+
+#[test]
+fn a_batch_of_large_jobs_is_cut_short() {
+    let mut owner = Owner::new();
+    let mut session = owner.open();
+    let put = [&b"put 0 0 60 60000\r\n"[..], &[b'x'; 60_000], b"\r\n"].concat();
+    for _ in 0..2 {
+        let (answers, _) = owner.ask(&mut session, &batch_of_puts(10, &put));
+        assert!(answers.starts_with(b"BATCH_INSERTED 10 "));
+    }
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        let (answers, _) = owner.ask(&mut session, b"reserve-batch 1000 0\r\n");
+        let head = answers.split(|&byte| byte == b'\r').next().expect("there is a line");
+        taken.push(text(head));
+    }
+    // Once an answer is 256 KiB long it takes no more.
+    assert_eq!(taken, ["BATCH_RESERVED 5"; 4]);
+}
+
+#[test]
+fn batches_let_others_have_a_turn() {
+    let mut owner = Owner::new();
+    let mut session = owner.open();
+    let puts = batch_of_puts(500, b"put 0 0 60 0\r\n\r\n");
+    let (_, calls) = owner.ask(&mut session, &puts.repeat(8));
+    assert_eq!(calls, 5, "no step handles much more than 1,000 jobs");
+    let (answers, calls) = owner.ask(&mut session, &b"reserve-batch 500 0\r\n".repeat(8));
+    assert_eq!((calls, text(&answers).matches("BATCH_RESERVED 500\r\n").count()), (5, 8));
+}
+
+#[test]
+fn a_batch_of_puts_is_one_group_of_the_log_and_nothing_before_it_is_whole() {
+    let disk = SimulatedDisk::new();
+    let recovered = Engine::recover(Options::default(), disk.clone(), [7; 16], Time(0));
+    let (engine, mut writer, _) = recovered.expect("the disk is well");
+    let mut owner = Owner { engine, ..Owner::new() };
+    let mut session = owner.open();
+    let mut group = Group::default();
+    assert!(owner.engine.take_records(&mut group), "a start is written down");
+    writer.write(&mut group).expect("the disk is well");
+    let before = writer.stats();
+    let puts = batch_of_puts(700, b"put-in 0 0 60 2\r\nab\r\n");
+    let (head, last) = puts.split_at(puts.len() - 1);
+    for piece in head.chunks(4096) {
+        let (answers, _) = owner.ask(&mut session, piece);
+        assert!(answers.is_empty() && !owner.engine.take_records(&mut group), "it is not whole yet");
+    }
+    let (answers, calls) = owner.ask(&mut session, last);
+    assert!(answers.starts_with(b"BATCH_INSERTED 700 1 2 ") && calls <= 2);
+    assert!(owner.engine.take_records(&mut group));
+    writer.write(&mut group).expect("the disk is well");
+    let after = writer.stats();
+    assert_eq!(after.groups_written - before.groups_written, 1);
+    assert_eq!(after.records_written - before.records_written, 700);
+}
+
+#[test]
+fn a_batch_that_waited_takes_what_is_ready_when_its_first_job_comes() {
+    let mut owner = Owner::new();
+    let (mut worker, mut producer) = (owner.open(), owner.open());
+    let mut out = Vec::new();
+    let (_, status) = worker.receive(&mut owner.server(Time(0)), b"reserve-batch 3 60\r\n", &mut out);
+    assert_eq!(status, Status::Waiting);
+    owner.ask(&mut producer, &b"put 0 0 60 1\r\nx\r\n".repeat(2));
+    let [Delivery { what, .. }] = &owner.engine.take_deliveries().collect::<Vec<_>>()[..] else {
+        panic!("one wait has one end");
+    };
+    worker.deliver(what.clone(), &mut out);
+    assert!(out.is_empty() && worker.is_under_way(), "the others are not known yet");
+    // What was delivered is the worker's, even if it is called off before the rest is taken.
+    owner.ask(&mut producer, b"cancel 1\r\nput 0 0 60 1\r\ny\r\nput 0 0 60 1\r\nz\r\n");
+    let (_, status) = worker.receive(&mut owner.server(Time(0)), b"", &mut out);
+    assert_eq!((status, worker.is_under_way()), (Status::NeedMore, false));
+    let expected = "BATCH_RESERVED 3\r\nRESERVED 1 1\r\nx\r\nRESERVED 2 1\r\nx\r\nRESERVED 3 1\r\ny\r\n";
+    assert_eq!(text(&out), expected);
+    worker.close(&mut owner.server(Time(0)));
+    let (answers, _) = owner.ask(&mut producer, b"reserve-batch 9 0\r\n");
+    assert!(text(&answers).starts_with("BATCH_RESERVED 3\r\nRESERVED 2 1\r\n"), "{}", text(&answers));
 }
 
 #[test]

@@ -87,8 +87,9 @@ fn every_command_and_answer_has_a_conversation() {
             |line: &str| line.strip_prefix(command).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
         steps().any(|step| matches!(&step.what, What::Send { text, .. } if text.split("\\r\\n").any(begins)))
     };
-    let own = ["reserve-job", "kick-job", "quit", "put-in", "put-at", "cancel", "cancel-key"];
-    for command in Verb::ALL.iter().map(|verb| verb.word()).chain(own) {
+    let standard = ["reserve-job", "kick-job", "quit"];
+    let own = ["put-in", "put-at", "cancel", "cancel-key", "put-batch", "reserve-batch", "delete-batch"];
+    for command in Verb::ALL.iter().map(|verb| verb.word()).chain(standard).chain(own) {
         assert!(sent(command), "no conversation shows the command {command}");
     }
     let answered = |answer: &str| steps().any(|step| matches!(&step.what, What::Answer { line, .. } if line == answer));

@@ -3,6 +3,7 @@
 //! Every test starts the real binary on a folder of its own and ends it; whatever is waited for is looked at until it is
 //! there or a deadline passes.
 
+mod batches;
 mod compaction;
 mod damage;
 mod full;

@@ -197,6 +197,12 @@ fn read(stream: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// The bytes of a batch of these puts.
+pub(crate) fn batch_bytes(puts: &[Vec<u8>]) -> Vec<u8> {
+    let bytes = puts.concat();
+    [format!("put-batch {} {}\r\n", puts.len(), bytes.len()).as_bytes(), &bytes].concat()
+}
+
 /// The bytes of a put: `head`, the size (in the place of a `#`, or behind), the body.
 pub(crate) fn put_bytes(head: &str, body: &[u8]) -> Vec<u8> {
     let size = body.len().to_string();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::disk::{KINDS, Mounted, not_run};
 use crate::process::{Rota, on, until, wrapped};
-use crate::wire::{Wire, put_bytes};
+use crate::wire::{Wire, batch_bytes, put_bytes};
 
 const FLAGS: &[&str] = &["--segment-size", "1MiB"];
 
@@ -77,6 +77,12 @@ fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
         for _ in 0..50 {
             assert_eq!(wire.try_put("put 0 0 60", &[b'x'; BODY_BYTES]).line, "OUT_OF_MEMORY");
         }
+        let batch =
+            batch_bytes(&[put_bytes("put 0 0 60", &[b'x'; BODY_BYTES]), put_bytes("put 0 0 60", &[b'y'; BODY_BYTES])]);
+        for _ in 0..5 {
+            wire.send(&batch).unwrap();
+            assert_eq!(wire.line().unwrap(), "BATCH_INSERTED 0 OUT_OF_MEMORY OUT_OF_MEMORY", "{name}");
+        }
         all_there(&mut wire, &ids);
         // Every job once through everything that can be done with it, and half of them to their ends.
         for id in &ids {
@@ -87,6 +93,14 @@ fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
             wire.expect(&format!("bury {id} 8"), "BURIED");
             wire.expect(&format!("kick-job {id}"), "KICKED");
         }
+        assert!(wire.ask("reserve-batch 1000 0").line.starts_with("BATCH_RESERVED "), "{name}");
+        drop(wire);
+        let mut wire = Wire::to(rota.address());
+        let (first, rest) = ids.split_at(10);
+        let first: String = first.iter().map(|id| format!(" {id}")).collect();
+        until("nobody holds a job", || (wire.ask("stats").count("current-jobs-reserved") == 0).then_some(()));
+        wire.expect(&format!("delete-batch{first} 0"), "BATCH_DELETED 10 NOT_FOUND 0");
+        let ids = rest;
         let (first, second) = ids.split_at(ids.len() / 2);
         for (place, id) in first.iter().enumerate() {
             let (verb, answer) = if place % 2 == 0 { ("delete", "DELETED") } else { ("cancel", "CANCELLED") };

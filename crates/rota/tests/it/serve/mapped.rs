@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::metrics::get;
 use crate::process::{Rota, on, until};
-use crate::wire::Wire;
+use crate::wire::{Wire, batch_bytes};
 
 /// The mode, and what goes with it, come first.
 const FLAGS: [&str; 12] = [
@@ -84,6 +84,34 @@ fn what_left_memory_can_be_seen_cancelled_and_kicked() {
     let states = ["ready", "reserved", "delayed"].map(|state| counted.count(&format!("current-jobs-{state}")));
     assert_eq!(states, [11, 1, 2_985]);
     drop(rota);
+}
+
+#[test]
+fn batches_name_jobs_that_left_memory() {
+    let data = TempDir::new().unwrap();
+    let (rota, mut wire) = with_far_jobs(data.path(), 3_000);
+    // More than are looked up together, far and near ones, and one that never was.
+    let ids: String = (1..=999).map(|job| format!(" {job}")).collect();
+    wire.expect(&format!("delete-batch{ids} 1000000"), "BATCH_DELETED 999 NOT_FOUND 1000000");
+    wire.expect(&format!("delete-batch{ids} 1000"), &format!("BATCH_DELETED 1 NOT_FOUND{ids}"));
+    let puts = |keys: std::ops::Range<u64>| -> Vec<Vec<u8>> {
+        keys.map(|key| format!("put-in 5 0 60000 2 k{key}\r\nhi\r\n").into_bytes()).collect()
+    };
+    wire.send(batch_bytes(&puts(1_500..1_800))).unwrap();
+    let answer = wire.line().unwrap();
+    let words: Vec<&str> = answer.split(' ').collect();
+    assert_eq!(words[..2], ["BATCH_INSERTED", "200"], "{answer}");
+    let mut next = 3_001..;
+    for (job, word) in (1_500..1_800_u64).zip(&words[2..]) {
+        let expected = match job.is_multiple_of(3) {
+            true => format!("KEY_TAKEN:{job}"),
+            false => next.next().unwrap().to_string(),
+        };
+        assert_eq!(*word, expected, "{job}");
+    }
+    assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), 2_000);
+    // What was only looked at is not in memory for it.
+    until("they left memory again", || (not_in_memory(&rota) > 1_000).then_some(()));
 }
 
 #[test]
