@@ -19,6 +19,7 @@ use crate::values::{format_duration, parse_bytes, parse_duration};
 mod driver;
 mod error;
 mod frames;
+mod group;
 mod round;
 mod summary;
 mod task;
@@ -41,6 +42,9 @@ pub(crate) struct BenchArgs {
     /// How many commands a connection sends at once before it waits for their answers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=100_000))]
     pub(crate) depth: u32,
+    /// Use Rota's commands for batches, each with so many jobs: --depth is then how many of these are sent at once
+    #[arg(long, value_name = "JOBS", value_parser = value_parser!(u32).range(1..=1_000))]
+    pub(crate) batch: Option<u32>,
     /// The size of a body
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_size)]
     pub(crate) size: usize,
@@ -117,6 +121,9 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
         return Err(BenchError::NeedsMilliseconds { server: global.server.clone() }.into());
+    }
+    if args.batch.is_some() && !client.has_extensions()? {
+        return Err(BenchError::NeedsBatches { server: global.server.clone() }.into());
     }
     let mut summary = Summary::new(&global.server, &args, delays);
     for number in 0..args.rounds {

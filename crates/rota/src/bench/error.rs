@@ -25,6 +25,12 @@ pub(crate) enum BenchError {
         /// The server.
         server: ServerAddress,
     },
+    /// Batches, and a server that knows none.
+    #[error("{server} has no put-batch for --batch: it is not a Rota server")]
+    NeedsBatches {
+        /// The server.
+        server: ServerAddress,
+    },
     /// One of the connections did not come about.
     #[error("cannot open connection {number} of {of} to {server}")]
     Connect {
@@ -98,6 +104,7 @@ impl BenchError {
         Some(match self {
             BenchError::SmallBody { least, .. } => format!("give --size {least} or more"),
             BenchError::NeedsMilliseconds { .. } => "give --delay-range in whole seconds: 1s..5s".into(),
+            BenchError::NeedsBatches { .. } => "leave --batch away, and give --depth instead".into(),
             BenchError::Connect { source, .. } if source.raw_os_error() == Some(24) => {
                 "raise the limit of open files (ulimit -n), or lower --connections".into()
             }
@@ -110,6 +117,9 @@ impl BenchError {
             BenchError::Unexpected { answer, .. } if answer.starts_with("JOB_TOO_BIG") => {
                 "lower --size, or raise the server's limit".into()
             }
+            BenchError::Unexpected { answer, .. } if answer.starts_with("BATCH_TOO_BIG") => {
+                "lower --size or --batch".into()
+            }
             BenchError::Unexpected { answer, .. } if answer.starts_with("DRAINING") => {
                 "the server takes no new jobs".into()
             }
@@ -120,7 +130,7 @@ impl BenchError {
     /// The exit code that it leads to.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            BenchError::SmallBody { .. } | BenchError::NeedsMilliseconds { .. } => 2,
+            BenchError::SmallBody { .. } | BenchError::NeedsMilliseconds { .. } | BenchError::NeedsBatches { .. } => 2,
             _ => 1,
         }
     }

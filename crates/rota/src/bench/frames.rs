@@ -46,6 +46,16 @@ pub(super) fn push_delete(out: &mut Vec<u8>, id: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a delete of them all.
+pub(super) fn push_delete_batch(out: &mut Vec<u8>, ids: &[u64]) {
+    out.extend_from_slice(b"delete-batch");
+    for id in ids {
+        out.push(b' ');
+        push_number(out, *id);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
@@ -74,7 +84,7 @@ pub(super) enum Found<T> {
 impl<T> Found<T> {
     /// Goes on behind the answer with `next`, which gets the value and the place behind it.
     #[inline]
-    fn then<U>(self, next: impl FnOnce(T, usize) -> Found<U>) -> Found<U> {
+    pub(super) fn then<U>(self, next: impl FnOnce(T, usize) -> Found<U>) -> Found<U> {
         match self {
             Found::Answer(value, end) => next(value, end),
             Found::Part => Found::Part,
@@ -98,6 +108,39 @@ pub(super) fn inserted(input: &[u8]) -> Found<u64> {
     literal(input, 0, b"INSERTED ")
         .then(|(), at| number(input, at))
         .then(|id, at| literal(input, at, b"\r\n").then(|(), end| Found::Answer(id, end)))
+}
+
+/// Looks for `BATCH_INSERTED <count>` and as many ids, which it appends; gives the count again.
+pub(super) fn batch_inserted(input: &[u8], count: usize, ids: &mut Vec<u64>) -> Found<usize> {
+    let before = ids.len();
+    let counted = literal(input, 0, b"BATCH_INSERTED ").then(|(), at| number(input, at));
+    let found = counted.then(|found, mut at| {
+        if found != count as u64 {
+            return Found::Other;
+        }
+        for _ in 0..count {
+            match literal(input, at, b" ").then(|(), at| number(input, at)) {
+                Found::Answer(id, end) => {
+                    ids.push(id);
+                    at = end;
+                }
+                Found::Part => return Found::Part,
+                Found::Other => return Found::Other,
+            }
+        }
+        literal(input, at, b"\r\n").then(|(), end| Found::Answer(count, end))
+    });
+    if !matches!(found, Found::Answer(..)) {
+        ids.truncate(before);
+    }
+    found
+}
+
+/// Looks for `BATCH_RESERVED <count>`.
+pub(super) fn batch_reserved(input: &[u8]) -> Found<u64> {
+    literal(input, 0, b"BATCH_RESERVED ")
+        .then(|(), at| number(input, at))
+        .then(|count, at| literal(input, at, b"\r\n").then(|(), end| Found::Answer(count, end)))
 }
 
 /// Looks for `RESERVED <id> <bytes>` and a body of `size` bytes; gives the id and where the body begins.

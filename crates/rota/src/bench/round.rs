@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 
 use super::driver::{self, Done, Stage};
 use super::frames;
+use super::group::Group;
 use super::task::{Cycle, Delete, Put, PutDelayed, Shared, Take, Tally, Task, Verb};
 use super::{BenchArgs, BenchError, DelayRange, Mix};
 use crate::client::{Client, QueueName, ServerAddress};
@@ -70,9 +71,17 @@ pub(super) fn run(
 
 impl Ground<'_> {
     fn put(&self, client: &mut Client) -> anyhow::Result<Round> {
-        let frames = repeated(self.depth(), |out| frames::push_put(out, &frames::pattern(self.args.size)));
+        let body: Arc<[u8]> = frames::pattern(self.args.size).into();
+        let frames = self.frames(|out| self.group().push_puts(out, self.depth(), |out| frames::push_put(out, &body)));
         let done = self.stage(self.args.jobs, self.args.time, || {
-            Task::Put(Put { frames: Arc::clone(&frames), depth: self.depth(), ids: Vec::new() })
+            Task::Put(Put {
+                frames: Arc::clone(&frames),
+                depth: self.depth(),
+                group: self.group(),
+                body: Arc::clone(&body),
+                left: 0,
+                ids: Vec::new(),
+            })
         })?;
         let Done { elapsed, tally, tasks, stopped_by_time } = done;
         let ids = unique(ids_of(tasks), "different ids")?;
@@ -88,14 +97,17 @@ impl Ground<'_> {
 
     fn cycle(&self, client: &mut Client) -> anyhow::Result<Round> {
         let body: Arc<[u8]> = frames::pattern(self.args.size).into();
-        let puts = repeated(self.depth(), |out| frames::push_put(out, &body));
-        let reserves = repeated(self.depth(), |out| out.extend_from_slice(b"reserve\r\n"));
+        let puts = self.frames(|out| self.group().push_puts(out, self.depth(), |out| frames::push_put(out, &body)));
+        let reserves = self.frames(|out| self.group().push_reserves(out, self.depth()));
         let done = self.stage(self.args.jobs, self.args.time, || {
             Task::Cycle(Cycle {
                 puts: Arc::clone(&puts),
                 reserves: Arc::clone(&reserves),
                 depth: self.depth(),
+                group: self.group(),
                 body: Arc::clone(&body),
+                left: 0,
+                in_answer: 0,
                 verb: Verb::Delete,
                 batch: Vec::new(),
                 put_ids: Vec::new(),
@@ -121,9 +133,11 @@ impl Ground<'_> {
         let body: Arc<[u8]> = frames::pattern(self.args.size).into();
         let putting = self.connections();
         let mut tasks = self.filling(Some(false));
-        tasks.extend(
-            (0..putting).map(|_| Task::Take(Take { body: Arc::clone(&body), ids: Vec::new(), deleting: false })),
-        );
+        let take = |_| {
+            let (group, body, ids) = (self.group(), Arc::clone(&body), Vec::new());
+            Task::Take(Take { group, body, ids, fresh: 0, deleting: 0, in_answer: 0 })
+        };
+        tasks.extend((0..putting).map(take));
         let done = driver::run(self.stage_of(tasks), || Shared::new(self.args.jobs, self.args.time, putting))?;
         let Done { elapsed, tally, tasks, stopped_by_time } = done;
         let (taking, putting): (Vec<_>, Vec<_>) = tasks.into_iter().partition(Task::is_open_ended);
@@ -146,7 +160,7 @@ impl Ground<'_> {
         let mut shares = dealt(ids, self.connections()).into_iter();
         let done = self.stage(jobs, self.args.time, || {
             let ids = shares.next().expect("a share for every connection");
-            Task::Delete(Delete { depth: self.depth(), ids })
+            Task::Delete(Delete { depth: self.depth(), group: self.group(), left: 0, ids })
         })?;
         let Done { elapsed, mut tally, tasks, stopped_by_time } = done;
         let operations = tally.latencies(Verb::Delete).len();
@@ -168,6 +182,8 @@ impl Ground<'_> {
             let seed = [self.args.seed, u64::from(self.number), connection as u64];
             Task::PutDelayed(PutDelayed {
                 depth: self.depth(),
+                group: self.group(),
+                left: 0,
                 delays: self.delays,
                 random: fastrand::Rng::with_seed(seed.into_iter().fold(0, |mixed, part| {
                     // Neighbouring seeds must not give neighbouring streams.
@@ -214,7 +230,7 @@ impl Ground<'_> {
         let mut shares = dealt(ids, self.connections()).into_iter();
         let tasks = (0..self.connections()).map(|_| {
             let ids = shares.next().expect("a share for every connection");
-            Task::Delete(Delete { depth: CLEANING_DEPTH, ids })
+            Task::Delete(Delete { depth: CLEANING_DEPTH, group: Group::One, left: 0, ids })
         });
         let stage = Stage { pace: None, ..self.stage_of(tasks.collect()) };
         let done = driver::run(stage, || Shared::new(jobs, NO_LIMIT, 0))?;
@@ -246,23 +262,28 @@ impl Ground<'_> {
     /// How long a connection takes for a batch, at the rate that was asked for.
     fn pace(&self) -> Option<Duration> {
         let rate = self.args.rate.filter(|_| self.args.mix != Mix::Cancel)?;
-        Some(Duration::from_secs_f64(f64::from(self.args.connections) * f64::from(self.args.depth) / f64::from(rate)))
+        Some(Duration::from_secs_f64(f64::from(self.args.connections) * self.depth() as f64 / f64::from(rate)))
     }
 
+    fn group(&self) -> Group {
+        self.args.batch.map_or(Group::One, |jobs| Group::Batch(jobs as usize))
+    }
+
+    /// How many jobs a connection handles at once.
     fn depth(&self) -> usize {
-        self.args.depth as usize
+        self.args.depth as usize * self.group().most()
+    }
+
+    /// What `push` writes, to be shared by all connections.
+    fn frames(&self, push: impl FnOnce(&mut Vec<u8>)) -> Arc<[u8]> {
+        let mut frames = Vec::new();
+        push(&mut frames);
+        frames.into()
     }
 
     fn connections(&self) -> usize {
         self.args.connections as usize
     }
-}
-
-/// `depth` frames, one behind the other.
-fn repeated(depth: usize, push: impl Fn(&mut Vec<u8>)) -> Arc<[u8]> {
-    let mut frames = Vec::new();
-    (0..depth).for_each(|_| push(&mut frames));
-    frames.into()
 }
 
 /// What the tasks of a stage collected, or have left.

@@ -34,14 +34,15 @@ impl Summary {
         };
         let mut head = json!({
             "mix": mix, "server": server.to_string(), "connections": args.connections, "depth": args.depth,
-            "size": args.size, "jobs": args.jobs, "threads": args.threads, "seed": args.seed,
+            "size": args.size, "jobs": args.jobs, "threads": args.threads, "seed": args.seed, "batch": args.batch,
         });
         let plural = |number: u32, one: &str, many: &str| match number {
             1 => format!("1 {one}"),
             _ => format!("{number} {many}"),
         };
+        let batch = args.batch.map_or(String::new(), |jobs| format!(", batches of {jobs}"));
         let mut title = format!(
-            "{mix}: {}, depth {}, {}-byte bodies, {server}",
+            "{mix}: {}, depth {}{batch}, {}-byte bodies, {server}",
             plural(args.connections, "connection", "connections"),
             args.depth,
             args.size,

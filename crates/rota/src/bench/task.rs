@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::frames::{self, Found};
+use super::group::Group;
 use super::{BenchError, DelayRange, STAMP_BYTES};
 
 /// A command that is measured.
@@ -103,7 +104,7 @@ impl Tally {
         Tally { latencies: [histogram(), histogram(), histogram()], lateness: histogram(), early: 0, last_answer: None }
     }
 
-    /// The latencies of a verb, in nanoseconds from a batch's write to each answer.
+    /// The latencies of a verb, in nanoseconds from a batch's write to the answer for each job.
     pub(super) fn latencies(&self, verb: Verb) -> &Histogram<u64> {
         &self.latencies[verb as usize]
     }
@@ -118,9 +119,9 @@ impl Tally {
         self.last_answer = self.last_answer.max(other.last_answer);
     }
 
-    fn record(&mut self, verb: Verb, latency: Duration, answers: usize) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latencies[verb as usize].saturating_record_n(nanos, answers as u64);
+    fn record(&mut self, verb: Verb, moment: Moment, jobs: usize) {
+        let nanos = u64::try_from((moment.read - moment.written).as_nanos()).unwrap_or(u64::MAX);
+        self.latencies[verb as usize].saturating_record_n(nanos, jobs as u64);
     }
 }
 
@@ -161,11 +162,13 @@ pub(super) struct Moment {
     pub(super) read: Instant,
 }
 
-/// What a task took from the input.
+/// What a task took from the input: whole answers, and of the next one what can be understood without its end.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Taken {
     pub(super) bytes: usize,
     pub(super) answers: usize,
+    /// The jobs that were taken.
+    pub(super) jobs: usize,
 }
 
 /// One connection's part in a stage.
@@ -208,23 +211,23 @@ impl Task {
     ) -> Result<Taken, BenchError> {
         match self {
             Task::Put(task) => {
-                let taken = take_inserted(input, awaited, &mut task.ids)?;
-                tally.record(Verb::Put, moment.read - moment.written, taken.answers);
-                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
+                let taken = take_inserted(task.group, input, awaited, &mut task.left, &mut task.ids)?;
+                tally.record(Verb::Put, moment, taken.jobs);
+                shared.done.fetch_add(taken.jobs as u64, Ordering::Relaxed);
                 Ok(taken)
             }
             Task::PutDelayed(task) => {
-                let taken = take_inserted(input, awaited, &mut task.ids)?;
-                tally.record(Verb::Put, moment.read - moment.written, taken.answers);
+                let taken = take_inserted(task.group, input, awaited, &mut task.left, &mut task.ids)?;
+                tally.record(Verb::Put, moment, taken.jobs);
                 if task.stamped.is_none() {
-                    shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
+                    shared.done.fetch_add(taken.jobs as u64, Ordering::Relaxed);
                 }
                 Ok(taken)
             }
-            Task::Delete(_) => {
-                let taken = take_deleted(input, awaited)?;
-                tally.record(Verb::Delete, moment.read - moment.written, taken.answers);
-                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
+            Task::Delete(task) => {
+                let taken = take_deleted(task.group, input, awaited, &mut task.left)?;
+                tally.record(Verb::Delete, moment, taken.jobs);
+                shared.done.fetch_add(taken.jobs as u64, Ordering::Relaxed);
                 Ok(taken)
             }
             Task::Cycle(task) => task.answers(input, awaited, moment, shared, tally),
@@ -237,7 +240,7 @@ impl Task {
         match self {
             Task::Put(_) | Task::PutDelayed(_) => Verb::Put,
             Task::Cycle(task) => task.verb,
-            Task::Take(task) if task.deleting => Verb::Delete,
+            Task::Take(task) if task.deleting > 0 => Verb::Delete,
             Task::Take(_) => Verb::Reserve,
             Task::Delete(_) => Verb::Delete,
         }
@@ -258,17 +261,26 @@ impl Task {
 pub(super) struct Put {
     /// A full batch.
     pub(super) frames: Arc<[u8]>,
-    /// How many puts that is.
+    /// How many jobs that is.
     pub(super) depth: usize,
+    /// How they go into commands.
+    pub(super) group: Group,
+    /// The body of every job.
+    pub(super) body: Arc<[u8]>,
+    /// Jobs of the batch under way that are not answered.
+    pub(super) left: usize,
     /// The ids that were answered.
     pub(super) ids: Vec<u64>,
 }
 
 impl Put {
     fn next(&mut self, shared: &Shared, now: Instant, out: &mut Outgoing) -> usize {
-        let count = shared.claim(self.depth, now);
-        *out = share(&self.frames, self.depth, count);
-        count
+        self.left = shared.claim(self.depth, now);
+        match self.left == self.depth {
+            true => *out = share(&self.frames),
+            false => self.group.push_puts(out.own(), self.left, |out| frames::push_put(out, &self.body)),
+        }
+        self.group.commands(self.left)
     }
 }
 
@@ -277,10 +289,15 @@ pub(super) struct Cycle {
     /// Full batches of puts and of reserves.
     pub(super) puts: Arc<[u8]>,
     pub(super) reserves: Arc<[u8]>,
-    /// How many commands a batch has.
+    /// How many jobs a batch has.
     pub(super) depth: usize,
+    /// How they go into commands.
+    pub(super) group: Group,
     /// The body of every job.
     pub(super) body: Arc<[u8]>,
+    /// Jobs of the batch under way that are not answered; in the middle of an answer, how many of them it has.
+    pub(super) left: usize,
+    pub(super) in_answer: usize,
     /// What the batch under way is; a delete before the first.
     pub(super) verb: Verb,
     /// Ids of the batch under way, as they were put, then as they were reserved.
@@ -297,26 +314,32 @@ impl Cycle {
             Verb::Delete => {
                 self.verb = Verb::Put;
                 self.batch.clear();
-                let count = shared.claim(self.depth, now);
-                *out = share(&self.puts, self.depth, count);
-                count
+                self.left = shared.claim(self.depth, now);
+                match self.left == self.depth {
+                    true => *out = share(&self.puts),
+                    false => self.group.push_puts(out.own(), self.left, |out| frames::push_put(out, &self.body)),
+                }
             }
             Verb::Put => {
                 self.verb = Verb::Reserve;
                 self.put_ids.extend_from_slice(&self.batch);
-                let count = self.batch.len();
+                self.left = self.batch.len();
                 self.batch.clear();
-                *out = share(&self.reserves, self.depth, count);
-                count
+                match self.left == self.depth {
+                    true => *out = share(&self.reserves),
+                    false => self.group.push_reserves(out.own(), self.left),
+                }
             }
+            // Batches may have had fewer jobs than were asked for.
+            Verb::Reserve if self.left > 0 => self.group.push_reserves(out.own(), self.left),
             Verb::Reserve => {
                 self.verb = Verb::Delete;
                 self.reserved_ids.extend_from_slice(&self.batch);
-                let bytes = out.own();
-                self.batch.iter().for_each(|id| frames::push_delete(bytes, *id));
-                self.batch.len()
+                self.left = self.batch.len();
+                self.group.push_deletes(out.own(), &self.batch);
             }
         }
+        self.group.commands(self.left)
     }
 
     fn answers(
@@ -328,33 +351,23 @@ impl Cycle {
         tally: &mut Tally,
     ) -> Result<Taken, BenchError> {
         let taken = match self.verb {
-            Verb::Put => take_inserted(input, awaited, &mut self.batch)?,
+            Verb::Put => take_inserted(self.group, input, awaited, &mut self.left, &mut self.batch)?,
             Verb::Reserve => {
-                let mut taken = Taken::default();
-                while taken.answers < awaited {
-                    let rest = &input[taken.bytes..];
-                    match frames::reserved(rest, self.body.len()) {
-                        Found::Answer((id, at), end) => {
-                            if rest[at..at + self.body.len()] != *self.body {
-                                return Err(BenchError::WrongBody { id });
-                            }
-                            self.batch.push(id);
-                            taken.bytes += end;
-                            taken.answers += 1;
-                        }
-                        Found::Part => break,
-                        Found::Other => return Err(unexpected(Verb::Reserve, rest)),
-                    }
-                }
+                let (batch, body) = (&mut self.batch, &self.body);
+                let taken = take_reserved(self.group, input, awaited, &mut self.in_answer, body.len(), |id, found| {
+                    batch.push(id);
+                    if *found == **body { Ok(()) } else { Err(BenchError::WrongBody { id }) }
+                })?;
+                self.left = self.left.checked_sub(taken.jobs).ok_or_else(|| unexpected(Verb::Reserve, input))?;
                 taken
             }
             Verb::Delete => {
-                let taken = take_deleted(input, awaited)?;
-                shared.done.fetch_add(taken.answers as u64, Ordering::Relaxed);
+                let taken = take_deleted(self.group, input, awaited, &mut self.left)?;
+                shared.done.fetch_add(taken.jobs as u64, Ordering::Relaxed);
                 taken
             }
         };
-        tally.record(self.verb, moment.read - moment.written, taken.answers);
+        tally.record(self.verb, moment, taken.jobs);
         Ok(taken)
     }
 }
@@ -362,6 +375,9 @@ impl Cycle {
 /// See [`Task::PutDelayed`].
 pub(super) struct PutDelayed {
     pub(super) depth: usize,
+    pub(super) group: Group,
+    /// Jobs of the batch under way that are not answered.
+    pub(super) left: usize,
     pub(super) delays: DelayRange,
     pub(super) random: fastrand::Rng,
     pub(super) body: Arc<[u8]>,
@@ -382,8 +398,8 @@ impl PutDelayed {
             }
             return 0;
         }
-        let bytes = out.own();
-        for _ in 0..count {
+        self.left = count;
+        self.group.push_puts(out.own(), count, |bytes| {
             let delay_ms = match self.delays.is_whole_seconds() {
                 true => self.random.u64(self.delays.from_ms / 1_000..=self.delays.to_ms / 1_000) * 1_000,
                 false => self.random.u64(self.delays.from_ms..=self.delays.to_ms),
@@ -394,36 +410,38 @@ impl PutDelayed {
                 let stamp = format!("{:0STAMP_BYTES$}", due.as_nanos());
                 bytes[at..at + STAMP_BYTES].copy_from_slice(stamp.as_bytes());
             }
-        }
+        });
         if self.stamped.is_some() {
             // Before they are sent: a job may be taken before its put is answered.
             let count = i64::try_from(count).expect("a depth is bounded by the command line");
             shared.open.fetch_add(count, Ordering::AcqRel);
         }
-        count
+        self.group.commands(count)
     }
 }
 
 /// See [`Task::Take`].
 pub(super) struct Take {
+    pub(super) group: Group,
     /// What every body is, but for its stamp.
     pub(super) body: Arc<[u8]>,
-    /// Every id that was reserved; the last one's delete comes next.
+    /// Every id that was reserved.
     pub(super) ids: Vec<u64>,
-    /// True while the answer to a delete is awaited, and then the one to a reserve.
-    pub(super) deleting: bool,
+    /// How many of the last of them are to be deleted next.
+    pub(super) fresh: usize,
+    /// How many are, while the answer to that is awaited, and then the one to a reserve.
+    pub(super) deleting: usize,
+    /// In the middle of an answer to a reserve, the jobs of it that are to come.
+    pub(super) in_answer: usize,
 }
 
 impl Take {
     fn next(&mut self, out: &mut Outgoing) -> usize {
         let bytes = out.own();
-        self.deleting = false;
-        if let Some(id) = self.ids.last() {
-            frames::push_delete(bytes, *id);
-            self.deleting = true;
-        }
-        bytes.extend_from_slice(b"reserve\r\n");
-        1 + usize::from(self.deleting)
+        self.deleting = std::mem::take(&mut self.fresh);
+        self.group.push_deletes(bytes, &self.ids[self.ids.len() - self.deleting..]);
+        self.group.push_reserves(bytes, self.group.most());
+        1 + usize::from(self.deleting > 0)
     }
 
     fn answers(
@@ -435,41 +453,40 @@ impl Take {
         tally: &mut Tally,
     ) -> Result<Taken, BenchError> {
         let mut taken = Taken::default();
-        if self.deleting {
-            taken = take_deleted(input, 1)?;
+        if self.deleting > 0 {
+            taken = take_deleted(self.group, input, 1, &mut self.deleting)?;
             if taken.answers == 0 {
                 return Ok(taken);
             }
-            self.deleting = false;
-            tally.record(Verb::Delete, moment.read - moment.written, 1);
-            shared.done.fetch_add(1, Ordering::Relaxed);
-            shared.open.fetch_sub(1, Ordering::AcqRel);
+            tally.record(Verb::Delete, moment, taken.jobs);
+            shared.done.fetch_add(taken.jobs as u64, Ordering::Relaxed);
+            let deleted = i64::try_from(taken.jobs).expect("a batch is bounded by the command line");
+            shared.open.fetch_sub(deleted, Ordering::AcqRel);
         }
         if taken.answers == awaited {
             return Ok(taken);
         }
+        let (ids, body) = (&mut self.ids, &self.body);
         let rest = &input[taken.bytes..];
-        match frames::reserved(rest, self.body.len()) {
-            Found::Answer((id, at), end) => {
-                let (stamp, pattern) = rest[at..at + self.body.len()].split_at(STAMP_BYTES);
-                let stamp = std::str::from_utf8(stamp).ok().and_then(|stamp| stamp.parse().ok());
-                let Some(due) = stamp.filter(|_| *pattern == self.body[STAMP_BYTES..]) else {
-                    return Err(BenchError::WrongBody { id });
-                };
-                self.ids.push(id);
-                match (moment.read - shared.start).checked_sub(Duration::from_nanos(due)) {
-                    Some(late) => {
-                        let nanos = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
-                        tally.lateness.saturating_record(nanos);
-                    }
-                    None => tally.early += 1,
+        let reserved = take_reserved(self.group, rest, 1, &mut self.in_answer, body.len(), |id, found| {
+            let (stamp, pattern) = found.split_at(STAMP_BYTES);
+            let stamp = std::str::from_utf8(stamp).ok().and_then(|stamp| stamp.parse().ok());
+            let Some(due) = stamp.filter(|_| *pattern == body[STAMP_BYTES..]) else {
+                return Err(BenchError::WrongBody { id });
+            };
+            ids.push(id);
+            match (moment.read - shared.start).checked_sub(Duration::from_nanos(due)) {
+                Some(late) => {
+                    let nanos = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+                    tally.lateness.saturating_record(nanos);
                 }
-                taken.bytes += end;
-                taken.answers += 1;
+                None => tally.early += 1,
             }
-            Found::Part => {}
-            Found::Other => return Err(unexpected(Verb::Reserve, rest)),
-        }
+            Ok(())
+        })?;
+        self.fresh += reserved.jobs;
+        taken.bytes += reserved.bytes;
+        taken.answers += reserved.answers;
         Ok(taken)
     }
 }
@@ -477,6 +494,9 @@ impl Take {
 /// See [`Task::Delete`].
 pub(super) struct Delete {
     pub(super) depth: usize,
+    pub(super) group: Group,
+    /// Jobs of the batch under way that are not answered.
+    pub(super) left: usize,
     /// The jobs, of which the last is deleted first.
     pub(super) ids: Vec<u64>,
 }
@@ -485,45 +505,93 @@ impl Delete {
     fn next(&mut self, shared: &Shared, now: Instant, out: &mut Outgoing) -> usize {
         let most = self.depth.min(self.ids.len());
         let count = if most == 0 { 0 } else { shared.claim(most, now) };
-        let bytes = out.own();
-        for id in self.ids.drain(self.ids.len() - count..).rev() {
-            frames::push_delete(bytes, id);
-        }
-        count
+        let from = self.ids.len() - count;
+        self.ids[from..].reverse();
+        self.group.push_deletes(out.own(), &self.ids[from..]);
+        self.ids.truncate(from);
+        self.left = count;
+        self.group.commands(count)
     }
 }
 
-/// The first `count` of the `depth` frames, which are all of one length.
-fn share(frames: &Arc<[u8]>, depth: usize, count: usize) -> Outgoing {
-    Outgoing::Shared(Arc::clone(frames), 0..frames.len() / depth * count)
+/// All of them.
+fn share(frames: &Arc<[u8]>) -> Outgoing {
+    Outgoing::Shared(Arc::clone(frames), 0..frames.len())
 }
 
-fn take_inserted(input: &[u8], awaited: usize, ids: &mut Vec<u64>) -> Result<Taken, BenchError> {
+/// Takes answers to puts of `left` jobs, which become fewer.
+fn take_inserted(
+    group: Group,
+    input: &[u8],
+    awaited: usize,
+    left: &mut usize,
+    ids: &mut Vec<u64>,
+) -> Result<Taken, BenchError> {
+    take(Verb::Put, input, awaited, left, |input, left| group.inserted(input, left, ids))
+}
+
+/// Takes answers to deletes of `left` jobs, which become fewer.
+fn take_deleted(group: Group, input: &[u8], awaited: usize, left: &mut usize) -> Result<Taken, BenchError> {
+    take(Verb::Delete, input, awaited, left, |input, left| group.deleted(input, left))
+}
+
+fn take(
+    verb: Verb,
+    input: &[u8],
+    awaited: usize,
+    left: &mut usize,
+    mut next: impl FnMut(&[u8], usize) -> Found<usize>,
+) -> Result<Taken, BenchError> {
     let mut taken = Taken::default();
     while taken.answers < awaited {
-        match frames::inserted(&input[taken.bytes..]) {
-            Found::Answer(id, end) => {
-                ids.push(id);
+        match next(&input[taken.bytes..], *left) {
+            Found::Answer(jobs, end) => {
                 taken.bytes += end;
                 taken.answers += 1;
+                taken.jobs += jobs;
+                *left -= jobs;
             }
             Found::Part => break,
-            Found::Other => return Err(unexpected(Verb::Put, &input[taken.bytes..])),
+            Found::Other => return Err(unexpected(verb, &input[taken.bytes..])),
         }
     }
     Ok(taken)
 }
 
-fn take_deleted(input: &[u8], awaited: usize) -> Result<Taken, BenchError> {
+/// Takes answers to reserves, as far as whole jobs of `size` bytes have come: `in_answer` are those of the answer under
+/// way that are to come. Each is given to `job` with its id.
+fn take_reserved(
+    group: Group,
+    input: &[u8],
+    awaited: usize,
+    in_answer: &mut usize,
+    size: usize,
+    mut job: impl FnMut(u64, &[u8]) -> Result<(), BenchError>,
+) -> Result<Taken, BenchError> {
     let mut taken = Taken::default();
     while taken.answers < awaited {
-        match frames::exactly(&input[taken.bytes..], b"DELETED\r\n") {
-            Found::Answer((), end) => {
+        let rest = &input[taken.bytes..];
+        if *in_answer == 0 {
+            match group.reserved(rest, group.most()) {
+                Found::Answer(jobs, end) => {
+                    *in_answer = jobs;
+                    taken.bytes += end;
+                }
+                Found::Part => break,
+                Found::Other => return Err(unexpected(Verb::Reserve, rest)),
+            }
+        }
+        let rest = &input[taken.bytes..];
+        match frames::reserved(rest, size) {
+            Found::Answer((id, at), end) => {
+                job(id, &rest[at..at + size])?;
                 taken.bytes += end;
-                taken.answers += 1;
+                taken.jobs += 1;
+                *in_answer -= 1;
+                taken.answers += usize::from(*in_answer == 0);
             }
             Found::Part => break,
-            Found::Other => return Err(unexpected(Verb::Delete, &input[taken.bytes..])),
+            Found::Other => return Err(unexpected(Verb::Reserve, rest)),
         }
     }
     Ok(taken)

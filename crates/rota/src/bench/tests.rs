@@ -7,6 +7,7 @@ use std::thread;
 
 use super::driver::Stage;
 use super::frames::{self, Found};
+use super::group::Group;
 use super::task::{Cycle, Moment, Put, Shared, Take, Taken, Tally, Task, Verb};
 use super::*;
 
@@ -36,6 +37,44 @@ fn other_answers_are_refused() {
         ["TIMED_OUT\r\n", "RESERVED 1 4\r\nabcd\r\n", "RESERVED 1 3\r\nabcde", "RESERVED 1\r\n", "RESERVED 1 3 \r\n"]
     {
         assert_eq!(frames::reserved(answer.as_bytes(), 3), Found::Other, "{answer:?}");
+    }
+}
+
+#[test]
+fn batches_are_written_and_read_as_the_protocol_says() {
+    let batch = Group::Batch(2);
+    let mut out = Vec::new();
+    batch.push_puts(&mut out, 3, |out| frames::push_put(out, b"x"));
+    batch.push_reserves(&mut out, 3);
+    batch.push_deletes(&mut out, &[7, 8, 9]);
+    let put = "put 1024 0 86400 1\r\nx\r\n";
+    let (two, one) = (2 * put.len(), put.len());
+    let expected = format!(
+        "put-batch 2 {two}\r\n{put}{put}put-batch 1 {one}\r\n{put}reserve-batch 2 2147483647\r\nreserve-batch 1 \
+         2147483647\r\ndelete-batch 7 8\r\ndelete-batch 9\r\n"
+    );
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+    assert_eq!(batch.commands(3), 2);
+
+    let inserted = b"BATCH_INSERTED 2 12 345\r\n";
+    let mut ids = vec![1];
+    for cut in 0..inserted.len() {
+        assert_eq!(batch.inserted(&inserted[..cut], 3, &mut ids), Found::Part, "{cut}");
+        assert_eq!(ids, [1], "{cut}");
+    }
+    assert_eq!(batch.inserted(inserted, 3, &mut ids), Found::Answer(2, inserted.len()));
+    assert_eq!(ids, [1, 12, 345]);
+    for (left, wrong) in
+        [(1, "BATCH_INSERTED 2 1 2\r\n"), (2, "BATCH_INSERTED 1 1 JOB_TOO_BIG\r\n"), (2, "INSERTED 1\r\n")]
+    {
+        assert_eq!(batch.inserted(wrong.as_bytes(), left, &mut ids), Found::Other, "{wrong}");
+    }
+    assert_eq!(batch.deleted(b"BATCH_DELETED 2\r\nB", 5), Found::Answer(2, 17));
+    assert_eq!(batch.deleted(b"BATCH_DELETED 1\r\n", 5), Found::Other);
+    assert_eq!(batch.deleted(b"BATCH_DELETED 1 NOT_FOUND 3\r\n", 2), Found::Other);
+    assert_eq!(batch.reserved(b"BATCH_RESERVED 1\r\nRES", 2), Found::Answer(1, 18));
+    for wrong in ["BATCH_RESERVED 0\r\n", "BATCH_RESERVED 3\r\n", "TIMED_OUT\r\n"] {
+        assert_eq!(batch.reserved(wrong.as_bytes(), 2), Found::Other, "{wrong}");
     }
 }
 
@@ -72,7 +111,14 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
     let stage = Stage {
         server: &server,
         queue: &"q".parse().unwrap(),
-        tasks: vec![Task::Put(Put { frames: Arc::from(batch), depth: 2, ids: Vec::new() })],
+        tasks: vec![Task::Put(Put {
+            frames: Arc::from(batch),
+            depth: 2,
+            group: Group::One,
+            body: Arc::from(*b"x"),
+            left: 0,
+            ids: Vec::new(),
+        })],
         threads: 1,
         size: 1,
         pace: None,
@@ -113,7 +159,10 @@ fn cycle(verb: Verb) -> Task {
         puts: Arc::clone(&none),
         reserves: none,
         depth: 1,
+        group: Group::One,
         body,
+        left: 1,
+        in_answer: 0,
         verb,
         batch: Vec::new(),
         put_ids: Vec::new(),
@@ -122,7 +171,8 @@ fn cycle(verb: Verb) -> Task {
 }
 
 fn take() -> Task {
-    Task::Take(Take { body: frames::pattern(24).into(), ids: Vec::new(), deleting: false })
+    let (group, body, ids) = (Group::One, frames::pattern(24).into(), Vec::new());
+    Task::Take(Take { group, body, ids, fresh: 0, deleting: 0, in_answer: 0 })
 }
 
 #[test]

@@ -42,9 +42,17 @@ fn a_job_that_a_worker_holds_stays() {
 }
 
 #[test]
-fn the_benchmark_needs_whole_seconds() {
+fn the_benchmark_needs_whole_seconds_and_single_jobs() {
     let server = Server::beanstalkd();
     let url = server.url();
+    rota(&server, &["bench", "--batch", "10"]).expect(
+        2,
+        "",
+        &format!(
+            "error: {url} has no put-batch for --batch: it is not a Rota server\n  \
+             hint: leave --batch away, and give --depth instead\n"
+        ),
+    );
     rota(&server, &["bench", "--mix", "delayed", "--delay-range", "1ms..1s"]).expect(
         2,
         "",

@@ -37,6 +37,35 @@ fn a_key_is_unique_until_its_job_is_done() {
 }
 
 #[test]
+fn every_mix_of_the_benchmark_comes_out_even_in_batches() {
+    let server = Server::rota(&[]);
+    let mixes = [
+        ("put", [500, 0, 0]),
+        ("cycle", [500; 3]),
+        ("delayed --delay-range 0s..1s", [500, 0, 500]),
+        ("cancel", [500, 0, 500]),
+    ];
+    for (mix, counts) in mixes {
+        // The large ones are more than one answer takes.
+        for load in ["-c 1 --batch 1", "-c 7 --depth 3 --batch 16", "-c 2 --batch 100 --size 9KiB"] {
+            let line = format!("bench --json --jobs 500 --threads 2 --mix {mix} {load}");
+            let arguments: Vec<&str> = line.split(' ').collect();
+            let report = rota(&server, &arguments).object();
+            let round = &report["rounds"][0];
+            assert_eq!((&round["operations"], &round["stopped_by_time"]), (&json!(500), &json!(false)), "{line}");
+            let count = |verb| round["verbs"][verb]["count"].as_u64().unwrap_or(0);
+            assert_eq!(["put", "reserve", "delete"].map(count), counts, "{line}");
+        }
+    }
+    assert_eq!(rota(&server, &["list", "--json"]).objects().len(), 1);
+    let run = rota(&server, &["bench", "--batch", "100", "--size", "20KiB"]);
+    let answer = "error: the server answered put with \"BATCH_TOO_BIG\"\n  hint: lower --size or --batch\n";
+    run.expect(1, "", answer);
+    let out = rota(&server, &["bench", "--jobs", "10", "--batch", "5", "-c", "1"]).good();
+    assert!(out.starts_with("put: 1 connection, depth 1, batches of 5, 64-byte bodies, "), "{out}");
+}
+
+#[test]
 fn milliseconds_are_kept() {
     let server = Server::rota(&[]);
     put(&server, &["q", "x", "--delay", "1ms", "--ttr", "1500ms"]);
