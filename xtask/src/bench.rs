@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: Rota beside real beanstalkd on this machine.
 //!
 //! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
-//! in [`plan`]), [`latency`], [`scale`], [`peers`], [`memory`],
+//! in [`plan`]), [`latency`], [`scale`], [`batches`], [`peers`], [`memory`],
 //! [`recovery`], [`stalls`], [`far`]. [`server`] starts what is measured; [`load`] drives it with
 //! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
 //! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
+mod batches;
 mod far;
 mod latency;
 mod memory;
@@ -38,11 +39,12 @@ use machine::Machine;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// The four that follow.
+    /// The five that follow.
     All,
     Throughput,
     Latency,
     Scale,
+    Batches,
     Peers,
     /// Of the throughput's rows those that are a first step.
     First,
@@ -53,11 +55,12 @@ pub(crate) enum Which {
 }
 
 /// The benches by name, each with its number of rounds unless told.
-const BENCHES: [(&str, Which, usize); 10] = [
+const BENCHES: [(&str, Which, usize); 11] = [
     ("all", Which::All, 5),
     ("throughput", Which::Throughput, 5),
     ("latency", Which::Latency, 5),
     ("scale", Which::Scale, 5),
+    ("batches", Which::Batches, 5),
     ("peers", Which::Peers, 5),
     ("first", Which::First, 5),
     ("memory", Which::Memory, 3),
@@ -159,11 +162,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             throughput::run(&programs, &machine, options)?;
             latency::run(&programs, &machine, options)?;
             scale::run(&programs, &machine, options)?;
+            batches::run(&programs, &machine, options)?;
             peers::run(&programs, &machine, options)
         }
         Which::Throughput | Which::First => throughput::run(&programs, &machine, options),
         Which::Latency => latency::run(&programs, &machine, options),
         Which::Scale => scale::run(&programs, &machine, options),
+        Which::Batches => batches::run(&programs, &machine, options),
         Which::Peers => peers::run(&programs, &machine, options),
         Which::Memory => memory::run(&programs, &machine, options),
         Which::Recovery => recovery::run(&programs, &machine, options),

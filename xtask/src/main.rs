@@ -26,10 +26,11 @@ cargo xtask COMMAND
   test [CARGO ARGS]    setup, then every test; with arguments only the tests they select, for example `-p rota-engine`
   ci                   format, lints, documentation, tidy and tests: what has to pass before a change lands
   bench [BENCH]        measure Rota beside beanstalkd and write a part of docs/benchmarks.md:
-        all            the four that follow (default)
+        all            the five that follow (default)
         throughput     jobs per second, their cost and latency; first: only some rows of it
         latency        put to waiting consumer, lateness of delayed jobs, cancelling
         scale          what an operation costs beside many jobs, and among many queues
+        batches        many jobs in one command, beside one by one and pipelined
         peers          other servers beside Rota, with the nearest equal guarantees
         memory         what a waiting job costs, and what is given back
         recovery       how long a start takes that has a log to read

@@ -14,6 +14,7 @@ pub(super) enum Part {
     Throughput,
     Latency,
     Scale,
+    Batches,
     Peers,
     Memory,
     Recovery,
@@ -21,8 +22,17 @@ pub(super) enum Part {
     Far,
 }
 
-const PARTS: [Part; 8] =
-    [Part::Throughput, Part::Latency, Part::Scale, Part::Peers, Part::Memory, Part::Recovery, Part::Stalls, Part::Far];
+const PARTS: [Part; 9] = [
+    Part::Throughput,
+    Part::Latency,
+    Part::Scale,
+    Part::Batches,
+    Part::Peers,
+    Part::Memory,
+    Part::Recovery,
+    Part::Stalls,
+    Part::Far,
+];
 
 const HEAD: &str = "\
 # Benchmarks
@@ -36,6 +46,7 @@ impl Part {
             Part::Throughput => "<!-- part: throughput -->",
             Part::Latency => "<!-- part: latency -->",
             Part::Scale => "<!-- part: scale -->",
+            Part::Batches => "<!-- part: batches -->",
             Part::Peers => "<!-- part: peers -->",
             Part::Memory => "<!-- part: memory -->",
             Part::Recovery => "<!-- part: recovery -->",
