@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::counts::{self, Counted};
 use crate::process::{self, Times};
 use crate::{docs, setup, test, tidy};
 
@@ -34,7 +35,18 @@ pub(crate) fn run() -> Result<ExitCode> {
             failed.push(name);
         }
     }
-    let outcome = test::all(&mut times, &[])?;
+    // After setup, which installs what it counts with.
+    let counted = times.part("counts", || counts::run(false));
+    let mut outcome = test::all(&mut times, &[])?;
+    match counted {
+        Ok(Counted::Agreed) => {}
+        Ok(Counted::NotRun(why)) => outcome.leave_out(format!("the instructions per job: {why}")),
+        Err(error) => {
+            // Again, behind all that the tests printed.
+            println!("error: {error:#}");
+            failed.push("counts");
+        }
+    }
     times.print();
     if !failed.is_empty() {
         println!("\nfailed: {}", failed.join(", "));

@@ -1,4 +1,4 @@
-//! The project's own tool: `cargo xtask setup | test | ci | bench | tidy | docs`.
+//! The project's own tool: `cargo xtask setup | test | ci | bench | counts | tidy | docs`.
 //!
 //! This file reads the command line and hands over; each command has a file of its own. The tool runs `cargo`, Debian's
 //! and the languages' own installers, and the servers it measures. It is no part of what users get, and nothing in
@@ -10,6 +10,7 @@ mod test;
 mod tidy;
 
 mod bench;
+mod counts;
 mod docs;
 
 mod process;
@@ -24,7 +25,7 @@ cargo xtask COMMAND
   setup                install what the tests need: Debian packages, Python, Node and Go clients
         [--peers]      the other servers that `bench peers` measures, instead
   test [CARGO ARGS]    setup, then every test; with arguments only the tests they select, for example `-p rota-engine`
-  ci                   format, lints, documentation, tidy and tests: what has to pass before a change lands
+  ci                   format, lints, documentation, tidy, counts and tests: what has to pass before a change lands
   bench [BENCH]        measure Rota beside beanstalkd and write a part of docs/benchmarks.md:
         all            the five that follow (default)
         throughput     jobs per second, their cost and latency; first: only some rows of it
@@ -38,6 +39,8 @@ cargo xtask COMMAND
         [--rounds N]   samples of each contender, 1 to 50 (default 3 or 5)
         [--large]      also with ten million jobs
         [--quick]      short samples, to see that it works; its page goes to target/bench
+  counts               instructions per job, beside those of docs/instructions.md
+        [--accept]     writes that page anew
   tidy                 the rules this repository keeps: layout, map, dependencies, licences, links
   docs                 the API documentation, where a warning is an error";
 
@@ -67,6 +70,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
             return ci::run();
         }
         "bench" => bench::run(&bench::Options::parse(rest)?)?,
+        "counts" => counts::asked_for(rest)?,
         "tidy" => {
             no_arguments(command, rest)?;
             tidy::run()?;

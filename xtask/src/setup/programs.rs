@@ -58,6 +58,12 @@ const PROGRAMS: &[Program] = &[
         probe: &["strace", "--version"],
     },
     Program {
+        name: "valgrind",
+        package: "valgrind",
+        what_for: "counting instructions",
+        probe: &["valgrind", "--version"],
+    },
+    Program {
         name: "mkfs.ext4",
         package: "e2fsprogs",
         what_for: "power cuts and full disks",

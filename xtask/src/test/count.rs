@@ -26,6 +26,11 @@ impl Outcome {
         self.cargo_succeeded && self.failed == 0 && self.ignored == 0 && self.passed > 0
     }
 
+    /// Counts a part that was not a test's and could not be run here.
+    pub(crate) fn leave_out(&mut self, part: String) {
+        self.not_run.push(part);
+    }
+
     /// Prints what failed and, as the last line and alone on it, the count.
     pub(crate) fn print(&self) {
         println!();
