@@ -2,11 +2,12 @@
 //!
 //! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
 //! in [`plan`]), [`latency`], [`scale`], [`batches`], [`peers`], [`memory`],
-//! [`recovery`], [`stalls`], [`far`]. [`server`] starts what is measured; [`load`] drives it with
+//! [`recovery`], [`stalls`], [`far`], [`build`]. [`server`] starts what is measured; [`load`] drives it with
 //! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
 //! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
 mod batches;
+mod build;
 mod far;
 mod latency;
 mod memory;
@@ -19,6 +20,7 @@ mod throughput;
 
 mod answer_only;
 mod disk;
+mod goals;
 mod jobs;
 mod load;
 mod machine;
@@ -52,10 +54,11 @@ pub(crate) enum Which {
     Recovery,
     Stalls,
     Far,
+    Build,
 }
 
 /// The benches by name, each with its number of rounds unless told.
-const BENCHES: [(&str, Which, usize); 11] = [
+const BENCHES: [(&str, Which, usize); 12] = [
     ("all", Which::All, 5),
     ("throughput", Which::Throughput, 5),
     ("latency", Which::Latency, 5),
@@ -67,6 +70,7 @@ const BENCHES: [(&str, Which, usize); 11] = [
     ("recovery", Which::Recovery, 5),
     ("stalls", Which::Stalls, 3),
     ("far", Which::Far, 1),
+    ("build", Which::Build, 1),
 ];
 
 /// What was asked for on the command line.
@@ -155,6 +159,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .context("there is no beanstalkd to measure beside; `cargo xtask setup` installs Debian's")?;
     // Before the build, whose load is not what the reader wants to know of.
     let machine = Machine::look()?;
+    if options.which == Which::Build {
+        return build::run(&machine, options);
+    }
     let programs = prepare(beanstalkd)?;
     println!("{machine}");
     match options.which {
@@ -174,6 +181,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Which::Recovery => recovery::run(&programs, &machine, options),
         Which::Stalls => stalls::run(&programs, &machine, options),
         Which::Far => far::run(&programs, &machine, options),
+        Which::Build => unreachable!("it needs no programs, and is done"),
     }
 }
 

@@ -36,6 +36,8 @@ cargo xtask COMMAND
         memory         what a waiting job costs, and what is given back
         recovery       how long a start takes that has a log to read
         stalls         how long others wait while a server is filled
+        far            jobs far ahead: rates, memory, start
+        build          what dependencies cost: seconds of a build, code in the program
         [--rounds N]   samples of each contender, 1 to 50 (default 3 or 5)
         [--large]      also with ten million jobs
         [--quick]      short samples, to see that it works; its page goes to target/bench

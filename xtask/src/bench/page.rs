@@ -1,11 +1,13 @@
 //! The page `docs/benchmarks.md`: a part for each bench, of which a run replaces its own and leaves the others alone.
 //!
-//! A part begins behind a comment that names it, and ends before the next such comment.
+//! A part begins behind a comment that names it, and ends before the next such comment. The last is made of the others:
+//! [`super::goals`].
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::goals;
 use crate::process;
 
 /// A part of the page, in their order on it.
@@ -20,9 +22,10 @@ pub(super) enum Part {
     Recovery,
     Stalls,
     Far,
+    Build,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Throughput,
     Part::Latency,
     Part::Scale,
@@ -32,7 +35,11 @@ const PARTS: [Part; 9] = [
     Part::Recovery,
     Part::Stalls,
     Part::Far,
+    Part::Build,
 ];
+
+/// Before the table of what all parts say.
+const GOALS: &str = "<!-- part: goals -->";
 
 const HEAD: &str = "\
 # Benchmarks
@@ -52,6 +59,7 @@ impl Part {
             Part::Recovery => "<!-- part: recovery -->",
             Part::Stalls => "<!-- part: stalls -->",
             Part::Far => "<!-- part: far -->",
+            Part::Build => "<!-- part: build -->",
         }
     }
 }
@@ -95,18 +103,25 @@ fn read(path: &Path) -> Result<String> {
 
 fn with_part(before: &str, new: Part, text: &str) -> String {
     let mut page = String::from(HEAD);
+    let mut write = |marker: &str, text: &str| page.push_str(&format!("\n{marker}\n\n{}\n", text.trim()));
+    let mut parts = Vec::new();
     for part in PARTS {
         let found = if part == new { Some(text) } else { part_of(before, part) };
         if let Some(text) = found {
-            page.push_str(&format!("\n{}\n\n{}\n", part.marker(), text.trim()));
+            write(part.marker(), text);
+            parts.push(text);
         }
+    }
+    if let Some(table) = goals::table(&parts) {
+        write(GOALS, &table);
     }
     page
 }
 
 fn part_of(page: &str, part: Part) -> Option<&str> {
     let (_, behind) = page.split_once(part.marker())?;
-    let end = PARTS.iter().filter_map(|other| behind.find(other.marker())).min();
+    let markers = PARTS.map(Part::marker).into_iter().chain([GOALS]);
+    let end = markers.filter_map(|other| behind.find(other)).min();
     Some(&behind[..end.unwrap_or(behind.len())])
 }
 
@@ -122,5 +137,9 @@ mod tests {
         let expected = "\n<!-- part: memory -->\n\nmemory 2\n\n<!-- part: stalls -->\n\nstalls 1\n";
         assert_eq!(again, format!("{HEAD}{expected}"));
         assert_eq!(with_part(&again, Part::Stalls, "stalls 1"), again);
+        let with_goal = with_part(&again, Part::Stalls, "stalls\n\n- met: a goal: a number");
+        let table = "\n<!-- part: goals -->\n\n## All goals\n\n1 of 1 are met";
+        assert!(with_goal.contains(table), "{with_goal}");
+        assert_eq!(with_part(&with_goal, Part::Stalls, "stalls 1"), again);
     }
 }
