@@ -20,6 +20,7 @@ mod throughput;
 
 mod answer_only;
 mod disk;
+mod draw;
 mod goals;
 mod jobs;
 mod load;

@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::draw::{self, Group};
 use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::server::{Server, Subject};
@@ -88,6 +89,7 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     ];
     let mut tables = String::new();
     let mut goals = Vec::new();
+    let mut groups = Vec::new();
     for (number, scene) in SCENES.iter().enumerate() {
         println!("\n[{}/{}] {}", number + 1, SCENES.len(), scene.title);
         let mut samples = vec![Vec::new(); subjects.len()];
@@ -106,6 +108,7 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
             println!("{line}");
         }
         goals.extend(judge(scene, &samples));
+        groups.extend(drawn(scene, &subjects, &samples));
         write_table(&mut tables, scene, &subjects, &samples)?;
     }
     let mut page = String::new();
@@ -114,11 +117,18 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
         page,
         "- Times are from before the write of the put, or from when the job is due, to after the read of it."
     )?;
-    writeln!(page, "- Least, median and most of {} rounds.\n\n### Goals\n", options.rounds())?;
+    writeln!(
+        page,
+        "- Least, median and most of {} rounds; drawn in [latency.svg](benchmarks/latency.svg).",
+        options.rounds()
+    )?;
+    writeln!(page, "\n### Goals\n")?;
     for goal in &goals {
         writeln!(page, "- {goal}")?;
     }
     page.push_str(&tables);
+    let title = "Waiting, lateness, cancelling: median, least and most";
+    page::write_beside(options.quick, "latency.svg", &draw::bars(title, &groups, 0))?;
     let path = page::write(options.quick, Part::Latency, &page)?;
     println!("\nlatency in {:.0} s\n{}\nwrote {}", begin.elapsed().as_secs_f64(), goals.join("\n"), path.display());
     Ok(())
@@ -176,6 +186,24 @@ fn judge(scene: &Scene, samples: &[Vec<Sample>]) -> Vec<String> {
         What::Cancel => {
             let ratio = ratio(|sample| sample.per_second);
             vec![goal(ratio >= 5.0, format!("≥ 5 × beanstalkd: {ratio:.2} ×"))]
+        }
+    }
+}
+
+/// The numbers of a scene, as they are drawn.
+fn drawn(scene: &Scene, subjects: &[Subject], samples: &[Vec<Sample>]) -> Vec<Group> {
+    let group = |what: &str, value: fn(&Sample) -> f64| Group {
+        title: format!("{}: {what}", scene.title),
+        bars: subjects
+            .iter()
+            .zip(samples)
+            .map(|(subject, samples)| (subject.name.clone(), Spread::of(samples.iter().map(value))))
+            .collect(),
+    };
+    match scene.what {
+        What::Cancel => vec![group("thousand jobs per second", |sample| sample.per_second / 1e3)],
+        What::Wake | What::Late => {
+            vec![group("p50, µs", |sample| sample.p50), group("p99, µs", |sample| sample.p99)]
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write};
 
 use super::disk::SyncCost;
+use super::draw::{self, Group};
 use super::machine::Machine;
 use super::plan::{BODY_BYTES, Contender, Goal, Measure, Row, Work};
 use super::spread::Spread;
@@ -90,6 +91,16 @@ impl Report {
         self.rows.iter().flat_map(of_row).collect()
     }
 
+    /// The rates of all rows, drawn.
+    pub(super) fn drawing(&self) -> String {
+        let group = |measured: &Measured| Group {
+            title: format!("{}, {}", measured.row.work.title(), measured.row.shape),
+            bars: measured.rates().collect(),
+        };
+        let groups: Vec<Group> = self.rows.iter().map(group).collect();
+        draw::bars("Thousand jobs per second: median, least and most", &groups, 1)
+    }
+
     /// The part, in Markdown.
     pub(super) fn part(&self) -> String {
         let mut page = String::new();
@@ -107,6 +118,7 @@ impl Report {
             page,
             "- Each sample has a server of its own. Contenders take turns; ratios are of samples of one turn."
         )?;
+        writeln!(page, "- The rates are drawn in [throughput.svg](benchmarks/throughput.svg).")?;
         let [before, after] = &self.disk;
         writeln!(page, "- `fdatasync` of 512 appended bytes: {before}; after the runs: {after}.\n")?;
 
@@ -198,6 +210,16 @@ impl Measured {
             )?;
         }
         Ok(())
+    }
+
+    /// The contenders by name, with their thousand jobs per second.
+    fn rates(&self) -> impl Iterator<Item = (String, Spread)> {
+        let rate = |samples: &Vec<Sample>| Spread::of(samples.iter().map(|sample| sample.per_second / 1e3));
+        self.row
+            .contenders
+            .iter()
+            .zip(&self.samples)
+            .map(move |(contender, of)| (contender.name().to_owned(), rate(of)))
     }
 
     /// The first contender's samples divided by those of another, round by round.

@@ -36,6 +36,7 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
         disk: [disk_before, disk_after],
         rows: measured,
     };
+    page::write_beside(options.quick, "throughput.svg", &report.drawing())?;
     let page = page::write(options.quick, Part::Throughput, &report.part())?;
     println!("\n{} rows in {:.0} s\n", rows.len(), start.elapsed().as_secs_f64());
     for verdict in report.verdicts() {
