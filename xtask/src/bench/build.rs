@@ -33,12 +33,16 @@ type Costs = BTreeMap<String, (f64, u64)>;
 /// It does not build, there is no `nm`, or cargo says something else than it used to.
 pub(super) fn run(machine: &Machine, options: &Options) -> Result<()> {
     let folder = process::target().join("bench/build");
-    if !options.quick && folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    let program = folder.join("release/rota");
+    // A short run looks at what a full one has built.
+    if !options.quick || !program.exists() {
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        let mut build = process::cargo();
+        build.args(["build", "--release", "--locked", "--package", "rota", "--timings", "--target-dir"]).arg(&folder);
+        process::run(&mut build)?;
     }
-    let mut build = process::cargo();
-    build.args(["build", "--release", "--locked", "--package", "rota", "--timings", "--target-dir"]).arg(&folder);
-    process::run(&mut build)?;
     let metadata = process::output(process::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     let metadata = serde_json::from_str(&metadata).context("`cargo metadata` wrote something that is not JSON")?;
     let graph = Graph::of(&metadata).context("`cargo metadata` lacks a field that is always there")?;
@@ -48,7 +52,6 @@ pub(super) fn run(machine: &Machine, options: &Options) -> Result<()> {
     for (name, seconds) in units(&timings).context("cargo's timings are written otherwise than they were")? {
         costs.entry(name).or_default().0 += seconds;
     }
-    let program = folder.join("release/rota");
     let symbols = process::output(Command::new("nm").args(["--demangle", "--print-size"]).arg(&program))?;
     let crates: BTreeSet<String> = costs.keys().map(|name| name.replace('-', "_")).collect();
     for (name, bytes) in code(&symbols, &crates) {
@@ -195,13 +198,16 @@ fn describe(machine: &Machine, options: &Options, costs: &Costs, graph: &Graph, 
         let (of_seconds, of_bytes) = (percent(s, seconds), percent(b as f64, bytes as f64));
         let _ = writeln!(text, "| {name} | {s:.1} | {of_seconds} | {} | {of_bytes} |", kib(b));
     };
-    let mut heaviest: Vec<(&String, &(f64, u64))> = costs.iter().collect();
+    let (ours, mut heaviest): (Vec<_>, Vec<_>) = costs.iter().partition(|(name, _)| graph.ours.contains(*name));
     heaviest.sort_by(|(_, one), (_, other)| other.0.total_cmp(&one.0));
     for (name, cost) in heaviest.iter().take(HEAVIEST) {
         row(name, **cost);
     }
     for name in [STD, OTHERS] {
         row(name, costs.get(name).copied().unwrap_or_default());
+    }
+    for (name, cost) in ours {
+        row(&format!("`{name}`"), *cost);
     }
     text.push_str(
         "\n### What would be gone without one\n\nEach with all that nothing else brings, the ten heaviest.\n\n\
