@@ -438,6 +438,10 @@ pub struct JobView<'a> {
     pub ttr: Duration,
     /// Until it is due (delayed) or its lease ends (reserved); zero otherwise.
     pub time_left: Duration,
+    /// Failed attempts after which it is buried; 0 for no limit.
+    pub max_attempts: u16,
+    /// Lost leases after which it is buried; 0 for no limit.
+    pub max_lost_leases: u16,
     /// Who holds it, and until when.
     pub lease: Option<(SessionId, LeaseToken, Time)>,
     /// The client's own name for it.
@@ -446,10 +450,6 @@ pub struct JobView<'a> {
     pub body: Body<&'a [u8]>,
     /// How often what happened to it.
     pub tally: JobTally,
-    /// Lost leases after which it is buried; 0 for no limit.
-    pub max_lost_leases: u16,
-    /// Failed attempts after which it is buried; 0 for no limit.
-    pub max_attempts: u16,
     /// What more was agreed for it.
     pub terms: Option<&'a Terms>,
     /// What became of it.

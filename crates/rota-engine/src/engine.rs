@@ -211,6 +211,26 @@ impl Engine {
         self.tick(now);
     }
 
+    /// Leaves a session: it waits for nothing, uses and watches nothing any more, and keeps its leases until they end.
+    /// Whoever has their tokens holds the jobs. Its number is good for [`Engine::take_back`] alone.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn leave_session(&mut self, session: SessionId, now: Time) {
+        self.now = self.now.max(now);
+        self.state.leave_session(session);
+        self.tick(now);
+    }
+
+    /// Ends what leases a session still has that was left: without fault, and its jobs are ready again. Returns whether
+    /// there were any.
+    pub fn take_back(&mut self, session: SessionId, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let had_leases = self.state.take_back(session);
+        self.tick(now);
+        had_leases
+    }
+
     /// Decides one command at `now`. A `now` before the newest one counts as that one.
     ///
     /// On return everything that follows from it has happened too: a put job is with a consumer that waited for it.
@@ -369,6 +389,24 @@ impl Engine {
     #[must_use]
     pub fn open_job(&self, id: JobId) -> Option<JobView<'_>> {
         self.job(id).filter(|job| !job.state.is_final())
+    }
+
+    /// The open job of that key in a queue.
+    #[must_use]
+    pub fn job_with_key(&self, queue: &QueueName, key: &[u8]) -> Option<JobView<'_>> {
+        self.state.view_key(self.state.find_queue(queue)?, key, self.now)
+    }
+
+    /// Jobs in memory, open or kept, from a place on (0: from the first), each with the place to go on from: long lists are
+    /// read in slices. A job keeps its place as long as it is there, in one run of the process; a new one may take any place.
+    pub fn jobs_from(&self, place: u32) -> impl Iterator<Item = (u32, JobView<'_>)> + '_ {
+        self.state.view_from(place, self.now)
+    }
+
+    /// What the wall clock shows at a moment of engine time, nanoseconds since 1970, as far as the engine was told.
+    #[must_use]
+    pub fn wall_time(&self, moment: Time) -> Time {
+        self.state.wall_time(moment)
     }
 
     /// The first job of a queue in that state: the next to be reserved, the next due, the first buried. `None` if there

@@ -1,7 +1,8 @@
 //! A session: one front end's client, which holds leases and waits for jobs.
 //!
 //! A beanstalkd connection is one; a program that embeds the engine opens one itself. Sessions are soft: nothing of
-//! them is in the log, and when one ends its leases end with it.
+//! them is in the log, and when one is closed its leases end with it. One that is left keeps its leases until they end:
+//! whoever has their tokens holds the jobs then.
 
 use crate::job::{JobId, Time};
 use crate::pages::Slot;
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) wait: Option<Wait>,
     /// It is gone; only its leases are still to be ended.
     pub(crate) closing: bool,
+    /// Nobody asks in its name any more: it is forgotten with the last of its leases.
+    pub(crate) left: bool,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
 }

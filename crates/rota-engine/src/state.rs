@@ -368,8 +368,12 @@ impl State {
                 let lease_slot = job.lease_slot();
                 let session = &mut self.sessions[self.leases[lease_slot].session.slot()];
                 session.leases.remove(slot, &order);
+                let forgotten = (session.left && session.leases.len() == 0).then_some(session.id);
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
+                if let Some(session) = forgotten {
+                    self.forget_session(session);
+                }
             }
             JobState::Blocked => queue.blocked -= 1,
             JobState::Done | JobState::Cancelled | JobState::Expired => {

@@ -3,7 +3,7 @@
 //! The pieces are in [`crate::far`]; whoever reads the files calls these, in between.
 
 use super::Engine;
-use crate::command::Command;
+use crate::command::{Command, Parent};
 use crate::far::{FarEntry, FarFound, FarPlace, FarRecord, OpenSegment, Want};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{Lsn, Pending};
@@ -23,6 +23,12 @@ impl Engine {
     #[must_use]
     pub fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
         self.state.wanted_parents(command)
+    }
+
+    /// The same of one of them.
+    #[must_use]
+    pub fn wanted_parent(&self, parent: &Parent<'_>) -> Option<Want> {
+        self.state.wanted_parent(parent)
     }
 
     /// The same, before a job is looked at: it is to be brought near.

@@ -164,7 +164,9 @@ impl State {
                 assert!(held.insert(slot), "a job is held once");
             }
             waiting += u64::from(session.wait.is_some());
-            if !session.closing {
+            let is_open = !session.closing && !session.left;
+            assert!(!session.left || session.leases.len() > 0, "a session that was left holds something");
+            if is_open {
                 references.entry(session.used.slot()).or_default().0 += 1;
             }
             for queue in &session.watched {

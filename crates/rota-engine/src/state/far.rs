@@ -225,11 +225,14 @@ impl State {
     /// The same, of the jobs that one which is put would wait for.
     pub(crate) fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
         let Command::Put(new) = command else { return Vec::new() };
-        let wanted = |parent: &Parent<'_>| match *parent {
+        new.after.iter().filter_map(|parent| self.wanted_parent(parent)).collect()
+    }
+
+    pub(crate) fn wanted_parent(&self, parent: &Parent<'_>) -> Option<Want> {
+        match *parent {
             Parent::Id(job) => self.wanted_job(job),
             Parent::Key { queue, key } => self.find_queue(queue).and_then(|queue| self.wanted_key(queue, key)),
-        };
-        new.after.iter().filter_map(wanted).collect()
+        }
     }
 
     pub(crate) fn cold_jobs(&self) -> u64 {

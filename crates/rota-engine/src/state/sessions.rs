@@ -28,6 +28,7 @@ impl State {
             leases: Wheel::default(),
             wait: None,
             closing: false,
+            left: false,
             wake_at: Time::NEVER,
         });
         let id = SessionId::new(self.numbers.sessions, slot);
@@ -37,10 +38,46 @@ impl State {
 
     /// Ends a session: at once, or, if it still holds leases, with the steps that end those.
     pub(crate) fn close_session(&mut self, id: SessionId) {
+        self.stand_back(id);
+        if self.sessions[id.slot()].leases.len() == 0 {
+            self.forget_session(id);
+        } else {
+            self.end_leases(id);
+        }
+    }
+
+    /// Leaves a session: it is forgotten with the last of its leases.
+    pub(crate) fn leave_session(&mut self, id: SessionId) {
+        self.stand_back(id);
+        if self.sessions[id.slot()].leases.len() == 0 {
+            self.forget_session(id);
+        } else {
+            self.sessions[id.slot()].left = true;
+        }
+    }
+
+    /// Ends the leases of a session that was left, with the steps to come. Returns whether there were any.
+    pub(crate) fn take_back(&mut self, id: SessionId) -> bool {
+        let is_left = self.sessions.get(id.slot()).is_some_and(|session| session.id == id && session.left);
+        if is_left {
+            self.sessions[id.slot()].left = false;
+            self.end_leases(id);
+        }
+        is_left
+    }
+
+    fn end_leases(&mut self, id: SessionId) {
+        self.sessions[id.slot()].closing = true;
+        self.wake_session_at(id, Time(0));
+    }
+
+    /// Takes a session out of all that it waits for, uses and watches.
+    fn stand_back(&mut self, id: SessionId) {
         self.end_wait(id);
+        let default = self.find_queue(&QueueName::new("default").expect("it keeps the rule for names"));
         let session = &mut self.sessions[id.slot()];
-        session.closing = true;
-        let used = session.used;
+        // Who reads of it before its leases have ended must not find a queue that is gone.
+        let used = std::mem::replace(&mut session.used, default.expect("it never goes"));
         let watched = std::mem::take(&mut session.watched);
         for queue in watched {
             self.queue_mut(queue).watching -= 1;
@@ -48,11 +85,6 @@ impl State {
         }
         self.queue_mut(used).using -= 1;
         self.leave_queue(used);
-        if self.sessions[id.slot()].leases.len() == 0 {
-            self.forget_session(id);
-        } else {
-            self.wake_session_at(id, Time(0));
-        }
     }
 
     pub(super) fn forget_session(&mut self, id: SessionId) {

@@ -14,6 +14,27 @@ impl State {
         Some(self.view(self.slot_of(id)?, now))
     }
 
+    /// The job of that key in a queue, if it is in memory.
+    pub(crate) fn view_key(&self, queue: QueueId, key: &[u8], now: Time) -> Option<JobView<'_>> {
+        self.find_key(queue, key).map(|slot| self.view(slot, now))
+    }
+
+    /// Every job in memory from that place on, each with the place to go on from.
+    pub(crate) fn view_from(&self, place: u32, now: Time) -> impl Iterator<Item = (u32, JobView<'_>)> + '_ {
+        let mut next = Some(place);
+        std::iter::from_fn(move || {
+            let slot = self.jobs.first_from(Slot(next?))?;
+            next = slot.0.checked_add(1);
+            Some((next?, self.view(slot, now)))
+        })
+    }
+
+    /// What the wall clock shows at a moment of engine time, as far as is known.
+    pub(crate) fn wall_time(&self, moment: Time) -> Time {
+        let nanos = i128::from(moment.0) + self.numbers.wall_offset;
+        Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
     /// The first job of a queue in that state: next to be reserved, next due, first buried. None for others, which stand in
     /// no line.
     pub(crate) fn view_first(&self, queue: QueueId, state: JobState, now: Time) -> Option<JobView<'_>> {
@@ -48,12 +69,12 @@ impl State {
             delay: self.delay(job),
             ttr: self.ttr(job),
             time_left,
+            max_attempts: extra.map_or(0, |extra| extra.max_attempts),
+            max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
             lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
             key: extra.and_then(|extra| extra.key.as_deref()),
             body: self.body(job),
             tally: JobTally { reserves: self.reserves(slot), ..tally },
-            max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
-            max_attempts: extra.map_or(0, |extra| extra.max_attempts),
             terms: extra.and_then(|extra| extra.terms.as_deref()),
             course: extra.and_then(|extra| extra.course.as_deref()),
             progress: lease.and_then(|lease| lease.progress.as_deref()),

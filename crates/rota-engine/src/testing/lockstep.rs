@@ -135,6 +135,8 @@ impl Lockstep {
                 let session = self.sessions.remove(client).expect("it is open");
                 engine.close_session(session, at);
             }
+            Input::Leave(client) => engine.leave_session(self.sessions[client], at),
+            Input::TakeBack(client) => outcome.is_done = engine.take_back(self.sessions[client], at),
             Input::StopWaiting(client) => outcome.is_done = engine.stop_waiting(self.sessions[client]),
             Input::Ask(client, request) => {
                 let parents = request.parents();
@@ -161,7 +163,7 @@ impl Lockstep {
         let expected = self.model.apply(input, at, &said);
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
-        let says_done = matches!(input, Input::Tick | Input::StopWaiting(_));
+        let says_done = matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_));
         assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
         self.compare_counts();
         if let Some(id) = outcome.answer.and_then(named) {
@@ -187,6 +189,7 @@ impl Lockstep {
     pub fn check(&mut self) {
         self.engine.check();
         self.compare_counts();
+        self.compare_walk();
         for id in self.model.jobs().keys().copied().collect::<Vec<_>>() {
             self.compare_job(id);
         }
@@ -223,6 +226,26 @@ impl Lockstep {
             next_tick <= next || self.engine.cold_jobs() > 0 && next > self.engine.known_until(),
             "the engine sleeps past the deadline {next:?}"
         );
+    }
+
+    /// A walk over all places, in slices, comes to each job in memory once.
+    fn compare_walk(&self) {
+        let (mut seen, mut place) = (Vec::new(), 0);
+        loop {
+            let before = seen.len();
+            for (next, view) in self.engine.jobs_from(place).take(7) {
+                seen.push(view.id);
+                place = next;
+            }
+            if seen.len() == before {
+                break;
+            }
+        }
+        seen.sort_unstable();
+        let all = self.model.jobs().len() as u64;
+        assert!(seen.is_sorted_by(|a, b| a < b), "no job twice");
+        assert_eq!(seen.len() as u64 + self.engine.cold_jobs(), all, "every job");
+        assert!(seen.iter().all(|id| self.model.jobs().contains_key(id)), "no job that is gone");
     }
 
     fn compare_heads(&mut self, name: &crate::job::QueueName) {
@@ -264,6 +287,12 @@ impl Lockstep {
         assert_eq!((view.created_at, view.ttr), (job.created_at, job.ttr), "the times of job {id}");
         assert_eq!(view.delay, job.delay(), "the delay of job {id}");
         assert_eq!(view.key, job.key.as_deref(), "the key of job {id}");
+        let limits = (view.max_attempts, view.max_lost_leases);
+        assert_eq!(limits, (job.max_attempts, job.max_lost_leases), "the limits of job {id}");
+        if let Some(key) = view.key {
+            let found = self.engine.job_with_key(view.queue, key).map(|found| found.id);
+            assert_eq!(found, Some(id), "whose key it is");
+        }
         assert_eq!(*self.read(view.body), job.body, "the body of job {id}");
         assert_eq!(view.tally, job.tally, "what job {id} went through");
         let (terms, course) = (view.terms.cloned().unwrap_or_default(), view.course.cloned().unwrap_or_default());

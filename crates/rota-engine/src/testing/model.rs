@@ -111,6 +111,7 @@ struct Session {
     watched: Vec<QueueName>,
     wait: Option<Wait>,
     closing: bool,
+    left: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +142,15 @@ pub struct Outcome {
     pub deliveries: Vec<(Client, Delivered)>,
     /// Whether everything that was due happened, where time passed; whether it waited, where a wait was stopped.
     pub is_done: bool,
+}
+
+impl Session {
+    /// It waits for nothing, uses and watches nothing any more.
+    fn stand_back(&mut self) -> &mut Session {
+        (self.wait, self.used) = (None, default_queue());
+        self.watched.clear();
+        self
+    }
 }
 
 impl Job {
@@ -250,17 +260,25 @@ impl Model {
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         match input {
             Input::Open(client) => {
-                let session =
-                    Session { used: default_queue(), watched: vec![default_queue()], wait: None, closing: false };
+                let (used, watched) = (default_queue(), vec![default_queue()]);
+                let session = Session { used, watched, wait: None, closing: false, left: false };
                 self.sessions.insert(*client, session);
             }
             Input::Close(client) => {
-                let session = self.session_mut(*client);
-                session.wait = None;
-                session.closing = true;
-                session.watched.clear();
-                session.used = default_queue();
+                self.session_mut(*client).stand_back().closing = true;
                 outcome.is_done = self.tick();
+            }
+            Input::Leave(client) => {
+                self.session_mut(*client).stand_back().left = true;
+                outcome.is_done = self.tick();
+            }
+            Input::TakeBack(client) => {
+                let left = self.sessions.get_mut(client).filter(|session| session.left);
+                outcome.is_done = left.is_some();
+                if let Some(session) = left {
+                    (session.left, session.closing) = (false, true);
+                }
+                self.tick();
             }
             Input::StopWaiting(client) => outcome.is_done = self.session_mut(*client).wait.take().is_some(),
             Input::Ask(client, request) => {
@@ -275,8 +293,16 @@ impl Model {
             }
             Input::Stop => {}
         }
+        self.forget_left();
         outcome.deliveries = std::mem::take(&mut self.deliveries);
         outcome
+    }
+
+    /// Who was left goes with the last of its leases.
+    fn forget_left(&mut self) {
+        let jobs = &self.jobs;
+        let holds = |client| jobs.values().any(|job| matches!(job.place, Place::Reserved { by, .. } if by == client));
+        self.sessions.retain(|&client, session| !session.left || holds(client));
     }
 
     fn ask(&mut self, client: Client, request: &Request, said: &Said) -> Result<Answer, Refusal> {

@@ -177,7 +177,7 @@ pub fn simulate(plan: Plan) -> Report {
 #[must_use]
 pub fn segment_of(seed: u64) -> Vec<u8> {
     let mut simulation = Simulation::new(Plan { seed, steps: 0, faults: Faults::None, most_jobs: 40, check_every: 1 });
-    // Nothing is reclaimed.
+    // Nothing is reclaimed: the first segment stays.
     simulation.habits.every = u64::MAX;
     while simulation.both.engine.log_end() < Lsn(40) {
         simulation.one_step();
@@ -497,6 +497,9 @@ impl Simulation {
             };
             for other in self.both.model.clients().into_iter().filter(|&other| other != worker) {
                 self.feed(Input::Close(other), now);
+            }
+            for other in self.both.model.left() {
+                self.feed(Input::TakeBack(other), now);
             }
             self.feed(Input::Tick, now);
             let queues: Vec<_> = self.both.model.queues().keys().cloned().collect();

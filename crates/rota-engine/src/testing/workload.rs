@@ -22,6 +22,10 @@ pub enum Input {
     Open(Client),
     /// A session is closed.
     Close(Client),
+    /// A session is left with what it holds.
+    Leave(Client),
+    /// What a session holds that was left is taken back.
+    TakeBack(Client),
     /// A session stops waiting.
     StopWaiting(Client),
     /// A session asks for something.
@@ -243,7 +247,7 @@ impl Workload {
             self.next_client += 1;
             return Input::Open(self.next_client);
         }
-        match random.weighted(&[400, 60, 4, 2, u64::from(self.sets_clock)]) {
+        match random.weighted(&[400, 60, 4, 2, 6, 2, u64::from(self.sets_clock)]) {
             0 => {
                 // Who waits for an answer mostly asks nothing else meanwhile.
                 let mut client = *random.pick(&clients);
@@ -255,6 +259,11 @@ impl Workload {
             1 => Input::Tick,
             2 => Input::Close(*random.pick(&clients)),
             3 => Input::StopWaiting(*random.pick(&clients)),
+            4 => Input::Leave(*random.pick(&clients)),
+            5 => {
+                let left = model.left();
+                if left.is_empty() { Input::Tick } else { Input::TakeBack(*random.pick(&left)) }
+            }
             _ => {
                 let hour = 3_600_000_000_000;
                 let step = random.pick(&[1, 1_000_000_000, hour]).to_owned();

@@ -39,7 +39,14 @@ impl Model {
     /// The clients with an open session.
     #[must_use]
     pub fn clients(&self) -> Vec<Client> {
-        self.sessions.iter().filter(|(_, session)| !session.closing).map(|(&client, _)| client).collect()
+        let open = |session: &super::Session| !session.closing && !session.left;
+        self.sessions.iter().filter(|(_, session)| open(session)).map(|(&client, _)| client).collect()
+    }
+
+    /// The clients whose session was left and still holds something.
+    #[must_use]
+    pub fn left(&self) -> Vec<Client> {
+        self.sessions.iter().filter(|(_, session)| session.left).map(|(&client, _)| client).collect()
     }
 
     /// How many sessions there are, those included whose last leases are being ended.
@@ -57,7 +64,7 @@ impl Model {
     /// How many sessions use, watch and wait for a queue.
     #[must_use]
     pub fn references(&self, queue: &QueueName) -> (u32, u32, u64) {
-        let open = || self.sessions.values().filter(|session| !session.closing);
+        let open = || self.sessions.values().filter(|session| !session.closing && !session.left);
         let using = open().filter(|session| session.used == *queue).count();
         let watching = || open().filter(|session| session.watched.contains(queue));
         let waiting = watching().filter(|session| session.wait.is_some()).count();
