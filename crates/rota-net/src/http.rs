@@ -1,111 +1,121 @@
-//! The HTTP port: whether the server is well, its metrics, and snapshots for who asks. It changes no job.
+//! The HTTP port: jobs, queues and leases as JSON, statistics, snapshots, whether the server is well, its metrics.
 //!
-//! It serves few connections at a time, so that it can never take the descriptors that jobs travel by.
+//! `docs/http.md` is the guide; the pages describe themselves at `/v1/openapi.json`, and to people at `/v1/docs`. Read in
+//! this order: `api` (how a handler comes to the engine), `request` and `fields` (what is read), `problem` (what is
+//! refused), then a file for each noun.
 
+mod api;
+mod connections;
+mod docs;
+mod fields;
+mod guard;
+mod handed;
+mod jobs;
+mod leases;
+mod openapi;
+mod problem;
+mod queues;
+mod request;
 mod snapshots;
+mod stats;
+
+pub use api::Counts;
+pub use problem::{Kind, Problem};
+pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 
 use crate::host::Host;
-use crate::metrics;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use axum::serve::Listener;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use api::Api;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use rota_engine::command::Refusal;
+use serde::Serialize;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
-pub use snapshots::{Problem, SnapshotTaken, Snapshots, Taking};
+/// How the HTTP port is served.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// The most connections at a time; past that they wait to be accepted.
+    pub max_connections: usize,
+    /// Names that the server may be called by, beside its addresses and localhost; `*` for any.
+    pub names: Vec<String>,
+}
 
-/// Serves `/healthz`, `/metrics` and `/v1/snapshots` on a socket until `stop` says true (or is gone).
+/// What a request may have beside the bodies of its jobs, in bytes.
+const ENVELOPE_BYTES: usize = 64 << 10;
+
+/// What a request may have at least, in bytes: many small jobs.
+const LEAST_REQUEST_BYTES: usize = 4 << 20;
+
+/// How many of the longest requests fit into the room that the bodies of all of them have.
+const LONGEST_REQUESTS: usize = 16;
+
+/// Serves the API on a socket until `stop` says true (or is gone).
 pub async fn serve(
     host: Arc<Host>,
     socket: TcpListener,
+    options: HttpOptions,
     snapshots: Arc<dyn Snapshots>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
-    let router = Router::new().route("/healthz", get(healthz)).route("/metrics", get(show_metrics)).with_state(host);
-    let router = router.merge(Router::new().route("/v1/snapshots", post(snapshots::take)).with_state(snapshots));
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    tokio::select! {
-        // It ends only if the socket is closed under it.
-        _ = axum::serve(Bounded::new(socket), router).into_future() => {}
-        () = stopped => {}
-    }
+    let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
+    // A body in base64 is a third longer.
+    let request_bytes = (most.div_ceil(3) * 4 + ENVELOPE_BYTES).max(LEAST_REQUEST_BYTES);
+    let api = Arc::new(Api {
+        host,
+        snapshots,
+        names: guard::Names::new(&options.names),
+        request_bytes,
+        bodies: Semaphore::new(request_bytes.saturating_mul(LONGEST_REQUESTS).min(Semaphore::MAX_PERMITS)),
+        counts: Counts::default(),
+        stop,
+    });
+    let (router, description) = openapi::router().split_for_parts();
+    let description = openapi::complete(description, version);
+    let router = router
+        .with_state(api.clone())
+        .merge(docs::router(&description))
+        .fallback(no_such_page)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(api.clone(), guard::check));
+    connections::serve(api, router, socket, options.max_connections).await;
 }
 
-/// The most connections at a time; past that they wait to be accepted.
-const CONNECTIONS: usize = 32;
-
-/// A socket that accepts no more than so many connections at a time.
-struct Bounded {
-    socket: TcpListener,
-    room: Arc<Semaphore>,
+async fn no_such_page(uri: Uri) -> Problem {
+    Problem::new(Kind::NoSuchPage, format!("nothing is at {}", uri.path()))
 }
 
-impl Bounded {
-    fn new(socket: TcpListener) -> Bounded {
-        Bounded { socket, room: Arc::new(Semaphore::new(CONNECTIONS)) }
-    }
+async fn method_not_allowed(method: axum::http::Method, uri: Uri) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
 }
 
-impl Listener for Bounded {
-    type Io = Counted;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Counted, SocketAddr) {
-        let permit = self.room.clone().acquire_owned().await.expect("nobody closes the semaphore");
-        let (stream, peer) = Listener::accept(&mut self.socket).await;
-        (Counted { stream, _permit: permit }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
+/// An answer in JSON.
+fn answer(status: StatusCode, value: &impl Serialize) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json_text(value)).into_response()
 }
 
-/// A connection that makes room for the next one when it ends.
-struct Counted {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
+fn json_text(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(value).expect("texts, numbers and lists of them make JSON");
+    text.push('\n');
+    text
 }
 
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+/// The engine's refusals, where no handler knows better.
+fn refused(refusal: Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::NoRoom => Problem::new(Kind::DiskFull, "the log has no room on its disk"),
+        Refusal::NotFound => Problem::new(Kind::JobNotFound, detail),
+        Refusal::NoSuchQueue => Problem::new(Kind::QueueNotFound, detail),
+        Refusal::KeyTaken(id) | Refusal::KeyHeld(id) => Problem::new(Kind::KeyTaken, detail).about(id),
+        Refusal::UnknownParent(_) => Problem::new(Kind::UnknownParent, detail),
+        Refusal::LaterParent(id) => Problem::new(Kind::UnknownParent, detail).about(id),
+        Refusal::QueueFull => Problem::new(Kind::QueueFull, detail),
+        Refusal::BadTerms(_) | Refusal::TooLong(_) | Refusal::BadKey => Problem::new(Kind::BadValue, detail),
+        Refusal::LastWatched | Refusal::TooManyWatched | Refusal::AlreadyWaiting => {
+            unreachable!("a guest watches few queues, and asks for nothing while it waits: {detail}")
+        }
     }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-async fn healthz(State(host): State<Arc<Host>>) -> impl IntoResponse {
-    match host.failed() {
-        None => (StatusCode::OK, String::from("ok\n")),
-        Some(failed) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failed}\n")),
-    }
-}
-
-async fn show_metrics(State(host): State<Arc<Host>>) -> impl IntoResponse {
-    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (kind, metrics::render(&host))
 }

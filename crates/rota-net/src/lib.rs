@@ -14,3 +14,4 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod timings;
+pub mod values;

@@ -2,6 +2,7 @@
 
 use crate::beanstalkd::Verb;
 use crate::host::Host;
+use crate::http::Counts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -11,18 +12,27 @@ use prometheus_client::registry::Registry;
 use rota_engine::job::JobState;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// All metrics at this moment.
 #[must_use]
-pub fn render(host: &Arc<Host>) -> String {
+pub fn render(host: &Arc<Host>, http: &Counts) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Measured(host.clone())));
+    let answers = [2, 3, 4, 5].map(|hundreds| (hundreds, http.answers[hundreds - 2].load(Ordering::Relaxed)));
+    let measured = Measured { host: host.clone(), answers, connections: http.connections.load(Ordering::Relaxed) };
+    registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
     text
 }
 
-struct Measured(Arc<Host>);
+struct Measured {
+    host: Arc<Host>,
+    /// Answers over HTTP by the hundreds of their status.
+    answers: [(usize, u64); 4],
+    /// Connections of HTTP.
+    connections: u64,
+}
 
 impl fmt::Debug for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +42,7 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (totals, queues, commands, connections, snapshots) = self.0.look(|shared| {
+        let (totals, queues, commands, connections, snapshots) = self.host.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
             let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
             let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
@@ -50,6 +60,12 @@ impl Collector for Measured {
             let labels = [("command", verb.word())];
             ConstCounter::new(count).encode(verbs.encode_family(&labels)?)?;
         }
+        let mut answers =
+            encoder.encode_descriptor("rota_http_answers", "Answers over HTTP by status", None, MetricType::Counter)?;
+        for (hundreds, count) in self.answers {
+            let labels = [("status", format!("{hundreds}xx"))];
+            ConstCounter::new(count).encode(answers.encode_family(&labels)?)?;
+        }
         for (name, help, count) in [
             ("rota_jobs_put", "Jobs put", totals.puts),
             ("rota_jobs_completed", "Jobs completed by their holder", totals.completed),
@@ -65,6 +81,7 @@ impl Collector for Measured {
         for (name, help, value) in [
             ("rota_queues", "Queues that exist", queues as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
+            ("rota_http_connections", "Open connections of HTTP", self.connections),
             ("rota_snapshot_bytes", "Length of the newest snapshot", snapshots.0.newest_bytes),
             ("rota_snapshot_backlog_bytes", "Bytes of a snapshot under way that wait to be taken", snapshots.1 as u64),
             ("rota_waiting_sessions", "Sessions that wait for a job", totals.waiting),
@@ -78,9 +95,9 @@ impl Collector for Measured {
 
 impl Measured {
     fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(log) = self.0.log_figures() else { return Ok(()) };
-        let keeper = self.0.keeper_figures();
-        let (live, cold, left, far_segments) = self.0.look(|shared| {
+        let Some(log) = self.host.log_figures() else { return Ok(()) };
+        let keeper = self.host.keeper_figures();
+        let (live, cold, left, far_segments) = self.host.look(|shared| {
             let engine = &shared.engine;
             (engine.live_bytes(), engine.cold_jobs(), engine.jobs_left(), engine.far_segments().count() as u64)
         });
@@ -112,7 +129,7 @@ impl Measured {
             ("rota_log_disk_full", "Whether the disk had no room to set aside (1)", keeper.is_disk_full.into()),
             ("rota_log_written_lsn", "The newest record that the kernel has", log.written.0),
             ("rota_log_durable_lsn", "The newest record that the disk has", log.durable.0),
-            ("rota_log_unwritten_bytes", "Bytes decided and not yet written", self.0.unwritten_bytes()),
+            ("rota_log_unwritten_bytes", "Bytes decided and not yet written", self.host.unwritten_bytes()),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(descriptor)?;

@@ -24,8 +24,12 @@ pub(crate) struct ServeConfig {
     pub(crate) data: PathBuf,
     /// Where the beanstalkd protocol is served; none if it is off. Port 0 lets the system choose.
     pub(crate) beanstalkd: Option<SocketAddr>,
-    /// Where `/healthz`, `/metrics` and `/v1/snapshots` are served; none if HTTP is off. Port 0 lets the system choose.
+    /// Where the HTTP API is served; none if HTTP is off. Port 0 lets the system choose.
     pub(crate) http: Option<SocketAddr>,
+    /// The most connections of HTTP, as far as the limit of descriptors allows; never zero.
+    pub(crate) http_connections: usize,
+    /// Names that HTTP requests may call the server by; `*` for any.
+    pub(crate) http_names: Vec<String>,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
@@ -145,6 +149,8 @@ struct Draft {
     data: PathBuf,
     beanstalkd: Option<(SocketAddr, Origin)>,
     http: Option<(SocketAddr, Origin)>,
+    http_connections: usize,
+    http_names: Vec<String>,
     storage: Option<StorageMode>,
     sync: Option<SyncMode>,
     history: History,
@@ -164,6 +170,8 @@ impl Draft {
             Setting::Data(path) => self.data = path,
             Setting::Beanstalkd(address) => self.beanstalkd = address.map(|address| (address, origin)),
             Setting::Http(address) => self.http = address.map(|address| (address, origin)),
+            Setting::HttpConnections(most) => self.http_connections = most,
+            Setting::HttpNames(names) => self.http_names = names,
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
             Setting::History(history) => self.history = history,
@@ -207,6 +215,8 @@ impl Draft {
             data: self.data,
             beanstalkd: self.beanstalkd.map(|(address, _)| address),
             http: self.http.map(|(address, _)| address),
+            http_connections: self.http_connections,
+            http_names: self.http_names,
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
             history: self.history,

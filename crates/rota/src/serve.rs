@@ -17,6 +17,7 @@ use rota_engine::log::Recovery;
 use rota_engine::storage::DataDirectory;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, Promise};
+use rota_net::http::HttpOptions;
 use rota_net::timings::Timings;
 use rota_net::{http, listener};
 use tokio::net::TcpListener;
@@ -31,8 +32,7 @@ use crate::snapshot::taker::Taker;
 use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
 
-/// File descriptors that are kept free of queue connections: the log's, the standard streams', the runtime's, and the HTTP
-/// port's.
+/// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
 
 /// How often the allocator is reminded of free memory.
@@ -52,7 +52,9 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     // Before the data is touched: a port in use is the commoner mistake, and costs nothing to find out.
     let beanstalkd = bind("--beanstalkd", config.beanstalkd).await?;
     let http = bind("--http", config.http).await?;
-    let max_connections = raise_descriptor_limit();
+    let connections = raise_descriptor_limit();
+    let http_connections = http.as_ref().map_or(0, |_| config.http_connections.min(connections / 2).max(1));
+    let max_connections = connections.saturating_sub(http_connections).max(1);
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
     let (engine, log) = open(&config, wall)?;
@@ -77,7 +79,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         served.spawn(listener::serve(host.clone(), socket, max_connections, stopped.clone()));
     }
     if let Some(socket) = http {
-        served.spawn(http::serve(host.clone(), socket, taker.clone(), stopped.clone()));
+        let options = HttpOptions { max_connections: http_connections, names: config.http_names };
+        served.spawn(http::serve(host.clone(), socket, options, taker.clone(), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));

@@ -7,24 +7,9 @@ use std::time::Duration;
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
+use jiff::{Timestamp, Zoned};
 
-/// Reads a span of time such as `5s`, `250ms`, `1m30s`, `1h 30m` or `3d` (a day is 24 hours); never negative.
-///
-/// # Errors
-/// A half sentence that says what is wrong and how to write it. A number without a unit is refused.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    const FORMS: &str = "write a number and a unit: 250ms, 5s, 1m30s, 2h, 3d";
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("{text} has no unit: write {text}s or {text}ms"));
-    }
-    let span: Span = text.parse().map_err(|_| format!("{text:?} is not a duration: {FORMS}"))?;
-    let signed = span
-        .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| format!("{text:?} has no fixed length: use days, hours, minutes and seconds"))?;
-    Duration::try_from(signed).map_err(|_| format!("{text:?} is negative: {FORMS}"))
-}
+pub(crate) use rota_net::values::parse_duration;
 
 /// Writes a span of time so that [`parse_duration`] reads it back: `1h 30m`, `250ms`, `0s`.
 pub(crate) fn format_duration(duration: Duration) -> String {

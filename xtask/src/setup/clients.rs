@@ -1,7 +1,7 @@
-//! What the tests run from other languages' registries: clients of beanstalkd, below `target/clients`, and emulators of
-//! object stores, below `target/emulators`. Nothing goes into the system.
+//! What the tests run from other languages' registries: clients of beanstalkd, below `target/clients`, clients of the HTTP
+//! API, below `target/api`, and emulators of object stores, below `target/emulators`. Nothing goes into the system.
 //!
-//! `README.md` in `crates/rota/tests/clients` and in `crates/rota/tests/emulators` says what goes where; the tests look
+//! `README.md` in `crates/rota/tests/clients`, `api` and `emulators` beside it says what goes where; the tests look
 //! there, whatever Cargo's target directory is. The last file of an installation is written when it is complete, so an
 //! interrupted one is made anew.
 
@@ -26,6 +26,7 @@ const GROUPS: &[Group] = &[
     Group { name: "greenstalk and pystalk", folder: "clients", registry: PYPI, install: python },
     Group { name: "jackd and fivebeans", folder: "clients", registry: NPM, install: node },
     Group { name: "go-beanstalk", folder: "clients", registry: GO, install: |places| go(places, "go-client") },
+    Group { name: "requests and schemathesis", folder: "api", registry: PYPI, install: python },
     Group { name: "moto (Amazon S3)", folder: "emulators", registry: PYPI, install: python },
     Group { name: "azurite (Azure Blob Storage)", folder: "emulators", registry: NPM, install: node },
     Group {

@@ -1,20 +1,21 @@
 //! `POST /v1/snapshots`: takes a snapshot, and answers when it is whole.
 //!
-//! Where it goes and how is the binary's business, which hands in a [`Snapshots`]. A page in a browser must not be able
-//! to cause one: the content type must be JSON, which a page may only send where the server allows it, and whatever a
-//! browser marks as a page's is refused.
+//! Where it goes and how is the binary's business, which hands in a [`Snapshots`]. No page in a browser may cause one, not
+//! even one of this server.
 
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use super::answer;
+use super::api::Api;
+use super::problem::{Kind, Problem, ProblemDocument};
+use super::request::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-
-/// The longest request, in bytes.
-const REQUEST_BYTES: usize = 16 * 1024;
+use utoipa::ToSchema;
 
 /// A snapshot that was taken, or why not; when it is.
 pub type Taking = Pin<Box<dyn Future<Output = Result<SnapshotTaken, Problem>> + Send>>;
@@ -27,7 +28,8 @@ pub trait Snapshots: Send + Sync + 'static {
 }
 
 /// A snapshot that is whole.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[schema(as = Snapshot)]
 pub struct SnapshotTaken {
     /// Its name.
     pub name: String,
@@ -39,75 +41,40 @@ pub struct SnapshotTaken {
     pub bytes: u64,
 }
 
-/// Why a request was not carried out, as RFC 9457 has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
-    /// The status of the answer.
-    pub status: u16,
-    /// What is wrong, with its values and causes.
-    pub detail: String,
-    /// What to try.
-    pub hint: Option<String>,
+/// Which snapshot to take.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotRequest {
+    /// Where it goes: a folder, or a prefix in an object store; where the server puts them unless told.
+    to: Option<String>,
 }
 
-impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status: status.as_u16(), detail: detail.into(), hint: None }
-    }
-}
+/// Who asks is no page.
+pub(super) struct NoPage;
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut object = json!({
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(hint) = self.hint {
-            object["hint"] = hint.into();
+impl<S: Sync> FromRequestParts<S> for NoPage {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<NoPage, Problem> {
+        if parts.headers.contains_key(header::ORIGIN) || parts.headers.contains_key("sec-fetch-site") {
+            return Err(Problem::new(Kind::ForeignOrigin, "requests of web pages for snapshots are refused"));
         }
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], format!("{object}\n")).into_response()
+        Ok(NoPage)
     }
 }
 
+/// Takes a snapshot
+///
+/// The whole state at one moment, while the server goes on; answered when it is whole.
+#[utoipa::path(post, path = "/v1/snapshots", tag = "server", operation_id = "takeSnapshot", request_body = SnapshotRequest,
+    responses(
+        (status = 201, description = "It was taken.", body = SnapshotTaken),
+        (status = 409, description = "One is under way.", body = ProblemDocument, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn take(
-    State(snapshots): State<Arc<dyn Snapshots>>,
-    headers: HeaderMap,
-    body: Body,
+    State(api): State<Arc<Api>>,
+    _: NoPage,
+    Json(SnapshotRequest { to }): Json<SnapshotRequest>,
 ) -> Result<Response, Problem> {
-    check_sender(&headers)?;
-    let body = to_bytes(body, REQUEST_BYTES).await.map_err(|_| {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {REQUEST_BYTES} bytes"))
-    })?;
-    let to = read(&body).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "the request is no JSON object with no member but \"to\", a text")
-    })?;
-    let SnapshotTaken { name, address, jobs, bytes } = snapshots.take(to).await?;
-    let object = json!({ "name": name, "address": address, "jobs": jobs, "bytes": bytes });
-    Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], format!("{object}\n")).into_response())
-}
-
-/// Refuses what a web page could send.
-fn check_sender(headers: &HeaderMap) -> Result<(), Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content-type must be application/json"));
-    }
-    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "requests of web pages are refused"));
-    }
-    Ok(())
-}
-
-/// The address in a request, if it names one; `None` if it is no request.
-fn read(body: &[u8]) -> Option<Option<String>> {
-    let Ok(Value::Object(mut object)) = serde_json::from_slice(body) else { return None };
-    let to = match object.remove("to") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(to)) => Some(to),
-        Some(_) => return None,
-    };
-    object.is_empty().then_some(to)
+    Ok(answer(StatusCode::CREATED, &api.snapshots.take(to).await?))
 }

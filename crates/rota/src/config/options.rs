@@ -23,6 +23,9 @@ pub(crate) const SPOKE_CEILING: Duration = Duration::from_secs(86_400);
 /// The shortest `--near`: jobs are brought near four times a second.
 const NEAR_FLOOR: Duration = Duration::from_secs(1);
 
+/// The most that `--http-connections` can be raised to.
+const HTTP_CONNECTIONS_CEILING: usize = 1 << 20;
+
 /// The lengths that `--segment-size` may have, in bytes: 64 KiB to 1 GiB.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 30;
 
@@ -55,6 +58,8 @@ pub(crate) enum Setting {
     Data(PathBuf),
     Beanstalkd(Option<SocketAddr>),
     Http(Option<SocketAddr>),
+    HttpConnections(usize),
+    HttpNames(Vec<String>),
     Storage(StorageMode),
     Sync(SyncMode),
     History(History),
@@ -99,9 +104,32 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "ADDR|off",
         default: "127.0.0.1:11380",
-        doc: "Serve /healthz, /metrics and /v1/snapshots at this host:port",
+        doc: "Serve the HTTP API at this host:port; its pages are described at /v1/docs",
         switch: false,
         read: |text| listener(text).map(Setting::Http),
+    },
+    ServeOption {
+        name: "http-connections",
+        aliases: &[],
+        short: None,
+        value_name: "N",
+        default: "20000",
+        doc: "Have at most so many connections of HTTP, and never more than half of what the limit of open files allows",
+        switch: false,
+        read: |text| match text.parse() {
+            Ok(most) if (1..=HTTP_CONNECTIONS_CEILING).contains(&most) => Ok(Setting::HttpConnections(most)),
+            _ => Err(format!("{text:?} is no number of connections: 1 to {HTTP_CONNECTIONS_CEILING}")),
+        },
+    },
+    ServeOption {
+        name: "http-names",
+        aliases: &[],
+        short: None,
+        value_name: "NAME,NAME|*",
+        default: "",
+        doc: "Answer HTTP requests to these host names too, beside addresses and localhost; * for any name",
+        switch: false,
+        read: |text| read_names(text).map(Setting::HttpNames),
     },
     ServeOption {
         name: "storage",
@@ -351,6 +379,20 @@ fn read_sync(text: &str) -> Result<Setting, String> {
         span if span > SYNC_CEILING => Err(format!("{text} is too long: at most 1m, or never")),
         span => Ok(Setting::Sync(SyncMode::Every(span))),
     }
+}
+
+/// Names of hosts, between commas.
+fn read_names(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let is_name = |name: &str| {
+        let is_one_of_them = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        name == "*" || (name.len() <= 253 && name.bytes().all(is_one_of_them))
+    };
+    let checked = names.map(|name| match is_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name:?} is no host name: write names such as rota.example, without ports, or *")),
+    });
+    checked.collect()
 }
 
 fn read_history(text: &str) -> Result<History, String> {

@@ -40,6 +40,8 @@ fn defaults() {
         data: "rota-data".into(),
         beanstalkd: Some("127.0.0.1:11300".parse().unwrap()),
         http: Some("127.0.0.1:11380".parse().unwrap()),
+        http_connections: 20_000,
+        http_names: Vec::new(),
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
@@ -58,10 +60,12 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 14] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 16] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
+        ("http-connections", "ROTA_HTTP_CONNECTIONS", "1", "2", "3"),
+        ("http-names", "ROTA_HTTP_NAMES", "f", "e,e.example", "\"*\""),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
         ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
@@ -116,6 +120,7 @@ fn values_in_every_form() {
     assert_eq!(value("beanstalkd", "localhost:0").beanstalkd, Some("127.0.0.1:0".parse().unwrap()));
     assert_eq!(value("http", "[::1]:0").http, Some("[::1]:0".parse().unwrap()));
     assert_eq!(value("http", "off").http, None);
+    assert_eq!(value("http-names", " a.example, b ,").http_names, ["a.example", "b"]);
     assert_eq!(value("storage", "memory").storage, StorageMode::Memory);
     assert_eq!(value("storage", "lazy").storage, StorageMode::Lazy);
     assert_eq!(value("storage", "mapped").storage, StorageMode::Mapped);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rota_net::host::Host;
-use rota_net::http::{Problem, SnapshotTaken, Snapshots, Taking};
+use rota_net::http::{Kind, Problem, SnapshotTaken, Snapshots, Taking};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::address::Address;
@@ -68,7 +68,7 @@ impl Snapshots for Taker {
         let turn = self.turn.clone().try_acquire_owned();
         let host = self.host.clone();
         Box::pin(async move {
-            let to = to.map_err(|error| Problem { status: 400, detail: format!("\"to\": {error}"), hint: None })?;
+            let to = to.map_err(|error| Problem::new(Kind::SnapshotAddress, format!("\"to\": {error}")))?;
             let turn = turn.map_err(|_| problem(&TakeError::Busy))?;
             let taken = begin(host, to, false, turn).await.map_err(|error| problem(&error))?;
             Ok(SnapshotTaken {
@@ -90,11 +90,15 @@ fn problem(error: &TakeError) -> Problem {
         detail.push_str(&error.to_string());
         cause = error.source();
     }
-    let status = match error {
-        TakeError::Busy => 409,
-        TakeError::Place(place) if matches!(place.source, PlaceFault::Store(_)) => 502,
-        TakeError::TooFarBehind { .. } => 503,
-        _ => 500,
+    let kind = match error {
+        TakeError::Busy => Kind::SnapshotUnderWay,
+        TakeError::Place(place) if matches!(place.source, PlaceFault::Store(_)) => Kind::SnapshotStore,
+        TakeError::TooFarBehind { .. } => Kind::SnapshotTooSlow,
+        _ => Kind::SnapshotFailed,
     };
-    Problem { status, detail, hint: error.hint() }
+    let problem = Problem::new(kind, detail);
+    match error.hint() {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod clients;
 mod disk;
 mod faults;
+mod http;
 mod kill;
 mod ledger;
 mod power;

@@ -74,7 +74,7 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
-fn the_http_port_has_two_pages_and_changes_nothing() {
+fn what_is_no_request_of_http_changes_nothing() {
     let data = TempDir::new().unwrap();
     let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
     let (head, body) = get(rota.http(), "/healthz");
@@ -82,7 +82,8 @@ fn the_http_port_has_two_pages_and_changes_nothing() {
     assert_eq!(body, "ok\n");
     assert!(get(rota.http(), "/").0.starts_with("HTTP/1.1 404"));
     let mut stream = TcpStream::connect(rota.http()).unwrap();
-    write!(stream, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     assert!(page.starts_with("HTTP/1.1 405"), "{page}");

@@ -1,0 +1,317 @@
+//! What every handler works with: the engine through its host, as a guest for the length of one request.
+//!
+//! A request opens a session, has the engine do what it asks, and closes the session again, all under one lock: it is
+//! nobody's client in between. What it names and is not in memory is looked up before. Nothing leaves before the log is
+//! as durable as promised; while a last snapshot is taken nothing is decided, and who asks waits.
+
+use super::Snapshots;
+use super::fields::Moment;
+use super::guard::Names;
+use super::problem::{Kind, Problem};
+use crate::beanstalkd::Hole;
+use crate::host::{CommitError, Host, Pin, Shared};
+use crate::timings::Timed;
+use rota_engine::command::{Answer, Body, Command, JobView, Refusal};
+use rota_engine::engine::{DependsOn, Engine};
+use rota_engine::far::{FarFound, Want};
+use rota_engine::job::{JobId, Time};
+use rota_engine::limits::LOOK_UPS;
+use rota_engine::session::SessionId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
+
+/// How long who puts waits at the most where jobs are put faster than they can leave memory.
+const MOST_SLOWED: Duration = Duration::from_millis(100);
+const SLOWED_STEP: Duration = Duration::from_millis(2);
+
+/// What the server is, to its handlers.
+pub(super) struct Api {
+    pub(super) host: Arc<Host>,
+    pub(super) snapshots: Arc<dyn Snapshots>,
+    /// What it may be called by.
+    pub(super) names: Names,
+    /// The longest body of a request, in bytes.
+    pub(super) request_bytes: usize,
+    /// Room for the bodies of all requests, in bytes.
+    pub(super) bodies: Semaphore,
+    pub(super) counts: Counts,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What is counted of requests.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answers by the hundreds of their status: 2xx at 0, 3xx, 4xx, 5xx.
+    pub answers: [AtomicU64; 4],
+    /// Connections that are open.
+    pub connections: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn answered(&self, status: u16) {
+        if let Some(count) = self.answers.get(usize::from(status / 100).saturating_sub(2)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A guest's place before the engine.
+pub(super) struct Desk<'a> {
+    shared: &'a mut Shared,
+    session: SessionId,
+    now: Time,
+}
+
+/// A job's body on its way out.
+#[derive(Debug)]
+pub(super) struct KeptBody {
+    body: Body<Box<[u8]>>,
+    /// Where it is in the log alone, its segment stays until it was read.
+    _pin: Option<Pin>,
+}
+
+/// What came of a try.
+enum Step<T> {
+    Done(T),
+    /// Nothing is decided now.
+    Frozen,
+    /// There are as many sessions as there can be.
+    Full,
+    /// That has to be looked up before.
+    LookUp(Vec<Want>),
+    /// What was looked up is not so any more.
+    Again,
+}
+
+impl Desk<'_> {
+    /// Decides one command.
+    pub(super) fn execute(&mut self, command: Command<'_>) -> Result<Answer, Refusal> {
+        execute(self.shared, self.session, command, self.now)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        self.shared
+    }
+
+    pub(super) fn job(&self, id: JobId) -> Option<JobView<'_>> {
+        self.shared.engine.job(id)
+    }
+
+    /// A job's body, to be read when the lock is gone.
+    pub(super) fn body(&self, job: &JobView<'_>) -> KeptBody {
+        KeptBody::of(self.shared, job)
+    }
+}
+
+impl KeptBody {
+    pub(super) fn of(shared: &Shared, job: &JobView<'_>) -> KeptBody {
+        let body = job.body.to_owned();
+        KeptBody { _pin: body.in_log().map(|_| shared.pins.pin()), body }
+    }
+}
+
+/// Decides one command of a session.
+pub(super) fn execute(
+    shared: &mut Shared,
+    session: SessionId,
+    command: Command<'_>,
+    now: Time,
+) -> Result<Answer, Refusal> {
+    let timed = shared.timings.as_ref().and(Timed::of(&command)).map(|what| (what, Instant::now()));
+    let answer = shared.engine.execute(session, command, now);
+    if let (Some((what, since)), Some(timings)) = (timed, &mut shared.timings) {
+        timings.note(what, since);
+    }
+    answer
+}
+
+/// What the wall clock shows at a moment of engine time.
+pub(super) fn moment(engine: &Engine, at: Time) -> Moment {
+    Moment(engine.wall_time(at))
+}
+
+/// Nothing that commands name may be out of memory.
+pub(super) fn nothing(_: &Engine, _: SessionId) -> Vec<Want> {
+    Vec::new()
+}
+
+impl Api {
+    /// Does something with the engine as a guest, after what `wants` names was brought near, and waits until what came
+    /// of it may leave.
+    ///
+    /// # Errors
+    /// [`Problem`], if the server stops or has no room for a session; `work` was not called then.
+    pub(super) async fn decide<T>(
+        &self,
+        wants: impl Fn(&Engine, SessionId) -> Vec<Want>,
+        work: impl FnOnce(&mut Desk<'_>) -> T,
+    ) -> Result<T, Problem> {
+        let mut work = Some(work);
+        let mut looked_up = LookedUp::default();
+        loop {
+            let (step, depends_on) = self.host.with_and_wait(|shared, now| {
+                if shared.is_frozen {
+                    return (Step::Frozen, false);
+                }
+                let Some(session) = shared.engine.open_session() else { return (Step::Full, false) };
+                shared.engine.tick(now);
+                let step = looked_up.bring_near(&mut shared.engine, now, |engine| wants(engine, session));
+                let step = step.unwrap_or_else(|| {
+                    let work = work.take().expect("it is done once");
+                    Step::Done(work(&mut Desk { shared, session, now }))
+                });
+                looked_up.let_go(&mut shared.engine);
+                shared.engine.close_session(session, now);
+                let will_wait = matches!(step, Step::Done(_));
+                (step, will_wait)
+            });
+            match step {
+                Step::Done(done) => {
+                    self.leaves(depends_on).await;
+                    return Ok(done);
+                }
+                Step::Frozen => self.wait_until_thawed().await?,
+                Step::Full => return Err(Problem::new(Kind::Busy, "there are as many sessions as there can be")),
+                Step::LookUp(wants) => match self.host.look_up(wants).await {
+                    Ok(found) => looked_up.known.extend(found),
+                    Err(error) => never::<()>(error).await,
+                },
+                Step::Again => {}
+            }
+        }
+    }
+
+    /// Looks at what is in memory, and waits until that may leave.
+    pub(super) async fn look<T>(&self, look: impl FnOnce(&Shared) -> T) -> T {
+        let (seen, depends_on) = self.host.with_and_wait(|shared, now| {
+            if !shared.is_frozen {
+                shared.engine.tick(now);
+            }
+            (look(shared), true)
+        });
+        self.leaves(depends_on).await;
+        seen
+    }
+
+    /// Waits until what depends on that may leave. If the log failed it never may, and the process stops.
+    pub(super) async fn leaves(&self, depends_on: DependsOn) {
+        loop {
+            if let Err(error) = self.host.left_behind(depends_on).await {
+                never::<()>(error).await;
+            }
+            if !self.host.is_behind() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits, but not for long, where jobs are put faster than they can leave memory.
+    pub(super) async fn slow_down(&self) {
+        let mut waited = Duration::ZERO;
+        while waited < MOST_SLOWED && self.host.is_late() {
+            tokio::time::sleep(SLOWED_STEP).await;
+            waited += SLOWED_STEP;
+        }
+    }
+
+    /// Reads bodies that are in the log alone.
+    pub(super) async fn read(&self, bodies: Vec<KeptBody>) -> Vec<Box<[u8]>> {
+        let (mut read, mut holes) = (Vec::new(), Vec::new());
+        for kept in &bodies {
+            if let Body::InLog(body) = kept.body {
+                holes.push(Hole { at: read.len(), body });
+                read.resize(read.len() + body.body_bytes as usize, 0);
+            }
+        }
+        if !holes.is_empty()
+            && let Err(error) = self.host.fill(&mut read, holes).await
+        {
+            never::<()>(error).await;
+        }
+        let mut rest = &read[..];
+        let whole = bodies.into_iter().map(|kept| match kept.body {
+            Body::InMemory(body) => body,
+            Body::InLog(place) => {
+                let body;
+                (body, rest) = rest.split_at(place.body_bytes as usize);
+                body.into()
+            }
+        });
+        whole.collect()
+    }
+
+    /// Waits until commands are decided again.
+    ///
+    /// # Errors
+    /// [`Problem`] if the server stops instead.
+    pub(super) async fn wait_until_thawed(&self) -> Result<(), Problem> {
+        tokio::select! {
+            () = self.host.wait_until_thawed() => Ok(()),
+            () = self.stops() => Err(Problem::new(Kind::Stopping, "the server took its last snapshot")),
+        }
+    }
+
+    /// Waits until the server stops.
+    pub(super) async fn stops(&self) {
+        let mut stop = self.stop.clone();
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// After the log failed not one answer leaves: the process is about to stop.
+async fn never<T>(_: CommitError) -> T {
+    std::future::pending().await
+}
+
+/// What was looked up for a request, out of what is not in memory.
+#[derive(Default)]
+struct LookedUp {
+    known: Vec<(Want, FarFound)>,
+    /// How many jobs had left memory when it was asked for.
+    left: u64,
+    look_ups: u32,
+    is_near: bool,
+}
+
+impl LookedUp {
+    /// Brings near what is wanted; says what is to be done first if that can't be.
+    fn bring_near<T>(
+        &mut self,
+        engine: &mut Engine,
+        now: Time,
+        wants: impl Fn(&Engine) -> Vec<Want>,
+    ) -> Option<Step<T>> {
+        if !engine.has_far_jobs() {
+            return None;
+        }
+        let is_known = |want: &Want| self.known.iter().any(|(known, _)| known == want);
+        let missing: Vec<Want> = wants(engine).into_iter().filter(|want| !is_known(want)).collect();
+        if !missing.is_empty() {
+            self.left = engine.jobs_left();
+            return Some(Step::LookUp(missing));
+        }
+        let mut is_as_it_was = self.left == engine.jobs_left();
+        for (_, found) in &self.known {
+            is_as_it_was &= engine.take_found(found, now);
+        }
+        self.is_near = true;
+        let is_by_time = |want: &Want| matches!(want, Want::First { .. });
+        if is_as_it_was || self.look_ups >= LOOK_UPS || !self.known.iter().any(|(want, _)| is_by_time(want)) {
+            return None;
+        }
+        self.look_ups += 1;
+        self.let_go(engine);
+        self.known.retain(|(want, _)| !is_by_time(want));
+        Some(Step::Again)
+    }
+
+    /// Lets what was brought near go again, where nothing happened to it.
+    fn let_go(&mut self, engine: &mut Engine) {
+        if std::mem::take(&mut self.is_near) {
+            self.known.iter().for_each(|(_, found)| engine.let_go(found));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The sockets of the HTTP port: accepts connections, a bounded number at a time, and gives each its time and no more.
+//!
+//! A connection that sends nothing, or takes nothing of what it is sent, is closed. What it costs until then is its own
+//! memory: nobody waits for it.
+
+use super::api::Api;
+use super::handed::Outgoing;
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+/// How long a connection may be idle, or take to send a request's head.
+const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a peer may take none of what it is sent.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a stop waits for requests to be answered.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long accepting rests when there is no room for one more connection.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// The longest head of a request, and what is buffered of an answer, in bytes.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The most headers of a request.
+const HEADERS: usize = 64;
+
+/// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
+/// seconds. Past `most` connections, the next ones wait to be accepted.
+pub(super) async fn serve(api: Arc<Api>, router: Router, socket: TcpListener, most: usize) {
+    let room = Arc::new(Semaphore::new(most));
+    let mut connections = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            () = api.stops() => break,
+            permit = room.clone().acquire_owned() => permit.expect("nobody closes the semaphore"),
+        };
+        let accepted = tokio::select! {
+            () = api.stops() => break,
+            accepted = socket.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors, or a peer that was gone at once: wait quietly for better times.
+            tokio::time::sleep(ACCEPT_REST).await;
+            continue;
+        };
+        let (api, router) = (api.clone(), router.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            serve_connection(&api, router, stream).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+    drop(socket);
+    let _ = tokio::time::timeout(STOP_PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
+    connections.shutdown().await;
+}
+
+async fn serve_connection(api: &Arc<Api>, router: Router, stream: TcpStream) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    api.counts.connections.fetch_add(1, Ordering::Relaxed);
+    let outgoing = Arc::new(Outgoing::default());
+    let stream = Patient { stream, outgoing: outgoing.clone(), until: None };
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(outgoing.clone());
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // However it ends, nobody is left to be told.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = api.stops() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+    api.counts.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// A stream that gives up on a peer who takes nothing, and tells what of the answers is with the kernel.
+struct Patient {
+    stream: TcpStream,
+    outgoing: Arc<Outgoing>,
+    /// When its patience ends, while the peer takes nothing.
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    /// What came of a write; an error if it waited too long.
+    fn wait(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.until = None;
+            return written;
+        }
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+        ready!(until.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wait(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.wait(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Whoever flushes has written all that was to be sent.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.outgoing.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

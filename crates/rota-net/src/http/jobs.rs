@@ -1,0 +1,372 @@
+//! Jobs: put them, look at them, list them, kick them, call them off.
+
+mod cursor;
+mod put;
+mod shown;
+mod terms;
+
+pub(super) use cursor::{Cursor, List};
+use put::PutRequest;
+pub(super) use shown::{Ended, Job, Page};
+pub(super) use terms::said;
+
+use super::api::{Api, Desk};
+use super::fields::{BodyForm, Id, Name};
+use super::problem::{Kind, Problem, ProblemDocument};
+use super::request::{Collected, JobInPath, KeyInPath, Parameters, collect};
+use super::{answer, refused};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use rota_engine::command::{Answer, Command, JobView, Refusal};
+use rota_engine::engine::Engine;
+use rota_engine::job::{JobId, JobState, QueueName};
+use rota_engine::limits::STEP_OBJECTS;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// The most slices that one page of a list looks through.
+const PAGE_SLICES: usize = 20;
+
+/// The most entries of a page, and how many there are unless asked.
+pub(super) const PAGE_ENTRIES: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
+
+/// What came of one job of several.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PutResult {
+    /// The status that the job would have been answered with alone: 201, or 200 where an open job has its key and the put
+    /// said `keep`; else the problem's.
+    status: u16,
+    /// The job, where it was put or kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    job: Option<Job>,
+    /// Why it was not put.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    problem: Option<ProblemDocument>,
+}
+
+/// What came of several jobs, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PutResults {
+    results: Vec<PutResult>,
+}
+
+/// Puts a job, or several
+///
+/// One job as an object; several as a list, or as the member `jobs` of an object: at most 1,000 in one request. Of several,
+/// each is put or refused for itself: the answer is 200 with the results in the same order. If the request itself is wrong
+/// (a field that there is not, a value out of range), none is put.
+///
+/// The answer leaves when the jobs are as durable as the server's `--sync` promises.
+#[utoipa::path(post, path = "/v1/jobs", tag = "jobs", operation_id = "putJobs",
+    request_body(content = PutRequest, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The job was put.", body = Job, headers(("location" = String, description = "Where to look at it."))),
+        (status = 200, description = "The results of several jobs; of one job with `keep`: the job that has its key.", body = PutAnswer),
+    ))]
+pub(super) async fn put(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    super::request::check_type(&headers)?;
+    let Collected { bytes, room } = collect(&api, &headers, body).await?;
+    let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
+    let request = super::request::off_the_way(bytes, move |bytes| PutRequest::read(bytes, most)).await?;
+    drop(room);
+    match request {
+        put::Checked::One(put) => {
+            let put = put?;
+            let named = put.named();
+            let wants = |engine: &Engine, _| named.wanted(engine);
+            let result = api.decide(wants, |desk| put.decide(desk)).await?;
+            api.slow_down().await;
+            let (is_new, job) = result?;
+            let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id.0)).expect("digits are no riddle");
+            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+            let mut response = answer(status, &job);
+            response.headers_mut().insert(header::LOCATION, location);
+            Ok(response)
+        }
+        put::Checked::Many(puts) => {
+            let named: Vec<_> = puts.iter().flatten().map(put::Put::named).collect();
+            let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
+            let decide = |desk: &mut Desk<'_>| puts.into_iter().map(|put| put?.decide(desk)).collect::<Vec<_>>();
+            let results = api.decide(wants, decide).await?;
+            api.slow_down().await;
+            let results = results.into_iter().map(|result| match result {
+                Ok((is_new, job)) => {
+                    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+                    PutResult { status: status.as_u16(), job: Some(job), problem: None }
+                }
+                Err(problem) => {
+                    let problem = problem.document();
+                    PutResult { status: problem.status, job: None, problem: Some(problem) }
+                }
+            });
+            Ok(answer(StatusCode::OK, &PutResults { results: results.collect() }))
+        }
+    }
+}
+
+/// What a put is answered with status 200.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is there for its schema")]
+enum PutAnswer {
+    Many(PutResults),
+    One(Box<Job>),
+}
+
+/// How a job is to be shown.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Look {
+    /// How the body is shown.
+    #[serde(default)]
+    #[param(inline)]
+    body: BodyForm,
+}
+
+/// Shows a job
+#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", operation_id = "getJob",
+    params(("id" = Id, Path, description = "The job's id."), Look),
+    responses((status = 200, description = "The job, with its body.", body = Job)))]
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    JobInPath(id): JobInPath,
+    Parameters(look): Parameters<Look>,
+) -> Result<Response, Problem> {
+    let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
+    let found = api
+        .decide(wants, |desk| {
+            let view = desk.job(id)?;
+            Some((Job::of(&view, &desk.shared().engine), desk.body(&view)))
+        })
+        .await?;
+    let (mut job, body) = found.ok_or_else(|| no_such_job(id))?;
+    for body in api.read(vec![body]).await {
+        job.show(body, look.body);
+    }
+    Ok(answer(StatusCode::OK, &job))
+}
+
+/// Shows the job of a key
+#[utoipa::path(get, path = "/v1/queues/{queue}/keys/{key}", tag = "jobs", operation_id = "getJobByKey",
+    params(("queue" = Name, Path, description = "The queue."), ("key" = String, Path, description = "The key that the job was put with."), Look),
+    responses((status = 200, description = "The job, with its body.", body = Job)))]
+pub(super) async fn show_by_key(
+    State(api): State<Arc<Api>>,
+    KeyInPath(queue, key): KeyInPath,
+    Parameters(look): Parameters<Look>,
+) -> Result<Response, Problem> {
+    let wants = |engine: &Engine, _| engine.wanted_key(&queue, key.as_bytes()).into_iter().collect();
+    let found = api
+        .decide(wants, |desk| {
+            let view = desk.shared().engine.job_with_key(&queue, key.as_bytes())?;
+            Some((Job::of(&view, &desk.shared().engine), desk.body(&view)))
+        })
+        .await?;
+    let (mut job, body) = found.ok_or_else(|| no_such_key(&queue, &key))?;
+    for body in api.read(vec![body]).await {
+        job.show(body, look.body);
+    }
+    Ok(answer(StatusCode::OK, &job))
+}
+
+/// Which jobs a list has.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only those of this queue.
+    #[param(value_type = Option<Name>)]
+    queue: Option<Name>,
+    /// Only those in this state.
+    #[param(inline)]
+    state: Option<StateName>,
+    /// Where a page before this one ended.
+    cursor: Option<String>,
+    /// The most jobs of a page: 1 to 1,000, and 100 unless told.
+    #[param(minimum = 1, maximum = 1000, value_type = Option<u16>)]
+    limit: Option<Limit>,
+}
+
+/// A state of a job.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StateName {
+    Delayed,
+    Ready,
+    Reserved,
+    Buried,
+    Blocked,
+    Done,
+    Cancelled,
+    Expired,
+}
+
+/// How many entries a page may have.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(try_from = "usize")]
+#[schema(value_type = usize)]
+pub(super) struct Limit(usize);
+
+impl TryFrom<usize> for Limit {
+    type Error = String;
+
+    fn try_from(limit: usize) -> Result<Limit, String> {
+        match limit {
+            1..=PAGE_ENTRIES => Ok(Limit(limit)),
+            _ => Err(format!("{limit} is out of range: 1 to {PAGE_ENTRIES}")),
+        }
+    }
+}
+
+impl Limit {
+    pub(super) fn or_default(limit: Option<Limit>) -> usize {
+        limit.map_or(PAGE_DEFAULT, |Limit(limit)| limit)
+    }
+}
+
+impl From<StateName> for JobState {
+    fn from(state: StateName) -> JobState {
+        match state {
+            StateName::Delayed => JobState::Delayed,
+            StateName::Ready => JobState::Ready,
+            StateName::Reserved => JobState::Reserved,
+            StateName::Buried => JobState::Buried,
+            StateName::Blocked => JobState::Blocked,
+            StateName::Done => JobState::Done,
+            StateName::Cancelled => JobState::Cancelled,
+            StateName::Expired => JobState::Expired,
+        }
+    }
+}
+
+/// Lists jobs, without their bodies
+///
+/// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
+/// asked for, even none, and go on all the same. A job that is there from the first page to the last is listed once.
+/// With `--storage mapped`, delayed jobs that are not in memory are not listed; each page says how many they are.
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "listJobs", params(ListQuery),
+    responses(
+        (status = 200, description = "A page of the list.", body = Page),
+        (status = 410, description = "The cursor is of before a restart.", body = ProblemDocument, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<ListQuery>,
+) -> Result<Response, Problem> {
+    let state = query.state.map(JobState::from);
+    let queue = query.queue.as_ref().map(|Name(queue)| queue);
+    let epoch = api.host.look(|shared| shared.engine.epoch());
+    let list = List::Jobs { queue: queue.map(QueueName::as_str), state: state.map(JobState::name) };
+    let mut place = match &query.cursor {
+        Some(cursor) => u32::try_from(Cursor::read(cursor, &list, epoch)?).map_err(|_| Cursor::foreign())?,
+        None => 0,
+    };
+    let limit = Limit::or_default(query.limit);
+    let (mut jobs, mut is_all, mut cold) = (Vec::new(), false, 0);
+    for slice in 0.. {
+        let is_wanted = |job: &JobView<'_>| {
+            queue.is_none_or(|queue| queue == job.queue) && state.is_none_or(|state| state == job.state)
+        };
+        let looked_at = api
+            .look(|shared| {
+                let mut looked_at = 0;
+                for (next, view) in shared.engine.jobs_from(place).take(STEP_OBJECTS) {
+                    (looked_at, place) = (looked_at + 1, next);
+                    if is_wanted(&view) {
+                        jobs.push(Job::of(&view, &shared.engine));
+                        if jobs.len() == limit {
+                            break;
+                        }
+                    }
+                }
+                is_all = shared.engine.jobs_from(place).next().is_none();
+                cold = shared.engine.cold_jobs();
+                looked_at
+            })
+            .await;
+        if is_all || looked_at == 0 || jobs.len() == limit || slice + 1 == PAGE_SLICES {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let cursor = (!is_all).then(|| Cursor::write(&list, epoch, place.into()));
+    Ok(answer(StatusCode::OK, &Page { jobs, cursor, not_in_memory: cold }))
+}
+
+/// Calls a job off
+///
+/// In whatever state it is, held or not: after the answer it is never handed out again.
+#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", operation_id = "cancelJob",
+    params(("id" = Id, Path, description = "The job's id.")),
+    responses((status = 200, description = "It was called off.", body = Ended)))]
+pub(super) async fn cancel(State(api): State<Arc<Api>>, JobInPath(id): JobInPath) -> Result<Response, Problem> {
+    let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
+    let done = api.decide(wants, |desk| desk.execute(Command::Cancel(id))).await?;
+    cancelled(done, || no_such_job(id))
+}
+
+/// Calls off the job of a key
+#[utoipa::path(delete, path = "/v1/queues/{queue}/keys/{key}", tag = "jobs", operation_id = "cancelJobByKey",
+    params(("queue" = Name, Path, description = "The queue."), ("key" = String, Path, description = "The key that the job was put with.")),
+    responses((status = 200, description = "It was called off.", body = Ended)))]
+pub(super) async fn cancel_by_key(
+    State(api): State<Arc<Api>>,
+    KeyInPath(queue, key): KeyInPath,
+) -> Result<Response, Problem> {
+    let wants = |engine: &Engine, _| engine.wanted_key(&queue, key.as_bytes()).into_iter().collect();
+    let cancel = Command::CancelKey { queue: &queue, key: key.as_bytes() };
+    let done = api.decide(wants, |desk| desk.execute(cancel)).await?;
+    cancelled(done, || no_such_key(&queue, &key))
+}
+
+fn cancelled(done: Result<Answer, Refusal>, not_found: impl FnOnce() -> Problem) -> Result<Response, Problem> {
+    match done {
+        Ok(Answer::Cancelled(id)) => Ok(answer(StatusCode::OK, &Ended { id: Id(id) })),
+        Ok(other) => unreachable!("a cancel is not answered {other:?}"),
+        Err(Refusal::NotFound) => Err(not_found()),
+        Err(refusal) => Err(refused(refusal)),
+    }
+}
+
+/// Makes a buried, delayed or blocked job ready
+///
+/// A blocked one waits for nothing any more.
+#[utoipa::path(post, path = "/v1/jobs/{id}/kick", tag = "jobs", operation_id = "kickJob",
+    params(("id" = Id, Path, description = "The job's id.")),
+    responses(
+        (status = 200, description = "The job as it is now.", body = Job),
+        (status = 409, description = "It is neither buried, delayed nor blocked.", body = ProblemDocument, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn kick(State(api): State<Arc<Api>>, JobInPath(id): JobInPath) -> Result<Response, Problem> {
+    let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
+    let done = api
+        .decide(wants, |desk| {
+            let done = desk.execute(Command::KickJob(id));
+            (done, desk.job(id).map(|view| Job::of(&view, &desk.shared().engine)))
+        })
+        .await?;
+    match done {
+        (_, None) => Err(no_such_job(id)),
+        (Ok(_), Some(job)) => Ok(answer(StatusCode::OK, &job)),
+        (Err(Refusal::NotFound), Some(job)) => {
+            let detail = format!("job {id} is {}, and only buried, delayed and blocked jobs can be kicked", job.state);
+            Err(Problem::new(Kind::WrongState, detail).about(id))
+        }
+        (Err(refusal), Some(_)) => Err(refused(refusal)),
+    }
+}
+
+pub(super) fn no_such_job(id: JobId) -> Problem {
+    Problem::new(Kind::JobNotFound, format!("there is no open job {id}")).about(id)
+}
+
+fn no_such_key(queue: &QueueName, key: &str) -> Problem {
+    Problem::new(Kind::KeyNotFound, format!("no open job of {queue} has the key {key:?}"))
+}

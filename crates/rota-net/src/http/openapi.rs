@@ -1,0 +1,70 @@
+//! The API's own description: OpenAPI 3.1, made from the handlers and the types of their requests and answers.
+
+use super::api::Api;
+use super::problem::ProblemDocument;
+use super::{jobs, leases, queues, snapshots, stats};
+use std::sync::Arc;
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
+use utoipa::{OpenApi as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What is the same for all pages.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Rota",
+        description = "Jobs, queues and leases over HTTP. Ids are texts of digits; spans of time are texts with a unit, \
+                       `90s`; moments are RFC 3339. Every error is a problem (RFC 9457) that says what is wrong, where, \
+                       and what to try.",
+        license(name = "Apache-2.0 OR MIT"),
+    ),
+    tags(
+        (name = "jobs", description = "Put them, look at them, call them off."),
+        (name = "leases", description = "Reserve jobs, and say what became of them."),
+        (name = "queues", description = "What is in them, and their pauses."),
+        (name = "server", description = "How it does."),
+    ),
+    components(schemas(ProblemDocument)),
+)]
+struct Described;
+
+/// Every page of the API, and its description.
+pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(jobs::put, jobs::list))
+        .routes(routes!(jobs::show, jobs::cancel))
+        .routes(routes!(jobs::kick))
+        .routes(routes!(jobs::show_by_key, jobs::cancel_by_key))
+        .routes(routes!(leases::reserve))
+        .routes(routes!(leases::complete))
+        .routes(routes!(leases::fail))
+        .routes(routes!(leases::release))
+        .routes(routes!(leases::bury))
+        .routes(routes!(leases::touch))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show))
+        .routes(routes!(queues::configure))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::kick))
+        .routes(routes!(snapshots::take))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::healthz))
+        .routes(routes!(stats::readyz))
+        .routes(routes!(stats::show_metrics))
+}
+
+/// Completes the description: whatever goes wrong anywhere is a problem.
+pub(super) fn complete(mut description: OpenApi, version: &str) -> OpenApi {
+    version.clone_into(&mut description.info.version);
+    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(ProblemDocument::name()))));
+    for item in description.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+            let mut problem = Response::new("Why it was not done, and what to try.");
+            problem.content.insert("application/problem+json".into(), RefOr::T(content.clone()));
+            operation.responses.responses.insert("default".into(), RefOr::T(problem));
+        }
+    }
+    description
+}

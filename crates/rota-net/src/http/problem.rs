@@ -1,0 +1,378 @@
+//! Why a request was not carried out: every error of the HTTP API, as RFC 9457 has it.
+//!
+//! A kind has a stable name, which is its `type`, a status, a title and what to try. Whoever refuses a request says what
+//! was wrong with it, with its values; nothing here looks at a request.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use rota_engine::job::JobId;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What kind of problem it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "each variant's row says what it is")]
+pub enum Kind {
+    MalformedJson,
+    MalformedRequest,
+    BadParameter,
+    BadId,
+    BadLease,
+    BadCursor,
+    ForeignOrigin,
+    NoSuchPage,
+    JobNotFound,
+    QueueNotFound,
+    KeyNotFound,
+    MethodNotAllowed,
+    TooSlow,
+    KeyTaken,
+    WrongState,
+    ParentFailed,
+    UnknownParent,
+    QueueFull,
+    LeaseOutdated,
+    CursorOutdated,
+    TooLarge,
+    JobTooLarge,
+    UnsupportedMediaType,
+    UnknownHost,
+    UnknownField,
+    BadValue,
+    Draining,
+    Busy,
+    Stopping,
+    DiskFull,
+    SnapshotAddress,
+    SnapshotUnderWay,
+    SnapshotFailed,
+    SnapshotStore,
+    SnapshotTooSlow,
+}
+
+/// What is the same for all problems of a kind.
+pub(super) struct Row {
+    /// The end of its `type`.
+    pub(super) name: &'static str,
+    pub(super) status: u16,
+    pub(super) title: &'static str,
+    /// What to try, unless a problem says better.
+    pub(super) hint: &'static str,
+}
+
+const fn row(name: &'static str, status: u16, title: &'static str, hint: &'static str) -> Row {
+    Row { name, status, title, hint }
+}
+
+impl Kind {
+    /// All of them.
+    pub(super) const ALL: [Kind; 35] = [
+        Kind::MalformedJson,
+        Kind::MalformedRequest,
+        Kind::BadParameter,
+        Kind::BadId,
+        Kind::BadLease,
+        Kind::BadCursor,
+        Kind::ForeignOrigin,
+        Kind::NoSuchPage,
+        Kind::JobNotFound,
+        Kind::QueueNotFound,
+        Kind::KeyNotFound,
+        Kind::MethodNotAllowed,
+        Kind::TooSlow,
+        Kind::KeyTaken,
+        Kind::WrongState,
+        Kind::ParentFailed,
+        Kind::UnknownParent,
+        Kind::QueueFull,
+        Kind::LeaseOutdated,
+        Kind::CursorOutdated,
+        Kind::TooLarge,
+        Kind::JobTooLarge,
+        Kind::UnsupportedMediaType,
+        Kind::UnknownHost,
+        Kind::UnknownField,
+        Kind::BadValue,
+        Kind::Draining,
+        Kind::Busy,
+        Kind::Stopping,
+        Kind::DiskFull,
+        Kind::SnapshotAddress,
+        Kind::SnapshotUnderWay,
+        Kind::SnapshotFailed,
+        Kind::SnapshotStore,
+        Kind::SnapshotTooSlow,
+    ];
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Kind::MalformedJson => {
+                row("malformed-json", 400, "The body is not JSON", "mend the body at that line and column")
+            }
+            Kind::MalformedRequest => {
+                row("malformed-request", 400, "The request is malformed", "see /v1/docs for what can be asked")
+            }
+            Kind::BadParameter => row(
+                "bad-parameter",
+                400,
+                "A parameter of the query is wrong",
+                "see /v1/docs for the parameters of this page",
+            ),
+            Kind::BadId => row(
+                "bad-id",
+                400,
+                "That is not the id of a job",
+                "a job's id is a whole number, as its put answered it",
+            ),
+            Kind::ParentFailed => row(
+                "parent-failed",
+                409,
+                "A job that it was to wait for came to nothing",
+                "put it without that parent, or with on_parent_failure run or hold",
+            ),
+            Kind::UnknownParent => row(
+                "unknown-parent",
+                422,
+                "A job that it is to wait for is not there",
+                "put that one first, and name it by the id that its put answered",
+            ),
+            Kind::QueueFull => row(
+                "queue-full",
+                429,
+                "The queue is full",
+                "try again when some of its jobs are done, or raise the queue's limits",
+            ),
+            Kind::BadLease => row("bad-lease", 400, "That is not a lease", "pass a lease as it was given, unchanged"),
+            Kind::BadCursor => row(
+                "bad-cursor",
+                400,
+                "The cursor does not belong here",
+                "pass a cursor with the query that it was given for, or begin again without one",
+            ),
+            Kind::ForeignOrigin => row(
+                "foreign-origin",
+                403,
+                "Requests of other sites' pages are refused",
+                "ask from a program, or from a page of this server",
+            ),
+            Kind::NoSuchPage => row("no-such-page", 404, "There is no such page", "see /v1/docs for all there are"),
+            Kind::JobNotFound => row(
+                "job-not-found",
+                404,
+                "There is no such job",
+                "it may have been completed or cancelled: jobs are not kept after their end",
+            ),
+            Kind::QueueNotFound => row(
+                "queue-not-found",
+                404,
+                "There is no such queue",
+                "queues come with their first job and go with their last one",
+            ),
+            Kind::KeyNotFound => row(
+                "key-not-found",
+                404,
+                "No open job of the queue has that key",
+                "it may have been completed or cancelled: a key is free again then",
+            ),
+            Kind::MethodNotAllowed => row(
+                "method-not-allowed",
+                405,
+                "The page does not take that method",
+                "the header allow says which it takes",
+            ),
+            Kind::TooSlow => {
+                row("too-slow", 408, "The body did not come in time", "send the request again, and without pauses")
+            }
+            Kind::KeyTaken => row(
+                "key-taken",
+                409,
+                "An open job of the queue has that key",
+                "cancel that job first, or put with \"on_conflict\": \"keep\" to get its id",
+            ),
+            Kind::WrongState => {
+                row("wrong-state", 409, "The job is not in a state that allows it", "look at the job's state first")
+            }
+            Kind::LeaseOutdated => row(
+                "lease-outdated",
+                409,
+                "The lease has ended",
+                "stop working on the job: whoever holds it now does it, or it is over",
+            ),
+            Kind::CursorOutdated => row(
+                "cursor-outdated",
+                410,
+                "The cursor is of before a restart of the server",
+                "begin again without a cursor",
+            ),
+            Kind::TooLarge => {
+                row("too-large", 413, "The request is too large", "put fewer or smaller jobs in one request")
+            }
+            Kind::JobTooLarge => row(
+                "job-too-large",
+                413,
+                "The job's body is too large",
+                "put less into a job, or raise the server's --max-job-size",
+            ),
+            Kind::UnsupportedMediaType => row(
+                "unsupported-media-type",
+                415,
+                "The body's type is not JSON",
+                "send the header content-type: application/json",
+            ),
+            Kind::UnknownHost => row(
+                "unknown-host",
+                421,
+                "The server does not go by that name",
+                "use its address or localhost, or tell the server its names with --http-names",
+            ),
+            Kind::UnknownField => {
+                row("unknown-field", 422, "There is no such field", "see /v1/docs for the fields there are")
+            }
+            Kind::BadValue => row("bad-value", 422, "A value is wrong", "see /v1/docs for the values it may have"),
+            Kind::Draining => row(
+                "draining",
+                503,
+                "The server takes no new jobs",
+                "it is about to stop: put again once it is back, or elsewhere",
+            ),
+            Kind::Busy => row("busy", 503, "The server has no room for that now", "try again in a moment"),
+            Kind::Stopping => row("stopping", 503, "The server is about to stop", "try again once it is back"),
+            Kind::DiskFull => {
+                row("disk-full", 507, "The disk is full", "free space on the server's disk, or complete or cancel jobs")
+            }
+            Kind::SnapshotAddress => row(
+                "snapshot-address",
+                400,
+                "Snapshots cannot go there",
+                "name a folder, or a prefix in an object store",
+            ),
+            Kind::SnapshotUnderWay => {
+                row("snapshot-under-way", 409, "A snapshot is under way", "ask again when it is taken")
+            }
+            Kind::SnapshotFailed => {
+                row("snapshot-failed", 500, "No snapshot was taken", "nothing is lost: mend the cause and ask again")
+            }
+            Kind::SnapshotStore => {
+                row("snapshot-store", 502, "The object store failed", "nothing is lost: ask again once it answers")
+            }
+            Kind::SnapshotTooSlow => row(
+                "snapshot-too-slow",
+                503,
+                "The snapshot's place is slower than the changes",
+                "ask again when less happens, or choose a faster place",
+            ),
+        }
+    }
+}
+
+/// A problem with one request, or with one job of several.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    hint: Option<String>,
+    pointer: Option<String>,
+    place: Option<(usize, usize)>,
+    job: Option<JobId>,
+}
+
+impl Problem {
+    /// A problem of that kind; `detail` says what is wrong, with its values and causes.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        Problem { kind, detail: detail.into(), hint: None, pointer: None, place: None, job: None }
+    }
+
+    /// The same with something better to try than what its kind says.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same, in that member of the request: a JSON pointer (RFC 6901), `/jobs/3/ttr`.
+    #[must_use]
+    pub(super) fn at(self, pointer: impl Into<String>) -> Problem {
+        Problem { pointer: Some(pointer.into()), ..self }
+    }
+
+    /// The same, at that line and column of the body, both from 1.
+    #[must_use]
+    pub(super) fn at_place(self, line: usize, column: usize) -> Problem {
+        Problem { place: Some((line, column)), ..self }
+    }
+
+    /// The same, about a job.
+    #[must_use]
+    pub(super) fn about(self, job: JobId) -> Problem {
+        Problem { job: Some(job), ..self }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.row().status).expect("the rows have statuses that exist")
+    }
+
+    /// The same as it is sent.
+    pub(super) fn document(&self) -> ProblemDocument {
+        let row = self.kind.row();
+        ProblemDocument {
+            kind: format!("/problems/{}", row.name),
+            title: row.title.to_owned(),
+            status: row.status,
+            detail: self.detail.clone(),
+            hint: self.hint.clone().unwrap_or_else(|| row.hint.to_owned()),
+            pointer: self.pointer.as_ref().map(|pointer| format!("#{pointer}")),
+            line: self.place.map(|(line, _)| line),
+            column: self.place.map(|(_, column)| column),
+            job: self.job.map(|job| job.to_string()),
+        }
+    }
+}
+
+/// What is wrong with a request (RFC 9457), and what to try.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemDocument {
+    /// The kind of problem: a relative reference that stays the same.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/key-taken")]
+    kind: String,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
+    pub(super) status: u16,
+    /// What is wrong with this request.
+    detail: String,
+    /// What to try.
+    hint: String,
+    /// Where in the request's body it is: a JSON pointer as a URI fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "#/jobs/3/ttr", nullable = false)]
+    pointer: Option<String>,
+    /// The line of the body, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    line: Option<usize>,
+    /// The column in that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    column: Option<usize>,
+    /// The job that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    job: Option<String>,
+}
+
+/// How long, in seconds, who finds the server busy should wait before it asks again.
+const RETRY_AFTER: &str = "1";
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut text = serde_json::to_string(&self.document()).expect("texts and numbers make JSON");
+        text.push('\n');
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}

@@ -1,0 +1,337 @@
+//! Queues: their counters, their pauses, and kicks of many jobs at once.
+
+use super::api::{Api, moment, nothing};
+use super::fields::{Moment, Name, Span};
+use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
+use super::problem::{Kind, Problem};
+use super::request::{Json, OptionalJson, Parameters, QueueInPath};
+use super::{answer, refused};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};
+use rota_engine::engine::Engine;
+use rota_engine::job::QueueName;
+use rota_engine::queue::{QueueSettings, QueueView};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+/// A queue, and what is in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Queue {
+    name: Name,
+    jobs: States,
+    /// Final jobs that are kept.
+    ended: u64,
+    /// Bytes of the bodies of its open jobs, those aside that are not in memory.
+    body_bytes: u64,
+    settings: Settings,
+    /// Ready jobs of a priority below 1024.
+    urgent: u64,
+    /// Until when it hands nothing out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    paused_until: Option<Moment>,
+    /// Who waits for a job of it.
+    waiting: u64,
+    /// Connections of the beanstalkd protocol that put to it, and that reserve from it.
+    using: u32,
+    watching: u32,
+    totals: QueueTotals,
+}
+
+/// Open jobs by state.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct States {
+    pub(super) delayed: u64,
+    pub(super) ready: u64,
+    pub(super) reserved: u64,
+    pub(super) buried: u64,
+    pub(super) blocked: u64,
+}
+
+/// How a queue is set up. What is absent is not set.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    /// How long final jobs are kept, with their results; not at all unless told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    retain: Option<Span>,
+    /// The most open jobs; a put past them is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    max_jobs: Option<u64>,
+    /// The most bytes of bodies of open jobs, those aside that are not in memory; a put past them is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    max_bytes: Option<u64>,
+}
+
+impl Settings {
+    fn of(settings: &QueueSettings) -> Settings {
+        let QueueSettings { retain, max_jobs, max_bytes } = *settings;
+        Settings { retain: retain.map(Span), max_jobs, max_bytes }
+    }
+
+    fn settings(self) -> QueueSettings {
+        let Settings { retain, max_jobs, max_bytes } = self;
+        QueueSettings { retain: retain.map(|Span(retain)| retain), max_jobs, max_bytes }
+    }
+}
+
+/// What happened in a queue since it came to be.
+#[derive(Debug, Serialize, ToSchema)]
+struct QueueTotals {
+    /// Jobs put.
+    put: u64,
+    /// Jobs that ended.
+    ended: u64,
+    /// Leases that ran out.
+    lost_leases: u64,
+    /// Pauses asked for.
+    pauses: u64,
+}
+
+/// A page of the list of queues, in the order in which they came to be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Queues {
+    queues: Vec<Queue>,
+    /// Where the next page begins; none where this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cursor: Option<String>,
+}
+
+/// Which page of the list of queues.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct QueuesQuery {
+    /// Where a page before this one ended.
+    cursor: Option<String>,
+    /// The most queues of a page: 1 to 1,000, and 100 unless told.
+    #[param(minimum = 1, maximum = 1000, value_type = Option<u16>)]
+    limit: Option<Limit>,
+}
+
+/// For how long a queue is to hand nothing out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pause {
+    /// How long from now.
+    r#for: Span,
+}
+
+/// Which jobs of a queue to kick.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kick {
+    /// The most jobs to kick; all unless told.
+    limit: Option<u32>,
+    /// Which; unless told, buried ones, and delayed ones where none is buried: never both.
+    source: Option<Source>,
+}
+
+/// Which jobs a kick takes.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Source {
+    Buried,
+    Delayed,
+}
+
+/// What a kick did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Kicked {
+    /// How many jobs are ready now that were not.
+    kicked: u64,
+    /// What they were before.
+    source: Source,
+}
+
+impl From<Source> for KickSource {
+    fn from(source: Source) -> KickSource {
+        match source {
+            Source::Buried => KickSource::Buried,
+            Source::Delayed => KickSource::Delayed,
+        }
+    }
+}
+
+impl From<KickSource> for Source {
+    fn from(source: KickSource) -> Source {
+        match source {
+            KickSource::Buried => Source::Buried,
+            KickSource::Delayed => Source::Delayed,
+        }
+    }
+}
+
+impl Queue {
+    fn of(view: &QueueView, engine: &Engine) -> Queue {
+        let until = engine.now().after(view.pause_left);
+        Queue {
+            name: Name(view.name.clone()),
+            jobs: States {
+                delayed: view.delayed,
+                ready: view.ready,
+                reserved: view.reserved,
+                buried: view.buried,
+                blocked: view.blocked,
+            },
+            ended: view.ended,
+            body_bytes: view.body_bytes,
+            settings: Settings::of(&view.settings),
+            urgent: view.urgent,
+            paused_until: (!view.pause_left.is_zero()).then(|| moment(engine, until)),
+            waiting: view.waiting,
+            using: view.using,
+            watching: view.watching,
+            totals: QueueTotals {
+                put: view.totals.puts,
+                ended: view.totals.deletes,
+                lost_leases: view.totals.lost_leases,
+                pauses: view.totals.pauses,
+            },
+        }
+    }
+
+    fn find(engine: &Engine, name: &QueueName) -> Option<Queue> {
+        engine.find_queue(name).map(|queue| Queue::of(&engine.queue(queue), engine))
+    }
+}
+
+/// Lists queues
+///
+/// In the order in which they came to be, a page at a time: go on with its `cursor` until a page has none.
+#[utoipa::path(get, path = "/v1/queues", tag = "queues", operation_id = "listQueues", params(QueuesQuery),
+    responses((status = 200, description = "A page of the list.", body = Queues)))]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<QueuesQuery>,
+) -> Result<Response, Problem> {
+    let epoch = api.host.look(|shared| shared.engine.epoch());
+    let after = query.cursor.map_or(Ok(0), |cursor| Cursor::read(&cursor, &List::Queues, epoch))?;
+    let limit = Limit::or_default(query.limit).min(PAGE_ENTRIES);
+    let (queues, next) = api
+        .look(|shared| {
+            let engine = &shared.engine;
+            let mut listed = engine.queues_after(after);
+            let (mut queues, mut last) = (Vec::new(), after);
+            for (number, queue) in listed.by_ref().take(limit) {
+                queues.push(Queue::of(&engine.queue(queue), engine));
+                last = number;
+            }
+            let next = listed.next().map(|_| last);
+            (queues, next)
+        })
+        .await;
+    let cursor = next.map(|next| Cursor::write(&List::Queues, epoch, next));
+    Ok(answer(StatusCode::OK, &Queues { queues, cursor }))
+}
+
+/// Shows a queue
+#[utoipa::path(get, path = "/v1/queues/{queue}", tag = "queues", operation_id = "getQueue",
+    params(("queue" = Name, Path, description = "Its name.")),
+    responses((status = 200, description = "The queue.", body = Queue)))]
+pub(super) async fn show(State(api): State<Arc<Api>>, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
+    let queue = api.look(|shared| Queue::find(&shared.engine, &name)).await;
+    queue.map(|queue| answer(StatusCode::OK, &queue)).ok_or_else(|| no_such_queue(&name))
+}
+
+/// Sets a queue up
+///
+/// Whether it is there or not; with nothing set it goes when nothing is in it. What is not named is not set any more.
+#[utoipa::path(put, path = "/v1/queues/{queue}/settings", tag = "queues", operation_id = "configureQueue",
+    params(("queue" = Name, Path, description = "Its name.")), request_body = Settings,
+    responses((status = 200, description = "How it is set up now.", body = Settings)))]
+pub(super) async fn configure(
+    State(api): State<Arc<Api>>,
+    QueueInPath(name): QueueInPath,
+    Json(settings): Json<Settings>,
+) -> Result<Response, Problem> {
+    let settings = settings.settings();
+    let configure = Command::Configure { queue: &name, settings: &settings };
+    api.decide(nothing, |desk| desk.execute(configure)).await?.map_err(refused)?;
+    Ok(answer(StatusCode::OK, &Settings::of(&settings)))
+}
+
+/// Lets a queue hand nothing out for a while
+///
+/// A pause that is under way is replaced.
+#[utoipa::path(post, path = "/v1/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
+    params(("queue" = Name, Path, description = "Its name.")), request_body = Pause,
+    responses((status = 200, description = "The queue as it is now.", body = Queue)))]
+pub(super) async fn pause(
+    State(api): State<Arc<Api>>,
+    QueueInPath(name): QueueInPath,
+    Json(Pause { r#for: Span(length) }): Json<Pause>,
+) -> Result<Response, Problem> {
+    set_pause(&api, &name, length).await
+}
+
+/// Ends the pause of a queue
+#[utoipa::path(post, path = "/v1/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
+    params(("queue" = Name, Path, description = "Its name.")),
+    responses((status = 200, description = "The queue as it is now.", body = Queue)))]
+pub(super) async fn resume(State(api): State<Arc<Api>>, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
+    set_pause(&api, &name, Duration::ZERO).await
+}
+
+async fn set_pause(api: &Api, name: &QueueName, length: Duration) -> Result<Response, Problem> {
+    let done = api
+        .decide(nothing, |desk| {
+            let shown = Queue::find(&desk.shared().engine, name);
+            desk.execute(Command::Pause { queue: name, length })?;
+            // The end of its pause may have been all that kept it.
+            Ok(Queue::find(&desk.shared().engine, name).or(shown))
+        })
+        .await?;
+    match done {
+        Ok(queue) => queue.map(|queue| answer(StatusCode::OK, &queue)).ok_or_else(|| no_such_queue(name)),
+        Err(Refusal::NoSuchQueue) => Err(no_such_queue(name)),
+        Err(refusal) => Err(refused(refusal)),
+    }
+}
+
+/// Makes buried or delayed jobs of a queue ready
+///
+/// Done in slices, while others are served: jobs that are buried meanwhile may be kicked with them.
+#[utoipa::path(post, path = "/v1/queues/{queue}/kick", tag = "queues", operation_id = "kickQueue",
+    params(("queue" = Name, Path, description = "Its name.")), request_body = Option<Kick>,
+    responses((status = 200, description = "How many jobs were kicked.", body = Kicked)))]
+pub(super) async fn kick(
+    State(api): State<Arc<Api>>,
+    QueueInPath(name): QueueInPath,
+    OptionalJson(Kick { limit, source }): OptionalJson<Kick>,
+) -> Result<Response, Problem> {
+    let (mut left, mut source, mut kicked) = (limit.map_or(u64::MAX, u64::from), source.map(KickSource::from), 0);
+    loop {
+        let kick = || Command::Kick { queue: Target::Named(&name), limit: left, source };
+        let wants = |engine: &Engine, session| engine.wanted(session, &kick()).into_iter().collect();
+        match api.decide(wants, |desk| desk.execute(kick())).await? {
+            Ok(Answer::Kicked { count, source: kind, left: rest }) => {
+                kicked += count;
+                if rest == 0 || count == 0 {
+                    return Ok(answer(StatusCode::OK, &Kicked { kicked, source: kind.into() }));
+                }
+                (left, source) = (rest, Some(kind));
+            }
+            Ok(other) => unreachable!("a kick is not answered {other:?}"),
+            // It went with its last job while others were served.
+            Err(Refusal::NoSuchQueue) if kicked > 0 => {
+                let source = source.unwrap_or(KickSource::Buried).into();
+                return Ok(answer(StatusCode::OK, &Kicked { kicked, source }));
+            }
+            Err(Refusal::NoSuchQueue) => return Err(no_such_queue(&name)),
+            Err(refusal) => return Err(refused(refusal)),
+        }
+    }
+}
+
+fn no_such_queue(name: &QueueName) -> Problem {
+    Problem::new(Kind::QueueNotFound, format!("there is no queue {name}"))
+}

@@ -1,0 +1,112 @@
+//! A client of HTTP that says just what it is told, a connection for each request.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Where to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Http(SocketAddr);
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The status line and the headers, in small letters.
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Http {
+    pub(super) fn to(address: SocketAddr) -> Http {
+        Http(address)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0
+    }
+
+    pub(super) fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path}"), "", "")
+    }
+
+    pub(super) fn delete(&self, path: &str) -> Answer {
+        self.ask(&format!("DELETE {path}"), "", "")
+    }
+
+    pub(super) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &body.to_string())
+    }
+
+    pub(super) fn post_text(&self, path: &str, body: &str) -> Answer {
+        self.ask(&format!("POST {path}"), "content-type: application/json\r\n", body)
+    }
+
+    pub(super) fn post_nothing(&self, path: &str) -> Answer {
+        self.ask(&format!("POST {path}"), "", "")
+    }
+
+    /// Asks, with more headers, each with its line end.
+    pub(super) fn ask(&self, request: &str, headers: &str, body: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(self.bytes(request, headers, body).as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    pub(super) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.0).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// What a request looks like on the wire.
+    pub(super) fn bytes(&self, request: &str, headers: &str, body: &str) -> String {
+        let host =
+            if headers.to_lowercase().contains("host:") { String::new() } else { format!("host: {}\r\n", self.0) };
+        let length = body.len();
+        format!("{request} HTTP/1.1\r\n{host}{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    }
+}
+
+impl Answer {
+    /// Reads until the server closes.
+    pub(super) fn read(stream: &mut TcpStream) -> Answer {
+        let mut text = Vec::new();
+        // A server that refuses a body may close before all of it was sent: what it said before counts.
+        stream.read_to_end(&mut text).ok();
+        let text = String::from_utf8_lossy(&text);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Answer { status: status.expect("a status"), head: head.to_lowercase(), body: body.to_owned() }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The answer, which must have that status.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.head.contains("content-type: application/json"), "{self:?}");
+        self.json()
+    }
+
+    /// The problem, which must have that status and be of that kind, and has all that a problem has.
+    #[track_caller]
+    pub(super) fn problem(self, status: u16, kind: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("/problems/{kind}"), "{self:?}");
+        assert_eq!(problem["status"], status);
+        for member in ["title", "detail", "hint"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {self:?}");
+        }
+        problem
+    }
+}

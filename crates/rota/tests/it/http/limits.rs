@@ -1,0 +1,138 @@
+//! What peers can make grow, and what slow and many peers cost the others.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::client::{Answer, Http};
+use super::{put, server};
+use crate::process::{Rota, on, until, wrapped};
+use crate::wire::Wire;
+
+#[test]
+fn a_job_is_as_large_as_the_server_allows_in_every_form() {
+    let (_data, _rota, http) = server(&["--max-job-size", "6MiB"]);
+    let most = 6 << 20;
+    let in_base64 = "A".repeat(most / 3 * 4);
+    let job = http.post("/v1/jobs", &json!({ "queue": "work", "base64": in_base64 })).expect(201);
+    assert_eq!(job["body_bytes"], most);
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": "x".repeat(most) })).expect(201);
+    let problem =
+        http.post("/v1/jobs", &json!({ "queue": "work", "text": "x".repeat(most + 1) })).problem(413, "job-too-large");
+    assert_eq!(problem["pointer"], "#/text");
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": "x".repeat(9 << 20) })).problem(413, "too-large");
+    // A length that is told is refused before anything comes, and one that is not when it is reached.
+    let mut stream = http.connect();
+    let head = format!("POST /v1/jobs HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n", http.address());
+    stream.write_all(format!("{head}content-length: 1000000000000\r\n\r\n").as_bytes()).unwrap();
+    Answer::read(&mut stream).problem(413, "too-large");
+    let mut stream = http.connect();
+    stream.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).unwrap();
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+    while stream.write_all(chunk.as_bytes()).is_ok() {}
+}
+
+#[test]
+fn heads_are_bounded() {
+    let (_data, _rota, http) = server(&[]);
+    for head in [
+        format!("GET /v1/stats?{} HTTP/1.1\r\n", "x".repeat(200_000)),
+        format!("GET /v1/stats HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200_000)),
+        format!("GET /v1/stats HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(100)),
+        "GET /v1/stats HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx".to_owned(),
+        "GET /v1/stats HTTP/1.1\r\nhost: localhost\r\nfolded: a\r\n b\r\n\r\n".to_owned(),
+        "GET\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = http.connect();
+        stream.write_all(head.as_bytes()).ok();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok();
+        let status = answer.split(' ').nth(1).unwrap_or("closed");
+        assert!(matches!(status, "400" | "414" | "431" | "closed"), "{:?}: {answer}", &head[..60.min(head.len())]);
+    }
+    assert_eq!(http.get("/healthz").status, 200);
+}
+
+/// A connection that asked for nothing yet.
+fn idle(http: &Http) -> TcpStream {
+    let mut stream = http.connect();
+    stream.write_all(b"GET /heal").unwrap();
+    stream
+}
+
+#[test]
+fn connections_past_the_bound_wait_for_the_others() {
+    let (_data, _rota, http) = server(&["--http-connections", "3"]);
+    let mut held: Vec<TcpStream> = (0..3).map(|_| idle(&http)).collect();
+    let mut fourth = http.connect();
+    fourth.write_all(http.bytes("GET /healthz", "", "").as_bytes()).unwrap();
+    held[0].write_all(b"thz HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut held[0]).status, 200);
+    assert_eq!(Answer::read(&mut fourth).status, 200);
+}
+
+#[test]
+fn http_never_takes_the_descriptors_that_queues_need() {
+    let data = TempDir::new().unwrap();
+    let command = wrapped(&["prlimit", "--nofile=104"], &on(data.path(), &["--http", "127.0.0.1:0"]));
+    let rota = Rota::ready(command);
+    let http = Http::to(rota.http());
+    // More than the server may have open at all.
+    let _idle: Vec<TcpStream> = (0..110).map(|_| idle(&http)).collect();
+    let mut wires: Vec<Wire> = (0..20).map(|_| Wire::to(rota.address())).collect();
+    for wire in &mut wires {
+        wire.put("put 0 0 60", b"x");
+    }
+}
+
+#[test]
+fn two_thousand_wait_each_for_a_job_and_each_gets_one() {
+    const PEERS: usize = 2_000;
+    let (_data, _rota, http) = server(&["--sync", "never"]);
+    let body = json!({ "queues": ["work"], "wait": "10m" }).to_string();
+    let request = http.bytes("POST /v1/leases", "content-type: application/json\r\n", &body);
+    let mut streams: Vec<TcpStream> = (0..PEERS)
+        .map(|_| {
+            let mut stream = http.connect();
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    until("all of them wait", || (http.get("/v1/stats").expect(200)["waiting"] == PEERS).then_some(()));
+    let jobs = vec![json!({ "queue": "work", "text": "x" }); 1_000];
+    for _ in 0..2 {
+        http.post("/v1/jobs", &Value::from(jobs.clone())).expect(200);
+    }
+    let mut ids: Vec<String> = streams
+        .iter_mut()
+        .map(|stream| {
+            let answer = Answer::read(stream).expect(200);
+            answer["leases"][0]["job"]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), PEERS);
+}
+
+#[test]
+fn a_slow_client_costs_only_itself() {
+    let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
+    http.post("/v1/jobs", &json!({ "queue": "large", "text": "x".repeat(24 << 20) })).expect(201);
+    // One that does not read its answer, and one that sends half of its request.
+    let mut deaf = http.connect();
+    deaf.write_all(http.bytes("GET /v1/jobs/1", "", "").as_bytes()).unwrap();
+    let mut slow = http.connect();
+    let request =
+        http.bytes("POST /v1/jobs", "content-type: application/json\r\n", "{\"queue\": \"work\", \"text\": \"slow\"}");
+    let (head, tail) = request.split_at(request.len() - 10);
+    slow.write_all(head.as_bytes()).unwrap();
+    for _ in 0..100 {
+        put(&http, "fast");
+    }
+    slow.write_all(tail.as_bytes()).unwrap();
+    Answer::read(&mut slow).expect(201);
+    assert_eq!(Answer::read(&mut deaf).expect(200)["body_bytes"], 24 << 20);
+}
