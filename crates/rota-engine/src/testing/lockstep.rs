@@ -289,7 +289,7 @@ impl Lockstep {
         assert_eq!(view.key, job.key.as_deref(), "the key of job {id}");
         let limits = (view.max_attempts, view.max_lost_leases);
         assert_eq!(limits, (job.max_attempts, job.max_lost_leases), "the limits of job {id}");
-        if let Some(key) = view.key {
+        if let Some(key) = view.key.filter(|_| job.is_open()) {
             let found = self.engine.job_with_key(view.queue, key).map(|found| found.id);
             assert_eq!(found, Some(id), "whose key it is");
         }
