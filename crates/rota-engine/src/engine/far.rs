@@ -12,11 +12,11 @@ use crate::session::SessionId;
 use crate::snapshot::Snapshot;
 
 impl Engine {
-    /// What is missing before a command of that session is decided: to be looked up with [`crate::far::FarFiles::find`],
+    /// What is missing before a command of that session is decided at `now`: to be looked up with [`crate::far::FarFiles::find`],
     /// then given to [`Engine::take_found`]. None where nothing is missing.
     #[must_use]
-    pub fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
-        self.state.wanted(session, command)
+    pub fn wanted(&self, session: SessionId, command: &Command<'_>, now: Time) -> Option<Want> {
+        self.state.wanted(session, command, self.now.max(now))
     }
 
     /// The same of the jobs that one which is put would wait for: each is to be looked up.
@@ -46,7 +46,7 @@ impl Engine {
     /// The same, before the first delayed job of a queue is looked at.
     #[must_use]
     pub fn wanted_first(&self, queue: QueueId) -> Option<Want> {
-        self.state.wanted_first(queue, 1)
+        self.state.wanted_first(queue, 1, self.now)
     }
 
     /// The same, before somebody is found by a key in a queue.

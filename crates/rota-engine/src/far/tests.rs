@@ -228,6 +228,20 @@ fn far_jobs_are_kicked_in_the_order_of_their_time_and_stay_so() {
 }
 
 #[test]
+fn who_is_due_is_not_kicked_for_a_far_job() {
+    let (mut server, ids) = with_far_jobs();
+    let b = QueueName::new("b").unwrap();
+    let soon = server.put(&queue("b"), Duration::from_secs(5), b"soon");
+    server.engine.near_until(server.now.after(NEAR));
+    // Time passes, and nobody told the engine.
+    server.now = server.now.after(Duration::from_secs(5));
+    let kick = Command::Kick { queue: Target::Named(&b), limit: 1, source: None };
+    let Ok(Answer::Kicked { count: 1, .. }) = server.try_ask(kick) else { panic!("far jobs are there") };
+    let is_ready = |id: &JobId| server.engine.job(*id).is_some_and(|job| job.state == JobState::Ready);
+    assert!(is_ready(&soon) && ids.iter().filter(|&id| is_ready(id)).count() == 1);
+}
+
+#[test]
 fn far_jobs_come_near_in_time_and_end_their_segment_with_them() {
     let (mut server, _) = with_far_jobs();
     let segments: Vec<u64> = server.engine.far_segments().map(|(segment, ..)| segment).collect();

@@ -185,10 +185,11 @@ impl State {
     }
 
     /// What has to be brought near before a queue's first delayed jobs can be looked at.
-    pub(crate) fn wanted_first(&self, queue: QueueId, count: usize) -> Option<Want> {
+    pub(crate) fn wanted_first(&self, queue: QueueId, count: usize, now: Time) -> Option<Want> {
         let queue = self.queue(queue);
         let first = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
-        let is_known = count == 1 && first <= self.near_until;
+        // One that is due by now is no first delayed job any more once time has passed.
+        let is_known = count == 1 && first > now && first <= self.near_until;
         (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count })
     }
 
@@ -199,7 +200,7 @@ impl State {
     }
 
     /// What has to be looked up before a command can be decided.
-    pub(crate) fn wanted(&self, session: SessionId, command: &Command<'_>) -> Option<Want> {
+    pub(crate) fn wanted(&self, session: SessionId, command: &Command<'_>, now: Time) -> Option<Want> {
         if self.far.is_empty() {
             return None;
         }
@@ -215,8 +216,7 @@ impl State {
                     None => !self.queue(queue).buried.is_empty(),
                 };
                 let count = usize::try_from(*limit).unwrap_or(usize::MAX).min(STEP_OBJECTS);
-                // The first may be due until the kick is decided: then it takes the next.
-                if is_from_buried || count == 0 { None } else { self.wanted_first(queue, count.max(2)) }
+                if is_from_buried || count == 0 { None } else { self.wanted_first(queue, count, now) }
             }
             _ => None,
         }

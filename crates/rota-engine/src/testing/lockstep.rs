@@ -117,7 +117,7 @@ impl Lockstep {
         if let Input::Ask(client, request) = input {
             let parents = request.parents();
             let command = request.command(&parents);
-            let mut wanted: Vec<Want> = self.engine.wanted(self.sessions[client], &command).into_iter().collect();
+            let mut wanted: Vec<Want> = self.engine.wanted(self.sessions[client], &command, at).into_iter().collect();
             wanted.extend(self.engine.wanted_parents(&command));
             wanted.into_iter().for_each(|want| near.extend(self.bring_near(Some(want))));
         }

@@ -48,7 +48,7 @@ impl Server {
 
     pub(crate) fn try_ask(&mut self, command: Command<'_>) -> Result<Answer, Refusal> {
         self.now = self.now.after(Duration::from_millis(1));
-        let near = self.engine.wanted(self.session, &command).map(|want| self.find(&want));
+        let near = self.engine.wanted(self.session, &command, self.now).map(|want| self.find(&want));
         near.iter().for_each(|near| _ = self.engine.take_found(near, self.now));
         let answer = self.engine.execute(self.session, command, self.now);
         near.iter().for_each(|near| self.engine.let_go(near));

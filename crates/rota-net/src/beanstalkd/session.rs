@@ -364,7 +364,7 @@ impl Client {
             }
             Ongoing::Kick { source, kicked, left } => {
                 let kick = Command::Kick { queue: Target::Used, limit: left, source };
-                if self.far.wants(server.engine, |engine| engine.wanted(self.id, &kick)) {
+                if self.far.wants(server.engine, |engine| engine.wanted(self.id, &kick, server.now)) {
                     return Some(ongoing);
                 }
                 let answer = server.engine.execute(self.id, kick, server.now);
