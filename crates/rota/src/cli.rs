@@ -145,7 +145,7 @@ Without one, no server can start on the directory while it is checked.
   rota log check --json /var/lib/rota | jq .problems
 
 Exit code: 0 if the log is whole, or only its end is torn, which a start cuts off; 1 if a start would \
-be refused; 3 if there is no data directory.";
+be refused, or something is wrong with the segments of jobs that are far ahead; 3 if there is no data directory.";
 
 const SHOW_NOTES: &str = "\
 A line has the record's place in order (LSN), its segment and offset, its number, the time by the wall \

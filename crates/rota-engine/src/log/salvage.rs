@@ -148,16 +148,13 @@ pub fn salvage<S: Storage>(
         return Err(SalvageError::Nothing);
     }
     // What is wrong with far segments costs what is in them and nothing else.
-    let oldest = survey.oldest_needed;
-    let is_damaged = found.problems.iter().any(|problem| !problem.is_far(oldest));
+    let is_damaged = found.problems.iter().any(|problem| !problem.is_far(survey.oldest_needed));
     let is_sure = !found.problems.iter().any(|problem| matches!(problem.kind, ProblemKind::OpenJobs(_)));
-    let first = merge::first_part(&survey, is_damaged || !is_sure);
-    let first_segment = survey.parts.get(first).map_or(oldest, |part| part.number.min(oldest));
     let mut ledger = Ledger::new();
-    let mut far = FarJobs::find(source, &survey, first_segment, is_sure, take.unsure)?;
-    far.take(first_segment, &mut ledger)?;
-    merge::read_all(source, &survey, first, &mut ledger)?;
-    ledger.close(is_damaged, tail_lost(&found, oldest, ledger.due()));
+    let mut far = FarJobs::find(source, &survey, is_damaged, is_sure, take.unsure)?;
+    far.take(&mut ledger)?;
+    merge::read_all(source, &survey, far.first, far.oldest, &mut ledger)?;
+    ledger.close(is_damaged, tail_lost(&found, survey.oldest_needed, ledger.due()));
     write(ledger.state(), &far, into, new_store_id, ledger.now())?;
     Ok(Salvage {
         from: survey.store,

@@ -7,6 +7,7 @@
 //! A job stays on disk until it is written to the new log, unless a record of the log names it; so memory is bounded by the log.
 
 use super::ledger::Ledger;
+use super::merge::first_part;
 use super::{FarLoss, SalvageError};
 use crate::event::{Event, KeptJob};
 use crate::far::{Bits, FarPlace, FarRecord, OpenSegment, key_hash};
@@ -94,6 +95,9 @@ pub(super) struct FarJobs<'s> {
     source: &'s dyn LogSource,
     survey: &'s Survey,
     named: Named,
+    /// The part from which on the log is read, and the segment from which on all of it is needed.
+    pub(super) first: usize,
+    pub(super) oldest: u64,
     /// Which jobs were open where the log begins that is read, if that is known, and the last record before.
     open: Option<(Vec<OpenSegment>, Lsn)>,
     /// Whether to take jobs of which nothing says that they had not ended.
@@ -107,12 +111,12 @@ pub(super) struct FarJobs<'s> {
 }
 
 impl<'s> FarJobs<'s> {
-    /// Finds out which far jobs were open, for a log that is read from the segment `first` on. `is_sure`: the file of open
-    /// jobs is the one that a start would take.
+    /// Finds out where the log is to be read from, and which far jobs were open before. `is_damaged`: something is wrong with
+    /// what a start reads. `is_sure`: the file of open jobs is the one that a start would take.
     pub(super) fn find(
         source: &'s dyn LogSource,
         survey: &'s Survey,
-        first: u64,
+        is_damaged: bool,
         is_sure: bool,
         takes_unsure: bool,
     ) -> Result<FarJobs<'s>, InspectError> {
@@ -120,33 +124,45 @@ impl<'s> FarJobs<'s> {
             source,
             survey,
             named: Named::default(),
+            first: first_part(survey, survey.oldest_needed, is_damaged || !is_sure),
+            oldest: survey.oldest_needed,
             open: None,
             takes_unsure,
             cold: 0,
             lost: Vec::new(),
             unsure: Vec::new(),
         };
-        let is_before = |segment: &OpenSegment| segment.segment < first && segment.open.count > 0;
-        if is_sure && !survey.far_segments().iter().any(is_before) {
+        let first = far.first_segment();
+        let is_before = |first, segment: &OpenSegment| segment.segment < first && segment.open.count > 0;
+        if is_sure && !survey.far_segments().iter().any(|segment| is_before(first, segment)) {
             far.open = Some((Vec::new(), Lsn(0)));
             return Ok(far);
         }
-        far.read_log(first)?;
-        let ends_with = if is_sure { survey.oldest_needed.checked_sub(1) } else { far.other_file(first) };
-        let found = ends_with.and_then(|ends_with| Some((ends_with, survey.far.open.get(&ends_with)?)));
-        far.open = found.map(|(ends_with, (open, _))| {
+        far.read_log()?;
+        if !is_sure {
+            let Some(oldest) = far.other_oldest() else { return Ok(far) };
+            (far.first, far.oldest) = (first_part(survey, oldest, true), oldest);
+        }
+        let first = far.first_segment();
+        let found = far.oldest.checked_sub(1).and_then(|ends_with| survey.far.open.get(&ends_with));
+        far.open = found.map(|(open, _)| {
             let mut segments = open.segments.clone();
-            segments.retain(is_before);
-            let next = survey.parts.iter().find(|part| part.number == ends_with + 1);
+            segments.retain(|segment| is_before(first, segment));
+            let next = survey.parts.iter().find(|part| part.number == far.oldest);
             let next = next.and_then(|part| part.header).map_or(Lsn(1), |header| header.first_lsn);
             (segments, Lsn(next.0.saturating_sub(1)))
         });
         Ok(far)
     }
 
-    fn read_log(&mut self, first: u64) -> Result<(), InspectError> {
+    /// The segment from which on the log is read.
+    fn first_segment(&self) -> u64 {
+        self.survey.parts.get(self.first).map_or(self.oldest, |part| part.number.min(self.oldest))
+    }
+
+    fn read_log(&mut self) -> Result<(), InspectError> {
         let mut reader = Reader::new(self.source, self.survey.store, false);
-        for (index, part) in self.survey.parts.iter().enumerate().filter(|(_, part)| part.number >= first) {
+        for (index, part) in self.survey.parts.iter().enumerate().skip(self.first) {
             reader.part(part, self.survey.place(index), &mut self.named)?;
             for copy in self.survey.copies.iter().filter(|copy| copy.number == part.number) {
                 reader.part(copy, self.survey.place(index), &mut self.named)?;
@@ -155,17 +171,17 @@ impl<'s> FarJobs<'s> {
         Ok(())
     }
 
-    /// Another file of open jobs that the log names and whose log is there from its begin on.
-    fn other_file(&self, first: u64) -> Option<u64> {
-        let is_named = |ends_with: u64, checksum| self.named.files.0.contains(&(ends_with + 1, Some(checksum)));
-        let open = self.survey.far.open.iter().filter(|(ends_with, _)| **ends_with + 1 >= first);
-        open.filter(|(ends_with, (_, checksum))| is_named(**ends_with, *checksum))
-            .map(|(&ends_with, _)| ends_with)
-            .max()
+    /// Where a log begins whose file of open jobs is another one: the log names it, and is there from its begin on.
+    fn other_oldest(&self) -> Option<u64> {
+        let open = self.survey.far.open.iter().map(|(ends_with, (_, checksum))| (ends_with + 1, *checksum));
+        let is_there = |oldest: u64| self.survey.parts.iter().skip(self.first).any(|part| part.number == oldest);
+        let named = open.filter(|&(oldest, checksum)| self.named.files.0.contains(&(oldest, Some(checksum))));
+        named.map(|(oldest, _)| oldest).filter(|&oldest| is_there(oldest)).max()
     }
 
-    /// Takes the jobs in, before the log is read from the segment `first` on.
-    pub(super) fn take(&mut self, first: u64, ledger: &mut Ledger) -> Result<(), InspectError> {
+    /// Takes the jobs in, before the log is read.
+    pub(super) fn take(&mut self, ledger: &mut Ledger) -> Result<(), InspectError> {
+        let first = self.first_segment();
         match self.open.take() {
             Some((segments, as_of)) => {
                 for segment in &segments {

@@ -9,18 +9,19 @@ use crate::storage::LogSource;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Reads what a start would read, or more: from the part `first` on.
+/// Reads what a start would read, or more: from the part `first` on. From the segment `oldest` on, all is needed.
 pub(super) fn read_all(
     source: &dyn LogSource,
     survey: &Survey,
     first: usize,
+    oldest: u64,
     ledger: &mut Ledger,
 ) -> Result<(), InspectError> {
-    let begin = survey.parts.get(first).filter(|part| part.number <= survey.oldest_needed);
+    let begin = survey.parts.get(first).filter(|part| part.number <= oldest);
     match begin.and_then(|part| part.header) {
         Some(header) => ledger.begin_at(header.first_lsn),
         // Nothing before it was reclaimed, so that what is missing began with the first record.
-        None if survey.oldest_needed == 1 => ledger.begin_at(Lsn(1)),
+        None if oldest == 1 => ledger.begin_at(Lsn(1)),
         None => {}
     }
     let mut reader = Reader::new(source, survey.store, false);
@@ -43,13 +44,13 @@ pub(super) fn read_all(
 
 /// The first segment to read: what a start would read; of a damaged log also the history before it, which may hold what is
 /// lost behind, as far as no segment is missing in it.
-pub(super) fn first_part(survey: &Survey, is_damaged: bool) -> usize {
-    let needed = survey.parts.partition_point(|part| part.number < survey.oldest_needed);
+pub(super) fn first_part(survey: &Survey, oldest: u64, is_damaged: bool) -> usize {
+    let needed = survey.parts.partition_point(|part| part.number < oldest);
     if !is_damaged {
         return needed;
     }
     let numbers: Vec<u64> = survey.parts[..needed].iter().map(|part| part.number).collect();
-    let mut expected = survey.oldest_needed;
+    let mut expected = oldest;
     let mut first = needed;
     for number in numbers.into_iter().rev() {
         if number + 1 != expected {

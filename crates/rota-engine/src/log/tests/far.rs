@@ -320,6 +320,37 @@ fn a_log_that_reaches_back_needs_no_file_of_open_jobs() {
 }
 
 #[test]
+fn damage_to_the_log_leaves_far_jobs_where_they_are() {
+    let yard = yard(false);
+    let open = yard.open_jobs();
+    let segments = yard.disk.segments().unwrap();
+    for &segment in segments.iter().rev().take(3) {
+        let whole = yard.disk.bytes(segment).unwrap();
+        let used = whole.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        // The header, and all over the records.
+        for at in [3, 20, 50].into_iter().chain((64..used).step_by(71)) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            let disk = yard.with(|disk| disk.set_bytes(segment, Some(bytes)));
+            let what = format!("segment {segment} at {at}");
+            let (saved, _, there) = yard.save(&disk, Take::default(), &what);
+            let told: BTreeSet<JobId> = saved.lost_jobs.iter().map(|lost| lost.job).collect();
+            let gone: Vec<&JobId> = open.difference(&there).collect();
+            // The number may be what was spoilt.
+            let is_told = gone.iter().all(|job| told.contains(job)) || saved.may_lack_older;
+            assert!(is_told && gone.len() <= 1, "{what}: {gone:?}: {saved:#?}");
+            let back: Vec<&JobId> = there.difference(&open).filter(|job| !saved.uncertain.contains(job)).collect();
+            assert!(back.len() <= 1 && (back.is_empty() || saved.far_uncertain > 0), "{what}: {back:?}: {saved:#?}");
+            assert!(saved.far_unsure.is_empty() && saved.far_lost.is_empty(), "{what}: {saved:#?}");
+            let is_all = saved.lost.is_empty() && saved.unseen_jobs.is_empty() && saved.uncertain.is_empty();
+            // Where the log begins, its first header alone says.
+            let is_first = yard.open == Beside::Open(segment - 1);
+            assert!(at >= 64 || gone.is_empty() && back.is_empty() && (is_all || is_first), "{what}: {saved:#?}");
+        }
+    }
+}
+
+#[test]
 fn damage_without_an_index_brings_nothing_back() {
     let yard = yard(false);
     let open = yard.open_jobs();

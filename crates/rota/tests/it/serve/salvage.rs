@@ -284,6 +284,8 @@ fn jobs_that_left_memory_are_saved_from_damage_of_each_kind() {
         wire.expect(&format!("cancel {job}"), "CANCELLED");
         all.retain(|&other| other != job);
     }
+    let live = log(&["check"], &folder);
+    assert_eq!(live.status.code(), Some(0), "{}", String::from_utf8_lossy(&live.stdout));
     assert_eq!(rota.terminate().code(), Some(0));
     let (verdict, told) = check(&folder);
     assert_eq!((verdict.as_str(), &told["notes"]), ("whole", &json!([])), "{told}");
