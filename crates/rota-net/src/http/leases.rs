@@ -116,6 +116,7 @@ pub(super) struct Touch {
 #[serde(deny_unknown_fields)]
 pub(super) struct Release {
     /// Its priority from now on; as it was unless told.
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     priority: Option<u32>,
     /// How long from now it is due; in its old place unless told.
     delay: Option<Span>,
@@ -126,6 +127,7 @@ pub(super) struct Release {
 #[serde(deny_unknown_fields)]
 pub(super) struct Bury {
     /// Its priority from now on; as it was unless told.
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     priority: Option<u32>,
 }
 

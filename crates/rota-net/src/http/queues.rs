@@ -130,6 +130,7 @@ pub(super) struct Pause {
 #[serde(deny_unknown_fields)]
 pub(super) struct Kick {
     /// The most jobs to kick; all unless told.
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     limit: Option<u32>,
     /// Which; unless told, buried ones, and delayed ones where none is buried: never both.
     source: Option<Source>,

@@ -13,9 +13,13 @@ use axum::http::{HeaderMap, header};
 use hyper::body::Body as _;
 use rota_engine::job::{JobId, QueueName};
 use rota_engine::limits::KEY_BYTES;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use std::borrow::Cow;
+use std::fmt;
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,10 +45,31 @@ pub(super) struct Json<T>(pub(super) T);
 /// The same, where none, or `null`, is as good as an object without members.
 pub(super) struct OptionalJson<T>(pub(super) T);
 
+/// A value that is an object. Serde by itself takes a list of the members' values for one, too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
 /// The bytes of a body, not read yet, and the room they take among all of them.
 pub(super) struct Collected<'a> {
     pub(super) bytes: Vec<u8>,
-    pub(super) room: Vec<SemaphorePermit<'a>>,
+    pub(super) room: Option<SemaphorePermit<'a>>,
 }
 
 /// The query of a request.
@@ -68,7 +93,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<Api>> for Json<T> {
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         check_type(&parts.headers)?;
-        read(api, &parts.headers, body).await.map(Json)
+        let Object(body) = read(api, &parts.headers, body).await?;
+        Ok(Json(body))
     }
 }
 
@@ -81,8 +107,8 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<Api>> for O
             return Ok(OptionalJson(T::default()));
         }
         check_type(&parts.headers)?;
-        let body: Option<T> = read(api, &parts.headers, body).await?;
-        Ok(OptionalJson(body.unwrap_or_default()))
+        let body: Option<Object<T>> = read(api, &parts.headers, body).await?;
+        Ok(OptionalJson(body.map(|Object(body)| body).unwrap_or_default()))
     }
 }
 
@@ -146,7 +172,8 @@ pub(super) async fn collect<'a>(api: &'a Api, headers: &HeaderMap, mut body: Bod
         return Err(too_large());
     }
     let began = Instant::now();
-    let (mut bytes, mut room) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    let mut room: Option<SemaphorePermit<'a>> = None;
     loop {
         let most_time = BODY_TIME + Duration::from_secs((bytes.len() / BODY_BYTES_PER_SECOND) as u64);
         let until = (Instant::now() + BODY_PAUSE).min(began + most_time);
@@ -165,9 +192,13 @@ pub(super) async fn collect<'a>(api: &'a Api, headers: &HeaderMap, mut body: Bod
             return Err(too_large());
         }
         let length = u32::try_from(data.len()).map_err(|_| too_large())?;
-        room.push(api.bodies.try_acquire_many(length).map_err(|_| {
+        let more = api.bodies.try_acquire_many(length).map_err(|_| {
             Problem::new(Kind::Busy, "the bodies of other requests take all the room there is for them")
-        })?);
+        })?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
         // Where it is told how long it is, that much is taken at once: it is bounded, and it does come.
         if bytes.is_empty() {
             bytes.reserve(told.unwrap_or_default().min(LARGE_BODY_BYTES));
@@ -219,13 +250,8 @@ fn in_words(message: &str) -> Cow<'_, str> {
         ("expected u16", "expected a whole number from 0 to 65535"),
         ("expected u32", "expected a whole number from 0 to 4294967295"),
         ("expected u64", "expected a whole number from 0 to 18446744073709551615"),
-        ("expected a sequence", "expected a list"),
     ];
     let known = words.into_iter().find_map(|(name, words)| Some(message.strip_suffix(name)?.to_owned() + words));
-    let known = known.or_else(|| {
-        let (what, name) = message.split_once("expected struct ")?;
-        (!name.contains(' ')).then(|| format!("{what}expected an object"))
-    });
     known.map_or(Cow::Borrowed(message), Cow::Owned)
 }
 

@@ -167,6 +167,13 @@ fn every_bad_value_says_what_and_how() {
         ("beanstalkd", "::1:11300", "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off"),
         ("http", "localhost:99999", "--http: \"99999\" is no port: ADDRESS_FORM, or off"),
         ("http", "a b:1", "--http: ' ' can't be in a host: ADDRESS_FORM, or off"),
+        ("http-connections", "0", "--http-connections: \"0\" is no number of connections: 1 to 1048576"),
+        ("http-connections", "many", "--http-connections: \"many\" is no number of connections: 1 to 1048576"),
+        (
+            "http-names",
+            "a,b:80",
+            "--http-names: \"b:80\" is no host name: write names such as rota.example, without ports, or *",
+        ),
         ("storage", "disk", "--storage: \"disk\" is no storage mode: write memory, durable, lazy or mapped"),
         ("sync", "sometimes", "--sync: \"sometimes\" is not a duration: DURATION_FORMS; or write always or never"),
         ("sync", "0ms", "--sync: 0ms is too short: at least 1ms, or always"),
@@ -249,7 +256,7 @@ fn every_bad_line_names_file_line_and_key() {
         ("addr = \":1\"", "rota.toml:1: there is no option \"addr\" | did you mean beanstalkd?"),
         (
             "workers = 4",
-            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, storage, sync, \
+            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, http-connections, http-names, storage, sync, \
              history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (

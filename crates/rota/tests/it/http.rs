@@ -5,6 +5,7 @@ mod client;
 mod clients;
 mod errors;
 mod guard;
+mod guide;
 mod jobs;
 mod leases;
 mod limits;

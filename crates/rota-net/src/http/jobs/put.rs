@@ -6,7 +6,7 @@ use crate::http::api::Desk;
 use crate::http::fields::{BASE64, Moment, Name, Span, present};
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
-use crate::http::request::parse;
+use crate::http::request::{Object, parse};
 use base64::Engine as _;
 use rota_engine::command::{self, Command, Due, Parent, Refusal, Target};
 use rota_engine::engine::Engine;
@@ -48,7 +48,7 @@ pub(in crate::http) struct NewJob {
     /// The body: these bytes.
     base64: Option<String>,
     /// 0 is the most urgent; 1024 unless told.
-    #[schema(minimum = 0, maximum = 4294967295u32)]
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     priority: Option<u32>,
     /// How long from now it is due; it does not move when the wall clock is set. At once unless told.
     delay: Option<Span>,
@@ -63,8 +63,10 @@ pub(in crate::http) struct NewJob {
     #[serde(default)]
     on_conflict: OnConflict,
     /// Failed attempts after which it is buried; 0 for no limit, and 25 unless told.
+    #[schema(maximum = 65535)]
     max_attempts: Option<u16>,
     /// Lost leases after which it is buried; 0 for no limit, and 10 unless told.
+    #[schema(maximum = 65535)]
     max_lost_leases: Option<u16>,
     /// How long it waits after a failed attempt: 1 s, 2 s, 4 s and so on up to an hour unless told.
     back_off: Option<BackOff>,
@@ -135,7 +137,7 @@ impl<'de> Deserialize<'de> for NewJobs {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<NewJobs, A::Error> {
                 let mut jobs = Vec::new();
-                while let Some(job) = list.next_element()? {
+                while let Some(Object(job)) = list.next_element()? {
                     if jobs.len() == JOBS {
                         return Err(A::Error::custom(format_args!("at most {JOBS} jobs are put in one request")));
                     }
@@ -202,10 +204,10 @@ impl PutRequest {
         // The word may stand elsewhere in a job, too.
         let may_be_many = memchr::memmem::find(bytes, b"\"jobs\"").is_some();
         if may_be_many && serde_json::from_slice::<Probe>(bytes).is_ok_and(|probe| probe.jobs.is_some()) {
-            let ManyPut { jobs } = parse(bytes)?;
+            let Object(ManyPut { jobs }) = parse(bytes)?;
             return many(jobs, "/jobs", most);
         }
-        let job: NewJob = parse(bytes)?;
+        let Object(job): Object<NewJob> = parse(bytes)?;
         job.check("", most).map(Checked::One)
     }
 }

@@ -51,5 +51,5 @@ fn every_answer_is_what_the_description_says() {
     assert!(output.status.success(), "{}", text(&output));
     // A run that asked nothing would find nothing.
     let stats = Http::to(http.address()).get("/v1/stats").expect(200);
-    assert!(stats["totals"]["put"].as_u64().unwrap() > 20, "{stats}\n{}", text(&output));
+    assert!(stats["totals"]["put"].as_u64().unwrap() > 5, "{stats}\n{}", text(&output));
 }

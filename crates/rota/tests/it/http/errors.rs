@@ -41,6 +41,8 @@ fn what_is_wrong_in_a_body_is_said_with_its_place() {
         (json!({ "queue": "work", "base64": "?" }).to_string(), 422, "bad-value", "#/base64", ""),
         (json!([whole, { "queue": 1 }]).to_string(), 422, "bad-value", "#/1/queue", ""),
         (json!([whole, 5]).to_string(), 422, "bad-value", "#/1", ""),
+        (json!([["work", "x"]]).to_string(), 422, "bad-value", "#/0", ""),
+        (json!({ "jobs": { "queue": "work", "text": "x" } }).to_string(), 422, "bad-value", "#/jobs", ""),
         ("5".to_owned(), 422, "bad-value", "#", ""),
         (r#"{"queue": "a", "queue": "b", "text": ""}"#.to_owned(), 422, "bad-value", "#", ""),
     ];
@@ -50,6 +52,10 @@ fn what_is_wrong_in_a_body_is_said_with_its_place() {
         assert!(problem["hint"].as_str().unwrap().contains(hint), "{body}: {problem}");
     }
     http.get("/v1/queues/work").problem(404, "queue-not-found");
+    for body in ["[null, null]", "[]", "5", "\"\""] {
+        http.post_text("/v1/queues/default/kick", body).problem(422, "bad-value");
+        http.post_text("/v1/leases/1.1.1/touch", body).problem(422, "bad-value");
+    }
 }
 
 #[test]

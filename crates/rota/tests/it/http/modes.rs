@@ -1,10 +1,13 @@
 //! The API on every way to keep jobs: bodies that are in the log alone, jobs that are not in memory, no log at all.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{Http, end, put, reserve, server, start};
 use crate::disk::{Mounted, not_run};
-use crate::process::{Rota, until};
+use crate::process::{Rota, on, until, wrapped};
 
 #[test]
 fn bodies_that_are_in_the_log_alone_are_read_there() {
@@ -112,10 +115,44 @@ fn a_full_disk_refuses_puts_and_jobs_can_be_ended_all_the_same() {
     let results = http.post("/v1/jobs", &json!([job, job])).expect(200);
     assert!(results["results"].as_array().unwrap().iter().all(|result| result["status"] == 507), "{results}");
     assert_eq!(http.get("/v1/queues/work").expect(200)["jobs"]["ready"], ids.len());
-    for id in ids.iter().rev().take(20) {
+    end(&http, &reserve(&http), "complete").expect(200);
+    for id in &ids[1..] {
         http.delete(&format!("/v1/jobs/{id}")).expect(200);
     }
-    let lease = reserve(&http);
-    end(&http, &lease, "complete").expect(200);
     until("there is room again", || (http.post("/v1/jobs", &job).status == 201).then_some(()));
+}
+
+#[test]
+fn after_a_failed_write_not_one_more_answer_leaves() {
+    let data = TempDir::new().unwrap();
+    // A write of which the kernel takes a part, and then no more.
+    let shell = "trap '' XFSZ; exec prlimit --fsize=1600000 \"$@\"";
+    let command = wrapped(&["sh", "-c", shell, "sh"], &on(data.path(), &["--http", "127.0.0.1:0"]));
+    let mut rota = Rota::ready(command);
+    let http = Http::to(rota.http());
+    let job = json!({ "queue": "work", "text": "x".repeat(20_000) }).to_string();
+    let mut ids = Vec::new();
+    loop {
+        assert!(ids.len() < 1_000, "the log never failed");
+        let mut stream = http.connect();
+        stream.write_all(http.bytes("POST /v1/jobs", "content-type: application/json\r\n", &job).as_bytes()).ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok();
+        if answer.is_empty() {
+            break;
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 201 "), "{}", String::from_utf8_lossy(&answer));
+        let text = String::from_utf8(answer).unwrap();
+        let (_, id) = text.split_once("\"id\":\"").unwrap();
+        ids.push(id.split('"').next().unwrap().to_owned());
+    }
+    assert_eq!(rota.wait().code(), Some(4), "{}", rota.stderr());
+    assert!(!ids.is_empty());
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    for id in &ids {
+        http.get(&format!("/v1/jobs/{id}?body=none")).expect(200);
+    }
+    let ready = http.get("/v1/queues/work").expect(200)["jobs"]["ready"].as_u64().unwrap() as usize;
+    assert!((ids.len()..=ids.len() + 1).contains(&ready), "{ready} jobs, {} acknowledged", ids.len());
 }
