@@ -312,7 +312,7 @@ pub(super) async fn kick(
     let (mut left, mut source, mut kicked) = (limit.map_or(u64::MAX, u64::from), source.map(KickSource::from), 0);
     loop {
         let kick = || Command::Kick { queue: Target::Named(&name), limit: left, source };
-        let wants = |engine: &Engine, session| engine.wanted(session, &kick()).into_iter().collect();
+        let wants = |engine: &Engine, session| engine.wanted(session, &kick(), engine.now()).into_iter().collect();
         match api.decide(wants, |desk| desk.execute(kick())).await? {
             Ok(Answer::Kicked { count, source: kind, left: rest }) => {
                 kicked += count;
