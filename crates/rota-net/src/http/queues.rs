@@ -58,27 +58,44 @@ pub(super) struct States {
 pub(super) struct Settings {
     /// How long final jobs are kept, with their results; not at all unless told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     retain: Option<Span>,
     /// The most open jobs; a put past them is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    max_jobs: Option<u64>,
+    max_jobs: Option<Count>,
     /// The most bytes of bodies of open jobs, those aside that are not in memory; a put past them is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    max_bytes: Option<u64>,
+    max_bytes: Option<Count>,
+}
+
+/// A number that every language's JSON can hold.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(try_from = "u64")]
+#[schema(value_type = u64, maximum = 9007199254740991u64)]
+struct Count(u64);
+
+impl TryFrom<u64> for Count {
+    type Error = String;
+
+    fn try_from(count: u64) -> Result<Count, String> {
+        const MOST: u64 = (1 << 53) - 1;
+        if count <= MOST { Ok(Count(count)) } else { Err(format!("{count} is out of range: at most {MOST}")) }
+    }
 }
 
 impl Settings {
     fn of(settings: &QueueSettings) -> Settings {
         let QueueSettings { retain, max_jobs, max_bytes } = *settings;
-        Settings { retain: retain.map(Span), max_jobs, max_bytes }
+        Settings { retain: retain.map(Span), max_jobs: max_jobs.map(Count), max_bytes: max_bytes.map(Count) }
     }
 
     fn settings(self) -> QueueSettings {
         let Settings { retain, max_jobs, max_bytes } = self;
-        QueueSettings { retain: retain.map(|Span(retain)| retain), max_jobs, max_bytes }
+        let count = |Count(count)| count;
+        QueueSettings {
+            retain: retain.map(|Span(retain)| retain),
+            max_jobs: max_jobs.map(count),
+            max_bytes: max_bytes.map(count),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod lists;
 mod modes;
 mod queues;
+mod terms;
 mod waiting;
 
 use serde_json::{Value, json};

@@ -73,7 +73,6 @@ pub(in crate::http) struct BackOff {
     factor: f64,
     /// The longest; `1h` unless told, or `first` where that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     most: Option<Span>,
     /// By chance it is up to so many percent shorter: 0 to 100; 10 unless told.
     #[serde(default = "ten")]

@@ -42,6 +42,10 @@ impl Http {
         self.post_text(path, &body.to_string())
     }
 
+    pub(super) fn put(&self, path: &str, body: &Value) -> Answer {
+        self.ask(&format!("PUT {path}"), "content-type: application/json\r\n", &body.to_string())
+    }
+
     pub(super) fn post_text(&self, path: &str, body: &str) -> Answer {
         self.ask(&format!("POST {path}"), "content-type: application/json\r\n", body)
     }

@@ -33,7 +33,7 @@ fn what_is_wrong_in_a_body_is_said_with_its_place() {
         (with("run_at", json!("9999-01-01T00:00:00Z")), 422, "bad-value", "#/run_at", ""),
         (with("key", json!("")), 422, "bad-value", "#/key", ""),
         (with("key", json!("k".repeat(201))), 422, "bad-value", "#/key", ""),
-        (with("on_conflict", json!("replace")), 422, "bad-value", "#/on_conflict", ""),
+        (with("on_conflict", json!("ignore")), 422, "bad-value", "#/on_conflict", ""),
         (with("max_attempts", json!(65_536)), 422, "bad-value", "#/max_attempts", ""),
         (with("base64", json!("AA==")), 422, "bad-value", "#", "give only one"),
         (json!({ "queue": "work" }).to_string(), 422, "bad-value", "#", "give one of"),
@@ -114,7 +114,7 @@ fn pages_methods_and_parameters_that_are_not_there_are_named() {
     }
     for (query, hint) in [
         ("limt=5", "limit"),
-        ("state=done", ""),
+        ("state=over", ""),
         ("limit=0", ""),
         ("limit=1001", ""),
         ("limit=x", ""),

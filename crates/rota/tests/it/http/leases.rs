@@ -74,7 +74,7 @@ fn a_job_that_is_given_back_is_ready_delayed_or_aside() {
 fn a_job_that_fails_too_often_is_buried() {
     let (_data, _rota, http) = server(&[]);
     http.post("/v1/jobs", &json!({ "queue": "work", "text": "", "max_attempts": 3 })).expect(201);
-    let failed = end(&http, &reserve(&http), "fail").expect(200);
+    let failed = verb(&http, &reserve(&http), "fail", &json!({ "delay": "0s" })).expect(200);
     assert_eq!((&failed["state"], &failed["attempts"]), (&json!("ready"), &json!(1)));
     let failed = verb(&http, &reserve(&http), "fail", &json!({ "delay": "10m" })).expect(200);
     assert_eq!((&failed["state"], &failed["delay"]), (&json!("delayed"), &json!("600s")));
