@@ -615,15 +615,13 @@ impl Engine {
         let put = match event {
             Event::JobPut(put) => put,
             Event::JobReplaced(kept) => &kept.put,
-            Event::JobCompleted { kept: Some(kept), .. } if kept.result.is_some() => {
-                let result = kept.result.as_ref().map_or(0, |result| result.len()) as u64;
-                return self.room.free > self.room_to_reclaim() + result;
-            }
-            _ if event.ends_job().is_some() || !event.is_durable() => return true,
-            _ => return self.room.free > self.room_to_reclaim(),
+            _ if !event.is_durable() => return true,
+            _ if event.ends_job().is_some() && event.said_bytes() == 0 => return true,
+            _ => return self.room.free > self.room_to_reclaim() + event.said_bytes() as u64,
         };
         let key = put.key.as_ref().map_or(0, |key| key.len());
-        let terms = put.terms.as_ref().map_or(0, |terms| terms.bytes());
+        // What it waits for may stand there twice.
+        let terms = put.terms.as_ref().map_or(0, |terms| 2 * terms.bytes());
         let record = (put.body.len() + key + terms) as u64;
         let record = record + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;
         self.room.free >= self.wanted_room().saturating_add(record)

@@ -185,6 +185,11 @@ pub enum Event {
         /// Which job.
         job: JobId,
     },
+    /// Soft: a queue's rate lets it hand out a job again.
+    ThrottleOver {
+        /// Which queue.
+        queue: QueueId,
+    },
     /// Soft: a pause ran out.
     PauseOver {
         /// Which queue.
@@ -385,6 +390,7 @@ impl Event {
                 | Event::LeaseExtended { .. }
                 | Event::LeaseDropped { .. }
                 | Event::PauseOver { .. }
+                | Event::ThrottleOver { .. }
                 | Event::JobDue { .. }
                 | Event::JobUnblocked { .. }
                 | Event::JobHeldUp { .. }
@@ -426,6 +432,16 @@ impl Event {
             }
             _ => &[],
         }
+    }
+
+    /// Length of what a holder said with it, in bytes.
+    pub(crate) fn said_bytes(&self) -> usize {
+        let said = match self {
+            Event::JobCompleted { kept, .. } => kept.as_ref().and_then(|kept| kept.result.as_ref()),
+            Event::JobFailed { error, .. } | Event::JobBuried { error, .. } => error.as_ref(),
+            _ => None,
+        };
+        said.map_or(0, |said| said.len())
     }
 
     /// The job that ends with it, if one does.
@@ -471,6 +487,7 @@ impl Event {
             | Event::JobKept(_)
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
+            | Event::ThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }
     }

@@ -74,7 +74,7 @@ pub const LOOK_UPS: u32 = 8;
 pub const KEPT_SLICE_BYTES: usize = 128 << 10;
 
 /// Room in the log that is kept for the end of each open job, in bytes: one record in a group of its own.
-pub const FINAL_RECORD_BYTES: u64 = 96;
+pub const FINAL_RECORD_BYTES: u64 = 120;
 
 /// What a record costs in the log beyond its own length, at most, in bytes: a group of its own.
 pub const RECORD_OVERHEAD_BYTES: u64 = 56;

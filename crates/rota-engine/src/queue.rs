@@ -51,6 +51,10 @@ pub(crate) struct Queue {
     pub(crate) pause_length: Duration,
     pub(crate) totals: QueueTotals,
     pub(crate) settings: Option<Box<QueueSettings>>,
+    /// When the bucket of its rate is full.
+    pub(crate) full_at: Time,
+    /// When that has a token again; `Time(0)` while it has one.
+    pub(crate) throttled_until: Time,
     /// Whether the log knows of it.
     pub(crate) logged: bool,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
@@ -66,6 +70,33 @@ pub struct QueueSettings {
     pub max_jobs: Option<u64>,
     /// The most bytes of bodies of open jobs, those aside that are not in memory; a put past them is refused.
     pub max_bytes: Option<u64>,
+    /// The most of its jobs that are held at a time. A job that is reserved by its id counts, and is given all the same.
+    pub concurrency: Option<u32>,
+    /// How often a job of it is handed out at the most.
+    pub rate: Option<Rate>,
+}
+
+/// So many in such a span: a bucket that holds `count` tokens, and gets one more each `per / count`. A restart fills it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// At least 1.
+    pub count: u32,
+    /// At least a nanosecond.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// With the bucket as it was when it would have been full at `full_at`, a token is taken at `now`. Returns when it will be
+    /// full, and when there is a token again.
+    ///
+    /// It is the generic cell rate algorithm (ITU-T I.371), which needs one number.
+    #[must_use]
+    pub fn take(self, full_at: Time, now: Time) -> (Time, Time) {
+        let per = u64::try_from(self.per.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let each = per.div_ceil(u64::from(self.count.max(1)));
+        let full_at = Time(full_at.max(now).0.saturating_add(each));
+        (full_at, Time(full_at.0.saturating_sub(per.saturating_sub(each))))
+    }
 }
 
 impl QueueSettings {
@@ -112,6 +143,8 @@ impl Queue {
             pause_length: Duration::ZERO,
             totals: QueueTotals::default(),
             settings: None,
+            full_at: Time(0),
+            throttled_until: Time(0),
             logged: false,
             wake_at: Time::NEVER,
         }
@@ -121,7 +154,15 @@ impl Queue {
         self.paused_until > now
     }
 
-    /// Whether it hands nothing out: its pause was not found to be over yet.
+    /// Whether it hands nothing out to who asks for any job: for its pause, its rate, or as many are held as may be.
+    pub(crate) fn is_closed(&self) -> bool {
+        let most = self.settings.as_ref().and_then(|settings| settings.concurrency);
+        self.holds_back()
+            || self.throttled_until != Time(0)
+            || most.is_some_and(|most| self.reserved >= u64::from(most))
+    }
+
+    /// Whether it is paused, or was and that was not found to be over yet.
     pub(crate) fn holds_back(&self) -> bool {
         self.paused_until != Time(0)
     }

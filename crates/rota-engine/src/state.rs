@@ -371,6 +371,10 @@ impl State {
                 let forgotten = (session.left && session.leases.len() == 0).then_some(session.id);
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
+                // As many were held as may be: now another can be.
+                if self.queues[id.slot()].settings.is_some() {
+                    self.serve(id);
+                }
                 if let Some(session) = forgotten {
                     self.forget_session(session);
                 }

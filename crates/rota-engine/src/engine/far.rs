@@ -82,7 +82,7 @@ impl Engine {
         for record in records {
             all &= self.state.bring_near(record, bodies_in_log, self.now);
             // What is to be kept when it ends must be in the log that a start reads.
-            if self.state.retains(&record.queue) && !self.holds_still() {
+            if self.state.retains(&record.queue) && !self.holds_still() && !self.room.is_all {
                 self.keep_far_job(record, self.now);
             }
         }

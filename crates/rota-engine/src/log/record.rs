@@ -345,6 +345,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         | Event::LeaseExtended { .. }
         | Event::LeaseDropped { .. }
         | Event::PauseOver { .. }
+        | Event::ThrottleOver { .. }
         | Event::JobUnblocked { .. }
         | Event::JobHeldUp { .. }
         | Event::JobForgotten { .. }

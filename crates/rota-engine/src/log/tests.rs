@@ -12,7 +12,7 @@ mod salvage;
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
-use crate::queue::{QueueId, QueueSettings, QueueTotals};
+use crate::queue::{QueueId, QueueSettings, QueueTotals, Rate};
 use crate::storage::Storage;
 use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
@@ -172,7 +172,13 @@ fn every_rest() -> Vec<Event> {
         let tally = JobTally { reserves: 1, ..JobTally::default() };
         Box::new(KeptJob { put, delay: Some(delay), tally, buried: None, course: Some(Box::new(course)) })
     };
-    let settings = QueueSettings { retain: Some(delay), max_jobs: Some(7), max_bytes: Some(u64::MAX) };
+    let settings = QueueSettings {
+        retain: Some(delay),
+        max_jobs: Some(7),
+        max_bytes: Some(u64::MAX),
+        concurrency: Some(2),
+        rate: Some(Rate { count: 5, per: delay }),
+    };
     vec![
         Event::QueueConfigured { queue: QueueId(2), settings: Box::new(settings.clone()) },
         Event::QueueConfigured { queue: QueueId(2), settings: Box::default() },

@@ -121,6 +121,8 @@ impl State {
                 let set_up = self.queue_mut(queue);
                 set_up.settings = (!settings.is_empty()).then_some(settings);
                 set_up.logged = true;
+                (set_up.full_at, set_up.throttled_until) = (Time(0), Time(0));
+                self.serve(queue);
                 self.leave_queue(queue);
             }
             Event::QueueDropped { queue } => {
@@ -153,6 +155,7 @@ impl State {
                     self.extras[extra].last_holder = None;
                 }
                 self.numbers.leases = self.numbers.leases.max(token.counter);
+                self.take_token(slot, now);
                 self.attach_reserved(slot, Lease { session, token, deadline, progress: None });
             }
             Event::LeaseExtended { job, deadline } => {
@@ -179,6 +182,10 @@ impl State {
             Event::JobProgressed { job, progress } => {
                 let lease = self.jobs[self.the(job)].lease_slot();
                 self.leases[lease].progress = Some(progress);
+            }
+            Event::ThrottleOver { queue } => {
+                self.queue_mut(queue).throttled_until = Time(0);
+                self.serve(queue);
             }
             Event::PauseOver { queue } => self.end_pause(queue),
             Event::JobDue { job } => {
@@ -365,6 +372,19 @@ impl State {
         extra.at_wall = None;
         extra.tally.reserves = reserves;
         slot
+    }
+
+    /// A job is handed out: it takes a token of its queue's rate, if that has one.
+    fn take_token(&mut self, slot: Slot, now: Time) {
+        let id = self.jobs[slot].queue;
+        let queue = self.queue_mut(id);
+        let Some(rate) = queue.settings.as_ref().and_then(|settings| settings.rate) else { return };
+        let (full_at, next_at) = rate.take(queue.full_at, now);
+        queue.full_at = full_at;
+        if next_at > now {
+            queue.throttled_until = next_at;
+            self.wake_queue_at(id, next_at);
+        }
     }
 
     fn count_lost_lease(&mut self, slot: Slot) {

@@ -134,7 +134,7 @@ impl State {
             assert_eq!(queue.ready.first(), least.map(|(slot, _)| slot), "the first ready job of {}", queue.name);
             let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (job.run_at, job.id));
             assert_eq!(queue.delayed.first(), least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
-            if !queue.holds_back() && queue.ready.len() > 0 {
+            if !queue.is_closed() && queue.ready.len() > 0 {
                 assert!(queue.waiting.is_empty(), "somebody waits for {} while a job is ready", queue.name);
             }
             assert!(!queue.is_idle(), "queue {} is kept though nothing needs it", queue.name);
@@ -201,6 +201,7 @@ impl State {
             let others = [queue.expiring.first(), queue.ended.first()];
             assert!(others.into_iter().flatten().all(|&(at, _)| queue.wake_at <= at), "queue {} is awake", queue.name);
             assert!(queue.paused_until == Time(0) || queue.wake_at <= queue.paused_until);
+            assert!(queue.throttled_until == Time(0) || queue.wake_at <= queue.throttled_until);
             let order = DueOrder { jobs: &self.jobs, spoke: self.spoke };
             assert!(queue.delayed.first().is_none_or(|slot| crate::wheel::Keys::key(&order, slot).0 == due));
         }
@@ -295,7 +296,8 @@ impl State {
             let _ = writeln!(text, "{:?} {} {watched:?} {:?}", session.id, queue(&session.used), session.wait);
         }
         for (_, queue) in self.queues.iter() {
-            let _ = writeln!(text, "{} {:?} {} {}", queue.name, queue.waiting, queue.using, queue.watching);
+            let rate = (queue.full_at, queue.throttled_until);
+            let _ = writeln!(text, "{} {:?} {} {} {rate:?}", queue.name, queue.waiting, queue.using, queue.watching);
         }
         text
     }

@@ -6,7 +6,7 @@ use crate::event::{BuryReason, Event, KeptJob, KeptResult, PutJob};
 use crate::job::{Job, JobId, JobState, LeaseToken, Time};
 use crate::limits::{ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES, RESULT_BYTES, STEP_OBJECTS};
 use crate::pages::Slot;
-use crate::queue::{QueueId, QueueSettings};
+use crate::queue::{QueueId, QueueSettings, Rate};
 use crate::session::SessionId;
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
 use std::time::Duration;
@@ -106,7 +106,8 @@ impl State {
             }
             Command::Configure { queue, settings } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
-                let settings = QueueSettings { retain: settings.retain.map(storable), ..settings.clone() };
+                let rate = settings.rate.map(|rate| Rate { per: storable(rate.per), ..rate });
+                let settings = QueueSettings { retain: settings.retain.map(storable), rate, ..settings.clone() };
                 events.push(Event::QueueConfigured { queue, settings: Box::new(settings) });
                 Ok(Answer::Done)
             }
@@ -264,10 +265,10 @@ impl State {
         Ok(if wait == Some(Duration::ZERO) { Answer::TimedOut } else { Answer::Waiting })
     }
 
-    /// The job that a reserve of the session gets now: the least of the watched, unpaused queues.
+    /// The job that a reserve of the session gets now: the least of the watched queues that are not closed.
     pub(super) fn best_ready(&self, session: SessionId) -> Option<Slot> {
         let queues = self.session(session).watched.iter().map(|&id| self.queue(id));
-        let heads = queues.filter(|queue| !queue.holds_back()).filter_map(|queue| queue.ready.first());
+        let heads = queues.filter(|queue| !queue.is_closed()).filter_map(|queue| queue.ready.first());
         heads.min_by_key(|&slot| {
             let job = &self.jobs[slot];
             (job.priority, job.run_at, job.id)

@@ -70,7 +70,9 @@ impl State {
             Owner::Queue(id) => {
                 let queue = self.queue(id);
                 let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };
-                self.first_of_queue(queue).map_or(pause, |(at, _)| at.min(pause))
+                let throttle = if queue.throttled_until == Time(0) { Time::NEVER } else { queue.throttled_until };
+                let first = self.first_of_queue(queue).map_or(Time::NEVER, |(at, _)| at);
+                first.min(pause).min(throttle)
             }
             Owner::Session(id) if self.session(id).closing => {
                 if self.session(id).leases.len() > 0 {
@@ -87,6 +89,9 @@ impl State {
         let queue = self.queue(id);
         if queue.holds_back() && !queue.is_paused(now) {
             return Some(Due::Happens(Event::PauseOver { queue: id }));
+        }
+        if queue.throttled_until != Time(0) && queue.throttled_until <= now {
+            return Some(Due::Happens(Event::ThrottleOver { queue: id }));
         }
         let (at, what) = self.first_of_queue(queue)?;
         let event = || match what {

@@ -188,7 +188,7 @@ impl State {
     /// The session that waits longest of those that could have a job, with the first job that it could have.
     pub(crate) fn next_handover(&mut self) -> Option<(SessionId, JobId)> {
         while let Some(&Reverse((wait, id))) = self.unserved.peek() {
-            let queue = self.queues.get(id.slot()).filter(|queue| !queue.holds_back() && queue.ready.len() > 0);
+            let queue = self.queues.get(id.slot()).filter(|queue| !queue.is_closed() && queue.ready.len() > 0);
             let first = queue.and_then(|queue| queue.waiting.first_key_value());
             if let Some((_, &session)) = first.filter(|&(&number, _)| number == wait) {
                 let slot = self.best_ready(session).expect("its queue has a ready job");

@@ -103,6 +103,10 @@ pub struct Queue {
     pub pause_length: Duration,
     pub totals: QueueTotals,
     pub settings: QueueSettings,
+    /// When the bucket of its rate is full.
+    full_at: Time,
+    /// Zero while that has a token, as far as was found.
+    pub throttled_until: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -239,6 +243,9 @@ impl Model {
             job.last_holder = None;
         }
         self.failed.clear();
+        for queue in self.queues.values_mut() {
+            (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
+        }
         self.homeless.clear();
         self.now = now;
         self.epoch = epoch;
@@ -438,7 +445,9 @@ impl Model {
                 Ok(Answer::Done)
             }
             Request::Configure { queue, settings } => {
-                self.queues.entry(queue.clone()).or_default().settings = settings.clone();
+                let queue = self.queues.entry(queue.clone()).or_default();
+                queue.settings = settings.clone();
+                (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
                 Ok(Answer::Done)
             }
         }
@@ -599,6 +608,15 @@ impl Model {
         job.place = Place::Reserved { by: client, token, deadline: now.after(job.ttr) };
         job.tally.reserves += 1;
         job.last_holder = None;
+        let queue = job.queue.clone();
+        let queue = self.queues.get_mut(&queue).expect("a job's queue is there");
+        if let Some(rate) = queue.settings.rate {
+            let (full_at, next_at) = rate.take(queue.full_at, now);
+            queue.full_at = full_at;
+            if next_at > now {
+                queue.throttled_until = next_at;
+            }
+        }
         Answer::Reserved(id, token)
     }
 
@@ -619,9 +637,16 @@ impl Model {
     fn best_ready(&self, client: Client) -> Option<JobId> {
         let session = &self.sessions[&client];
         let ready = self.jobs.iter().filter(|(_, job)| job.place == Place::Ready);
-        let eligible = ready
-            .filter(|(_, job)| session.watched.contains(&job.queue) && self.queues[&job.queue].paused_until == Time(0));
+        let eligible = ready.filter(|(_, job)| session.watched.contains(&job.queue) && !self.is_closed(&job.queue));
         eligible.min_by_key(|(id, job)| job.order(**id)).map(|(&id, _)| id)
+    }
+
+    /// Whether a queue hands nothing out.
+    fn is_closed(&self, name: &QueueName) -> bool {
+        let queue = &self.queues[name];
+        let held = || self.jobs.values().filter(|job| job.queue == *name && job.place.state() == JobState::Reserved);
+        let is_full = queue.settings.concurrency.is_some_and(|most| held().count() as u64 >= u64::from(most));
+        queue.paused_until > Time(0) || queue.throttled_until > Time(0) || is_full
     }
 
     fn first_lease_end(&self, client: Client) -> Option<(Time, JobId)> {

@@ -8,7 +8,7 @@ use super::random::Random;
 use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
-use crate::queue::QueueSettings;
+use crate::queue::{QueueSettings, Rate};
 use crate::terms::{BackOff, OnParentFailure, Terms};
 use std::time::Duration;
 
@@ -396,6 +396,8 @@ impl Workload {
             retain: random.chance(2, 3).then(|| self.span(random) * 3),
             max_jobs: random.chance(1, 4).then(|| random.below(2 * self.jobs as u64)),
             max_bytes: random.chance(1, 4).then(|| random.below(40 * self.jobs as u64)),
+            concurrency: random.chance(1, 3).then(|| random.below(4) as u32),
+            rate: random.chance(1, 3).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
         }
     }
 
@@ -460,8 +462,9 @@ impl Workload {
     }
 }
 
-/// What a holder says; now and then too much.
+/// What a holder says; now and then too much. What is long and not too long would not fit into the segments of a simulation,
+/// and room for such is not kept on a full disk.
 fn said(random: &mut Random, most: usize) -> Vec<u8> {
-    let length = if random.chance(1, 60) { most as u64 + random.below(2) } else { random.below(30) };
+    let length = if random.chance(1, 60) { most as u64 + 1 } else { random.below(30) };
     vec![b's'; length as usize]
 }

@@ -12,8 +12,9 @@ use axum::response::Response;
 use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};
 use rota_engine::engine::Engine;
 use rota_engine::job::QueueName;
-use rota_engine::queue::{QueueSettings, QueueView};
+use rota_engine::queue::{self, QueueSettings, QueueView};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
@@ -65,6 +66,21 @@ pub(super) struct Settings {
     /// The most bytes of bodies of open jobs, those aside that are not in memory; a put past them is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bytes: Option<Count>,
+    /// The most of its jobs that are held at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    /// How often a job of it is handed out at the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+}
+
+/// So many in such a span: a bucket that holds `count` tokens, and gets one more each `per / count`. A restart fills it.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    #[schema(value_type = u32, minimum = 1)]
+    count: NonZeroU32,
+    per: Span,
 }
 
 /// A number that every language's JSON can hold.
@@ -84,17 +100,25 @@ impl TryFrom<u64> for Count {
 
 impl Settings {
     fn of(settings: &QueueSettings) -> Settings {
-        let QueueSettings { retain, max_jobs, max_bytes } = *settings;
-        Settings { retain: retain.map(Span), max_jobs: max_jobs.map(Count), max_bytes: max_bytes.map(Count) }
+        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = *settings;
+        Settings {
+            retain: retain.map(Span),
+            max_jobs: max_jobs.map(Count),
+            max_bytes: max_bytes.map(Count),
+            concurrency,
+            rate: rate.and_then(|rate| Some(Rate { count: NonZeroU32::new(rate.count)?, per: Span(rate.per) })),
+        }
     }
 
     fn settings(self) -> QueueSettings {
-        let Settings { retain, max_jobs, max_bytes } = self;
+        let Settings { retain, max_jobs, max_bytes, concurrency, rate } = self;
         let count = |Count(count)| count;
         QueueSettings {
             retain: retain.map(|Span(retain)| retain),
             max_jobs: max_jobs.map(count),
             max_bytes: max_bytes.map(count),
+            concurrency,
+            rate: rate.map(|Rate { count, per: Span(per) }| queue::Rate { count: count.get(), per }),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Fields, RecordFault, nanos, put_optional};
 use crate::event::KeptResult;
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
-use crate::queue::QueueSettings;
+use crate::queue::{QueueSettings, Rate};
 use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ mod settings_tag {
     pub(super) const RETAIN: u8 = 1;
     pub(super) const MAX_JOBS: u8 = 2;
     pub(super) const MAX_BYTES: u8 = 3;
+    pub(super) const CONCURRENCY: u8 = 4;
+    pub(super) const RATE: u8 = 5;
 }
 
 /// The most bytes that all of it adds to the record of a whole job.
@@ -217,7 +219,7 @@ pub(super) fn put_kept_until(out: &mut Vec<u8>, kept_until: Option<Time>) {
 }
 
 pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
-    let QueueSettings { retain, max_jobs, max_bytes } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = settings;
     let numbers = [
         (settings_tag::RETAIN, retain.map(nanos)),
         (settings_tag::MAX_JOBS, *max_jobs),
@@ -227,6 +229,14 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
         if let Some(number) = number {
             put_optional(out, tag, &number.to_le_bytes());
         }
+    }
+    if let Some(most) = concurrency {
+        put_optional(out, settings_tag::CONCURRENCY, &most.to_le_bytes());
+    }
+    if let Some(Rate { count, per }) = rate {
+        let mut value = count.to_le_bytes().to_vec();
+        value.extend_from_slice(&nanos(*per).to_le_bytes());
+        put_optional(out, settings_tag::RATE, &value);
     }
 }
 
@@ -238,6 +248,8 @@ pub(super) fn take_settings(fields: Fields<'_>, kind: u8) -> Result<QueueSetting
             settings_tag::RETAIN => settings.retain = Some(Duration::from_nanos(value.u64()?)),
             settings_tag::MAX_JOBS => settings.max_jobs = Some(value.u64()?),
             settings_tag::MAX_BYTES => settings.max_bytes = Some(value.u64()?),
+            settings_tag::CONCURRENCY => settings.concurrency = Some(value.u32()?),
+            settings_tag::RATE => settings.rate = Some(Rate { count: value.u32()?, per: value.span()? }),
             _ => return Ok(false),
         }
         value.end().map(|()| true)

@@ -42,6 +42,9 @@ impl Model {
         for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.paused_until > Time(0)) {
             offer(queue.paused_until, Owner::Queue(name.clone()));
         }
+        for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.throttled_until > Time(0)) {
+            offer(queue.throttled_until, Owner::Queue(name.clone()));
+        }
         for ((at, ..), queue) in self.ends_by_time() {
             offer(at, Owner::Queue(queue));
         }
@@ -82,6 +85,10 @@ impl Model {
         if queue.paused_until > Time(0) && queue.paused_until <= now {
             queue.paused_until = Time(0);
             queue.pause_length = Duration::ZERO;
+            return;
+        }
+        if queue.throttled_until > Time(0) && queue.throttled_until <= now {
+            queue.throttled_until = Time(0);
             return;
         }
         let delayed = self.jobs.iter().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);

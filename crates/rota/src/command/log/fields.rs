@@ -157,11 +157,15 @@ fn ended(job: JobId, kept_until: Option<Time>) -> Value {
 }
 
 fn settings_of(settings: &QueueSettings) -> Value {
-    let QueueSettings { retain, max_jobs, max_bytes } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = settings;
     let mut fields = json!({});
     set(&mut fields, "retain", retain.map(format_duration));
     set(&mut fields, "max_jobs", *max_jobs);
     set(&mut fields, "max_bytes", *max_bytes);
+    set(&mut fields, "concurrency", *concurrency);
+    if let Some(rate) = rate {
+        fields["rate"] = json!({ "count": rate.count, "per": format_duration(rate.per) });
+    }
     fields
 }
 

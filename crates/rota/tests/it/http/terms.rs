@@ -184,3 +184,29 @@ fn a_queue_takes_no_more_than_it_is_set_up_for() {
     put_of(&http, 0).expect(201);
     http.put("/v1/queues/work/settings", &json!({ "max_job": 1 })).problem(422, "unknown-field");
 }
+
+#[test]
+fn no_more_jobs_are_held_than_a_queue_is_set_up_for_and_none_is_handed_out_too_often() {
+    let (_data, _rota, http) = server(&[]);
+    configure(&http, "work", &json!({ "concurrency": 1 }));
+    configure(&http, "slow", &json!({ "rate": { "count": 2, "per": "3600s" } }));
+    for queue in ["work", "slow"] {
+        for _ in 0..3 {
+            http.post("/v1/jobs", &json!({ "queue": queue, "text": "x" })).expect(201);
+        }
+    }
+    let leases = |queue: &str| {
+        let leases = http.post("/v1/leases", &json!({ "queues": [queue], "count": 10 })).expect(200)["leases"].clone();
+        leases.as_array().unwrap().clone()
+    };
+    let held = leases("work");
+    assert_eq!((held.len(), leases("work").len()), (1, 0));
+    complete(&http, &held[0], &json!({}));
+    assert_eq!(leases("work").len(), 1);
+    assert_eq!((leases("slow").len(), leases("slow").len()), (2, 0));
+    // Anew is anew: the bucket is full.
+    configure(&http, "slow", &json!({}));
+    assert_eq!(leases("slow").len(), 1);
+    let none = json!({ "rate": { "count": 0, "per": "1s" } });
+    http.put("/v1/queues/slow/settings", &none).problem(422, "bad-value");
+}
