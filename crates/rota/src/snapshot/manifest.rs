@@ -210,7 +210,7 @@ mod tests {
     fn it_is_read_as_it_was_written() {
         let bytes = manifest().encode();
         assert_eq!(Manifest::decode(&bytes), Ok(manifest()), "{}", String::from_utf8_lossy(&bytes));
-        assert_eq!((manifest().all_jobs(), manifest().bytes()), (10, 300));
+        assert_eq!((manifest().all_jobs(), manifest().bytes()), (36, 300));
     }
 
     #[test]

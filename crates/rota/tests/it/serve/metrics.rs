@@ -133,7 +133,8 @@ fn statsd_gets_counters_timers_and_gauges() {
         assert_eq!(timers[&format!("{name}.time")], count, "{name}");
     }
     let gauges: Vec<(&str, u64)> = gauges.iter().map(|(name, value)| (&name[..], *value)).collect();
-    let states = ["buried", "delayed", "ready", "reserved"].map(|state| format!("rota.jobs.{state}"));
-    let expected: Vec<(&str, u64)> = states.iter().map(String::as_str).zip([1, 1, 3, 1]).collect();
+    let states = ["blocked", "buried", "cancelled", "delayed", "done", "expired", "ready", "reserved"];
+    let states = states.map(|state| format!("rota.jobs.{state}"));
+    let expected: Vec<(&str, u64)> = states.iter().map(String::as_str).zip([0, 1, 0, 1, 0, 0, 3, 1]).collect();
     assert_eq!(gauges, expected);
 }
