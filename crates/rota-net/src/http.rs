@@ -1,9 +1,10 @@
 //! The HTTP port: jobs, queues and leases as JSON, statistics, snapshots, whether the server is well, its metrics.
 //!
 //! `docs/http.md` is the guide; the pages describe themselves at `/v1/openapi.json`, and to people at `/v1/docs`. Read in
-//! this order: `api` (how a handler comes to the engine), `request` and `fields` (what is read), `problem` (what is
+//! this order: `access` (who may ask for what), `api` (how a handler comes to the engine), `request` and `fields` (what is read), `problem` (what is
 //! refused), then a file for each noun.
 
+mod access;
 mod api;
 mod connections;
 mod docs;
@@ -19,6 +20,7 @@ mod request;
 mod snapshots;
 mod stats;
 
+pub use access::{BadPattern, Door, Grant, NotAdmitted, Pattern, Role};
 pub use api::Counts;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
@@ -58,6 +60,7 @@ pub async fn serve(
     socket: TcpListener,
     options: HttpOptions,
     snapshots: Arc<dyn Snapshots>,
+    door: Arc<dyn Door>,
     stop: watch::Receiver<bool>,
 ) {
     let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
@@ -66,6 +69,7 @@ pub async fn serve(
     let api = Arc::new(Api {
         host,
         snapshots,
+        door,
         names: guard::Names::new(&options.names),
         request_bytes,
         bodies: Semaphore::new(request_bytes.saturating_mul(LONGEST_REQUESTS).min(Semaphore::MAX_PERMITS)),

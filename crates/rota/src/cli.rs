@@ -11,12 +11,15 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rota_net::http::{Pattern, Role};
 
 use crate::bench::BenchArgs;
 use crate::client::{Key, QueueName, ServerAddress};
 use crate::command::snapshot::HttpAddress;
 use crate::config::options::ServeFlags;
 use crate::snapshot::address::Address;
+use crate::tokens::TokenId;
+use crate::tokens::file::parse_name;
 use crate::values::{parse_duration, parse_moment};
 
 const EXIT_CODES: &str = "\
@@ -90,6 +93,9 @@ pub(crate) enum Verb {
     /// Show what snapshots are at a place, or what is in one
     #[command(after_help = ADDRESS_NOTES)]
     Inspect(InspectArgs),
+    /// Say who may do what over HTTP: make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look into a data directory, and save what a damaged one still holds
     #[command(subcommand)]
     Log(LogCommand),
@@ -122,6 +128,71 @@ with 1.
   rota next mails --wait 10s --exec sendmail -t
 
 Exit code 3: no job came.";
+
+/// What can be done with tokens, whether a server runs or not: it sees changes within a second.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, this once: only its hash is kept
+    #[command(after_help = TOKEN_NOTES)]
+    Create(TokenCreateArgs),
+    /// List tokens: their ids, roles, queues and ends
+    List(TokenFileArgs),
+    /// Revoke tokens by id
+    Revoke(TokenRevokeArgs),
+}
+
+const TOKEN_NOTES: &str = "\
+As soon as there is a token, HTTP asks for one: authorization: Bearer TOKEN. With the last one revoked \
+it still does. Roles:
+
+  admin     everything
+  operator  look, kick, cancel, pause, set queues up, take snapshots
+  producer  put jobs, and cancel them by their keys
+  consumer  reserve jobs, and complete, fail, release, bury and touch them
+  viewer    look at jobs, queues, statistics and metrics
+
+A token that is limited to some queues sees no others, nor what is about the whole server.
+
+  rota token create --role producer --queues 'mail*,news' --expires 90d --name newsletter
+  rota token create --role consumer,viewer -d /var/lib/rota";
+
+/// Where tokens are.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFileArgs {
+    /// The server's data directory, whose file `tokens` is meant
+    #[arg(long, short, env = "ROTA_DATA", value_name = "DIR", default_value = "rota-data", hide_env_values = true)]
+    pub(crate) data: PathBuf,
+    /// The file, as `serve --tokens` is told it
+    #[arg(long, env = "ROTA_TOKENS", value_name = "FILE", hide_env_values = true)]
+    pub(crate) tokens: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// What its bearer may do: admin, operator, producer, consumer, viewer, or several of them
+    #[arg(long = "role", value_name = "ROLE", required = true, value_delimiter = ',')]
+    pub(crate) roles: Vec<Role>,
+    /// Only in these queues; * stands for anything. In all unless told
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) queues: Vec<Pattern>,
+    /// How long it is valid: 90d, 12h. Without end unless told
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) expires: Option<Duration>,
+    /// What it is for, for whoever reads the list
+    #[arg(long, value_name = "TEXT", value_parser = parse_name)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: TokenFileArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevokeArgs {
+    /// The tokens' ids
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<TokenId>,
+    #[command(flatten)]
+    pub(crate) file: TokenFileArgs,
+}
 
 /// What can be done with a log on disk; none of it changes the directory that is looked at.
 #[derive(Debug, Subcommand)]
@@ -322,6 +393,9 @@ pub(crate) struct SnapshotArgs {
         hide_env_values = true
     )]
     pub(crate) http: HttpAddress,
+    /// A file with a token of the role operator, for its owner alone; else ROTA_TOKEN has it
+    #[arg(long, env = "ROTA_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -15,3 +15,4 @@ pub(crate) mod show;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 mod text;
+pub(crate) mod token;

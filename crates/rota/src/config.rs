@@ -16,6 +16,7 @@ pub(crate) use error::{ConfigError, Origin};
 use options::{OPTIONS, Setting};
 
 use crate::snapshot::address::Address;
+use crate::tokens;
 
 /// Everything that `rota serve` can be told, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub(crate) struct ServeConfig {
     pub(crate) http_connections: usize,
     /// Names that HTTP requests may call the server by; `*` for any.
     pub(crate) http_names: Vec<String>,
+    /// The file of the tokens that HTTP asks for; none if there is no place for one.
+    pub(crate) tokens: Option<PathBuf>,
+    /// Whether HTTP asks for a token though there may be none.
+    pub(crate) auth: bool,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
@@ -151,6 +156,8 @@ struct Draft {
     http: Option<(SocketAddr, Origin)>,
     http_connections: usize,
     http_names: Vec<String>,
+    tokens: Option<PathBuf>,
+    auth: Option<Origin>,
     storage: Option<StorageMode>,
     sync: Option<SyncMode>,
     history: History,
@@ -172,6 +179,8 @@ impl Draft {
             Setting::Http(address) => self.http = address.map(|address| (address, origin)),
             Setting::HttpConnections(most) => self.http_connections = most,
             Setting::HttpNames(names) => self.http_names = names,
+            Setting::Tokens(path) => self.tokens = path,
+            Setting::Auth(asks) => self.auth = asks.then_some(origin),
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
             Setting::History(history) => self.history = history,
@@ -188,14 +197,26 @@ impl Draft {
 
     /// Checks what concerns several options at once.
     fn finish(self) -> Result<ServeConfig, ConfigError> {
-        let addresses = [("beanstalkd", &self.beanstalkd), ("http", &self.http)];
-        for (option, listener) in addresses {
-            if let Some((address, origin)) = listener
-                && !address.ip().to_canonical().is_loopback()
-                && !self.insecure
-            {
-                return Err(ConfigError::Public { option, address: *address, origin: origin.clone() });
-            }
+        let tokens = match self.storage {
+            _ if self.tokens.is_some() => self.tokens,
+            Some(StorageMode::Memory) => None,
+            _ => Some(self.data.join(tokens::file::FILE_NAME)),
+        };
+        if let (Some(origin), None) = (&self.auth, &tokens) {
+            return Err(ConfigError::NoPlaceForTokens { origin: origin.clone() });
+        }
+        let public = |listener: &Option<(SocketAddr, Origin)>| {
+            let public = listener.clone().filter(|(address, _)| !address.ip().to_canonical().is_loopback());
+            public.filter(|_| !self.insecure)
+        };
+        if let Some((address, origin)) = public(&self.beanstalkd) {
+            return Err(ConfigError::PublicBeanstalkd { address, origin });
+        }
+        if let Some((address, origin)) = public(&self.http)
+            && self.auth.is_none()
+            && !tokens.as_deref().map(has_tokens).transpose()?.unwrap_or(false)
+        {
+            return Err(ConfigError::PublicHttp { address, origin });
         }
         if self.beanstalkd.is_none() && self.http.is_none() {
             return Err(ConfigError::NothingToServe);
@@ -217,6 +238,8 @@ impl Draft {
             http: self.http.map(|(address, _)| address),
             http_connections: self.http_connections,
             http_names: self.http_names,
+            tokens,
+            auth: self.auth.is_some(),
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
             history: self.history,
@@ -229,6 +252,12 @@ impl Draft {
             restore,
         })
     }
+}
+
+/// Whether that file has tokens: one is enough for others to be kept out.
+fn has_tokens(path: &Path) -> Result<bool, ConfigError> {
+    let tokens = tokens::file::read(path).map_err(|source| ConfigError::Tokens { source })?;
+    Ok(!tokens.is_empty())
 }
 
 #[cfg(test)]

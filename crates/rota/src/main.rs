@@ -1,8 +1,8 @@
 //! The `rota` binary: reads the command line, does one command, reports, and leaves with a documented exit code.
 //!
 //! A reading order: `cli` is what can be typed, `config` what `serve` can be told, `serve` runs the server,
-//! `command` holds the commands that speak to one through `client`, `snapshot` takes and reads snapshots, `bench` is the
-//! load generator.
+//! `command` holds the commands that speak to one through `client`, `snapshot` takes and reads snapshots, `tokens` says
+//! who may do what, `bench` is the load generator.
 
 mod bench;
 mod cli;
@@ -13,6 +13,7 @@ mod report;
 mod serve;
 mod snapshot;
 mod telemetry;
+mod tokens;
 mod values;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Stats(args) => command::stats::run(&cli.global, args),
         Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),
         Verb::Inspect(args) => command::inspect::run(&cli.global, &args),
+        Verb::Token(token) => command::token::run(&cli.global, token),
         Verb::Log(log) => command::log::run(&cli.global, log),
         Verb::Bench(args) => bench::run(&cli.global, args),
         Verb::Completions(args) => command::completions::run(args),

@@ -14,6 +14,7 @@ use crate::bench::BenchError;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::snapshot::error::{ReadError, TakeError};
+use crate::tokens::error::TokensError;
 
 /// A failure of the binary itself, with what to try and the exit code.
 #[derive(Debug, Error)]
@@ -46,6 +47,11 @@ impl Failure {
             code: 4,
             source: Some(cause.into()),
         }
+    }
+
+    /// Something that was asked for makes no sense: exit code 2.
+    pub(crate) fn wrong_usage(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), hint: None, code: 2, source: None }
     }
 
     /// Adds what to try.
@@ -110,6 +116,9 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     }
     if let Some(error) = error.downcast_ref::<TakeError>() {
         return (error.hint(), 1);
+    }
+    if let Some(error) = error.downcast_ref::<TokensError>() {
+        return (error.hint(), error.exit_code());
     }
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return (failure.hint.clone(), failure.code);

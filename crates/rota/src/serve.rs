@@ -31,6 +31,7 @@ use crate::snapshot::error::ReadError;
 use crate::snapshot::taker::Taker;
 use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
+use crate::tokens::door::TokenDoor;
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -58,6 +59,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
     let (engine, log) = open(&config, wall)?;
+    let door = TokenDoor::open(config.tokens.clone(), config.auth)?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let timings = statsd.is_some().then(Timings::default);
     let facts = facts(&config, &engine, log.as_ref())?;
@@ -69,6 +71,9 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let taker = Arc::new(Taker::new(host.clone(), config.snapshot_to.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
+    if let (Some((path, count)), Some(_)) = (door.asks(), &http) {
+        println!("rota {}: HTTP asks for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
+    }
     println!(
         "rota {} ready: beanstalkd {}, http {}",
         env!("CARGO_PKG_VERSION"),
@@ -80,7 +85,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     }
     if let Some(socket) = http {
         let options = HttpOptions { max_connections: http_connections, names: config.http_names };
-        served.spawn(http::serve(host.clone(), socket, options, taker.clone(), stopped.clone()));
+        served.spawn(http::serve(host.clone(), socket, options, taker.clone(), Arc::new(door), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));

@@ -5,18 +5,22 @@
 //! as durable as promised; while a last snapshot is taken nothing is decided, and who asks waits.
 
 use super::Snapshots;
+use super::access::{Door, Grant};
 use super::fields::Moment;
 use super::guard::Names;
 use super::problem::{Kind, Problem};
 use crate::beanstalkd::Hole;
 use crate::host::{CommitError, Host, Pin, Shared};
 use crate::timings::Timed;
-use rota_engine::command::{Answer, Body, Command, JobView, Refusal};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, Target};
 use rota_engine::engine::{DependsOn, Engine};
 use rota_engine::far::{FarFound, Want};
-use rota_engine::job::{JobId, Time};
+use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::LOOK_UPS;
 use rota_engine::session::SessionId;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +34,8 @@ const SLOWED_STEP: Duration = Duration::from_millis(2);
 pub(super) struct Api {
     pub(super) host: Arc<Host>,
     pub(super) snapshots: Arc<dyn Snapshots>,
+    /// Who says what a token grants.
+    pub(super) door: Arc<dyn Door>,
     /// What it may be called by.
     pub(super) names: Names,
     /// The longest body of a request, in bytes.
@@ -57,9 +63,16 @@ impl Counts {
     }
 }
 
-/// A guest's place before the engine.
+/// The server, to a handler: with what whoever asks may do. It reaches the engine by this alone.
+pub(super) struct Asker {
+    api: Arc<Api>,
+    grant: Grant,
+}
+
+/// A guest's place before the engine. To a guest that is limited to some queues, jobs of others are not there.
 pub(super) struct Desk<'a> {
     shared: &'a mut Shared,
+    grant: &'a Grant,
     session: SessionId,
     now: Time,
 }
@@ -88,6 +101,9 @@ enum Step<T> {
 impl Desk<'_> {
     /// Decides one command.
     pub(super) fn execute(&mut self, command: Command<'_>) -> Result<Answer, Refusal> {
+        if self.grant.is_limited() {
+            self.check_reach(&command)?;
+        }
         execute(self.shared, self.session, command, self.now)
     }
 
@@ -96,7 +112,51 @@ impl Desk<'_> {
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<JobView<'_>> {
-        self.shared.engine.job(id)
+        self.shared.engine.job(id).filter(|view| self.grant.covers(view.queue))
+    }
+
+    pub(super) fn grant(&self) -> &Grant {
+        self.grant
+    }
+
+    /// Refuses what concerns a queue that the guest does not reach, as if it were not there.
+    fn check_reach(&self, command: &Command<'_>) -> Result<(), Refusal> {
+        let queue = |queue: &QueueName| self.grant.covers(queue).then_some(()).ok_or(Refusal::NoSuchQueue);
+        let target = |target: &Target<'_>| match target {
+            Target::Named(name) => queue(name),
+            Target::Used => Err(Refusal::NoSuchQueue),
+        };
+        let job = |id: JobId| match self.shared.engine.job(id) {
+            Some(view) if !self.grant.covers(view.queue) => Err(Refusal::NotFound),
+            _ => Ok(()),
+        };
+        match command {
+            Command::Put(new) => {
+                target(&new.queue)?;
+                let parents = new.after.iter().enumerate().map(|(at, parent)| {
+                    let reached = match parent {
+                        Parent::Id(id) => job(*id),
+                        Parent::Key { queue: name, .. } => queue(name),
+                    };
+                    reached.map_err(|_| Refusal::UnknownParent(at + 1))
+                });
+                parents.collect()
+            }
+            Command::Use(name) | Command::Watch(name) | Command::Ignore(name) => queue(name),
+            Command::CancelKey { queue: name, .. }
+            | Command::Pause { queue: name, .. }
+            | Command::Configure { queue: name, .. } => queue(name),
+            Command::Kick { queue: name, .. } => target(name),
+            Command::ReserveJob(id) | Command::Delete(id) | Command::Cancel(id) | Command::KickJob(id) => job(*id),
+            Command::Complete { held, .. }
+            | Command::Release { held, .. }
+            | Command::Fail { held, .. }
+            | Command::Progress { held, .. }
+            | Command::Bury { held, .. }
+            | Command::Touch(held) => job(held.job),
+            // A guest watches no queue that was held against its grant.
+            Command::Reserve { .. } => Err(Refusal::NotFound),
+        }
     }
 
     /// A job's body, to be read when the lock is gone.
@@ -137,14 +197,59 @@ pub(super) fn nothing(_: &Engine, _: SessionId) -> Vec<Want> {
     Vec::new()
 }
 
+impl Asker {
+    /// Does something with the engine as a guest: see [`Api::decide_for`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn decide<T>(
+        &self,
+        wants: impl Fn(&Engine, SessionId) -> Vec<Want>,
+        work: impl FnOnce(&mut Desk<'_>) -> T,
+    ) -> Result<T, Problem> {
+        self.api.decide_for(&self.grant, wants, work).await
+    }
+
+    /// What whoever asks may do.
+    pub(super) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+}
+
+impl Deref for Asker {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Asker, Problem> {
+        Ok(Asker { api: api.clone(), grant: granted(parts)?.clone() })
+    }
+}
+
+/// What whoever sent a request may do.
+///
+/// # Errors
+/// [`Problem`] where nobody has looked: then it is nothing.
+pub(super) fn granted(parts: &Parts) -> Result<&Grant, Problem> {
+    let nothing = || Problem::new(Kind::NotAllowed, "nobody has looked at who asks for that");
+    parts.extensions.get::<Grant>().ok_or_else(nothing)
+}
+
 impl Api {
     /// Does something with the engine as a guest, after what `wants` names was brought near, and waits until what came
     /// of it may leave.
     ///
     /// # Errors
     /// [`Problem`], if the server stops or has no room for a session; `work` was not called then.
-    pub(super) async fn decide<T>(
+    async fn decide_for<T>(
         &self,
+        grant: &Grant,
         wants: impl Fn(&Engine, SessionId) -> Vec<Want>,
         work: impl FnOnce(&mut Desk<'_>) -> T,
     ) -> Result<T, Problem> {
@@ -160,7 +265,7 @@ impl Api {
                 let step = looked_up.bring_near(&mut shared.engine, now, |engine| wants(engine, session));
                 let step = step.unwrap_or_else(|| {
                     let work = work.take().expect("it is done once");
-                    Step::Done(work(&mut Desk { shared, session, now }))
+                    Step::Done(work(&mut Desk { shared, grant, session, now }))
                 });
                 looked_up.let_go(&mut shared.engine);
                 shared.engine.close_session(session, now);

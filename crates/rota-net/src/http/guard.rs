@@ -2,11 +2,12 @@
 //!
 //! A page of another site can make its reader's browser send requests here, or, by a name of its own that it has point
 //! here, read the answers. So the server answers to its addresses and its own names alone, and refuses what a browser
-//! marks as another site's.
+//! marks as another site's. Then whoever asks is held against the table of pages: see [`super::access`].
 
+use super::access::{Door, Grant, OPEN, Page};
 use super::api::Api;
 use super::problem::{Kind, Problem};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
@@ -42,10 +43,18 @@ impl Names {
 }
 
 /// Refuses what must not be asked, and marks every answer.
-pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let checked = check_host(&request, &api.names).and_then(|()| check_origin(&request));
+    let checked = checked.and_then(|()| check_access(&mut request, &*api.door));
     let mut response = match checked {
-        Ok(()) => next.run(request).await,
+        Ok(Passed::On) => next.run(request).await,
+        Ok(Passed::NoSuchMethod(allowed)) => {
+            let mut response =
+                super::method_not_allowed(request.method().clone(), request.uri().clone()).await.into_response();
+            let allowed = HeaderValue::try_from(allowed).expect("names of methods are plain letters");
+            response.headers_mut().insert(header::ALLOW, allowed);
+            response
+        }
         Err(problem) => problem.into_response(),
     };
     let headers = response.headers_mut();
@@ -88,6 +97,51 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// What becomes of a request that nothing is wrong with.
+enum Passed {
+    /// It goes on to its page, or to none.
+    On,
+    /// The page does not take its method, but these.
+    NoSuchMethod(String),
+}
+
+/// Refuses whom the door does not admit, and who may not do that; hands on what the others may. The token goes no further.
+fn check_access(request: &mut Request, door: &dyn Door) -> Result<Passed, Problem> {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    if path.as_ref().is_some_and(|path| OPEN.contains(&path.as_str())) {
+        return Ok(Passed::On);
+    }
+    let admitted = door.admit(token(request.headers())?);
+    request.headers_mut().remove(header::AUTHORIZATION);
+    let grant: Grant = admitted?;
+    let Some(path) = path else { return Ok(Passed::On) };
+    let Some(page) = Page::of(request.method(), path.as_str()) else {
+        return match Page::methods(path.as_str()) {
+            none if none.is_empty() => Err(Problem::new(Kind::NotAllowed, format!("{} is for nobody", path.as_str()))),
+            allowed => Ok(Passed::NoSuchMethod(allowed)),
+        };
+    };
+    grant.check_page(page)?;
+    request.extensions_mut().insert(grant);
+    Ok(Passed::On)
+}
+
+/// The token that a request shows.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Problem::new(Kind::MalformedRequest, "a request has one header authorization"));
+    }
+    // What cannot be taken apart is no token that anybody knows, and may be a secret of another kind: it is not said again.
+    let parts = value.to_str().ok().and_then(|value| value.split_once(' '));
+    Ok(match parts {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim()),
+        Some(_) => None,
+        None => Some(""),
+    })
 }
 
 /// Whether a page of that origin came from where the request goes.

@@ -10,13 +10,12 @@ use put::PutRequest;
 pub(super) use shown::{Ended, Job, Page};
 pub(super) use terms::said;
 
-use super::api::{Api, Desk};
+use super::api::{Asker, Desk};
 use super::fields::{BodyForm, Id, Name};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Collected, JobInPath, KeyInPath, Parameters, collect};
 use super::{answer, refused};
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use rota_engine::command::{Answer, Command, JobView, Refusal};
@@ -24,7 +23,6 @@ use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, QueueName};
 use rota_engine::limits::STEP_OBJECTS;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 /// The most slices that one page of a list looks through.
@@ -69,7 +67,7 @@ pub(super) struct PutResults {
         (status = 201, description = "The job was put.", body = Job, headers(("location" = String, description = "Where to look at it."))),
         (status = 200, description = "The results of several jobs; of one job with `keep`: the job that has its key.", body = PutAnswer),
     ))]
-pub(super) async fn put(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     super::request::check_type(&headers)?;
     let Collected { bytes, room } = collect(&api, &headers, body).await?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
@@ -135,7 +133,7 @@ pub(super) struct Look {
     params(("id" = Id, Path, description = "The job's id."), Look),
     responses((status = 200, description = "The job, with its body.", body = Job)))]
 pub(super) async fn show(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     JobInPath(id): JobInPath,
     Parameters(look): Parameters<Look>,
 ) -> Result<Response, Problem> {
@@ -158,7 +156,7 @@ pub(super) async fn show(
     params(("queue" = Name, Path, description = "The queue."), ("key" = String, Path, description = "The key that the job was put with."), Look),
     responses((status = 200, description = "The job, with its body.", body = Job)))]
 pub(super) async fn show_by_key(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     KeyInPath(queue, key): KeyInPath,
     Parameters(look): Parameters<Look>,
 ) -> Result<Response, Problem> {
@@ -256,12 +254,10 @@ impl From<StateName> for JobState {
         (status = 200, description = "A page of the list.", body = Page),
         (status = 410, description = "The cursor is of before a restart.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Parameters(query): Parameters<ListQuery>,
-) -> Result<Response, Problem> {
+pub(super) async fn list(api: Asker, Parameters(query): Parameters<ListQuery>) -> Result<Response, Problem> {
     let state = query.state.map(JobState::from);
     let queue = query.queue.as_ref().map(|Name(queue)| queue);
+    queue.map_or(Ok(()), |queue| api.grant().check_queue(queue))?;
     let epoch = api.host.look(|shared| shared.engine.epoch());
     let list = List::Jobs { queue: queue.map(QueueName::as_str), state: state.map(JobState::name) };
     let mut place = match &query.cursor {
@@ -272,7 +268,9 @@ pub(super) async fn list(
     let (mut jobs, mut is_all, mut cold) = (Vec::new(), false, 0);
     for slice in 0.. {
         let is_wanted = |job: &JobView<'_>| {
-            queue.is_none_or(|queue| queue == job.queue) && state.is_none_or(|state| state == job.state)
+            queue.is_none_or(|queue| queue == job.queue)
+                && state.is_none_or(|state| state == job.state)
+                && api.grant().covers(job.queue)
         };
         let looked_at = api
             .look(|shared| {
@@ -306,7 +304,7 @@ pub(super) async fn list(
 #[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", operation_id = "cancelJob",
     params(("id" = Id, Path, description = "The job's id.")),
     responses((status = 200, description = "It was called off.", body = Ended)))]
-pub(super) async fn cancel(State(api): State<Arc<Api>>, JobInPath(id): JobInPath) -> Result<Response, Problem> {
+pub(super) async fn cancel(api: Asker, JobInPath(id): JobInPath) -> Result<Response, Problem> {
     let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
     let done = api.decide(wants, |desk| desk.execute(Command::Cancel(id))).await?;
     cancelled(done, || no_such_job(id))
@@ -316,10 +314,7 @@ pub(super) async fn cancel(State(api): State<Arc<Api>>, JobInPath(id): JobInPath
 #[utoipa::path(delete, path = "/v1/queues/{queue}/keys/{key}", tag = "jobs", operation_id = "cancelJobByKey",
     params(("queue" = Name, Path, description = "The queue."), ("key" = String, Path, description = "The key that the job was put with.")),
     responses((status = 200, description = "It was called off.", body = Ended)))]
-pub(super) async fn cancel_by_key(
-    State(api): State<Arc<Api>>,
-    KeyInPath(queue, key): KeyInPath,
-) -> Result<Response, Problem> {
+pub(super) async fn cancel_by_key(api: Asker, KeyInPath(queue, key): KeyInPath) -> Result<Response, Problem> {
     let wants = |engine: &Engine, _| engine.wanted_key(&queue, key.as_bytes()).into_iter().collect();
     let cancel = Command::CancelKey { queue: &queue, key: key.as_bytes() };
     let done = api.decide(wants, |desk| desk.execute(cancel)).await?;
@@ -344,7 +339,7 @@ fn cancelled(done: Result<Answer, Refusal>, not_found: impl FnOnce() -> Problem)
         (status = 200, description = "The job as it is now.", body = Job),
         (status = 409, description = "It is neither buried, delayed nor blocked.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
-pub(super) async fn kick(State(api): State<Arc<Api>>, JobInPath(id): JobInPath) -> Result<Response, Problem> {
+pub(super) async fn kick(api: Asker, JobInPath(id): JobInPath) -> Result<Response, Problem> {
     let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
     let done = api
         .decide(wants, |desk| {

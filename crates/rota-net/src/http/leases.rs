@@ -3,7 +3,8 @@
 //! A request that reserves has a session of its own as long as it waits, which is left with what it got. Who is gone
 //! before the answer was sent gives everything back at once: see [`super::handed`].
 
-use super::api::{Api, Desk, KeptBody, execute, moment};
+use super::access::Grant;
+use super::api::{Api, Asker, Desk, KeptBody, execute, moment};
 use super::fields::{BodyForm, Id, Lease, Moment, Name, Span};
 use super::handed::{Handed, Holder, Outgoing};
 use super::jobs::{Ended, Job, said};
@@ -13,7 +14,6 @@ use super::{answer, json_text, refused};
 use crate::host::{Late, Shared};
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rota_engine::command::{Answer, Command, Delivered, Refusal};
@@ -156,11 +156,11 @@ enum Step {
 #[utoipa::path(post, path = "/v1/leases", tag = "leases", operation_id = "reserveJobs", request_body = Reserve,
     responses((status = 200, description = "The jobs that were reserved.", body = Leases)))]
 pub(super) async fn reserve(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     Extension(outgoing): Extension<Arc<Outgoing>>,
     Json(request): Json<Reserve>,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::check(request)?;
+    let wanted = Wanted::check(request, api.grant())?;
     let mut holder = Holder::new(api.host.clone());
     let taken = wanted.take(&api, &mut holder).await?;
     let (mut leases, bodies): (Vec<Leased>, Vec<KeptBody>) =
@@ -182,11 +182,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn check(request: Reserve) -> Result<Wanted, Problem> {
+    fn check(request: Reserve, grant: &Grant) -> Result<Wanted, Problem> {
         let bad = |pointer: &str, detail: String| Err(Problem::new(Kind::BadValue, detail).at(pointer));
         let Reserve { queues, wait, count, body } = request;
         if !(1..=QUEUES).contains(&queues.len()) {
             return bad("/queues", format!("{} queues: a request names 1 to {QUEUES}", queues.len()));
+        }
+        for (at, Name(queue)) in queues.iter().enumerate() {
+            grant.check_queue(queue).map_err(|problem| problem.at(format!("/queues/{at}")))?;
         }
         let wait = wait.map_or(Duration::ZERO, |Span(wait)| wait);
         if wait > LONGEST_WAIT {
@@ -314,7 +317,7 @@ fn take(shared: &Shared, id: JobId, token: LeaseToken) -> Option<Taken> {
         (status = 409, description = "The lease has ended.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn complete(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Complete { result }): OptionalJson<Complete>,
 ) -> Result<Response, Problem> {
@@ -334,7 +337,7 @@ pub(super) async fn complete(
         (status = 409, description = "The lease has ended.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn fail(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Fail { delay, error }): OptionalJson<Fail>,
 ) -> Result<Response, Problem> {
@@ -353,7 +356,7 @@ pub(super) async fn fail(
         (status = 409, description = "The lease has ended.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn release(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Release { priority, delay }): OptionalJson<Release>,
 ) -> Result<Response, Problem> {
@@ -375,7 +378,7 @@ pub(super) async fn release(
         (status = 409, description = "The lease has ended.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn bury(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Bury { priority }): OptionalJson<Bury>,
 ) -> Result<Response, Problem> {
@@ -396,7 +399,7 @@ pub(super) async fn bury(
         (status = 409, description = "The lease has ended.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn touch(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Touch { progress }): OptionalJson<Touch>,
 ) -> Result<Response, Problem> {
@@ -427,7 +430,7 @@ fn priority_or_own(desk: &Desk<'_>, lease: Lease, priority: Option<u32>) -> Resu
 
 /// Does something with a held job, and answers the job as it is then.
 async fn given_back(
-    api: &Api,
+    api: &Asker,
     lease: Lease,
     work: impl FnOnce(&mut Desk<'_>) -> Result<Answer, Refusal>,
 ) -> Result<Response, Problem> {
@@ -441,7 +444,7 @@ async fn given_back(
 
 /// Does something with a held job; says why not where the lease is not the one that holds it.
 async fn held<T>(
-    api: &Api,
+    api: &Asker,
     lease: Lease,
     work: impl FnOnce(&mut Desk<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Problem> {

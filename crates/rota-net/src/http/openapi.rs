@@ -1,8 +1,10 @@
 //! The API's own description: OpenAPI 3.1, made from the handlers and the types of their requests and answers.
 
+use super::access::{OPEN, Page};
 use super::api::Api;
 use super::problem::ProblemDocument;
 use super::{jobs, leases, queues, snapshots, stats};
+use axum::http::Method;
 use std::sync::Arc;
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 use utoipa::{OpenApi as _, ToSchema};
@@ -16,7 +18,7 @@ use utoipa_axum::routes;
         title = "Rota",
         description = "Jobs, queues and leases over HTTP. Ids are texts of digits; spans of time are texts with a unit, \
                        `90s`; moments are RFC 3339. Every error is a problem (RFC 9457) that says what is wrong, where, \
-                       and what to try.",
+                       and what to try. A server that asks for tokens takes them as `authorization: Bearer TOKEN`.",
         license(name = "Apache-2.0 OR MIT"),
     ),
     tags(
@@ -55,12 +57,28 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(stats::show_metrics))
 }
 
-/// Completes the description: whatever goes wrong anywhere is a problem.
+/// Completes the description: whatever goes wrong anywhere is a problem, and each page says who may ask for it.
 pub(super) fn complete(mut description: OpenApi, version: &str) -> OpenApi {
     version.clone_into(&mut description.info.version);
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(ProblemDocument::name()))));
-    for item in description.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+    for (path, item) in &mut description.paths.paths {
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PUT, &mut item.put),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            let who = match Page::of(&method, path) {
+                Some(page) => {
+                    format!("Where the server asks for tokens, for one of the role {}.", page.roles_in_words())
+                }
+                None if OPEN.contains(&path.as_str()) => String::from("For everybody."),
+                None => String::from("For nobody."),
+            };
+            let said = operation.description.take().map(|said| said + "\n\n").unwrap_or_default();
+            operation.description = Some(said + &who);
             let mut problem = Response::new("Why it was not done, and what to try.");
             problem.content.insert("application/problem+json".into(), RefOr::T(content.clone()));
             operation.responses.responses.insert("default".into(), RefOr::T(problem));

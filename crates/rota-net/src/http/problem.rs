@@ -19,6 +19,10 @@ pub enum Kind {
     BadId,
     BadLease,
     BadCursor,
+    NoToken,
+    BadToken,
+    NotAllowed,
+    QueueNotAllowed,
     ForeignOrigin,
     NoSuchPage,
     JobNotFound,
@@ -42,6 +46,7 @@ pub enum Kind {
     Draining,
     Busy,
     Stopping,
+    TokensUnreadable,
     DiskFull,
     SnapshotAddress,
     SnapshotUnderWay,
@@ -66,13 +71,17 @@ const fn row(name: &'static str, status: u16, title: &'static str, hint: &'stati
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Kind; 35] = [
+    pub(super) const ALL: [Kind; 40] = [
         Kind::MalformedJson,
         Kind::MalformedRequest,
         Kind::BadParameter,
         Kind::BadId,
         Kind::BadLease,
         Kind::BadCursor,
+        Kind::NoToken,
+        Kind::BadToken,
+        Kind::NotAllowed,
+        Kind::QueueNotAllowed,
         Kind::ForeignOrigin,
         Kind::NoSuchPage,
         Kind::JobNotFound,
@@ -96,6 +105,7 @@ impl Kind {
         Kind::Draining,
         Kind::Busy,
         Kind::Stopping,
+        Kind::TokensUnreadable,
         Kind::DiskFull,
         Kind::SnapshotAddress,
         Kind::SnapshotUnderWay,
@@ -148,6 +158,30 @@ impl Kind {
                 400,
                 "The cursor does not belong here",
                 "pass a cursor with the query that it was given for, or begin again without one",
+            ),
+            Kind::NoToken => row(
+                "no-token",
+                401,
+                "The server asks for a token",
+                "send the header authorization: Bearer TOKEN; rota token create makes one",
+            ),
+            Kind::BadToken => row(
+                "bad-token",
+                401,
+                "The token is not valid",
+                "ask whoever runs the server for another; rota token create makes one",
+            ),
+            Kind::NotAllowed => row(
+                "not-allowed",
+                403,
+                "The token may not do that",
+                "ask with a token of another role; /v1/docs says which a page is for",
+            ),
+            Kind::QueueNotAllowed => row(
+                "queue-not-allowed",
+                403,
+                "The token is for other queues",
+                "name one of its queues, or ask with a token for that one",
             ),
             Kind::ForeignOrigin => row(
                 "foreign-origin",
@@ -237,6 +271,12 @@ impl Kind {
             ),
             Kind::Busy => row("busy", 503, "The server has no room for that now", "try again in a moment"),
             Kind::Stopping => row("stopping", 503, "The server is about to stop", "try again once it is back"),
+            Kind::TokensUnreadable => row(
+                "tokens-unreadable",
+                503,
+                "The server cannot read its tokens",
+                "whoever runs the server finds the reason in what it wrote to its standard error",
+            ),
             Kind::DiskFull => {
                 row("disk-full", 507, "The disk is full", "free space on the server's disk, or complete or cancel jobs")
             }
@@ -372,6 +412,13 @@ impl IntoResponse for Problem {
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = match self.kind {
+                Kind::NoToken => "Bearer",
+                _ => "Bearer error=\"invalid_token\"",
+            };
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

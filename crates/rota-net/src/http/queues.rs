@@ -1,21 +1,20 @@
 //! Queues: their counters, their pauses, and kicks of many jobs at once.
 
-use super::api::{Api, moment, nothing};
+use super::api::{Asker, moment, nothing};
 use super::fields::{Moment, Name, Span};
 use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
 use super::problem::{Kind, Problem};
 use super::request::{Json, OptionalJson, Parameters, QueueInPath};
 use super::{answer, refused};
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};
 use rota_engine::engine::Engine;
 use rota_engine::job::QueueName;
+use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::queue::{self, QueueSettings, QueueView};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
@@ -248,13 +247,11 @@ impl Queue {
 
 /// Lists queues
 ///
-/// In the order in which they came to be, a page at a time: go on with its `cursor` until a page has none.
+/// In the order in which they came to be, a page at a time: go on with its `cursor` until a page has none. To a token that is
+/// limited to some queues, a page may have fewer queues than asked for, even none, and go on all the same.
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", operation_id = "listQueues", params(QueuesQuery),
     responses((status = 200, description = "A page of the list.", body = Queues)))]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    Parameters(query): Parameters<QueuesQuery>,
-) -> Result<Response, Problem> {
+pub(super) async fn list(api: Asker, Parameters(query): Parameters<QueuesQuery>) -> Result<Response, Problem> {
     let epoch = api.host.look(|shared| shared.engine.epoch());
     let after = query.cursor.map_or(Ok(0), |cursor| Cursor::read(&cursor, &List::Queues, epoch))?;
     let limit = Limit::or_default(query.limit).min(PAGE_ENTRIES);
@@ -263,9 +260,14 @@ pub(super) async fn list(
             let engine = &shared.engine;
             let mut listed = engine.queues_after(after);
             let (mut queues, mut last) = (Vec::new(), after);
-            for (number, queue) in listed.by_ref().take(limit) {
-                queues.push(Queue::of(&engine.queue(queue), engine));
+            for (number, queue) in listed.by_ref().take(STEP_OBJECTS) {
                 last = number;
+                if api.grant().covers(engine.queue_name(queue)) {
+                    queues.push(Queue::of(&engine.queue(queue), engine));
+                    if queues.len() == limit {
+                        break;
+                    }
+                }
             }
             let next = listed.next().map(|_| last);
             (queues, next)
@@ -279,7 +281,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/queues/{queue}", tag = "queues", operation_id = "getQueue",
     params(("queue" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The queue.", body = Queue)))]
-pub(super) async fn show(State(api): State<Arc<Api>>, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
+pub(super) async fn show(api: Asker, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
     let queue = api.look(|shared| Queue::find(&shared.engine, &name)).await;
     queue.map(|queue| answer(StatusCode::OK, &queue)).ok_or_else(|| no_such_queue(&name))
 }
@@ -291,7 +293,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, QueueInPath(name): QueueIn
     params(("queue" = Name, Path, description = "Its name.")), request_body = Settings,
     responses((status = 200, description = "How it is set up now.", body = Settings)))]
 pub(super) async fn configure(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     QueueInPath(name): QueueInPath,
     Json(settings): Json<Settings>,
 ) -> Result<Response, Problem> {
@@ -308,7 +310,7 @@ pub(super) async fn configure(
     params(("queue" = Name, Path, description = "Its name.")), request_body = Pause,
     responses((status = 200, description = "The queue as it is now.", body = Queue)))]
 pub(super) async fn pause(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     QueueInPath(name): QueueInPath,
     Json(Pause { r#for: Span(length) }): Json<Pause>,
 ) -> Result<Response, Problem> {
@@ -319,11 +321,11 @@ pub(super) async fn pause(
 #[utoipa::path(post, path = "/v1/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The queue as it is now.", body = Queue)))]
-pub(super) async fn resume(State(api): State<Arc<Api>>, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
+pub(super) async fn resume(api: Asker, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
     set_pause(&api, &name, Duration::ZERO).await
 }
 
-async fn set_pause(api: &Api, name: &QueueName, length: Duration) -> Result<Response, Problem> {
+async fn set_pause(api: &Asker, name: &QueueName, length: Duration) -> Result<Response, Problem> {
     let done = api
         .decide(nothing, |desk| {
             let shown = Queue::find(&desk.shared().engine, name);
@@ -346,7 +348,7 @@ async fn set_pause(api: &Api, name: &QueueName, length: Duration) -> Result<Resp
     params(("queue" = Name, Path, description = "Its name.")), request_body = Option<Kick>,
     responses((status = 200, description = "How many jobs were kicked.", body = Kicked)))]
 pub(super) async fn kick(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     QueueInPath(name): QueueInPath,
     OptionalJson(Kick { limit, source }): OptionalJson<Kick>,
 ) -> Result<Response, Problem> {

@@ -3,7 +3,7 @@
 //!
 //! A body is read as its bytes arrive, bounded for one request and for all of them together, and has to arrive in time.
 
-use super::api::Api;
+use super::api::{Api, granted};
 use super::fields::{Id, Lease, Name};
 use super::problem::{Kind, Problem};
 use axum::body::Body;
@@ -78,10 +78,10 @@ pub(super) struct Parameters<T>(pub(super) T);
 /// A job, named by the path.
 pub(super) struct JobInPath(pub(super) JobId);
 
-/// A queue, named by the path.
+/// A queue, named by the path: one that whoever asks reaches.
 pub(super) struct QueueInPath(pub(super) QueueName);
 
-/// A key of a queue, named by the path.
+/// A key of a queue, named by the path: of one that whoever asks reaches.
 pub(super) struct KeyInPath(pub(super) QueueName, pub(super) String);
 
 /// A lease, named by the path.
@@ -328,7 +328,9 @@ impl<S: Sync> FromRequestParts<S> for QueueInPath {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let text: String = segments(parts).await?;
-        queue(&text).map(QueueInPath)
+        let name = queue(&text)?;
+        granted(parts)?.check_queue(&name)?;
+        Ok(QueueInPath(name))
     }
 }
 
@@ -338,6 +340,7 @@ impl<S: Sync> FromRequestParts<S> for KeyInPath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let (name, key): (String, String) = segments(parts).await?;
         let name = queue(&name)?;
+        granted(parts)?.check_queue(&name)?;
         if key.len() > KEY_BYTES {
             let detail = format!("a key has 1 to {KEY_BYTES} bytes, and that one has {}", key.len());
             return Err(Problem::new(Kind::MalformedRequest, detail));

@@ -4,17 +4,16 @@
 //! even one of this server.
 
 use super::answer;
-use super::api::Api;
+use super::api::Asker;
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::Json;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A snapshot that was taken, or why not; when it is.
@@ -72,7 +71,7 @@ impl<S: Sync> FromRequestParts<S> for NoPage {
         (status = 409, description = "One is under way.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn take(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     _: NoPage,
     Json(SnapshotRequest { to }): Json<SnapshotRequest>,
 ) -> Result<Response, Problem> {

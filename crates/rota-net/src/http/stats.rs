@@ -1,7 +1,7 @@
 //! How the server does: whether it is well, its counters, its metrics.
 
 use super::answer;
-use super::api::{Api, moment};
+use super::api::{Api, Asker, moment};
 use super::fields::{Moment, Span};
 use super::problem::Problem;
 use super::queues::States;
@@ -74,7 +74,7 @@ struct Log {
 /// Shows the server's counters
 #[utoipa::path(get, path = "/v1/stats", tag = "server", operation_id = "getStats",
     responses((status = 200, description = "The server at this moment.", body = Stats)))]
-pub(super) async fn stats(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+pub(super) async fn stats(api: Asker) -> Result<Response, Problem> {
     let keeper = api.host.keeper_figures();
     let log = api.host.log_figures().map(|log| Log {
         bytes: log.stats.bytes,
@@ -158,7 +158,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> impl IntoResponse {
 /// Shows metrics, in the format of OpenMetrics
 #[utoipa::path(get, path = "/metrics", tag = "server", operation_id = "getMetrics",
     responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text")))]
-pub(super) async fn show_metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
+pub(super) async fn show_metrics(api: Asker) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, metrics::render(&api.host, &api.counts))
 }

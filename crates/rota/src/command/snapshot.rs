@@ -1,6 +1,8 @@
 //! `rota snapshot`: has the running server take one, through its HTTP port, and waits until it is whole.
 
 use std::fmt;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +14,11 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Global, SnapshotArgs};
 use crate::report::{self, Failure};
 use crate::snapshot::place::provide_tls;
+use crate::tokens::error::TokensError;
+use crate::tokens::file::{check_private, open};
+
+/// As much as is read of a file with a token.
+const TOKEN_FILE_BYTES: u64 = 4096;
 
 /// How long connecting may take. The snapshot itself takes as long as it takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,8 +62,9 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
         Some(to) => json!({ "to": to.clone().absolute().to_string() }),
         None => json!({}),
     };
+    let token = token(args.token_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, body) = runtime.block_on(post(&args.http, request.to_string())).map_err(|error| {
+    let (status, body) = runtime.block_on(post(&args.http, request.to_string(), token)).map_err(|error| {
         Failure::at_run_time(format!("no answer from {}", args.http))
             .caused_by(std::io::Error::other(chain(&error)))
             .hint("start a server with `rota serve`, or name its HTTP port with --http or ROTA_HTTP")
@@ -80,12 +88,29 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// The token to ask with: the file's, or that of `ROTA_TOKEN`. A command line would show it to everybody on the machine.
+fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else {
+        return Ok(std::env::var("ROTA_TOKEN").ok().filter(|token| !token.is_empty()));
+    };
+    let failed = |source| TokensError::Io { doing: "read", path: path.to_owned(), source };
+    let file = open(path).map_err(failed)?;
+    check_private(path, &file.metadata().map_err(failed)?)?;
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text.trim().to_owned()))
+}
+
 /// The status and the body of the answer.
-async fn post(server: &HttpAddress, body: String) -> reqwest::Result<(u16, Vec<u8>)> {
+async fn post(server: &HttpAddress, body: String, token: Option<String>) -> reqwest::Result<(u16, Vec<u8>)> {
     provide_tls();
     let client =
         reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().build()?;
     let request = client.post(format!("{server}/v1/snapshots")).header(CONTENT_TYPE, "application/json").body(body);
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
     let response = request.send().await?;
     Ok((response.status().as_u16(), response.bytes().await?.into()))
 }

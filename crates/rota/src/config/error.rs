@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::options::OPTIONS;
+use crate::tokens::error::TokensError;
 
 /// Where the text of an option came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,18 +35,36 @@ pub(crate) enum ConfigError {
         /// Where it was given.
         origin: Origin,
     },
-    /// A listener that others could reach, while nothing checks who they are.
+    /// The queue port where others could reach it, while nothing there checks who they are.
     #[error(
-        "{}: {address} can be reached from other machines, and Rota has no authentication yet",
-        place(.origin, .option)
+        "{}: {address} can be reached from other machines, and the beanstalkd protocol has no authentication yet",
+        place(.origin, "beanstalkd")
     )]
-    Public {
-        /// The option's name, without dashes.
-        option: &'static str,
+    PublicBeanstalkd {
         /// The address that was asked for.
         address: SocketAddr,
         /// Where it was given.
         origin: Origin,
+    },
+    /// HTTP where others could reach it, while nobody is asked for a token.
+    #[error("{}: {address} can be reached from other machines, and there is no token yet", place(.origin, "http"))]
+    PublicHttp {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// Tokens are asked for, and there is no place for any.
+    #[error("{}: with --storage memory there is no data directory that tokens could be in", place(.origin, "auth"))]
+    NoPlaceForTokens {
+        /// Where it was asked for.
+        origin: Origin,
+    },
+    /// The file of tokens is not what it has to be.
+    #[error(transparent)]
+    Tokens {
+        /// What is wrong with it.
+        source: TokensError,
     },
     /// Both listeners at one address.
     #[error("{}: {address} is the address of the beanstalkd protocol too", place(.origin, "http"))]
@@ -111,10 +130,18 @@ impl ConfigError {
                     format!("the options are {}", names.join(", "))
                 }
             }),
-            ConfigError::Public { address, .. } => Some(format!(
-                "listen on 127.0.0.1:{}, or add --insecure if only machines you trust can reach this one",
+            ConfigError::PublicBeanstalkd { address, .. } => Some(format!(
+                "listen on 127.0.0.1:{}, turn it off with --beanstalkd off (HTTP has tokens), or add --insecure if only \
+                 machines you trust can reach this one",
                 address.port()
             )),
+            ConfigError::PublicHttp { address, .. } => Some(format!(
+                "make a token with `rota token create --role admin`, listen on 127.0.0.1:{}, or add --insecure if only \
+                 machines you trust can reach this one",
+                address.port()
+            )),
+            ConfigError::NoPlaceForTokens { .. } => Some("name their file with --tokens FILE".into()),
+            ConfigError::Tokens { source } => source.hint(),
             ConfigError::SameAddress { .. } => Some("give them different ports, or turn one of them off".into()),
             ConfigError::NothingToServe => Some("give one of them an address such as 127.0.0.1:11300".into()),
             ConfigError::Read { .. } => Some("--config and ROTA_CONFIG name a TOML file".into()),

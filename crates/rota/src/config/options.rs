@@ -60,6 +60,8 @@ pub(crate) enum Setting {
     Http(Option<SocketAddr>),
     HttpConnections(usize),
     HttpNames(Vec<String>),
+    Tokens(Option<PathBuf>),
+    Auth(bool),
     Storage(StorageMode),
     Sync(SyncMode),
     History(History),
@@ -130,6 +132,30 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         doc: "Answer HTTP requests to these host names too, beside addresses and localhost; * for any name",
         switch: false,
         read: |text| read_names(text).map(Setting::HttpNames),
+    },
+    ServeOption {
+        name: "tokens",
+        aliases: &[],
+        short: None,
+        value_name: "FILE",
+        default: "",
+        doc: "The tokens that HTTP asks for as soon as there is one; `rota token` makes them",
+        switch: false,
+        read: |text| match text {
+            "" => Ok(Setting::Tokens(None)),
+            _ if text.ends_with('/') => Err(format!("{text:?} is a folder: name a file")),
+            _ => Ok(Setting::Tokens(Some(text.into()))),
+        },
+    },
+    ServeOption {
+        name: "auth",
+        aliases: &[],
+        short: None,
+        value_name: "true|false",
+        default: "false",
+        doc: "Ask for a token over HTTP even while there is none",
+        switch: true,
+        read: |text| switch(text).map(Setting::Auth),
     },
     ServeOption {
         name: "storage",
@@ -275,13 +301,9 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "true|false",
         default: "false",
-        doc: "Allow addresses that other machines can reach: Rota has no authentication yet",
+        doc: "Allow addresses that other machines can reach where nobody is asked who they are: beanstalkd, HTTP without tokens",
         switch: true,
-        read: |text| match text {
-            "true" | "yes" | "on" | "1" => Ok(Setting::Insecure(true)),
-            "false" | "no" | "off" | "0" => Ok(Setting::Insecure(false)),
-            _ => Err(format!("{text:?} is neither true nor false")),
-        },
+        read: |text| switch(text).map(Setting::Insecure),
     },
 ];
 
@@ -295,6 +317,7 @@ impl ServeOption {
         let default = match self.default {
             // It depends on another option.
             "" if self.name == "snapshot-to" => "DIR/snapshots",
+            "" if self.name == "tokens" => "DIR/tokens",
             "" => "none",
             default => default,
         };
@@ -308,6 +331,7 @@ impl ServeOption {
             .help(format!("{} [default: {default}] [env: {}]", self.doc, self.env()));
         match self.name {
             "data" => arg.value_hint(ValueHint::DirPath),
+            "tokens" => arg.value_hint(ValueHint::FilePath),
             // goyaad's -r has no value.
             "restore" => arg.num_args(0..=1).default_missing_value("newest"),
             _ if self.switch => {
@@ -366,6 +390,14 @@ impl FromArgMatches for ServeFlags {
 /// The row of this name.
 pub(crate) fn option_named(key: &str) -> Option<&'static ServeOption> {
     OPTIONS.iter().find(|option| option.name == key)
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }
 
 fn read_sync(text: &str) -> Result<Setting, String> {

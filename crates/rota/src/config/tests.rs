@@ -42,6 +42,8 @@ fn defaults() {
         http: Some("127.0.0.1:11380".parse().unwrap()),
         http_connections: 20_000,
         http_names: Vec::new(),
+        tokens: Some("rota-data/tokens".into()),
+        auth: false,
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
@@ -60,12 +62,14 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 16] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 18] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http-connections", "ROTA_HTTP_CONNECTIONS", "1", "2", "3"),
         ("http-names", "ROTA_HTTP_NAMES", "f", "e,e.example", "\"*\""),
+        ("tokens", "ROTA_TOKENS", "/f", "/e", "\"/t\""),
+        ("auth", "ROTA_AUTH", "true", "false", "true"),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
         ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
@@ -203,6 +207,8 @@ fn every_bad_value_says_what_and_how() {
             "s3://k:s@b",
             "--restore: an address holds no credentials and no query, they come from the environment: ADDRESS_FORMS",
         ),
+        ("tokens", "a/", "--tokens: \"a/\" is a folder: name a file"),
+        ("auth", "maybe", "--auth: \"maybe\" is neither true nor false"),
         ("insecure", "maybe", "--insecure: \"maybe\" is neither true nor false"),
     ];
     for (name, text, expected) in cases {
@@ -222,16 +228,57 @@ fn an_unknown_host_is_named() {
 
 #[test]
 fn a_public_address_needs_insecure() {
-    for (name, address) in [("beanstalkd", "0.0.0.0:11300"), ("http", "[::]:11300"), ("http", "192.0.2.7:11300")] {
+    for address in ["[::]:11300", "192.0.2.7:11300"] {
         assert_eq!(
-            refusal(&[(name, address)], &[], None),
+            refusal(&[("http", address)], &[], None),
             format!(
-                "--{name}: {address} can be reached from other machines, and Rota has no authentication yet | \
-                 listen on 127.0.0.1:11300, or add --insecure if only machines you trust can reach this one"
+                "--http: {address} can be reached from other machines, and there is no token yet | make a token with \
+                 `rota token create --role admin`, listen on 127.0.0.1:11300, or add --insecure if only machines you trust \
+                 can reach this one"
             )
         );
     }
+    assert_eq!(
+        refusal(&[("beanstalkd", "0.0.0.0:11300")], &[], None),
+        "--beanstalkd: 0.0.0.0:11300 can be reached from other machines, and the beanstalkd protocol has no \
+         authentication yet | listen on 127.0.0.1:11300, turn it off with --beanstalkd off (HTTP has tokens), or add \
+         --insecure if only machines you trust can reach this one"
+    );
     assert!(resolve(&[("http", "[::ffff:127.0.0.1]:1")], &[], None).is_ok());
+}
+
+#[test]
+fn with_tokens_http_may_be_public_and_the_queue_port_may_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tokens");
+    let file = path.to_str().expect("its name is plain");
+    let public = |flags: &[(&'static str, &str)]| {
+        resolve(&[&[("http", "0.0.0.0:1"), ("tokens", file)], flags].concat(), &[], None)
+    };
+    assert!(matches!(public(&[]), Err(ConfigError::PublicHttp { .. })));
+    assert!(public(&[("insecure", "true")]).is_ok());
+    assert!(public(&[("auth", "true")]).is_ok_and(|config| config.auth));
+    std::fs::write(&path, "\n").expect("the temporary folder is writable");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    assert!(matches!(public(&[]), Err(ConfigError::PublicHttp { .. })));
+    let line = format!(
+        "{{\"id\":\"0123abcd\",\"roles\":[\"viewer\"],\"created\":\"2026-01-01T00:00:00Z\",\"sha256\":\"{}\"}}\n",
+        "0".repeat(64)
+    );
+    std::fs::write(&path, &line).expect("the temporary folder is writable");
+    assert!(public(&[]).is_ok());
+    assert!(matches!(public(&[("beanstalkd", "0.0.0.0:2")]), Err(ConfigError::PublicBeanstalkd { .. })));
+    assert!(public(&[("beanstalkd", "0.0.0.0:2"), ("insecure", "true")]).is_ok());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).expect("it is ours");
+    assert!(matches!(public(&[]), Err(ConfigError::Tokens { .. })));
+    // In memory there is no directory that they could be in, but for a file that is named.
+    assert!(resolve(&[("storage", "memory"), ("auth", "true"), ("tokens", file)], &[], None).is_ok());
+    assert_eq!(resolve(&[("storage", "memory")], &[], None).expect("nothing is wrong").tokens, None);
+    assert_eq!(
+        refusal(&[("storage", "memory"), ("auth", "true")], &[], None),
+        "--auth: with --storage memory there is no data directory that tokens could be in | name their file with --tokens FILE"
+    );
 }
 
 #[test]
@@ -256,7 +303,7 @@ fn every_bad_line_names_file_line_and_key() {
         ("addr = \":1\"", "rota.toml:1: there is no option \"addr\" | did you mean beanstalkd?"),
         (
             "workers = 4",
-            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, http-connections, http-names, storage, sync, \
+            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, http-connections, http-names, tokens, auth, storage, sync, \
              history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (
@@ -273,8 +320,8 @@ fn every_bad_line_names_file_line_and_key() {
         ("[http]\nport = 1", "rota.toml:1: http is a table; it must be text, a number, true or false"),
         (
             "http = \"192.0.2.1:1\"",
-            "rota.toml:1: http: 192.0.2.1:1 can be reached from other machines, and Rota has no authentication yet | \
-             listen on 127.0.0.1:1, or add --insecure if only machines you trust can reach this one",
+            "rota.toml:1: http: 192.0.2.1:1 can be reached from other machines, and there is no token yet | make a token with \
+             `rota token create --role admin`, listen on 127.0.0.1:1, or add --insecure if only machines you trust can reach this one",
         ),
     ];
     for (text, expected) in cases {

@@ -1,6 +1,7 @@
 //! The HTTP API of the real server over loopback: what it answers, what it refuses, and what becomes of jobs whose
 //! holders are gone.
 
+mod access;
 mod client;
 mod clients;
 mod errors;

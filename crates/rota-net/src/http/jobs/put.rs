@@ -317,6 +317,7 @@ impl Put {
         if desk.shared().facts.draining {
             return Err(Problem::new(Kind::Draining, "the server was told to take a snapshot and stop"));
         }
+        desk.grant().check_queue(&self.queue)?;
         let key = self.key.as_deref();
         let after: Vec<Parent<'_>> = self.after.iter().map(ParentName::parent).collect();
         let new = command::NewJob {

@@ -107,14 +107,21 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
         "error: cannot read the configuration file /nowhere.toml\n  \
          cause: No such file or directory (os error 2)\n  hint: --config and ROTA_CONFIG name a TOML file\n",
     );
-    let public = "192.0.2.1:11300 can be reached from other machines, and Rota has no authentication yet\n  \
-                  hint: listen on 127.0.0.1:11300, or add --insecure if only machines you trust can reach this one\n";
+    let public = "192.0.2.1:11300 can be reached from other machines, and the beanstalkd protocol has no authentication yet\n  \
+                  hint: listen on 127.0.0.1:11300, turn it off with --beanstalkd off (HTTP has tokens), or add --insecure \
+                  if only machines you trust can reach this one\n";
     for flag in ["--beanstalkd", "--addr"] {
         let expected = format!("error: --beanstalkd: {public}");
         alone(&["serve", flag, "192.0.2.1:11300"]).expect(2, "", &expected);
     }
     let output = command(&["serve"]).env("ROTA_HTTP", "192.0.2.1:11300").output().unwrap();
-    Run::from(output).expect(2, "", &format!("error: ROTA_HTTP: {public}"));
+    Run::from(output).expect(
+        2,
+        "",
+        "error: ROTA_HTTP: 192.0.2.1:11300 can be reached from other machines, and there is no token yet\n  \
+         hint: make a token with `rota token create --role admin`, listen on 127.0.0.1:11300, or add --insecure \
+         if only machines you trust can reach this one\n",
+    );
     alone(&["serve", "--insecure=perhaps"]).expect(2, "", "error: --insecure: \"perhaps\" is neither true nor false\n");
     alone(&["serve", "-d", ""]).expect(2, "", "error: --data: no folder was named\n");
     alone(&["serve", "-s", "stats"]).expect(
@@ -148,6 +155,7 @@ fn help_says_what_scripts_need() {
         "stats",
         "snapshot",
         "inspect",
+        "token",
         "log",
         "bench",
         "completions",

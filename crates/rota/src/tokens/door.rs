@@ -1,0 +1,138 @@
+//! The door of the HTTP port: says what a token grants, by the file as it is now.
+//!
+//! It looks at the file when a request comes, at most once a second. Once it has asked for tokens it goes on to, whatever
+//! becomes of the file: a file that is gone has no valid token, and one that cannot be read lets nobody in.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rota_net::http::{Door, Grant, NotAdmitted};
+use subtle::ConstantTimeEq;
+
+use super::error::TokensError;
+use super::file::{self, Stamp};
+use super::{Token, TokenId, digest_of};
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A door with its file.
+pub(crate) struct TokenDoor {
+    /// None where nobody can have made tokens.
+    path: Option<PathBuf>,
+    known: Mutex<Known>,
+}
+
+/// What the file said when it was read last.
+struct Known {
+    looked: Instant,
+    /// None if it was not there, or could not be looked at.
+    stamp: Option<Stamp>,
+    /// None if it could not be read.
+    tokens: Option<HashMap<TokenId, Entry>>,
+    asks: bool,
+}
+
+/// A token, ready to be compared.
+struct Entry {
+    digest: [u8; 32],
+    grant: Grant,
+    expires: Option<Timestamp>,
+    is_revoked: bool,
+}
+
+impl TokenDoor {
+    /// A door that asks for tokens if `asks` says so, or the file has any.
+    ///
+    /// # Errors
+    /// [`TokensError`]: the file is not what it has to be.
+    pub(crate) fn open(path: Option<PathBuf>, asks: bool) -> Result<TokenDoor, TokensError> {
+        let (tokens, stamp) = path.as_deref().map(file::read_with_stamp).transpose()?.unwrap_or_default();
+        let asks = asks || !tokens.is_empty();
+        let known = Known { looked: Instant::now(), stamp, tokens: Some(entries(&tokens)), asks };
+        Ok(TokenDoor { path, known: Mutex::new(known) })
+    }
+
+    /// Where its tokens are and how many there are, if it asks for any.
+    pub(crate) fn asks(&self) -> Option<(PathBuf, usize)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = known.tokens.as_ref().map_or(0, HashMap::len);
+        known.asks.then(|| (self.path.clone().unwrap_or_default(), count))
+    }
+}
+
+impl Door for TokenDoor {
+    fn admit(&self, token: Option<&str>) -> Result<Grant, NotAdmitted> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &self.path
+            && known.looked.elapsed() >= LOOK_EVERY
+        {
+            known.look_again(path);
+        }
+        known.admit(token, Timestamp::now())
+    }
+}
+
+impl Known {
+    fn look_again(&mut self, path: &Path) {
+        self.looked = Instant::now();
+        let stamp = match Stamp::look(path) {
+            Ok(stamp) if stamp == self.stamp && (stamp.is_some() || self.tokens.is_some()) => return,
+            Ok(stamp) => stamp,
+            Err(_) => None,
+        };
+        let was_readable = self.tokens.is_some();
+        match file::read_with_stamp(path) {
+            Ok((tokens, stamp)) => {
+                let begins = !self.asks && !tokens.is_empty();
+                if begins || !was_readable {
+                    let count = tokens.len();
+                    eprintln!("rota: {count} tokens in {}: HTTP asks for one from now on", path.display());
+                }
+                (self.stamp, self.asks) = (stamp, self.asks || begins);
+                self.tokens = Some(entries(&tokens));
+            }
+            Err(error) => {
+                // Once for each state of the file.
+                if was_readable || stamp != self.stamp {
+                    let error = anyhow::Error::new(error).context("the tokens cannot be read, and HTTP lets nobody in");
+                    crate::report::failure(&error, false);
+                }
+                (self.stamp, self.asks, self.tokens) = (stamp, true, None);
+            }
+        }
+    }
+
+    fn admit(&self, token: Option<&str>, now: Timestamp) -> Result<Grant, NotAdmitted> {
+        if !self.asks {
+            return Ok(Grant::everything());
+        }
+        let tokens = self.tokens.as_ref().ok_or(NotAdmitted::Unreadable)?;
+        let token = token.ok_or(NotAdmitted::NoToken)?;
+        let id = TokenId::of_token(token).ok_or(NotAdmitted::Unknown)?;
+        let digest = digest_of(token);
+        // The id is no secret: how long it takes to find it may be seen.
+        let entry = tokens.get(&id).ok_or(NotAdmitted::Unknown)?;
+        if !bool::from(entry.digest.ct_eq(&digest)) {
+            return Err(NotAdmitted::Unknown);
+        }
+        if entry.is_revoked {
+            return Err(NotAdmitted::Revoked { id: id.to_string() });
+        }
+        if entry.expires.is_some_and(|expires| expires <= now) {
+            return Err(NotAdmitted::Expired { id: id.to_string() });
+        }
+        Ok(entry.grant.clone())
+    }
+}
+
+fn entries(tokens: &[Token]) -> HashMap<TokenId, Entry> {
+    let entry = |token: &Token| {
+        let (digest, grant) = (token.digest, token.grant());
+        (token.id.clone(), Entry { digest, grant, expires: token.expires, is_revoked: token.revoked.is_some() })
+    };
+    tokens.iter().map(entry).collect()
+}
