@@ -14,6 +14,7 @@ use crate::far::FarFiles;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
+use crate::news::{News, NewsDesk, NewsKind, Taken};
 use crate::queue::{QueueId, QueueView};
 use crate::session::SessionId;
 use crate::snapshot::{Snapshot, SnapshotCounts};
@@ -98,6 +99,10 @@ pub struct Engine {
     room: Room,
     /// A snapshot under way.
     snapshot: Option<Snapshot>,
+    /// While somebody listens.
+    news: Option<Box<NewsDesk>>,
+    /// The number and the moment of this start.
+    started: (u64, Time),
     now: Time,
     events: Vec<Event>,
     deliveries: Vec<Delivery>,
@@ -110,7 +115,7 @@ impl Engine {
     #[must_use]
     pub fn in_memory(options: Options, now: Time, wall: Time) -> Engine {
         let mut engine = Engine::new(State::new(options.spoke, None), None, options, now);
-        engine.happen(Event::Started { epoch: 1, engine_time: now, wall_time: wall });
+        engine.start(1, wall);
         engine
     }
 
@@ -159,7 +164,7 @@ impl Engine {
         };
         let mut engine = Engine::new(state, Some(pending), options, now);
         let epoch = engine.state.numbers().epoch + 1;
-        engine.happen(Event::Started { epoch, engine_time: now, wall_time: wall });
+        engine.start(epoch, wall);
         engine.state.leave_idle_queues();
         engine.reserve_numbers();
         engine.reserved_at[0] = engine.reserved_at[1];
@@ -174,6 +179,11 @@ impl Engine {
         Engine { pending: None, promised, reserved_at, ..self }
     }
 
+    fn start(&mut self, epoch: u32, wall: Time) {
+        self.started = (self.next_seq(), self.now);
+        self.happen(Event::Started { epoch, engine_time: self.now, wall_time: wall });
+    }
+
     fn new(state: State, pending: Option<Pending>, options: Options, now: Time) -> Engine {
         Engine {
             state,
@@ -184,6 +194,8 @@ impl Engine {
             number_block: options.number_block.max(16),
             room: Room::UNBOUNDED,
             snapshot: None,
+            news: None,
+            started: (0, now),
             now,
             events: Vec::new(),
             deliveries: Vec::new(),
@@ -571,6 +583,46 @@ impl Engine {
         self.snapshot.take().map(|snapshot| snapshot.counts())
     }
 
+    /// Takes down what happens from now on, to be fetched with [`Engine::take_news`]. Returns whether that
+    /// begins now.
+    pub fn listen(&mut self) -> bool {
+        let begins = self.news.is_none();
+        if begins {
+            self.news = Some(Box::default());
+        }
+        begins
+    }
+
+    /// Takes down nothing any more, and forgets what was not fetched.
+    pub fn stop_listening(&mut self) {
+        self.news = None;
+    }
+
+    /// Whether something was taken down and not fetched.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.news.as_ref().is_some_and(|news| !news.is_empty())
+    }
+
+    /// What was taken down since the last call. It depends on the log as answers do.
+    pub fn take_news(&mut self) -> Taken {
+        self.news.as_mut().map_or_else(Taken::default, |news| news.take())
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.state.numbers().next_seq
+    }
+
+    /// That this start of the engine happened, which was before anybody could listen.
+    #[must_use]
+    pub fn started(&self) -> News {
+        let (seq, at) = self.started;
+        let news = News::new(seq, at, self.state.wall_time(at), NewsKind::ServerStarted);
+        News { epoch: Some(self.epoch()), ..news }
+    }
+
     /// Length of the records that everything that is open would fill, in bytes.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
@@ -651,7 +703,10 @@ impl Engine {
                 }
             }
         }
-        self.state.apply(event, self.now);
+        match &mut self.news {
+            None => self.state.apply(event, self.now),
+            Some(news) => news.apply(seq, event, self.now, &mut self.state),
+        }
     }
 
     /// Keeps numbers reserved in the log half a block ahead of their use, so that the newest reservation has the time

@@ -64,6 +64,7 @@ pub mod job;
 mod lease;
 pub mod limits;
 pub mod log;
+pub mod news;
 mod pages;
 pub mod queue;
 pub mod session;

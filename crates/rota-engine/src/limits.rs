@@ -83,5 +83,23 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 56;
 /// the changes.
 pub const SNAPSHOT_BACKLOG_BYTES: usize = 256 << 20;
 
+/// News that were taken down and not fetched, past which they are given up: so many, and so many bytes.
+pub const NEWS_HELD: usize = 1 << 16;
+
+/// The same, in bytes.
+pub const NEWS_HELD_BYTES: usize = 32 << 20;
+
+/// The newest news that are there to be listened to, so many; older ones are given up.
+pub const NEWS_KEPT: usize = 1 << 16;
+
+/// The same, in bytes of their text.
+pub const NEWS_KEPT_BYTES: usize = 32 << 20;
+
+/// The most who listen at a time.
+pub const LISTENERS: usize = 1_024;
+
+/// The most names that who listens may choose by: kinds, queues, jobs, each.
+pub const LISTENER_NAMES: usize = 64;
+
 /// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -203,6 +203,17 @@ impl State {
         self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
     }
 
+    /// Which queue a job is in, as far as that is known.
+    pub(crate) fn queue_of(&self, id: JobId) -> Option<QueueId> {
+        let known = || self.far.known(id).map(|(_, queue)| queue);
+        self.slot_of(id).map(|slot| self.jobs[slot].queue).or_else(known)
+    }
+
+    /// The state of a job that is in memory.
+    pub(crate) fn state_of(&self, id: JobId) -> Option<JobState> {
+        self.slot_of(id).map(|slot| self.jobs[slot].state)
+    }
+
     /// The id of the job in that place.
     pub(crate) fn id_at(&self, slot: Slot) -> JobId {
         self.jobs[slot].id

@@ -9,6 +9,7 @@ mod bodies;
 mod commit;
 mod far;
 mod keeper;
+mod news;
 pub mod pins;
 mod snapshot;
 mod timer;
@@ -78,6 +79,8 @@ pub struct Host {
     unwritten: AtomicU64,
     /// Told when commands are decided again.
     thawed: Notify,
+    /// Told when there is news to fetch.
+    news: Notify,
 }
 
 /// What is behind the lock.
@@ -191,6 +194,7 @@ impl Host {
             bodies,
             unwritten: AtomicU64::new(0),
             thawed: Notify::new(),
+            news: Notify::new(),
         });
         if let Some(log) = &host.log {
             log.commit(&host, true)?;
@@ -228,7 +232,11 @@ impl Host {
         let next_tick = shared.engine.next_tick();
         let unwritten = shared.engine.unwritten_bytes();
         let wants_durable = shared.engine.wants_durable();
+        let has_news = shared.engine.has_news();
         drop(shared);
+        if has_news {
+            self.news.notify_one();
+        }
         self.timer.look_by(next_tick);
         if let Some(log) = &self.log {
             self.unwritten.store(unwritten as u64, Ordering::Relaxed);

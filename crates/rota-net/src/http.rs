@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod connections;
 mod docs;
+mod events;
 mod fields;
 mod guard;
 mod handed;
@@ -74,6 +75,7 @@ pub async fn serve(
         request_bytes,
         bodies: Semaphore::new(request_bytes.saturating_mul(LONGEST_REQUESTS).min(Semaphore::MAX_PERMITS)),
         counts: Counts::default(),
+        events: events::Hub::default(),
         stop,
     });
     let (router, description) = openapi::router().split_for_parts();
@@ -84,7 +86,8 @@ pub async fn serve(
         .fallback(no_such_page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check));
-    connections::serve(api, router, socket, options.max_connections).await;
+    let serving = std::pin::pin!(connections::serve(api.clone(), router, socket, options.max_connections));
+    tokio::join!(serving, events::publish(&api));
 }
 
 async fn no_such_page(uri: Uri) -> Problem {

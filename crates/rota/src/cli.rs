@@ -15,7 +15,7 @@ use rota_net::http::{Pattern, Role};
 
 use crate::bench::BenchArgs;
 use crate::client::{Key, QueueName, ServerAddress};
-use crate::command::snapshot::HttpAddress;
+use crate::command::http::HttpAddress;
 use crate::config::options::ServeFlags;
 use crate::snapshot::address::Address;
 use crate::tokens::TokenId;
@@ -87,6 +87,9 @@ pub(crate) enum Verb {
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
     Stats(StatsArgs),
+    /// Print what happens on the server, as it happens, until it is interrupted
+    #[command(after_help = EVENTS_NOTES)]
+    Events(EventsArgs),
     /// Have the running server take a snapshot, while it goes on
     #[command(after_help = ADDRESS_NOTES)]
     Snapshot(SnapshotArgs),
@@ -118,6 +121,11 @@ environment (AWS_…, GOOGLE_…, AZURE_…).";
 const ADDRESS_NOTES: &str = "\
 ADDRESS is a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX. Credentials \
 come from the environment: AWS_…, GOOGLE_…, AZURE_…";
+
+const EVENTS_NOTES: &str = "\
+A line each, or with --json an object each. The kinds are in docs/http.md.
+
+  rota events --kind 'job.*,lease.lost' --queue mail";
 
 const NEXT_NOTES: &str = "\
 With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its \
@@ -377,6 +385,31 @@ pub(crate) struct KickArgs {
 pub(crate) struct StatsArgs {
     /// The queue; the server's own statistics if it is not given
     pub(crate) queue: Option<QueueName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only events of these kinds; a star stands for any end
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Only events of these queues and their jobs
+    #[arg(long = "queue", value_name = "QUEUE", value_delimiter = ',')]
+    pub(crate) queues: Vec<QueueName>,
+    /// Only events of these jobs
+    #[arg(long = "job", value_name = "ID", value_delimiter = ',')]
+    pub(crate) jobs: Vec<u64>,
+    /// Go on after the event of this number, as far as the server still has what came then
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) after: Option<u64>,
+    /// The server's HTTP port
+    #[arg(
+        long,
+        env = "ROTA_HTTP",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:11380",
+        hide_env_values = true
+    )]
+    pub(crate) http: HttpAddress,
 }
 
 #[derive(Debug, Args)]

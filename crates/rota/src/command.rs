@@ -5,6 +5,8 @@
 
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod events;
+pub(crate) mod http;
 pub(crate) mod inspect;
 pub(crate) mod kick;
 pub(crate) mod list;

@@ -50,6 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::List(args) => command::list::run(&cli.global, args),
         Verb::Kick(args) => command::kick::run(&cli.global, args),
         Verb::Stats(args) => command::stats::run(&cli.global, args),
+        Verb::Events(args) => command::events::run(&cli.global, &args),
         Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),
         Verb::Inspect(args) => command::inspect::run(&cli.global, &args),
         Verb::Token(token) => command::token::run(&cli.global, token),

@@ -4,4 +4,5 @@
 mod left;
 mod log_bytes;
 mod model;
+mod news;
 mod simulation;

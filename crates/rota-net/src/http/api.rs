@@ -6,6 +6,7 @@
 
 use super::Snapshots;
 use super::access::{Door, Grant};
+use super::events::Hub;
 use super::fields::Moment;
 use super::guard::Names;
 use super::problem::{Kind, Problem};
@@ -43,6 +44,8 @@ pub(super) struct Api {
     /// Room for the bodies of all requests, in bytes.
     pub(super) bodies: Semaphore,
     pub(super) counts: Counts,
+    /// What happens, to who listens.
+    pub(super) events: Hub,
     pub(super) stop: watch::Receiver<bool>,
 }
 

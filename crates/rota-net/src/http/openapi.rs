@@ -3,7 +3,7 @@
 use super::access::{OPEN, Page};
 use super::api::Api;
 use super::problem::ProblemDocument;
-use super::{jobs, leases, queues, snapshots, stats};
+use super::{events, jobs, leases, queues, snapshots, stats};
 use axum::http::Method;
 use std::sync::Arc;
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
@@ -50,6 +50,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(queues::kick))
+        .routes(routes!(events::events))
         .routes(routes!(snapshots::take))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::healthz))

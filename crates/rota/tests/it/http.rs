@@ -5,6 +5,7 @@ mod access;
 mod client;
 mod clients;
 mod errors;
+mod events;
 mod guard;
 mod guide;
 mod jobs;

@@ -54,6 +54,7 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::POST, "/v1/queues/{queue}/kick", &[Operator]),
     of_server(Method::POST, "/v1/snapshots", &[Operator]),
     of_server(Method::GET, "/v1/stats", LOOK),
+    of_server(Method::GET, "/v1/events", LOOK),
     of_server(Method::GET, "/metrics", LOOK),
 ];
 

@@ -153,6 +153,7 @@ fn help_says_what_scripts_need() {
         "list",
         "kick",
         "stats",
+        "events",
         "snapshot",
         "inspect",
         "token",

@@ -1,6 +1,7 @@
 //! Who may do what: every page of the API's description, asked for by everybody there can be.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -52,6 +53,25 @@ fn ask(http: &Http, token: &str, request: &str, body: &Value) -> Answer {
     http.ask(request, &format!("{}{kind}", header(token)), &body)
 }
 
+/// The answer, of which only the head is read if it goes on without end.
+fn first_of(http: &Http, request: &str, headers: &str) -> Answer {
+    let mut stream = http.connect();
+    stream.write_all(http.bytes(request, headers, "").as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut body = String::new();
+    if !head.contains("text/event-stream") {
+        stream.read_to_string(&mut body).unwrap();
+    }
+    Answer { status, head, body }
+}
+
 /// Who may ask for a page, beside admins; none if everybody may. It knows every page, or the test fails.
 fn allowed(page: &str) -> Option<&'static [&'static str]> {
     Some(match page {
@@ -64,6 +84,7 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "GET /v1/queues/{queue}"
         | "GET /v1/queues/{queue}/keys/{key}"
         | "GET /v1/stats"
+        | "GET /v1/events"
         | "GET /metrics" => &["viewer", "operator"],
         "DELETE /v1/jobs/{id}"
         | "POST /v1/jobs/{id}/kick"
@@ -86,7 +107,7 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
 fn out_of_reach(page: &str) -> (u16, &'static str) {
     match page {
         "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" => (200, ""),
-        "GET /v1/stats" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
+        "GET /v1/stats" | "GET /v1/events" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
         page if page.contains("{id}") => (404, "job-not-found"),
         page if page.contains("{lease}") => (409, "lease-outdated"),
         _ => (403, "queue-not-allowed"),
@@ -126,7 +147,13 @@ impl Stage {
         let request = parts.iter().fold(page.to_owned(), |page, (name, part)| page.replace(name, part));
         let kind = if body.is_null() { "" } else { "content-type: application/json\r\n" };
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        (self.http.ask(&request, &format!("{headers}{kind}"), &body), queue, id)
+        let headers = format!("{headers}{kind}");
+        let answer = if page == "GET /v1/events" {
+            first_of(&self.http, &request, &headers)
+        } else {
+            self.http.ask(&request, &headers, &body)
+        };
+        (answer, queue, id)
     }
 
     /// What is told of a job and its queue, without what goes on by itself.

@@ -1,0 +1,323 @@
+//! What happened, for who listens: a small fact of each event, without the jobs' bodies.
+//!
+//! Nothing is taken down while nobody listens. What is taken down waits, bounded, until it is fetched; past the bound it
+//! is given up, and whoever fetches is told. Events that only keep, compact or reserve what is known are nobody's news.
+
+use crate::event::{BuryReason, Event};
+use crate::job::{JobId, JobState, Priority, QueueName, Time};
+use crate::limits::{NEWS_HELD, NEWS_HELD_BYTES};
+use crate::queue::QueueId;
+use crate::state::State;
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "each variant is the event of that name; `name` says it in words")]
+pub enum NewsKind {
+    JobPut,
+    JobReady,
+    JobReserved,
+    JobReleased,
+    JobFailed,
+    JobBuried,
+    JobKicked,
+    JobCompleted,
+    JobCancelled,
+    JobExpired,
+    JobReplaced,
+    JobUnblocked,
+    JobHeldUp,
+    JobForgotten,
+    JobProgressed,
+    LeaseLost,
+    LeaseExtended,
+    LeaseDropped,
+    QueuePaused,
+    QueueResumed,
+    QueueConfigured,
+    QueueDropped,
+    ServerStarted,
+    ServerStopped,
+    ClockStepped,
+}
+
+impl NewsKind {
+    /// All of them.
+    pub const ALL: [NewsKind; 25] = [
+        NewsKind::JobPut,
+        NewsKind::JobReady,
+        NewsKind::JobReserved,
+        NewsKind::JobReleased,
+        NewsKind::JobFailed,
+        NewsKind::JobBuried,
+        NewsKind::JobKicked,
+        NewsKind::JobCompleted,
+        NewsKind::JobCancelled,
+        NewsKind::JobExpired,
+        NewsKind::JobReplaced,
+        NewsKind::JobUnblocked,
+        NewsKind::JobHeldUp,
+        NewsKind::JobForgotten,
+        NewsKind::JobProgressed,
+        NewsKind::LeaseLost,
+        NewsKind::LeaseExtended,
+        NewsKind::LeaseDropped,
+        NewsKind::QueuePaused,
+        NewsKind::QueueResumed,
+        NewsKind::QueueConfigured,
+        NewsKind::QueueDropped,
+        NewsKind::ServerStarted,
+        NewsKind::ServerStopped,
+        NewsKind::ClockStepped,
+    ];
+
+    /// Its lasting name: the noun, a dot, what happened to it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            NewsKind::JobPut => "job.put",
+            NewsKind::JobReady => "job.ready",
+            NewsKind::JobReserved => "job.reserved",
+            NewsKind::JobReleased => "job.released",
+            NewsKind::JobFailed => "job.failed",
+            NewsKind::JobBuried => "job.buried",
+            NewsKind::JobKicked => "job.kicked",
+            NewsKind::JobCompleted => "job.completed",
+            NewsKind::JobCancelled => "job.cancelled",
+            NewsKind::JobExpired => "job.expired",
+            NewsKind::JobReplaced => "job.replaced",
+            NewsKind::JobUnblocked => "job.unblocked",
+            NewsKind::JobHeldUp => "job.held_up",
+            NewsKind::JobForgotten => "job.forgotten",
+            NewsKind::JobProgressed => "job.progressed",
+            NewsKind::LeaseLost => "lease.lost",
+            NewsKind::LeaseExtended => "lease.extended",
+            NewsKind::LeaseDropped => "lease.dropped",
+            NewsKind::QueuePaused => "queue.paused",
+            NewsKind::QueueResumed => "queue.resumed",
+            NewsKind::QueueConfigured => "queue.configured",
+            NewsKind::QueueDropped => "queue.dropped",
+            NewsKind::ServerStarted => "server.started",
+            NewsKind::ServerStopped => "server.stopped",
+            NewsKind::ClockStepped => "clock.stepped",
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct News {
+    /// The number of its event: greater than that of all before it, across restarts too. Numbers are left out.
+    pub seq: u64,
+    /// When, in engine time.
+    pub at: Time,
+    /// When, by the wall clock, nanoseconds since 1970.
+    pub wall: Time,
+    /// What.
+    pub kind: NewsKind,
+    /// To which job.
+    pub job: Option<JobId>,
+    /// The queue, or the job's; `None` where it is about the whole server.
+    pub queue: Option<QueueName>,
+    /// What the job is from now on; `None` if it is gone.
+    pub state: Option<JobState>,
+    /// The job's priority from now on, where that was said.
+    pub priority: Option<Priority>,
+    /// When the job is due, where that was said, in engine time.
+    pub run_at: Option<Time>,
+    /// When the lease or the pause ends, or the job that is over is forgotten, in engine time.
+    pub until: Option<Time>,
+    /// How often the job was reserved, where that was said.
+    pub reserves: Option<u32>,
+    /// Why, in a word: `asked`, `attempts`, `lost-leases`, `parent`, `time`.
+    pub reason: Option<&'static str>,
+    /// The job that it waited for.
+    pub parent: Option<JobId>,
+    /// What the holder said of an attempt that failed.
+    pub error: Option<Box<[u8]>>,
+    /// What the holder said of how far it is.
+    pub progress: Option<Box<[u8]>>,
+    /// Which start of the server this is.
+    pub epoch: Option<u32>,
+}
+
+impl News {
+    /// One without any value.
+    #[must_use]
+    pub fn new(seq: u64, at: Time, wall: Time, kind: NewsKind) -> News {
+        News {
+            seq,
+            at,
+            wall,
+            kind,
+            job: None,
+            queue: None,
+            state: None,
+            priority: None,
+            run_at: None,
+            until: None,
+            reserves: None,
+            reason: None,
+            parent: None,
+            error: None,
+            progress: None,
+            epoch: None,
+        }
+    }
+
+    /// What the wall clock will show at a moment of engine time, as far as was known then.
+    #[must_use]
+    pub fn wall_time(&self, moment: Time) -> Time {
+        let nanos = i128::from(moment.0) - i128::from(self.at.0) + i128::from(self.wall.0);
+        Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// What it takes of memory, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let text = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<News>() + text(&self.error) + text(&self.progress)
+    }
+
+    /// What is to be told of an event before it is applied, if it is news.
+    fn of(seq: u64, now: Time, event: &Event, state: &State) -> Option<News> {
+        let news = |kind| News::new(seq, now, state.wall_time(now), kind);
+        let of_job = |kind, job| {
+            let queue = state.queue_of(job).map(|queue| state.queue(queue).name.clone());
+            News { job: Some(job), queue, ..news(kind) }
+        };
+        let of_queue = |kind, queue: QueueId| News { queue: Some(state.queue(queue).name.clone()), ..news(kind) };
+        let said = match *event {
+            Event::Started { epoch, .. } => News { epoch: Some(epoch), ..news(NewsKind::ServerStarted) },
+            Event::Stopped { .. } => news(NewsKind::ServerStopped),
+            Event::JobPut(ref put) => News {
+                job: Some(put.job),
+                priority: Some(put.priority),
+                run_at: Some(put.run_at),
+                ..of_queue(NewsKind::JobPut, put.queue)
+            },
+            Event::JobReplaced(ref kept) => News {
+                job: Some(kept.put.job),
+                priority: Some(kept.put.priority),
+                run_at: Some(kept.put.run_at),
+                ..of_queue(NewsKind::JobReplaced, kept.put.queue)
+            },
+            Event::JobCompleted { job, ref kept } => {
+                News { until: kept.as_ref().map(|kept| kept.until), ..of_job(NewsKind::JobCompleted, job) }
+            }
+            Event::JobCancelled { job, kept_until, because_of } => News {
+                until: kept_until,
+                parent: because_of,
+                reason: Some(if because_of.is_some() { "parent" } else { "asked" }),
+                ..of_job(NewsKind::JobCancelled, job)
+            },
+            Event::JobExpired { job, kept_until } => News { until: kept_until, ..of_job(NewsKind::JobExpired, job) },
+            Event::JobReleased { job, priority, run_at, reserves, .. } => News {
+                priority: Some(priority),
+                run_at: Some(run_at),
+                reserves: Some(reserves),
+                ..of_job(NewsKind::JobReleased, job)
+            },
+            Event::JobFailed { job, run_at, reserves, ref error, .. } => News {
+                run_at: Some(run_at),
+                reserves: Some(reserves),
+                error: error.clone(),
+                ..of_job(NewsKind::JobFailed, job)
+            },
+            Event::JobBuried { job, priority, reason, reserves, ref error, .. } => News {
+                priority: Some(priority),
+                reason: Some(match reason {
+                    BuryReason::Asked => "asked",
+                    BuryReason::LostLeases => "lost-leases",
+                    BuryReason::Attempts => "attempts",
+                }),
+                reserves: Some(reserves),
+                error: error.clone(),
+                ..of_job(NewsKind::JobBuried, job)
+            },
+            Event::JobKicked { job, run_at } => News { run_at: Some(run_at), ..of_job(NewsKind::JobKicked, job) },
+            Event::JobPulled { job, run_at } => {
+                News { run_at: Some(run_at), reason: Some("asked"), ..of_job(NewsKind::JobReady, job) }
+            }
+            Event::JobDue { job } => News { reason: Some("time"), ..of_job(NewsKind::JobReady, job) },
+            Event::LeaseLost { job, reserves } => News { reserves: Some(reserves), ..of_job(NewsKind::LeaseLost, job) },
+            Event::LeaseGiven { job, deadline, .. } => {
+                News { until: Some(deadline), ..of_job(NewsKind::JobReserved, job) }
+            }
+            Event::LeaseExtended { job, deadline } => {
+                News { until: Some(deadline), ..of_job(NewsKind::LeaseExtended, job) }
+            }
+            Event::LeaseDropped { job } => of_job(NewsKind::LeaseDropped, job),
+            Event::JobUnblocked { job, parent } => News { parent: Some(parent), ..of_job(NewsKind::JobUnblocked, job) },
+            Event::JobHeldUp { job, parent } => News { parent: Some(parent), ..of_job(NewsKind::JobHeldUp, job) },
+            Event::JobForgotten { job } => of_job(NewsKind::JobForgotten, job),
+            Event::JobProgressed { job, ref progress } => {
+                News { progress: Some(progress.clone()), ..of_job(NewsKind::JobProgressed, job) }
+            }
+            Event::QueuePaused { queue, until, .. } if until > now => {
+                News { until: Some(until), ..of_queue(NewsKind::QueuePaused, queue) }
+            }
+            Event::QueuePaused { queue, .. } => {
+                News { reason: Some("asked"), ..of_queue(NewsKind::QueueResumed, queue) }
+            }
+            Event::PauseOver { queue } => News { reason: Some("time"), ..of_queue(NewsKind::QueueResumed, queue) },
+            Event::ThrottleOver { queue } => News { reason: Some("rate"), ..of_queue(NewsKind::QueueResumed, queue) },
+            Event::QueueConfigured { queue, .. } => of_queue(NewsKind::QueueConfigured, queue),
+            Event::QueueDropped { queue } => of_queue(NewsKind::QueueDropped, queue),
+            // When it happened, by the clock as it is from now on.
+            Event::ClockStepped { wall_time, .. } => News { wall: wall_time, ..news(NewsKind::ClockStepped) },
+            Event::NumbersReserved { .. } | Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) => {
+                return None;
+            }
+        };
+        Some(said)
+    }
+}
+
+/// What was taken down.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// In the order in which it happened.
+    pub news: Vec<News>,
+    /// If some before these were given up, the number that nothing given up reaches.
+    pub lost_below: Option<u64>,
+}
+
+/// Takes down what happens.
+#[derive(Debug, Default)]
+pub(crate) struct NewsDesk {
+    taken: Taken,
+    bytes: usize,
+}
+
+impl NewsDesk {
+    /// Has the event happen, and takes it down if it is news.
+    pub(crate) fn apply(&mut self, seq: u64, event: Event, now: Time, state: &mut State) {
+        let news = News::of(seq, now, &event, state);
+        let is_over = event.ends_job().is_some();
+        state.apply(event, now);
+        let Some(mut news) = news else { return };
+        news.state = match (news.job, news.kind) {
+            (Some(_), NewsKind::JobCompleted) => Some(JobState::Done),
+            (Some(_), NewsKind::JobCancelled) => Some(JobState::Cancelled),
+            (Some(_), NewsKind::JobExpired) => Some(JobState::Expired),
+            (Some(job), _) => state.state_of(job),
+            (None, _) => None,
+        };
+        debug_assert!(!is_over || news.state.is_some_and(JobState::is_final), "{news:?}");
+        self.bytes += news.bytes();
+        if self.taken.news.len() >= NEWS_HELD || self.bytes > NEWS_HELD_BYTES {
+            self.bytes = news.bytes();
+            self.taken = Taken { news: Vec::new(), lost_below: Some(seq) };
+        }
+        self.taken.news.push(news);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken.news.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> Taken {
+        self.bytes = 0;
+        std::mem::take(&mut self.taken)
+    }
+}

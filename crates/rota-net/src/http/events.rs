@@ -1,0 +1,114 @@
+//! `GET /v1/events`: what happens, as server-sent events, to whoever wants to know.
+//!
+//! ```text
+//! Engine ──► Host::take_news ──► publish ──► Ring ──► a Listener each
+//!                 │                                      its own filter and place
+//!                 └─ waits until the log is as durable as promised
+//! ```
+//!
+//! All listeners read one ring at their own pace. Who is so slow that the ring goes over them is told, and cut off; nobody
+//! waits for them.
+
+mod choice;
+mod listener;
+mod ring;
+mod shown;
+
+use super::api::Api;
+use super::fields::{Id, Name};
+use super::problem::{Kind, Problem, ProblemDocument};
+use super::request::Parameters;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use choice::{Choice, List};
+use listener::{Events, Listener};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+
+pub(super) use ring::Hub;
+pub(super) use shown::Event;
+
+/// What a browser sends of itself when it comes back, and others may.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Which events, and from where on.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// Only events of these kinds, with commas between them: `job.completed`, or `job.*` for all that begin so.
+    #[param(value_type = Option<String>, example = "job.*,lease.lost")]
+    kind: Option<String>,
+    /// Only events of these queues and their jobs, with commas between them.
+    #[param(value_type = Option<String>, example = "mail")]
+    queue: Option<List<Name>>,
+    /// Only events of these jobs, with commas between them.
+    #[param(value_type = Option<String>, example = "17")]
+    job: Option<List<Id>>,
+    /// Go on after the event of this number, as far as it is still there; the header `Last-Event-ID` says the same.
+    #[param(value_type = Option<String>, example = "170")]
+    after: Option<String>,
+}
+
+/// Shows what happens, as it happens
+///
+/// Server-sent events: `id` is the event's number, `event` its kind, `data` an object. It goes on until the client or the
+/// server ends it. A first event `gone` says that events were lost since `after`; a last one, `lagged`, that the client
+/// was too slow.
+#[utoipa::path(get, path = "/v1/events", tag = "server", operation_id = "getEvents", params(EventsQuery),
+    responses(
+        (status = 200, description = "The events.", body = Event, content_type = "text/event-stream"),
+        (status = 503, description = "As many listen as can.", body = ProblemDocument,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn events(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    Parameters(query): Parameters<EventsQuery>,
+) -> Result<Response, Problem> {
+    let choice = Choice::new(query.kind.as_deref(), query.queue, query.job)?;
+    // What a browser sends when it comes back is newer than the address that it first asked for.
+    let last = headers.get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or("?")).filter(|last| !last.is_empty());
+    let after = last.or(query.after.as_deref()).map(number).transpose()?;
+    let (joined, depends_on) = api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after), true));
+    let Some(joined) = joined else {
+        return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
+    };
+    let listener = Listener::new(api.clone(), choice, joined);
+    api.leaves(depends_on).await;
+    let head = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        // A proxy that collects an answer before it goes on would hold events back.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((head, axum::body::Body::new(Events::of(listener))).into_response())
+}
+
+fn number(text: &str) -> Result<u64, Problem> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
+        Problem::new(Kind::BadParameter, format!("{text:?} is not the number of an event"))
+            .hint("write the id of the last event that you got, or 0 for all that are there")
+    })
+}
+
+/// Brings news to the ring until the server stops, or the log failed.
+pub(super) async fn publish(api: &Api) {
+    loop {
+        tokio::select! {
+            biased;
+            () = api.stops() => return,
+            () = api.events.is_left() => {
+                api.host.with(|shared, _| api.events.close(&mut shared.engine));
+                continue;
+            }
+            () = api.host.has_news() => {}
+        }
+        match api.host.take_news().await {
+            Ok(taken) => api.events.publish(taken),
+            Err(_) => return,
+        }
+    }
+}

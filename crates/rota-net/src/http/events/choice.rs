@@ -1,0 +1,104 @@
+//! Which events somebody wants.
+
+use super::super::fields::{Id, Name};
+use super::super::problem::{Kind, Problem};
+use rota_engine::job::{JobId, QueueName};
+use rota_engine::limits::LISTENER_NAMES;
+use rota_engine::news::{News, NewsKind};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use std::str::FromStr;
+
+/// What is chosen; what is not said is no matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choice {
+    kinds: Option<Vec<NewsKind>>,
+    queues: Option<Vec<QueueName>>,
+    jobs: Option<Vec<JobId>>,
+}
+
+/// Values with commas between them.
+#[derive(Debug)]
+pub(super) struct List<T>(Vec<T>);
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read: Result<Vec<T>, String> = text.split(',').take(LISTENER_NAMES + 1).map(str::parse).collect();
+        let read = read.map_err(D::Error::custom)?;
+        if read.len() > LISTENER_NAMES {
+            return Err(D::Error::custom(too_many()));
+        }
+        Ok(List(read))
+    }
+}
+
+fn too_many() -> String {
+    format!("a list has at most {LISTENER_NAMES} entries: leave it away, and choose among what comes")
+}
+
+impl Choice {
+    /// # Errors
+    /// [`Problem`] if a kind is none.
+    pub(super) fn new(
+        kinds: Option<&str>,
+        queues: Option<List<Name>>,
+        jobs: Option<List<Id>>,
+    ) -> Result<Choice, Problem> {
+        Ok(Choice {
+            kinds: kinds.map(read_kinds).transpose()?,
+            queues: queues.map(|List(names)| names.into_iter().map(|Name(name)| name).collect()),
+            jobs: jobs.map(|List(ids)| ids.into_iter().map(|Id(job)| job).collect()),
+        })
+    }
+
+    pub(super) fn takes(&self, news: &News) -> bool {
+        let by_kind = self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&news.kind));
+        let is_among = |queues: &Vec<QueueName>| news.queue.as_ref().is_some_and(|queue| queues.contains(queue));
+        let by_queue = self.queues.as_ref().is_none_or(is_among);
+        let by_job = self.jobs.as_ref().is_none_or(|jobs| news.job.is_some_and(|job| jobs.contains(&job)));
+        by_kind && by_queue && by_job
+    }
+}
+
+fn read_kinds(text: &str) -> Result<Vec<NewsKind>, Problem> {
+    if text.split(',').count() > LISTENER_NAMES {
+        return Err(Problem::new(Kind::BadParameter, too_many()));
+    }
+    let mut kinds = Vec::new();
+    for asked in text.split(',') {
+        let before = kinds.len();
+        let fits = |kind: &NewsKind| match asked.strip_suffix('*') {
+            Some(start) => kind.name().starts_with(start),
+            None => kind.name() == asked,
+        };
+        kinds.extend(NewsKind::ALL.into_iter().filter(fits));
+        if kinds.len() == before {
+            let nearest = NewsKind::ALL.iter().min_by_key(|kind| strsim::osa_distance(asked, kind.name()));
+            let nearest = nearest.map_or("job.*", |kind| kind.name());
+            let hint = format!("write {nearest:?}, or a beginning with a star, job.*; /v1/docs has all kinds");
+            return Err(Problem::new(Kind::BadParameter, format!("{asked:?} is no kind of event")).hint(hint));
+        }
+    }
+    Ok(kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rota_engine::job::Time;
+
+    #[test]
+    fn kinds_are_chosen_by_name_and_by_beginning() {
+        let takes = |text: &str, kind| {
+            let choice = Choice::new(Some(text), None, None).unwrap();
+            choice.takes(&News::new(1, Time(1), Time(1), kind))
+        };
+        assert!(takes("job.put", NewsKind::JobPut) && !takes("job.put", NewsKind::JobReady));
+        assert!(takes("lease.lost,job.*", NewsKind::JobReady) && takes("lease.lost,job.*", NewsKind::LeaseLost));
+        assert!(!takes("lease.lost,job.*", NewsKind::QueuePaused) && takes("*", NewsKind::QueuePaused));
+        for bad in ["", ",", "job.putt", "job", "jobs.*", "job.put,", "Job.put", " job.put"] {
+            assert!(Choice::new(Some(bad), None, None).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The newest events, which all who listen read: bounded in number and bytes.
+//!
+//! It is fed while somebody listens, and for a minute after the last one went, so that who comes back finds what they
+//! missed. An event's place counts on from the first one; the ring holds the places from `first` on.
+
+use super::shown;
+use rota_engine::engine::Engine;
+use rota_engine::limits::{LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS};
+use rota_engine::news::{News, Taken};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long the ring is fed when nobody listens any more.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// An event that may leave, and its text.
+#[derive(Debug)]
+pub(in crate::http) struct Told {
+    pub(super) news: News,
+    /// As JSON.
+    pub(super) text: Box<str>,
+}
+
+impl Told {
+    fn bytes(&self) -> usize {
+        self.news.bytes() + self.text.len()
+    }
+}
+
+/// The ring, and who is to be told when it moves.
+#[derive(Debug)]
+pub(in crate::http) struct Hub {
+    ring: Mutex<Ring>,
+    /// The place behind the newest event.
+    end: watch::Sender<u64>,
+    /// How many listen.
+    listeners: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    told: VecDeque<Arc<Told>>,
+    /// The place of the first.
+    first: u64,
+    bytes: usize,
+    /// All news from this number on are here, or will be.
+    whole_from: u64,
+    is_open: bool,
+    /// Since when nobody listens.
+    left_at: Instant,
+}
+
+/// Where somebody begins to listen.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// The place to read from.
+    pub(super) next: u64,
+    /// The number after which it begins.
+    pub(super) seen: u64,
+    /// Whether some are gone since the number that was asked for.
+    pub(super) is_gone: bool,
+    /// This start of the server, where it was after that number.
+    pub(super) started: Option<News>,
+    pub(super) end: watch::Receiver<u64>,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// What comes next of what was chosen.
+    Next {
+        chosen: Vec<Arc<Told>>,
+        /// The place to go on from.
+        next: u64,
+        /// The number of the last event before that place, if any was passed.
+        seen: Option<u64>,
+    },
+    /// It was given up meanwhile.
+    Lagged,
+}
+
+impl Default for Hub {
+    fn default() -> Hub {
+        let left_at = Instant::now();
+        let ring = Ring { told: VecDeque::new(), first: 0, bytes: 0, whole_from: 0, is_open: false, left_at };
+        Hub { ring: Mutex::new(ring), end: watch::Sender::new(0), listeners: watch::Sender::new(0) }
+    }
+}
+
+impl Hub {
+    /// One more listens, from after the event of that number, or from now on; under the engine's lock. `None` if as many
+    /// do as can.
+    pub(super) fn join(&self, engine: &mut Engine, after: Option<u64>) -> Option<Joined> {
+        let mut ring = self.ring();
+        if *self.listeners.borrow() >= LISTENERS {
+            return None;
+        }
+        self.listeners.send_modify(|listeners| *listeners += 1);
+        let next_seq = engine.next_seq();
+        if engine.listen() {
+            ring.clear();
+            (ring.whole_from, ring.is_open) = (next_seq, true);
+        }
+        let end = ring.end();
+        let newest = ring.told.back().map_or(ring.whole_from.saturating_sub(1), |told| told.news.seq);
+        let receiver = self.end.subscribe();
+        let at = |next, seen, is_gone| Joined { next, seen, is_gone, started: None, end: receiver };
+        let Some(after) = after else { return Some(at(end, newest, false)) };
+        // A number that was never given is of other data, or of a server that kept nothing.
+        if after >= next_seq {
+            return Some(at(end, newest, true));
+        }
+        let started = engine.started();
+        let started = (after < started.seq).then_some(started);
+        if after + 1 < ring.whole_from {
+            return Some(Joined { started, ..at(ring.first, ring.whole_from - 1, true) });
+        }
+        let passed = ring.told.partition_point(|told| told.news.seq <= after);
+        Some(at(ring.first + passed as u64, after, false))
+    }
+
+    /// One less listens.
+    pub(super) fn leave(&self) {
+        self.ring().left_at = Instant::now();
+        self.listeners.send_modify(|listeners| *listeners -= 1);
+    }
+
+    /// Waits until nobody has listened for a while, to what is taken down.
+    pub(super) async fn is_left(&self) {
+        let mut listeners = self.listeners.subscribe();
+        loop {
+            // Who sends lives as long as this.
+            let _ = listeners.wait_for(|listeners| *listeners == 0).await;
+            let (is_open, left_at) = {
+                let ring = self.ring();
+                (ring.is_open, ring.left_at)
+            };
+            if is_open
+                && tokio::time::timeout_at(left_at + LINGER, listeners.wait_for(|count| *count > 0)).await.is_err()
+            {
+                return;
+            }
+            if !is_open {
+                let _ = listeners.wait_for(|listeners| *listeners > 0).await;
+            }
+        }
+    }
+
+    /// Takes nothing down any more, if nobody listens; under the engine's lock.
+    pub(super) fn close(&self, engine: &mut Engine) {
+        let mut ring = self.ring();
+        if *self.listeners.borrow() == 0 {
+            engine.stop_listening();
+            ring.clear();
+            ring.is_open = false;
+        }
+    }
+
+    /// Takes news that may leave.
+    pub(super) fn publish(&self, taken: Taken) {
+        let told: Vec<_> = taken.news.into_iter().map(|news| Told { text: shown::text(&news), news }).collect();
+        let mut ring = self.ring();
+        if let Some(below) = taken.lost_below {
+            // A place that nobody finds: who stood at the end is too far behind, too.
+            ring.clear();
+            ring.first += 1;
+            ring.whole_from = below;
+        }
+        told.into_iter().for_each(|told| ring.push(told));
+        self.end.send_replace(ring.end());
+    }
+
+    /// Reads on from a place, past at most so many events as one step handles, until what was chosen has about so many
+    /// bytes.
+    pub(super) fn read(&self, from: u64, choose: impl Fn(&News) -> bool, most_bytes: usize) -> Read {
+        let ring = self.ring();
+        let Some(passed) = from.checked_sub(ring.first) else { return Read::Lagged };
+        let (mut chosen, mut bytes, mut next, mut seen) = (Vec::new(), 0, from, None);
+        for told in ring.told.range((passed as usize).min(ring.told.len())..).take(STEP_OBJECTS) {
+            if choose(&told.news) {
+                if bytes > most_bytes {
+                    break;
+                }
+                bytes += told.text.len();
+                chosen.push(told.clone());
+            }
+            next += 1;
+            seen = Some(told.news.seq);
+        }
+        Read::Next { chosen, next, seen }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.first + self.told.len() as u64
+    }
+
+    fn clear(&mut self) {
+        self.first = self.end();
+        self.told.clear();
+        self.bytes = 0;
+    }
+
+    fn push(&mut self, told: Told) {
+        self.bytes += told.bytes();
+        self.told.push_back(Arc::new(told));
+        while self.told.len() > NEWS_KEPT || self.bytes > NEWS_KEPT_BYTES {
+            let Some(oldest) = self.told.pop_front() else { return };
+            self.bytes -= oldest.bytes();
+            self.first += 1;
+            self.whole_from = oldest.news.seq + 1;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! An event as JSON has it.
+
+use super::super::fields::{Id, Moment, Name};
+use rota_engine::job::Time;
+use rota_engine::news::News;
+use serde::Serialize;
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+/// Something that happened. A member that says nothing of this kind of event is left away.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Event<'a> {
+    /// Its number: greater than that of every event before it, across restarts too. Some numbers are left out.
+    #[schema(pattern = "^[1-9][0-9]*$", example = "170")]
+    seq: String,
+    /// What happened: the noun, a dot, the verb.
+    #[schema(example = "job.completed")]
+    kind: &'static str,
+    /// When.
+    at: Moment,
+    /// To which job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    job: Option<Id>,
+    /// In which queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    queue: Option<Name>,
+    /// What the job is from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "done")]
+    state: Option<&'static str>,
+    /// The job's priority from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    priority: Option<u32>,
+    /// When the job is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    run_at: Option<Moment>,
+    /// When the lease or the pause ends, or a job that is over is forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    until: Option<Moment>,
+    /// How often the job was reserved so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reserves: Option<u32>,
+    /// Why: `asked`, `time`, `parent`, `attempts` or `lost-leases`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'static str>,
+    /// The job that this one waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    parent: Option<Id>,
+    /// What the holder said of the attempt that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<Cow<'a, str>>,
+    /// What the holder said of how far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    progress: Option<Cow<'a, str>>,
+    /// How often the server was started on its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    epoch: Option<u32>,
+}
+
+/// An event in one line.
+pub(super) fn text(news: &News) -> Box<str> {
+    // A moment that no wall clock shows is none.
+    let moment = |at: Option<Time>| at.filter(|at| *at < Time::NEVER).map(|at| Moment(news.wall_time(at)));
+    let event = Event {
+        seq: news.seq.to_string(),
+        kind: news.kind.name(),
+        at: Moment(news.wall),
+        job: news.job.map(Id),
+        queue: news.queue.clone().map(Name),
+        state: news.state.map(|state| state.name()),
+        priority: news.priority.map(|priority| priority.0),
+        run_at: moment(news.run_at),
+        until: moment(news.until),
+        reserves: news.reserves,
+        reason: news.reason,
+        parent: news.parent.map(Id),
+        error: news.error.as_deref().map(String::from_utf8_lossy),
+        progress: news.progress.as_deref().map(String::from_utf8_lossy),
+        epoch: news.epoch,
+    };
+    serde_json::to_string(&event).expect("texts and numbers make JSON").into()
+}

@@ -1,0 +1,147 @@
+//! `rota events`: prints what happens on the server, as it happens, a line each.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+
+use super::http;
+use crate::cli::{EventsArgs, Global};
+use crate::report::{self, Failure};
+
+/// The longest event that is taken, in bytes: far more than a server sends.
+const EVENT_BYTES: usize = 1 << 20;
+
+pub(crate) fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(follow(global.json, args))
+}
+
+async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
+    let no_answer = |error: reqwest::Error| http::no_answer(&args.http, &error);
+    let client = http::client().map_err(no_answer)?;
+    let request = client.get(format!("{}/v1/events{}", args.http, query(args)));
+    let request = match http::token(None)? {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let mut response = request.send().await.map_err(no_answer)?;
+    let status = response.status().as_u16();
+    if status != 200 {
+        let body = response.bytes().await.map_err(no_answer)?;
+        return Err(http::refused(&args.http, "no events", status, &body).into());
+    }
+    let mut stream = Stream::default();
+    loop {
+        while let Some(block) = stream.next() {
+            if let Some(data) = block.lines().find_map(|line| line.strip_prefix("data: ")) {
+                tell(json, data)?;
+            }
+        }
+        if stream.0.len() > EVENT_BYTES {
+            return Err(Failure::at_run_time(format!("{} sends something that is no event", args.http)).into());
+        }
+        match response.chunk().await {
+            Ok(Some(bytes)) => stream.0.extend_from_slice(&bytes),
+            Ok(None) => break,
+            Err(error) => return Err(ended(args).caused_by(std::io::Error::other(http::chain(&error))).into()),
+        }
+    }
+    Err(ended(args).into())
+}
+
+fn ended(args: &EventsArgs) -> Failure {
+    Failure::at_run_time(format!("{} tells no more", args.http))
+        .hint("run it again with --after and the number of the last event, once the server is there")
+}
+
+/// Prints an event.
+fn tell(json: bool, data: &str) -> anyhow::Result<()> {
+    let Ok(event) = serde_json::from_str::<Map<String, Value>>(data) else {
+        return Err(Failure::at_run_time("the server sent an event that is no object").into());
+    };
+    if event.get("kind").is_some_and(|kind| kind == "lagged") {
+        let after = event.get("seq").and_then(Value::as_str).unwrap_or_default();
+        let hint = format!("choose with --kind or --queue, and go on with --after {after}");
+        return Err(Failure::at_run_time("events come faster than they were taken").hint(hint).into());
+    }
+    report::line(json, || line(&event), Value::Object(event.clone()))
+}
+
+/// When, what, and then the members that there are.
+fn line(event: &Map<String, Value>) -> String {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or("-");
+    let mut line = format!("{:24} {:16}", text("at"), text("kind"));
+    for (name, value) in event.iter().filter(|(name, _)| !["at", "kind"].contains(&name.as_str())) {
+        let plain = |c: char| c.is_ascii_graphic() && c != '"';
+        let _ = match value {
+            // What a job's holder said may have spaces and line ends in it.
+            Value::String(text) if text.chars().all(plain) && !text.is_empty() => write!(line, " {name}={text}"),
+            other => write!(line, " {name}={other}"),
+        };
+    }
+    line
+}
+
+/// What came and was not taken.
+#[derive(Default)]
+struct Stream(Vec<u8>);
+
+impl Stream {
+    /// The next block: what stands before an empty line.
+    fn next(&mut self) -> Option<String> {
+        let end = self.0.windows(2).position(|two| two == b"\n\n")?;
+        let block = self.0.drain(..end + 2).collect::<Vec<u8>>();
+        Some(String::from_utf8_lossy(&block).into_owned())
+    }
+}
+
+fn query(args: &EventsArgs) -> String {
+    let join = |values: Vec<String>| values.iter().map(|value| escape(value)).collect::<Vec<_>>().join(",");
+    let parameters = [
+        ("kind", join(args.kinds.clone())),
+        ("queue", join(args.queues.iter().map(ToString::to_string).collect())),
+        ("job", join(args.jobs.iter().map(ToString::to_string).collect())),
+        ("after", join(args.after.iter().map(ToString::to_string).collect())),
+    ];
+    let given = parameters.iter().filter(|(_, value)| !value.is_empty());
+    let given: Vec<String> = given.map(|(name, value)| format!("{name}={value}")).collect();
+    if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
+}
+
+/// A value as a query has it.
+fn escape(value: &str) -> String {
+    let mut escaped = String::new();
+    for byte in value.bytes() {
+        let _ = if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) {
+            write!(escaped, "{}", char::from(byte))
+        } else {
+            write!(escaped, "%{byte:02X}")
+        };
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_taken_whole() {
+        let mut stream = Stream::default();
+        stream.0.extend_from_slice(b"id: 1\n\nid: 2\nevent: job.put\n");
+        assert_eq!(stream.next().as_deref(), Some("id: 1\n\n"));
+        assert_eq!(stream.next(), None);
+        stream.0.extend_from_slice(b"\n");
+        assert_eq!(stream.next().as_deref(), Some("id: 2\nevent: job.put\n\n"));
+    }
+
+    #[test]
+    fn values_are_escaped_and_what_holders_say_stays_in_its_line() {
+        assert_eq!(escape("a+b/c;(1)"), "a%2Bb%2Fc%3B%281%29");
+        let event = serde_json::from_str(r#"{"at":"now","kind":"job.failed","job":"1","error":"a\nb","reserves":2}"#);
+        let line = line(&event.unwrap());
+        assert!(line.contains(r#" error="a\nb""#) && line.contains(" job=1") && line.contains(" reserves=2"), "{line}");
+        assert!(line.starts_with("now ") && !line.contains('\n'), "{line}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What the commands share that ask the server's HTTP port: its address, a client, and what to say without an answer.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use serde_json::{Map, Value};
+
+use crate::report::Failure;
+use crate::snapshot::place::provide_tls;
+use crate::tokens::error::TokensError;
+use crate::tokens::file::{check_private, open};
+
+/// As much as is read of a file with a token.
+const TOKEN_FILE_BYTES: u64 = 4096;
+
+/// How long connecting may take. What is asked takes as long as it takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a server speaks HTTP: `http://host:port`, or `host:port` as `serve` is told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpAddress(String);
+
+impl FromStr for HttpAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HttpAddress, String> {
+        const FORM: &str = "write http://host:port";
+        let rest = match text.split_once("://") {
+            Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+            Some((scheme, _)) => return Err(format!("{scheme:?} is not a protocol of that port: {FORM}")),
+            None if text == "off" => return Err(format!("off is no address: {FORM}")),
+            None => text,
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]%".contains(c);
+        if let Some(bad) = rest.chars().find(|c| !allowed(*c)) {
+            return Err(format!("{bad:?} can't be in it: {FORM}"));
+        }
+        if rest.is_empty() {
+            return Err(format!("it names no host: {FORM}"));
+        }
+        let scheme = if text.starts_with("https://") { "https" } else { "http" };
+        Ok(HttpAddress(format!("{scheme}://{rest}")))
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The token to ask with: the file's, or that of `ROTA_TOKEN`. A command line would show it to everybody on the machine.
+pub(super) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else {
+        return Ok(std::env::var("ROTA_TOKEN").ok().filter(|token| !token.is_empty()));
+    };
+    let failed = |source| TokensError::Io { doing: "read", path: path.to_owned(), source };
+    let file = open(path).map_err(failed)?;
+    check_private(path, &file.metadata().map_err(failed)?)?;
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+/// A client that goes straight there.
+pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+    provide_tls();
+    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().build()
+}
+
+/// Nobody answered there.
+pub(super) fn no_answer(server: &HttpAddress, error: &reqwest::Error) -> Failure {
+    Failure::at_run_time(format!("no answer from {server}"))
+        .caused_by(std::io::Error::other(chain(error)))
+        .hint("start a server with `rota serve`, or name its HTTP port with --http or ROTA_HTTP")
+}
+
+/// What the server said of why it did not; `what` says that it did not.
+pub(super) fn refused(server: &HttpAddress, what: &str, status: u16, body: &[u8]) -> Failure {
+    let answer: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    let detail = text("detail").map_or_else(|| format!("{server} answered with status {status}"), str::to_owned);
+    let failure = Failure::at_run_time(format!("{what}: {detail}"));
+    match text("hint") {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The innermost cause: what the system said.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_server_speaks_http() {
+        let read = |text: &str| text.parse::<HttpAddress>().map(|address| address.to_string());
+        for text in ["127.0.0.1:11380", "http://127.0.0.1:11380", "http://127.0.0.1:11380/"] {
+            assert_eq!(read(text).as_deref(), Ok("http://127.0.0.1:11380"));
+        }
+        assert_eq!(read("https://jobs.example").as_deref(), Ok("https://jobs.example"));
+        assert_eq!(read("http://[::1]:80").as_deref(), Ok("http://[::1]:80"));
+        for bad in ["", "off", "ftp://x", "http://a@b", "http://a/b", "http://a b", "http://"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `rota events`: what it prints, and how it ends.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::http::{put, server};
+
+/// The binary, with nothing of this test run's environment.
+fn command(http: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROTA_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["events", "--http", http]).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// One that runs, and is ended with the test.
+struct Follows(Child, BufReader<ChildStdout>);
+
+impl Follows {
+    fn start(http: &str, arguments: &[&str]) -> Follows {
+        let mut child = command(http, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Follows(child, out)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn it_prints_what_was_chosen_until_the_server_ends() {
+    let (_data, mut rota, http) = server(&[]);
+    let address = http.address().to_string();
+    // That something is gone is said at once, so that it is known to listen.
+    let chosen = ["--after", "0", "--kind", "job.put,job.cancelled", "--queue", "work"];
+    let mut text = Follows::start(&address, &chosen);
+    let mut objects = Follows::start(&address, &[&chosen[..], &["--json"]].concat());
+    assert!(text.line().contains(" seq="));
+    let gone: Value = serde_json::from_str(&objects.line()).unwrap();
+    assert_eq!(gone["kind"], "gone");
+    http.post("/v1/jobs", &json!({ "queue": "other", "text": "x" })).expect(201);
+    let id = put(&http, "x");
+    http.delete(&format!("/v1/jobs/{id}")).expect(200);
+    for kind in ["job.put", "job.cancelled"] {
+        let line = text.line();
+        assert!(line.contains(kind) && line.contains(&format!(" job={id}")) && line.contains(" queue=work"), "{line}");
+        let object: Value = serde_json::from_str(&objects.line()).unwrap();
+        assert_eq!((&object["kind"], &object["job"], &object["queue"]), (&json!(kind), &json!(id), &json!("work")));
+    }
+    assert!(rota.terminate().success());
+    assert_eq!(text.line(), "");
+    assert_eq!(text.0.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let (_data, _rota, http) = server(&[]);
+    let run = |http: &str, arguments: &[&str]| {
+        let output = command(http, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(&http.address().to_string(), &["--kind", "job.putt"]);
+    assert!(said.starts_with("error: no events: ") && said.contains("write \"job.put\""), "{said}");
+    let said = run("127.0.0.1:1", &[]);
+    assert!(said.starts_with("error: no answer from http://127.0.0.1:1") && said.contains("hint: "), "{said}");
+    let output = command("127.0.0.1:1", &["--queue", "-x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
