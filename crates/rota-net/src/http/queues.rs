@@ -67,6 +67,7 @@ pub(super) struct Settings {
     max_bytes: Option<Count>,
     /// The most of its jobs that are held at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     concurrency: Option<u32>,
     /// How often a job of it is handed out at the most.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,7 @@ pub(super) struct Settings {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Rate {
-    #[schema(value_type = u32, minimum = 1)]
+    #[schema(value_type = u64, minimum = 1, maximum = 4294967295u32)]
     count: NonZeroU32,
     per: Span,
 }

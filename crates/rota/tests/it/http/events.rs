@@ -313,6 +313,10 @@ fn nothing_is_told_before_it_is_durable() {
                 told += 1;
                 continue;
             }
+            if answer.starts_with("HTTP/1.1 507") {
+                // It was the keeper whose sync failed: the disk gives no more room, and the server goes on without puts.
+                break;
+            }
             assert!(stream.ended(), "an event of job {number} that no log has: {events:?}");
             kept += 1;
             break;

@@ -169,7 +169,10 @@ impl Store<'_> {
             Past::Stopped => {
                 let status = rota.terminate();
                 assert_eq!(status.code(), Some(0), "{}", rota.stderr());
-                assert_eq!(rota.stderr(), "", "nothing is to be said of an orderly stop");
+                // That a kill cut a write in the middle is said at the start behind it.
+                let said = rota.stderr();
+                let said: Vec<&str> = said.lines().filter(|line| !line.contains("never acknowledged")).collect();
+                assert!(said.is_empty(), "nothing is to be said of an orderly stop: {said:?}");
             }
             Past::Killed | Past::Cut(_) => {
                 if impatient {
