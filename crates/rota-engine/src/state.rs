@@ -396,11 +396,11 @@ impl State {
                 self.queues[id.slot()].ended.remove(&(until, job.id));
             }
         }
-        if matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked) {
-            let job = &self.jobs[slot];
-            if let Some(at) = self.expires_at(job) {
-                self.queues[id.slot()].expiring.remove(&(at, job.id));
-            }
+        let job = &self.jobs[slot];
+        if let Some(at) = self.expires_at(job)
+            && matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked)
+        {
+            self.queues[id.slot()].expiring.remove(&(at, job.id));
         }
         self.totals.by_state[state as usize] -= 1;
     }
@@ -409,8 +409,17 @@ impl State {
         self.extra(job).and_then(|extra| extra.terms.as_ref()).and_then(|terms| terms.expires_at)
     }
 
+    /// What became of it, if there is more than its place in line.
+    fn course(&self, job: &Job) -> Option<&Course> {
+        self.extra(job).and_then(|extra| extra.course.as_deref())
+    }
+
     fn ended(&self, job: &Job) -> Option<&Ended> {
-        self.extra(job).and_then(|extra| extra.course.as_ref()).and_then(|course| course.ended.as_ref())
+        self.course(job).and_then(|course| course.ended.as_ref())
+    }
+
+    fn is_blocked(&self, job: &Job) -> bool {
+        self.course(job).is_some_and(Course::is_blocked)
     }
 
     /// Puts a detached job among the blocked ones of its queue if it has to wait for others, else among the delayed or the
@@ -421,8 +430,7 @@ impl State {
             self.queue_mut(queue).expiring.insert((at, id));
             self.wake_queue_at(queue, at);
         }
-        let course = self.extra(&self.jobs[slot]).and_then(|extra| extra.course.as_ref());
-        if course.is_some_and(|course| course.is_blocked()) {
+        if self.is_blocked(&self.jobs[slot]) {
             self.jobs[slot].state = JobState::Blocked;
             self.queues[self.jobs[slot].queue.slot()].blocked += 1;
             self.totals.by_state[JobState::Blocked as usize] += 1;

@@ -7,7 +7,6 @@ use crate::far::FarRecord;
 use crate::job::{DueOrder, Job, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
-use crate::terms::Course;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -59,9 +58,13 @@ impl State {
     }
 
     fn check_course(&self, job: &Job) {
-        let course = self.extra(job).and_then(|extra| extra.course.as_deref());
-        let is_blocked = course.is_some_and(Course::is_blocked);
-        assert_eq!(job.state == JobState::Blocked, is_blocked, "job {} is blocked if it waits for others", job.id);
+        let course = self.course(job);
+        assert_eq!(
+            job.state == JobState::Blocked,
+            self.is_blocked(job),
+            "job {} is blocked if it waits for others",
+            job.id
+        );
         let ended = course.and_then(|course| course.ended.as_ref());
         assert_eq!(job.state.is_final(), ended.is_some(), "a final job says how it ended");
         assert!(ended.is_none_or(|ended| ended.state == job.state), "a job ended as it says");
@@ -80,7 +83,7 @@ impl State {
             assert!(!children.is_empty(), "somebody waits for job {parent}");
             for child in children {
                 let slot = self.find_job(*child).expect("an open job waits");
-                let course = self.extra(&self.jobs[slot]).and_then(|extra| extra.course.as_deref());
+                let course = self.course(&self.jobs[slot]);
                 assert!(course.is_some_and(|course| course.waits_for.contains(parent)), "{child} waits for {parent}");
             }
         }

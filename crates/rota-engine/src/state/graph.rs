@@ -73,8 +73,8 @@ impl State {
     /// Takes a job in that waits for others, if it does.
     pub(super) fn waits_from_now(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
-        let (id, course) = (job.id, self.extra(job).and_then(|extra| extra.course.as_ref()));
-        for parent in course.map_or_else(Vec::new, |course| course.waits_for.clone()) {
+        let id = job.id;
+        for parent in self.course(job).map_or_else(Vec::new, |course| course.waits_for.clone()) {
             self.graph.waiting.entry(parent).or_default().insert(id);
         }
     }
@@ -83,7 +83,7 @@ impl State {
     pub(super) fn waits_no_more(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
         let id = job.id;
-        if !self.extra(job).and_then(|extra| extra.course.as_ref()).is_some_and(|course| course.is_blocked()) {
+        if !self.is_blocked(job) {
             return;
         }
         let mut parents = Vec::new();
