@@ -19,13 +19,7 @@ impl Engine {
         self.state.wanted(session, command, self.now.max(now))
     }
 
-    /// The same of the jobs that one which is put would wait for: each is to be looked up.
-    #[must_use]
-    pub fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
-        self.state.wanted_parents(command)
-    }
-
-    /// The same of one of them.
+    /// The same of a job that one which is put would wait for.
     #[must_use]
     pub fn wanted_parent(&self, parent: &Parent<'_>) -> Option<Want> {
         self.state.wanted_parent(parent)

@@ -222,12 +222,7 @@ impl State {
         }
     }
 
-    /// The same, of the jobs that one which is put would wait for.
-    pub(crate) fn wanted_parents(&self, command: &Command<'_>) -> Vec<Want> {
-        let Command::Put(new) = command else { return Vec::new() };
-        new.after.iter().filter_map(|parent| self.wanted_parent(parent)).collect()
-    }
-
+    /// What has to be brought near before a job can be put that waits for that one.
     pub(crate) fn wanted_parent(&self, parent: &Parent<'_>) -> Option<Want> {
         match *parent {
             Parent::Id(job) => self.wanted_job(job),

@@ -118,7 +118,7 @@ impl Lockstep {
             let parents = request.parents();
             let command = request.command(&parents);
             let mut wanted: Vec<Want> = self.engine.wanted(self.sessions[client], &command, at).into_iter().collect();
-            wanted.extend(self.engine.wanted_parents(&command));
+            wanted.extend(parents.iter().filter_map(|parent| self.engine.wanted_parent(parent)));
             wanted.into_iter().for_each(|want| near.extend(self.bring_near(Some(want))));
         }
         let (homeless, cold) = self.far_away();
