@@ -387,6 +387,20 @@ pub(crate) struct StatsArgs {
     pub(crate) queue: Option<QueueName>,
 }
 
+/// Which server is asked over HTTP.
+#[derive(Debug, Args)]
+pub(crate) struct HttpServer {
+    /// The server's HTTP port
+    #[arg(
+        long,
+        env = "ROTA_HTTP",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:11380",
+        hide_env_values = true
+    )]
+    pub(crate) http: HttpAddress,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Only events of these kinds; a star stands for any end
@@ -401,15 +415,8 @@ pub(crate) struct EventsArgs {
     /// Go on after the event of this number, as far as the server still has what came then
     #[arg(long, value_name = "SEQ")]
     pub(crate) after: Option<u64>,
-    /// The server's HTTP port
-    #[arg(
-        long,
-        env = "ROTA_HTTP",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:11380",
-        hide_env_values = true
-    )]
-    pub(crate) http: HttpAddress,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
@@ -417,15 +424,8 @@ pub(crate) struct SnapshotArgs {
     /// Where to; a folder is the server's, not this command's. Where the server puts them if it is not given
     #[arg(value_name = "ADDRESS")]
     pub(crate) to: Option<Address>,
-    /// The server's HTTP port
-    #[arg(
-        long,
-        env = "ROTA_HTTP",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:11380",
-        hide_env_values = true
-    )]
-    pub(crate) http: HttpAddress,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
     /// A file with a token of the role operator, for its owner alone; else ROTA_TOKEN has it
     #[arg(long, env = "ROTA_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,

@@ -18,18 +18,14 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode
 }
 
 async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
-    let no_answer = |error: reqwest::Error| http::no_answer(&args.http, &error);
+    let no_answer = |error: reqwest::Error| http::no_answer(&args.server.http, &error);
     let client = http::client().map_err(no_answer)?;
-    let request = client.get(format!("{}/v1/events{}", args.http, query(args)));
-    let request = match http::token(None)? {
-        Some(token) => request.bearer_auth(token),
-        None => request,
-    };
-    let mut response = request.send().await.map_err(no_answer)?;
+    let request = client.get(format!("{}/v1/events{}", args.server.http, query(args)));
+    let mut response = http::with_token(request, http::token(None)?).send().await.map_err(no_answer)?;
     let status = response.status().as_u16();
     if status != 200 {
         let body = response.bytes().await.map_err(no_answer)?;
-        return Err(http::refused(&args.http, "no events", status, &body).into());
+        return Err(http::refused(&args.server.http, "no events", status, &body).into());
     }
     let mut stream = Stream::default();
     loop {
@@ -39,7 +35,7 @@ async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
             }
         }
         if stream.0.len() > EVENT_BYTES {
-            return Err(Failure::at_run_time(format!("{} sends something that is no event", args.http)).into());
+            return Err(Failure::at_run_time(format!("{} sends something that is no event", args.server.http)).into());
         }
         match response.chunk().await {
             Ok(Some(bytes)) => stream.0.extend_from_slice(&bytes),
@@ -51,7 +47,7 @@ async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn ended(args: &EventsArgs) -> Failure {
-    Failure::at_run_time(format!("{} tells no more", args.http))
+    Failure::at_run_time(format!("{} tells no more", args.server.http))
         .hint("run it again with --after and the number of the last event, once the server is there")
 }
 

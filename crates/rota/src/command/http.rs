@@ -72,6 +72,14 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().build()
 }
 
+/// The request with that token, if there is one.
+pub(super) fn with_token(request: reqwest::RequestBuilder, token: Option<String>) -> reqwest::RequestBuilder {
+    match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    }
+}
+
 /// Nobody answered there.
 pub(super) fn no_answer(server: &HttpAddress, error: &reqwest::Error) -> Failure {
     Failure::at_run_time(format!("no answer from {server}"))

@@ -17,15 +17,15 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
     };
     let token = http::token(args.token_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(post(&args.http, request.to_string(), token));
-    let (status, body) = answered.map_err(|error| http::no_answer(&args.http, &error))?;
+    let answered = runtime.block_on(post(&args.server.http, request.to_string(), token));
+    let (status, body) = answered.map_err(|error| http::no_answer(&args.server.http, &error))?;
     let answer: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
     let number = |name: &str| answer.get(name).and_then(Value::as_u64);
     let (Some(name), Some(address), Some(jobs), Some(bytes)) =
         (text("name"), text("address"), number("jobs"), number("bytes"))
     else {
-        return Err(http::refused(&args.http, "no snapshot was taken", status, &body).into());
+        return Err(http::refused(&args.server.http, "no snapshot was taken", status, &body).into());
     };
     let shown = || format!("{name}: {jobs} jobs, {bytes} bytes, at {address}");
     let object = json!({ "name": name, "jobs": jobs, "bytes": bytes, "address": address });
@@ -37,10 +37,6 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
 async fn post(server: &HttpAddress, body: String, token: Option<String>) -> reqwest::Result<(u16, Vec<u8>)> {
     let client = http::client()?;
     let request = client.post(format!("{server}/v1/snapshots")).header(CONTENT_TYPE, "application/json").body(body);
-    let request = match token {
-        Some(token) => request.bearer_auth(token),
-        None => request,
-    };
-    let response = request.send().await?;
+    let response = http::with_token(request, token).send().await?;
     Ok((response.status().as_u16(), response.bytes().await?.into()))
 }
