@@ -301,9 +301,11 @@ impl Engine {
     /// if not, there was more than one step handles, and it is to be called again.
     pub fn tick(&mut self, now: Time) -> bool {
         self.now = self.now.max(now);
-        if self.is_stopped {
-            return true;
-        }
+        let is_idle = self.state.next_wake() > self.now && self.state.is_settled();
+        if is_idle || self.is_stopped { true } else { self.let_pass() }
+    }
+
+    fn let_pass(&mut self) -> bool {
         let mut left = STEP_OBJECTS;
         while left > 0 {
             let Some(due) = self.state.next_due(self.now) else {
@@ -734,7 +736,14 @@ impl Engine {
     }
 
     /// What follows at once from what just happened.
+    #[inline]
     fn settle(&mut self) {
+        if !self.state.is_settled() {
+            self.bring_to_rest();
+        }
+    }
+
+    fn bring_to_rest(&mut self) {
         for _ in 0..STEP_OBJECTS {
             let Some(told) = self.state.next_told(self.now) else { break };
             self.happen(told);

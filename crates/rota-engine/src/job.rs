@@ -283,6 +283,13 @@ impl JobExtra {
         self.course.get_or_insert_default()
     }
 
+    /// Length of it in the log, about, in bytes.
+    pub(crate) fn record_bytes(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |key| key.len() + 5);
+        let terms = self.terms.as_ref().map_or(0, |terms| terms.bytes());
+        key + terms + self.course.as_ref().map_or(0, |course| course.bytes())
+    }
+
     /// Whether its job may leave memory while it is delayed: nothing happens to it before, and its body is that of its put.
     pub(crate) fn may_leave(&self) -> bool {
         !self.is_replaced() && self.terms.as_ref().is_none_or(|terms| !terms.stays_near())

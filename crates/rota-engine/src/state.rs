@@ -397,8 +397,8 @@ impl State {
             }
         }
         let job = &self.jobs[slot];
-        if let Some(at) = self.expires_at(job)
-            && matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked)
+        if matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked)
+            && let Some(at) = self.expires_at(job)
         {
             self.queues[id.slot()].expiring.remove(&(at, job.id));
         }
@@ -425,15 +425,7 @@ impl State {
     /// Puts a detached job among the blocked ones of its queue if it has to wait for others, else among the delayed or the
     /// ready ones, as its `run_at` says.
     fn attach_by_time(&mut self, slot: Slot, now: Time) {
-        if let Some(at) = self.expires_at(&self.jobs[slot]) {
-            let (id, queue) = (self.jobs[slot].id, self.jobs[slot].queue);
-            self.queue_mut(queue).expiring.insert((at, id));
-            self.wake_queue_at(queue, at);
-        }
-        if self.is_blocked(&self.jobs[slot]) {
-            self.jobs[slot].state = JobState::Blocked;
-            self.queues[self.jobs[slot].queue.slot()].blocked += 1;
-            self.totals.by_state[JobState::Blocked as usize] += 1;
+        if self.jobs[slot].extra != MaybeSlot::NONE && self.attach_by_terms(slot) {
             return;
         }
         let state = if self.jobs[slot].run_at > now { JobState::Delayed } else { JobState::Ready };
@@ -457,6 +449,23 @@ impl State {
             }
             self.wake_queue_at(id, run_at);
         }
+    }
+
+    /// Has a job that expires wait for that too, and puts it among the blocked ones if it has to wait for others. Returns whether
+    /// it has.
+    fn attach_by_terms(&mut self, slot: Slot) -> bool {
+        let job = &self.jobs[slot];
+        let (id, queue, is_blocked) = (job.id, job.queue, self.is_blocked(job));
+        if let Some(at) = self.expires_at(job) {
+            self.queue_mut(queue).expiring.insert((at, id));
+            self.wake_queue_at(queue, at);
+        }
+        if is_blocked {
+            self.jobs[slot].state = JobState::Blocked;
+            self.queue_mut(queue).blocked += 1;
+            self.totals.by_state[JobState::Blocked as usize] += 1;
+        }
+        is_blocked
     }
 
     /// Remembers that a queue has a job for somebody who waits, if somebody does.
@@ -557,6 +566,12 @@ impl State {
             session.wake_at = at;
             self.wakes.insert((at, Owner::Session(id)));
         }
+    }
+
+    /// Whether nothing follows at once from what happened.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unserved.is_empty() && self.left.is_empty() && !self.graph.is_behind()
     }
 
     /// When `due` has something to do next: never later than the next deadline, at times before it.

@@ -1,5 +1,6 @@
 //! What each event does to the state. Nothing here decides anything, and nothing can fail.
 
+use super::kept::plain_record_bytes;
 use super::{Hashed, State, key_hash};
 use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
@@ -296,13 +297,14 @@ impl State {
         let queue = self.queue_mut(put.queue);
         queue.totals.puts += 1;
         queue.logged = true;
-        let slot = self.insert_job(KeptJob::of_put(put));
+        let is_plain = is_plain(&put) && put.run_at >= put.created_at;
+        let job = if is_plain { self.job_with(put, MaybeSlot::NONE) } else { self.make_job(KeptJob::of_put(put)) };
+        let slot = self.insert_job(job);
         self.attach_by_time(slot, now);
     }
 
     /// Takes in a job that stands in no line yet.
-    pub(super) fn insert_job(&mut self, kept: KeptJob) -> Slot {
-        let job = self.make_job(kept);
+    pub(super) fn insert_job(&mut self, job: Job) -> Slot {
         let id = job.id;
         let slot = self.jobs.insert(job);
         let jobs = &self.jobs;
@@ -313,47 +315,48 @@ impl State {
     }
 
     /// A job as the state holds it, with its body and the rest of it taken in.
-    fn make_job(&mut self, kept: KeptJob) -> Job {
-        let KeptJob { put, delay, tally, course, .. } = kept;
-        let PutJob { job: id, queue, priority, created_at, run_at, at_wall, ttr, .. } = put;
-        let short = ShortSpan::new(ttr);
-        let is_plain = at_wall.is_none()
-            && put.key.is_none()
-            && (put.max_lost_leases, put.max_attempts) == (0, 0)
-            && short != ShortSpan::NONE
-            && delay.is_none()
-            && put.terms.is_none()
-            && course.is_none()
-            && tally == JobTally::default();
-        let extra = if is_plain {
-            MaybeSlot::NONE
-        } else {
-            MaybeSlot::from(self.extras.insert(JobExtra {
-                key: put.key,
-                delay,
-                at_wall,
-                ttr: u64::try_from(ttr.as_nanos()).unwrap_or(u64::MAX),
-                max_lost_leases: put.max_lost_leases,
-                max_attempts: put.max_attempts,
-                tally,
-                terms: put.terms,
-                course,
-                ..JobExtra::default()
-            }))
-        };
-        let body = self.bodies.insert(put.body);
+    pub(super) fn make_job(&mut self, kept: KeptJob) -> Job {
+        let KeptJob { mut put, delay, tally, course, .. } = kept;
+        if is_plain(&put) && delay.is_none() && course.is_none() && tally == JobTally::default() {
+            return self.job_with(put, MaybeSlot::NONE);
+        }
+        let extra = self.extras.insert(JobExtra {
+            key: put.key.take(),
+            delay,
+            at_wall: put.at_wall,
+            ttr: u64::try_from(put.ttr.as_nanos()).unwrap_or(u64::MAX),
+            max_lost_leases: put.max_lost_leases,
+            max_attempts: put.max_attempts,
+            tally,
+            terms: put.terms.take(),
+            course,
+            ..JobExtra::default()
+        });
+        self.job_with(put, MaybeSlot::from(extra))
+    }
+
+    /// The same, of a job the rest of which is there.
+    fn job_with(&mut self, put: PutJob, extra: MaybeSlot) -> Job {
+        let PutJob { job: id, queue, priority, created_at, run_at, ttr, body, .. } = put;
         let (lease, state) = (MaybeSlot::NONE, JobState::Ready);
-        Job { id, run_at, created_at, queue, priority, body, extra, lease, ttr: short, state }
+        let (body, ttr) = (self.bodies.insert(body), ShortSpan::new(ttr));
+        Job { id, run_at, created_at, queue, priority, body, extra, lease, ttr, state }
     }
 
     /// Takes a job into the indexes that what it is decides, and counts it.
     fn take_in(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
+        let (queue, length) = (job.queue.slot(), job.body.length);
+        if job.extra == MaybeSlot::NONE {
+            let queue = &mut self.queues[queue];
+            queue.body_bytes += u64::from(length);
+            self.job_bytes += plain_record_bytes(&queue.name, length);
+            return;
+        }
         self.job_bytes += self.record_bytes(job);
         if self.ended(job).is_none() {
-            let length = u64::from(job.body.length);
-            self.queues[job.queue.slot()].body_bytes += length;
-            if job.extra.get().is_some_and(|extra| self.extras[extra].key.is_some()) {
+            self.queues[queue].body_bytes += u64::from(length);
+            if self.extra(job).is_some_and(|extra| extra.key.is_some()) {
                 let (jobs, extras) = (&self.jobs, &self.extras);
                 let hash = |other| key_hash(jobs, extras, other);
                 self.by_key.insert(hash(slot), slot, hash);
@@ -402,4 +405,13 @@ impl State {
         }
         self.leave_queue(id);
     }
+}
+
+/// Whether there is no more to a put than what every job has.
+fn is_plain(put: &PutJob) -> bool {
+    put.at_wall.is_none()
+        && put.key.is_none()
+        && (put.max_lost_leases, put.max_attempts) == (0, 0)
+        && put.terms.is_none()
+        && ShortSpan::new(put.ttr) != ShortSpan::NONE
 }

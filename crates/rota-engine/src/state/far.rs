@@ -83,7 +83,8 @@ impl State {
         self.totals.by_state[JobState::Delayed as usize] -= 1;
         let mut kept = kept.clone();
         kept.put.queue = queue;
-        let slot = self.insert_job(kept);
+        let made = self.make_job(kept);
+        let slot = self.insert_job(made);
         self.job_bytes -= self.record_bytes(&self.jobs[slot]);
         self.extra_mut(slot).home = Some(*place);
         self.attach_by_time(slot, now);

@@ -80,12 +80,15 @@ impl State {
     }
 
     /// A job waits for nothing any more, and nothing holds it up.
+    #[inline]
     pub(super) fn waits_no_more(&mut self, slot: Slot) {
-        let job = &self.jobs[slot];
-        let id = job.id;
-        if !self.is_blocked(job) {
-            return;
+        if self.is_blocked(&self.jobs[slot]) {
+            self.forget_waits(slot);
         }
+    }
+
+    fn forget_waits(&mut self, slot: Slot) {
+        let id = self.jobs[slot].id;
         let mut parents = Vec::new();
         self.change_course(slot, |course| {
             course.held_by = None;
@@ -117,7 +120,12 @@ impl State {
     }
 
     /// What the end of a job means for the next of those that wait for it.
+    #[inline]
     pub(crate) fn next_told(&mut self, now: Time) -> Option<Event> {
+        if self.graph.is_behind() { self.tell_next(now) } else { None }
+    }
+
+    fn tell_next(&mut self, now: Time) -> Option<Event> {
         loop {
             let ended = self.graph.ended.front_mut()?;
             let (parent, is_done) = (ended.parent, ended.is_done);

@@ -6,7 +6,7 @@
 use super::State;
 use crate::command::Body;
 use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
-use crate::job::{Job, JobExtra, JobId, JobState, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::QueueId;
 
@@ -23,13 +23,8 @@ impl State {
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
-        let rest = self.extra(job).map_or(0, |extra| {
-            let key = extra.key.as_ref().map_or(0, |key| key.len() + 5);
-            let terms = extra.terms.as_ref().map_or(0, |terms| terms.bytes());
-            key + terms + extra.course.as_ref().map_or(0, |course| course.bytes())
-        });
-        let name = self.queue(job.queue).name.as_str().len();
-        PUT_RECORD_BYTES + (name + rest) as u64 + u64::from(job.body.length)
+        let rest = self.extra(job).map_or(0, JobExtra::record_bytes);
+        plain_record_bytes(&self.queue(job.queue).name, job.body.length) + rest as u64
     }
 
     /// A job that is there, whole; `None` if there is none of that id. `body` is that of its put.
@@ -78,7 +73,8 @@ impl State {
     pub(super) fn restore_job(&mut self, kept: KeptJob, now: Time) {
         self.queue_mut(kept.put.queue).logged = true;
         let buried = kept.buried;
-        let slot = self.insert_job(kept);
+        let job = self.make_job(kept);
+        let slot = self.insert_job(job);
         match buried {
             _ if self.ended(&self.jobs[slot]).is_some() => self.attach_ended(slot),
             Some(number) => self.attach_buried(slot, number),
@@ -169,4 +165,9 @@ impl State {
     pub(crate) fn jobs_of(&self, queue: QueueId) -> Vec<JobId> {
         self.jobs.iter().filter(|(_, job)| job.queue == queue).map(|(_, job)| job.id).collect()
     }
+}
+
+/// Length in the log, about, in bytes, of a put that has nothing more to it than a body.
+pub(super) fn plain_record_bytes(queue: &QueueName, body_bytes: u32) -> u64 {
+    PUT_RECORD_BYTES + queue.as_str().len() as u64 + u64::from(body_bytes)
 }

@@ -100,6 +100,10 @@ impl FarCommands {
 
     /// Brings near what was given; false if it has to be looked up once more, since it changed meanwhile.
     pub(super) fn bring_near(&mut self, engine: &mut Engine, now: Time) -> bool {
+        if self.given.is_empty() {
+            self.look_ups = 0;
+            return true;
+        }
         let given = std::mem::take(&mut self.given);
         let mut is_known = true;
         for (want, found) in given {
@@ -123,7 +127,9 @@ impl FarCommands {
 
     /// Lets what was brought near go again, where nothing happened to it.
     pub(super) fn let_go(&mut self, engine: &mut Engine) {
-        self.known.drain(..).for_each(|(_, found)| engine.let_go(&found));
+        if !self.known.is_empty() {
+            self.known.drain(..).for_each(|(_, found)| engine.let_go(&found));
+        }
     }
 }
 
