@@ -103,6 +103,17 @@ pub enum Command<'a> {
         /// For how long from now.
         length: Duration,
     },
+    /// Keeps what came of a request that named itself by a key, for `limits::ANSWER_KEPT`; it is found again with
+    /// [`crate::engine::Engine::answer_of`]. To be asked for in the turn that did what the request says, so that the log has
+    /// both or neither. Answers [`Answer::Done`].
+    KeepAnswer {
+        /// The key: 1 to `limits::ANSWER_KEY_BYTES` bytes.
+        key: &'a [u8],
+        /// What tells the request from another of that key.
+        fingerprint: u64,
+        /// What came of it: at most `limits::ANSWER_BYTES` bytes.
+        answer: &'a [u8],
+    },
     /// Sets a queue up anew, whether it is there or not. Answers [`Answer::Done`].
     Configure {
         /// Which queue.

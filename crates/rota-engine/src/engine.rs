@@ -529,6 +529,32 @@ impl Engine {
         self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
     }
 
+    /// What came of the request of that key, and the fingerprint that it had, if that is kept.
+    #[must_use]
+    pub fn answer_of(&self, key: &[u8]) -> Option<(u64, &[u8])> {
+        self.state.answer_of(key, self.now)
+    }
+
+    /// How many answers are kept.
+    #[must_use]
+    pub fn answers_kept(&self) -> usize {
+        self.state.answers_kept()
+    }
+
+    /// Whether the log has the room to keep an answer so long, in bytes, with what a request of jobs so long puts. One that
+    /// is kept in the same turn is not refused for want of room then.
+    #[must_use]
+    pub fn has_room_for_answer(&self, bytes: usize) -> bool {
+        !self.room.is_all || self.room.free > self.wanted_room() + bytes as u64
+    }
+
+    /// Writes an answer that is kept down again, likewise.
+    pub fn keep_answer(&mut self, key: &[u8], now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_answer(key, self.now);
+        kept.into_iter().for_each(|kept| self.happen(Event::AnswerKept(Box::new(kept))));
+    }
+
     /// Begins a snapshot: a stream of records of its own, which holds the whole state at its end. Returns false if one
     /// is under way.
     pub fn begin_snapshot(&mut self) -> bool {

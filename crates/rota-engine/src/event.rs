@@ -154,6 +154,9 @@ pub enum Event {
         /// What the wall clock shows now, nanoseconds since 1970.
         wall_time: Time,
     },
+    /// What a request is answered that named itself by a key is kept for a while. It replaces what was kept of that key, and
+    /// says the same where the log is written anew.
+    AnswerKept(Box<KeptAnswer>),
     /// A job as it is, whole: it changes nothing but where the log has it. What stands before this record is not needed
     /// for that job any more. Nobody waits for it.
     JobKept(Box<KeptJob>),
@@ -219,6 +222,8 @@ pub enum Event {
         /// Which job.
         job: JobId,
     },
+    /// Soft: the answer that was to be kept least long was kept long enough.
+    AnswerForgotten,
     /// Soft: a holder said how far it is.
     JobProgressed {
         /// Which job.
@@ -331,6 +336,19 @@ pub struct KeptNumbers {
     pub far_jobs: Option<u32>,
 }
 
+/// What a request is answered that named itself by a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptAnswer {
+    /// The key: 1 to `limits::ANSWER_KEY_BYTES` bytes.
+    pub key: Box<[u8]>,
+    /// What tells the request from another of that key, in its front end's view.
+    pub fingerprint: u64,
+    /// What came of it, in its front end's words: at most `limits::ANSWER_BYTES` bytes.
+    pub answer: Box<[u8]>,
+    /// It is kept until then.
+    pub until: Time,
+}
+
 /// Why a job is buried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BuryReason {
@@ -396,6 +414,7 @@ impl Event {
                 | Event::JobHeldUp { .. }
                 | Event::JobForgotten { .. }
                 | Event::JobProgressed { .. }
+                | Event::AnswerForgotten
         )
     }
 
@@ -437,6 +456,7 @@ impl Event {
     /// Length of what a holder said with it, in bytes.
     pub(crate) fn said_bytes(&self) -> usize {
         let said = match self {
+            Event::AnswerKept(kept) => Some(&kept.answer),
             Event::JobCompleted { kept, .. } => kept.as_ref().and_then(|kept| kept.result.as_ref()),
             Event::JobFailed { error, .. } | Event::JobBuried { error, .. } => error.as_ref(),
             _ => None,
@@ -487,6 +507,8 @@ impl Event {
             | Event::JobKept(_)
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
+            | Event::AnswerKept(_)
+            | Event::AnswerForgotten
             | Event::ThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }

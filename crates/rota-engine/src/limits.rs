@@ -44,6 +44,18 @@ pub const SPOKE_JOBS: usize = 512;
 /// How much time a spoke covers, unless configured.
 pub const DEFAULT_SPOKE: Duration = Duration::from_secs(10);
 
+/// A key that a request names itself by, in bytes.
+pub const ANSWER_KEY_BYTES: usize = 255;
+
+/// What a request is answered, as it is kept, in bytes.
+pub const ANSWER_BYTES: usize = 16 << 10;
+
+/// How long it is kept.
+pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// All that is kept of answers, in bytes; past that those go that would be kept least long.
+pub const ANSWERS_BYTES: usize = 256 << 20;
+
 /// The most queues that one session watches.
 pub const WATCHED_QUEUES: usize = 65_536;
 

@@ -265,9 +265,12 @@ impl News {
             Event::QueueDropped { queue } => of_queue(NewsKind::QueueDropped, queue),
             // When it happened, by the clock as it is from now on.
             Event::ClockStepped { wall_time, .. } => News { wall: wall_time, ..news(NewsKind::ClockStepped) },
-            Event::NumbersReserved { .. } | Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) => {
-                return None;
-            }
+            Event::NumbersReserved { .. }
+            | Event::JobKept(_)
+            | Event::QueueKept(_)
+            | Event::NumbersKept(_)
+            | Event::AnswerKept(_)
+            | Event::AnswerForgotten => return None,
         };
         Some(said)
     }

@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     bodies: HashMap<JobId, Box<[u8]>>,
     /// Jobs that were replaced since they were written.
     replaced: HashSet<JobId>,
+    /// The key of the answer that was written last.
+    answered: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,8 @@ enum Walk {
     Far(FarPlace),
     /// Over the jobs: those in slots before this one are done.
     Jobs(Slot),
+    /// Over the answers that are kept: up to [`Snapshot::answered`] they are done.
+    Answers,
     /// Over the queues, in the order of their creation: up to this one they are done.
     Queues(u64),
     Done,
@@ -77,6 +81,7 @@ impl Snapshot {
             counts: SnapshotCounts::default(),
             bodies: HashMap::new(),
             replaced: HashSet::new(),
+            answered: None,
         }
     }
 
@@ -97,7 +102,7 @@ impl Snapshot {
             match self.walk {
                 Walk::Far(next) => home.map_or(job.0 >= self.new_from, |home| home < next),
                 Walk::Jobs(next) => job.0 >= self.new_from || home.is_some() || slot.is_some_and(|slot| slot < next),
-                Walk::Queues(_) | Walk::Done => true,
+                Walk::Answers | Walk::Queues(_) | Walk::Done => true,
             }
         };
         // Who was written and waits for a job must hear of its end, be that one written or not.
@@ -122,7 +127,7 @@ impl Snapshot {
                 Walk::Far(_) => return false,
                 Walk::Jobs(next) => {
                     let Some(slot) = state.job_from(next) else {
-                        self.walk = Walk::Queues(0);
+                        self.walk = Walk::Answers;
                         continue;
                     };
                     if self.is_to_write(slot, state) {
@@ -137,6 +142,16 @@ impl Snapshot {
                         self.pending.append(seq, now, &Event::JobKept(Box::new(kept)), state);
                     }
                     self.walk = Walk::Jobs(Slot(slot.0 + 1));
+                }
+                Walk::Answers => {
+                    let Some(key) = state.answer_key_after(self.answered.as_deref()) else {
+                        self.walk = Walk::Queues(0);
+                        continue;
+                    };
+                    if let Some(kept) = state.kept_answer(key, now) {
+                        self.pending.append(seq, now, &Event::AnswerKept(Box::new(kept)), state);
+                    }
+                    self.answered = Some(key.into());
                 }
                 Walk::Queues(after) => {
                     let next = state.queues_after(after).next();

@@ -9,6 +9,7 @@
 //! Only [`crate::engine`] calls them. Nothing here asks a clock, throws a die or touches a disk: the same events
 //! applied to the same state give the same state.
 
+mod answers;
 mod apply;
 #[cfg(any(test, feature = "testing"))]
 mod check;
@@ -21,6 +22,7 @@ mod replay;
 mod sessions;
 mod view;
 
+use answers::Answers;
 pub(crate) use due::Due;
 use graph::Graph;
 pub(crate) use replay::Replay;
@@ -73,6 +75,9 @@ pub(crate) struct State {
     pub(crate) near_until: Time,
     pub(crate) far: Far,
     graph: Graph,
+    answers: Answers,
+    /// When they are to be looked at next.
+    answers_wake_at: Option<Time>,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
 }
@@ -82,6 +87,7 @@ pub(crate) struct State {
 enum Owner {
     Queue(QueueId),
     Session(SessionId),
+    Answers,
 }
 
 /// Every number that is handed out, and what the log says of them.
@@ -158,6 +164,8 @@ impl State {
             near_until: Time(0),
             far: Far::default(),
             graph: Graph::default(),
+            answers: Answers::default(),
+            answers_wake_at: None,
             spoke,
         };
         let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));

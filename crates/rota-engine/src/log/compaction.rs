@@ -51,6 +51,8 @@ pub struct Compaction<S: Storage> {
     /// The queues that the segment names. They are kept when all jobs are: what happens to a job that is not written again
     /// yet is passed over by a replay, and must be in the counters of its queue.
     queues: HashSet<QueueName>,
+    /// The keys of the answers in the group that was read last and that were not kept yet.
+    answers: Vec<Box<[u8]>>,
     kept: u64,
     left: u64,
     /// Which records' jobs may leave memory, by ordinal; they are in the segment's index.
@@ -123,6 +125,7 @@ impl<S: Storage> Compaction<S> {
             changed: Vec::new(),
             changed_records: VecDeque::new(),
             queues: HashSet::new(),
+            answers: Vec::new(),
             kept: 0,
             left: 0,
             may_leave: HashSet::new(),
@@ -205,7 +208,8 @@ impl<S: Storage> Compaction<S> {
 
     /// Whether all that was read of the segment is kept, but for queues.
     fn is_kept(&self) -> bool {
-        self.jobs.is_empty() && self.changed.is_empty() && self.changed_records.is_empty()
+        let jobs_are = self.jobs.is_empty() && self.changed.is_empty() && self.changed_records.is_empty();
+        jobs_are && self.answers.is_empty()
     }
 
     /// Reads the records of far jobs to which something happened, a few at a time.
@@ -262,6 +266,7 @@ impl<S: Storage> Compaction<S> {
 
     fn read_group(&mut self) -> Result<bool, FarError> {
         let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
+        let answers = &mut self.answers;
         let is_more = self.reader.read_group(&mut |record| {
             if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
                 changed.push(job);
@@ -270,6 +275,7 @@ impl<S: Storage> Compaction<S> {
                 let (offset, record) = (record.offset, record.at..record.at + record.length());
                 jobs.push_back(JobFound { job, ordinal, offset, record, body });
             }
+            answers.extend(record.answer_key()?.map(Box::from));
             if let Some(name) = record.queue()? {
                 let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
                 queues.insert(name.ok_or(RecordFault::BadField("queue name"))?);
@@ -331,6 +337,8 @@ impl<S: Storage> Compaction<S> {
                 } else {
                     self.kept += u64::from(engine.keep_job(found.job, &self.reader.payload[found.body], now));
                 }
+            } else if let Some(key) = self.answers.pop() {
+                engine.keep_answer(&key, now);
             } else if let Some(queue) = self.next_queue() {
                 engine.keep_queue(&queue, now);
             } else {

@@ -82,6 +82,10 @@ impl RecordFound<'_> {
         self.header.changed_job(self.bytes)
     }
 
+    pub(crate) fn answer_key(&self) -> Result<Option<&[u8]>, RecordFault> {
+        self.header.answer_key(self.bytes)
+    }
+
     pub(crate) fn queue(&self) -> Result<Option<&[u8]>, RecordFault> {
         self.header.queue(self.bytes)
     }

@@ -52,6 +52,7 @@ mod kind {
     pub(super) const JOB_EXPIRED: u8 = 19;
     pub(super) const JOB_REPLACED: u8 = 20;
     pub(super) const QUEUE_CONFIGURED: u8 = 21;
+    pub(super) const ANSWER_KEPT: u8 = 30;
 }
 
 /// Whether a record of that type begins with a job that it holds whole.
@@ -327,6 +328,10 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             kept.settings.iter().for_each(|settings| rest::put_settings(out, settings));
             kind::QUEUE_KEPT
         }
+        Event::AnswerKept(kept) => {
+            rest::put_answer(out, kept);
+            kind::ANSWER_KEPT
+        }
         Event::NumbersKept(kept) => {
             put_numbers(out, &[kept.oldest_segment, kept.puts, kept.completed, kept.cancelled, kept.lost_leases]);
             out.extend_from_slice(&kept.epoch.to_le_bytes());
@@ -350,6 +355,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         | Event::JobHeldUp { .. }
         | Event::JobForgotten { .. }
         | Event::JobProgressed { .. }
+        | Event::AnswerForgotten
         | Event::JobDue { .. } => unreachable!("soft events are not appended: {event:?}"),
     }
 }
@@ -504,6 +510,15 @@ impl RecordHeader {
         if changes { Fields { left: payload }.job().map(Some) } else { Ok(None) }
     }
 
+    /// The key of the answer that this record keeps: a compaction must keep it.
+    pub(super) fn answer_key<'r>(&self, record: &'r [u8]) -> Result<Option<&'r [u8]>, RecordFault> {
+        if self.kind != kind::ANSWER_KEPT {
+            return Ok(None);
+        }
+        let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
+        rest::answer_key(&mut Fields { left: payload }).map(Some)
+    }
+
     /// The queue that this record names, which was written whole: a compaction must keep it.
     pub(super) fn queue<'r>(&self, record: &'r [u8]) -> Result<Option<&'r [u8]>, RecordFault> {
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
@@ -627,6 +642,7 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
             return Ok(Some(Event::QueueConfigured { queue, settings }));
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
+        kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(&mut fields)?)),
         _ => return Ok(None),
     };
     // No other type has optional fields so far, so every tag below 128 is one of a newer server.

@@ -10,7 +10,7 @@ mod inspect;
 mod salvage;
 
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
-use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
+use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
 use crate::queue::{QueueId, QueueSettings, QueueTotals, Rate};
 use crate::storage::Storage;
@@ -179,9 +179,15 @@ fn every_rest() -> Vec<Event> {
         concurrency: Some(2),
         rate: Some(Rate { count: 5, per: delay }),
     };
+    let answer = |key: &[u8], answer: &[u8]| {
+        let (key, answer) = (key.into(), answer.into());
+        Event::AnswerKept(Box::new(KeptAnswer { key, fingerprint: u64::MAX, answer, until: Time(3) }))
+    };
     vec![
         Event::QueueConfigured { queue: QueueId(2), settings: Box::new(settings.clone()) },
         Event::QueueConfigured { queue: QueueId(2), settings: Box::default() },
+        answer(b"k", b""),
+        answer(&[b'k'; 255], b"what came of it"),
         Event::JobPut(PutJob { terms: Some(Box::new(terms.clone())), ..put(3, b"body") }),
         Event::JobPut(PutJob { terms: Some(Box::new(run)), ..put(4, b"") }),
         Event::JobFailed { job, delay, run_at, reserves: 1, error: error.clone() },

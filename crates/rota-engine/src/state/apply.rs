@@ -147,6 +147,8 @@ impl State {
                     }
                 }
             }
+            Event::AnswerKept(kept) => self.keep_answer(*kept),
+            Event::AnswerForgotten => self.forget_answer(),
             Event::QueueKept(kept) => self.restore_queue(&kept, now),
             Event::NumbersKept(kept) => self.restore_numbers(&kept),
             Event::LeaseGiven { job, session, token, deadline } => {

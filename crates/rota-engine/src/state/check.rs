@@ -21,6 +21,7 @@ impl State {
         self.check_queues();
         self.check_sessions();
         self.check_wakes();
+        self.check_answers();
     }
 
     fn check_jobs(&self) {
@@ -213,6 +214,7 @@ impl State {
             let next = self.session_deadline(session.id).unwrap_or(Time::NEVER);
             assert!(session.wake_at <= next || session.closing, "a session is looked at when its next lease ends");
         }
+        wakes += usize::from(self.answers_wake_at.is_some());
         assert_eq!(self.wakes.len(), wakes, "one wake an owner");
     }
 
@@ -266,6 +268,7 @@ impl State {
                 put.body
             );
         }
+        text += &self.answers_text(now);
         let mut queues: Vec<&Queue> =
             self.queues.iter().map(|(_, queue)| queue).filter(|queue| is_kept(queue, now)).collect();
         queues.sort_by_key(|queue| &queue.name);

@@ -2,9 +2,12 @@
 
 use super::State;
 use crate::command::{Answer, Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Refusal, Target};
-use crate::event::{BuryReason, Event, KeptJob, KeptResult, PutJob};
+use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptResult, PutJob};
 use crate::job::{Job, JobId, JobState, LeaseToken, Time};
-use crate::limits::{ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES, RESULT_BYTES, STEP_OBJECTS};
+use crate::limits::{
+    ANSWER_BYTES, ANSWER_KEPT, ANSWER_KEY_BYTES, ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES,
+    RESULT_BYTES, STEP_OBJECTS,
+};
 use crate::pages::Slot;
 use crate::queue::{QueueId, QueueSettings, Rate};
 use crate::session::SessionId;
@@ -109,6 +112,16 @@ impl State {
                 let rate = settings.rate.map(|rate| Rate { per: storable(rate.per), ..rate });
                 let settings = QueueSettings { retain: settings.retain.map(storable), rate, ..settings.clone() };
                 events.push(Event::QueueConfigured { queue, settings: Box::new(settings) });
+                Ok(Answer::Done)
+            }
+            Command::KeepAnswer { key, fingerprint, answer } => {
+                if !(1..=ANSWER_KEY_BYTES).contains(&key.len()) {
+                    return Err(Refusal::BadKey);
+                }
+                fits(Some(answer), ANSWER_BYTES)?;
+                let until = now.after(ANSWER_KEPT);
+                let kept = KeptAnswer { key: key.into(), fingerprint, answer: answer.into(), until };
+                events.push(Event::AnswerKept(Box::new(kept)));
                 Ok(Answer::Done)
             }
             Command::Use(_) | Command::Watch(_) | Command::Ignore(_) => {

@@ -41,6 +41,7 @@ impl State {
             let deadline = self.deadline(owner);
             if deadline <= at {
                 let due = match owner {
+                    Owner::Answers => Some(Due::Happens(Event::AnswerForgotten)),
                     Owner::Queue(id) => self.queue_due(id, now),
                     Owner::Session(id) => self.session_due(id, now),
                 };
@@ -48,6 +49,10 @@ impl State {
             }
             self.wakes.pop_first();
             match owner {
+                Owner::Answers => {
+                    self.answers_wake_at = None;
+                    self.answers.first_end().into_iter().for_each(|end| self.wake_answers_at(end));
+                }
                 Owner::Queue(id) => {
                     self.queues[id.slot()].wake_at = Time::NEVER;
                     self.wake_queue_at(id, deadline);
@@ -67,6 +72,7 @@ impl State {
     /// When something next happens to a queue or a session by the passing of time alone.
     fn deadline(&self, owner: Owner) -> Time {
         match owner {
+            Owner::Answers => self.answers.first_end().unwrap_or(Time::NEVER),
             Owner::Queue(id) => {
                 let queue = self.queue(id);
                 let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };

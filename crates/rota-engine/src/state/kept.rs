@@ -19,7 +19,8 @@ const QUEUE_RECORD_BYTES: u64 = 77;
 impl State {
     /// Length of the records that everything that is open would fill, in bytes, but for what may leave memory, or did.
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.job_bytes - self.distant_bytes + self.queues.len() as u64 * QUEUE_RECORD_BYTES
+        let queues = self.queues.len() as u64 * QUEUE_RECORD_BYTES;
+        self.job_bytes - self.distant_bytes + queues + self.answers.bytes()
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {

@@ -220,6 +220,11 @@ impl Lockstep {
         assert_eq!(self.engine.now(), self.model.now(), "the time");
         assert_eq!(*self.engine.totals(), self.model.totals(), "the counts over all queues");
         assert_eq!(self.engine.session_count(), self.model.session_count(), "the number of sessions");
+        let answers: Vec<_> = self.model.answers().collect();
+        assert!(answers.len() <= self.engine.answers_kept());
+        for (key, answer) in answers {
+            assert_eq!(self.engine.answer_of(key), Some(answer), "the answer of {key:?}");
+        }
         let next = self.model.next_deadline().unwrap_or(Time::NEVER);
         let next_tick = self.engine.next_tick();
         assert!(

@@ -10,7 +10,10 @@ mod view;
 use super::workload::{Client, Input, ParentNamed, Put, Request};
 use crate::command::{Answer, Body, Delivered, Due, Held, KickSource, OnConflict, Refusal};
 use crate::job::{JobId, JobState, JobTally, LeaseToken, Priority, QueueName, Time};
-use crate::limits::{ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES, RESULT_BYTES, STEP_OBJECTS};
+use crate::limits::{
+    ANSWER_BYTES, ANSWER_KEPT, ANSWER_KEY_BYTES, ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES,
+    RESULT_BYTES, STEP_OBJECTS,
+};
 use crate::queue::{QueueSettings, QueueTotals};
 use crate::state::Totals;
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
@@ -33,6 +36,8 @@ pub struct Model {
     sessions: BTreeMap<Client, Session>,
     totals: Totals,
     deliveries: Vec<(Client, Delivered)>,
+    /// What came of requests that named themselves by a key: a fingerprint, an answer, until when that is kept.
+    answers: BTreeMap<Vec<u8>, (u64, Vec<u8>, Time)>,
     /// Jobs that came to nothing last.
     failed: VecDeque<JobId>,
     /// Jobs whose record no start reads: they are not kept when they end.
@@ -212,6 +217,7 @@ impl Model {
             waits: 0,
             burials: 0,
             jobs: BTreeMap::new(),
+            answers: BTreeMap::new(),
             queues: BTreeMap::from([(default_queue(), Queue::default())]),
             sessions: BTreeMap::new(),
             totals: Totals::default(),
@@ -442,6 +448,16 @@ impl Model {
                 queue.paused_until = if is_pause { until } else { Time(0) };
                 queue.pause_length = if is_pause { representable(*length) } else { Duration::ZERO };
                 queue.totals.pauses += 1;
+                Ok(Answer::Done)
+            }
+            Request::KeepAnswer { key, fingerprint, answer } => {
+                if !(1..=ANSWER_KEY_BYTES).contains(&key.len()) {
+                    return Err(Refusal::BadKey);
+                }
+                if answer.len() > ANSWER_BYTES {
+                    return Err(Refusal::TooLong(ANSWER_BYTES));
+                }
+                self.answers.insert(key.clone(), (*fingerprint, answer.clone(), now.after(ANSWER_KEPT)));
                 Ok(Answer::Done)
             }
             Request::Configure { queue, settings } => {

@@ -7,7 +7,7 @@ use super::model::{Model, Place};
 use super::random::Random;
 use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
-use crate::limits::{ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
+use crate::limits::{ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
 use crate::queue::{QueueSettings, Rate};
 use crate::terms::{BackOff, OnParentFailure, Terms};
 use std::time::Duration;
@@ -61,6 +61,7 @@ pub enum Request {
     KickJob(JobId),
     Pause { queue: QueueName, length: Duration },
     Configure { queue: QueueName, settings: QueueSettings },
+    KeepAnswer { key: Vec<u8>, fingerprint: u64, answer: Vec<u8> },
 }
 
 /// A [`NewJob`] that owns what it names; without a queue it goes to the one in use.
@@ -147,6 +148,9 @@ impl Request {
             Request::KickJob(job) => Command::KickJob(*job),
             Request::Pause { queue, length } => Command::Pause { queue, length: *length },
             Request::Configure { queue, settings } => Command::Configure { queue, settings },
+            Request::KeepAnswer { key, fingerprint, answer } => {
+                Command::KeepAnswer { key, fingerprint: *fingerprint, answer }
+            }
         }
     }
 }
@@ -280,7 +284,7 @@ impl Workload {
         // Where most is far ahead, it is rarely called off or called for.
         let (ends, calls) = if self.is_far_sighted && !many { (4, 1) } else { (ends, 9) };
         let weights =
-            [puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3, 4, self.settings];
+            [puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3, 4, 3, self.settings];
         match random.weighted(&weights) {
             0 => Request::Put(Box::new(self.put(random, model))),
             1 => Request::Use(self.queue(random)),
@@ -325,6 +329,11 @@ impl Workload {
             15 => Request::KickJob(self.job(random, model, client)),
             16 => Request::Pause { queue: self.queue(random), length: self.delay(random) },
             17 => Request::Progress { held: self.held(random, model, client), progress: said(random, PROGRESS_BYTES) },
+            18 => Request::KeepAnswer {
+                key: self.key(random),
+                fingerprint: random.below(3),
+                answer: said(random, ANSWER_BYTES),
+            },
             _ => Request::Configure { queue: self.queue(random), settings: self.settings(random) },
         }
     }

@@ -33,7 +33,11 @@ fn read(disk: SimulatedDisk) -> BTreeMap<u64, Logged> {
         let event = record.event.resolve(&mut |_| QueueId(0));
         let is_kept = matches!(
             event,
-            Event::NumbersReserved { .. } | Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_)
+            Event::NumbersReserved { .. }
+                | Event::JobKept(_)
+                | Event::QueueKept(_)
+                | Event::NumbersKept(_)
+                | Event::AnswerKept(_)
         );
         records.insert(seq, Logged { at, job: event.job(), is_news: !is_kept });
         Ok(())

@@ -157,6 +157,8 @@ impl Desk<'_> {
             | Command::Progress { held, .. }
             | Command::Bury { held, .. }
             | Command::Touch(held) => job(held.job),
+            // It is no queue's; whoever puts jobs holds their queues against the grant.
+            Command::KeepAnswer { .. } => Ok(()),
             // A guest watches no queue that was held against its grant.
             Command::Reserve { .. } => Err(Refusal::NotFound),
         }

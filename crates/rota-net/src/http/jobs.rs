@@ -2,15 +2,17 @@
 
 mod cursor;
 mod put;
+mod repeat;
 mod shown;
 mod terms;
 
 pub(super) use cursor::{Cursor, List};
 use put::PutRequest;
+use repeat::{Outcome, Outcomes};
 pub(super) use shown::{Ended, Job, Page};
 pub(super) use terms::said;
 
-use super::api::{Asker, Desk};
+use super::api::Asker;
 use super::fields::{BodyForm, Id, Name};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Collected, JobInPath, KeyInPath, Parameters, collect};
@@ -38,7 +40,12 @@ pub(super) struct PutResult {
     /// The status that the job would have been answered with alone: 201, or 200 where an open job has its key and the put
     /// said `keep`; else the problem's.
     status: u16,
-    /// The job, where it was put or kept.
+    /// The job's id, where it was put or kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<Id>,
+    /// The job, where it was put or kept; not where an earlier request with the same `Idempotency-Key` put it and it is over
+    /// by now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     job: Option<Job>,
@@ -60,52 +67,78 @@ pub(super) struct PutResults {
 /// each is put or refused for itself: the answer is 200 with the results in the same order. If the request itself is wrong
 /// (a field that there is not, a value out of range), none is put.
 ///
+/// A request with an `Idempotency-Key` can be sent again for 24 hours, with the same body: jobs that it put are answered as
+/// before (with the header `idempotency-replayed: true`), also after a crash of the server; those that were refused are tried
+/// again. Of a job that is over by then, and not kept, the answer says the id and the state `gone`.
+///
 /// The answer leaves when the jobs are as durable as the server's `--sync` promises.
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs", operation_id = "putJobs",
     request_body(content = PutRequest, content_type = "application/json"),
+    params(("idempotency-key" = Option<String>, Header, description = "A name of the request's own: 1 to 200 visible ASCII characters.", min_length = 1, max_length = 200, pattern = "^[!-~]+$")),
     responses(
-        (status = 201, description = "The job was put.", body = Job, headers(("location" = String, description = "Where to look at it."))),
+        (status = 201, description = "The job was put.", body = OnePut, headers(("location" = String, description = "Where to look at it."))),
         (status = 200, description = "The results of several jobs; of one job with `keep`: the job that has its key.", body = PutAnswer),
     ))]
 pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     super::request::check_type(&headers)?;
     let Collected { bytes, room } = collect(&api, &headers, body).await?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
+    let memo = repeat::Memo::of(&headers, &bytes)?;
     let request = super::request::off_the_way(bytes, move |bytes| PutRequest::read(bytes, most)).await?;
     drop(room);
-    match request {
-        put::Checked::One(put) => {
-            let put = put?;
-            let named = put.named();
-            let wants = |engine: &Engine, _| named.wanted(engine);
-            let result = api.decide(wants, |desk| put.decide(desk)).await?;
-            api.slow_down().await;
-            let (is_new, job) = result?;
-            let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id.0)).expect("digits are no riddle");
-            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-            let mut response = answer(status, &job);
-            response.headers_mut().insert(header::LOCATION, location);
-            Ok(response)
-        }
-        put::Checked::Many(puts) => {
-            let named: Vec<_> = puts.iter().flatten().map(put::Put::named).collect();
-            let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
-            let decide = |desk: &mut Desk<'_>| puts.into_iter().map(|put| put?.decide(desk)).collect::<Vec<_>>();
-            let results = api.decide(wants, decide).await?;
-            api.slow_down().await;
-            let results = results.into_iter().map(|result| match result {
-                Ok((is_new, job)) => {
-                    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-                    PutResult { status: status.as_u16(), job: Some(job), problem: None }
-                }
-                Err(problem) => {
-                    let problem = problem.document();
-                    PutResult { status: problem.status, job: None, problem: Some(problem) }
-                }
-            });
-            Ok(answer(StatusCode::OK, &PutResults { results: results.collect() }))
-        }
+    let (puts, is_one) = match request {
+        put::Checked::One(put) => (vec![Ok(put?)], true),
+        put::Checked::Many(puts) => (puts, false),
+    };
+    let named: Vec<_> = puts.iter().flatten().map(put::Put::named).collect();
+    let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
+    let Outcomes { jobs, is_replayed } = api.decide(wants, |desk| repeat::decide(memo.as_ref(), puts, desk)).await??;
+    api.slow_down().await;
+    let mut response =
+        if is_one { one_put(jobs.into_iter().next().expect("one came of one")?) } else { many_put(jobs) };
+    if is_replayed {
+        response.headers_mut().insert(repeat::REPLAYED, HeaderValue::from_static("true"));
     }
+    Ok(response)
+}
+
+fn one_put(Outcome { is_new, id, job }: Outcome) -> Response {
+    let location = HeaderValue::try_from(format!("/v1/jobs/{id}")).expect("digits are no riddle");
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let gone = || OnePut::Gone(GoneJob { id: Id(id), state: "gone" });
+    let mut response = answer(status, &job.map_or_else(gone, |job| OnePut::Job(Box::new(job))));
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
+
+fn many_put(jobs: Vec<Result<Outcome, Problem>>) -> Response {
+    let results = jobs.into_iter().map(|result| match result {
+        Ok(Outcome { is_new, id, job }) => {
+            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+            PutResult { status: status.as_u16(), id: Some(Id(id)), job, problem: None }
+        }
+        Err(problem) => {
+            let problem = problem.document();
+            PutResult { status: problem.status, id: None, job: None, problem: Some(problem) }
+        }
+    });
+    answer(StatusCode::OK, &PutResults { results: results.collect() })
+}
+
+/// What the put of one job is answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum OnePut {
+    Job(Box<Job>),
+    Gone(GoneJob),
+}
+
+/// A job that was put by an earlier request with the same `Idempotency-Key`, and is over.
+#[derive(Debug, Serialize, ToSchema)]
+struct GoneJob {
+    id: Id,
+    /// `gone`.
+    state: &'static str,
 }
 
 /// What a put is answered with status 200.
@@ -114,7 +147,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
 #[expect(dead_code, reason = "it is there for its schema")]
 enum PutAnswer {
     Many(PutResults),
-    One(Box<Job>),
+    One(OnePut),
 }
 
 /// How a job is to be shown.

@@ -42,6 +42,7 @@ pub enum Kind {
     UnsupportedMediaType,
     UnknownHost,
     UnknownField,
+    IdempotencyKeyReused,
     BadValue,
     Draining,
     Busy,
@@ -71,7 +72,7 @@ const fn row(name: &'static str, status: u16, title: &'static str, hint: &'stati
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Kind; 40] = [
+    pub(super) const ALL: [Kind; 41] = [
         Kind::MalformedJson,
         Kind::MalformedRequest,
         Kind::BadParameter,
@@ -101,6 +102,7 @@ impl Kind {
         Kind::UnsupportedMediaType,
         Kind::UnknownHost,
         Kind::UnknownField,
+        Kind::IdempotencyKeyReused,
         Kind::BadValue,
         Kind::Draining,
         Kind::Busy,
@@ -258,6 +260,12 @@ impl Kind {
                 421,
                 "The server does not go by that name",
                 "use its address or localhost, or tell the server its names with --http-names",
+            ),
+            Kind::IdempotencyKeyReused => row(
+                "idempotency-key-reused",
+                422,
+                "Another request had that Idempotency-Key",
+                "send a new key with a new request, and the same body with the same key",
             ),
             Kind::UnknownField => {
                 row("unknown-field", 422, "There is no such field", "see /v1/docs for the fields there are")

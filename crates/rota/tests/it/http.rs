@@ -9,11 +9,13 @@ mod events;
 mod guard;
 mod guide;
 mod jobs;
+mod kill;
 mod leases;
 mod limits;
 mod lists;
 mod modes;
 mod queues;
+mod repeat;
 mod terms;
 mod waiting;
 

@@ -3,7 +3,7 @@
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
 use super::{Fields, RecordFault, nanos, put_optional};
-use crate::event::KeptResult;
+use crate::event::{KeptAnswer, KeptResult};
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
 use crate::queue::{QueueSettings, Rate};
@@ -216,6 +216,31 @@ pub(super) fn put_kept_until(out: &mut Vec<u8>, kept_until: Option<Time>) {
     if let Some(until) = kept_until {
         put_optional(out, end_tag::KEPT_UNTIL, &until.0.to_le_bytes());
     }
+}
+
+pub(super) fn put_answer(out: &mut Vec<u8>, kept: &KeptAnswer) {
+    let KeptAnswer { key, fingerprint, answer, until } = kept;
+    out.push(u8::try_from(key.len()).expect("a key is at most 255 bytes long"));
+    out.extend_from_slice(key);
+    out.extend_from_slice(&fingerprint.to_le_bytes());
+    out.extend_from_slice(&until.0.to_le_bytes());
+    super::put_length(out, answer.len());
+    out.extend_from_slice(answer);
+}
+
+pub(super) fn answer_key<'r>(fields: &mut Fields<'r>) -> Result<&'r [u8], RecordFault> {
+    let key = fields.name()?;
+    if key.is_empty() { Err(RecordFault::BadField("key of an answer")) } else { Ok(key) }
+}
+
+pub(super) fn take_answer(fields: &mut Fields<'_>) -> Result<KeptAnswer, RecordFault> {
+    let key = answer_key(fields)?.into();
+    let (fingerprint, until) = (fields.u64()?, fields.time()?);
+    let length = fields.u32()? as usize;
+    if length > limits::ANSWER_BYTES {
+        return Err(RecordFault::BadField("answer"));
+    }
+    Ok(KeptAnswer { key, fingerprint, answer: fields.bytes(length)?.into(), until })
 }
 
 pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 enum Owner {
     Queue(QueueName),
     Session(Client),
+    Answers,
 }
 
 impl Model {
@@ -67,13 +68,24 @@ impl Model {
                 }
             }
         }
+        if let Some((until, _)) = self.first_answer() {
+            offer(until, Owner::Answers);
+        }
         first
+    }
+
+    /// The answer that is kept least long.
+    fn first_answer(&self) -> Option<(Time, Vec<u8>)> {
+        self.answers.iter().map(|(key, &(.., until))| (until, key.clone())).min()
     }
 
     fn one_thing_happens(&mut self) -> bool {
         match self.first_deadline() {
             Some((at, Owner::Queue(name))) if at <= self.now => self.queue_due(&name),
             Some((at, Owner::Session(client))) if at <= self.now => self.session_due(client),
+            Some((at, Owner::Answers)) if at <= self.now => {
+                self.first_answer().and_then(|(_, key)| self.answers.remove(&key));
+            }
             _ => return false,
         }
         true

@@ -71,6 +71,12 @@ impl Model {
         (using as u32, watching().count() as u32, waiting as u64)
     }
 
+    /// The answers that are kept, by key: the fingerprint of the request, and what came of it.
+    pub fn answers(&self) -> impl Iterator<Item = (&[u8], (u64, &[u8]))> {
+        let kept = self.answers.iter().filter(|(_, (.., until))| *until > self.now);
+        kept.map(|(key, (fingerprint, answer, _))| (&key[..], (*fingerprint, &answer[..])))
+    }
+
     /// The counts over all queues.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -1,6 +1,6 @@
 //! A record's type and fields as they are shown.
 
-use rota_engine::event::{BuryReason, Event, KeptJob, PutJob};
+use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
 use rota_engine::queue::QueueSettings;
@@ -114,6 +114,14 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             });
             set(&mut fields, "settings", kept.settings.as_deref().map(settings_of));
             ("queue_kept", fields)
+        }
+        Event::AnswerKept(kept) => {
+            let KeptAnswer { key, fingerprint, answer, until } = &**kept;
+            let key = String::from_utf8_lossy(key);
+            let fingerprint = format!("{fingerprint:016x}");
+            let fields =
+                json!({ "key": key, "fingerprint": fingerprint, "answer_bytes": answer.len(), "until": until.0 });
+            ("answer_kept", fields)
         }
         Event::NumbersKept(kept) => {
             let mut fields = json!({
