@@ -113,5 +113,14 @@ pub const LISTENERS: usize = 1_024;
 /// The most names that who listens may choose by: kinds, queues, jobs, each.
 pub const LISTENER_NAMES: usize = 64;
 
+/// What jobs say, errors and keys and the like, that is looked through under one lock for a filter, in bytes, about.
+pub const SLICE_TEXT_BYTES: usize = 256 << 10;
+
+/// The longest filter of jobs, in bytes.
+pub const FILTER_BYTES: usize = 2_048;
+
+/// The most terms of a filter.
+pub const FILTER_TERMS: usize = 32;
+
 /// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

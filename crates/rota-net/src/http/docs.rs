@@ -47,7 +47,7 @@ fn html(text: String) -> Response {
 /// A kind of problem, by the end of its type.
 async fn problem(path: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<Response, Problem> {
     let name = path.map(|Path(name)| name).unwrap_or_default();
-    let kind = Kind::ALL.into_iter().map(Kind::row).find(|row| row.name == name);
+    let kind = Kind::ALL.iter().map(|kind| kind.row()).find(|row| row.name == name);
     let row = kind.ok_or_else(|| Problem::new(Kind::NoSuchPage, format!("there is no problem {name:?}")))?;
     let (status, hint) = (row.status, escape(row.hint));
     let body = format!("<p>Status {status}. What to try: {hint}.</p><p><a href=\"/v1/docs\">All pages</a></p>");
@@ -99,7 +99,7 @@ fn page(description: &Value) -> String {
         body.push_str("</section>\n");
     }
     body.push_str("<h2>problems</h2>\n<table><tr><th>status</th><th>type</th><th></th></tr>");
-    for row in Kind::ALL.map(Kind::row) {
+    for row in Kind::ALL.iter().map(|kind| kind.row()) {
         let (status, name, title) = (row.status, row.name, escape(row.title));
         let _ = write!(
             body,

@@ -1,29 +1,32 @@
 //! Jobs: put them, look at them, list them, kick them, call them off.
 
 mod cursor;
+pub(super) mod many;
 mod put;
 mod repeat;
 mod shown;
 mod terms;
+mod walk;
 
 pub(super) use cursor::{Cursor, List};
 use put::PutRequest;
 use repeat::{Outcome, Outcomes};
 pub(super) use shown::{Ended, Job, Page};
 pub(super) use terms::said;
+use walk::{Walk, read_filter};
 
 use super::api::Asker;
 use super::fields::{BodyForm, Id, Name};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Collected, JobInPath, KeyInPath, Parameters, collect};
 use super::{answer, refused};
+use crate::filter::Filter;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use rota_engine::command::{Answer, Command, JobView, Refusal};
+use rota_engine::command::{Answer, Command, Refusal};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, QueueName};
-use rota_engine::limits::STEP_OBJECTS;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -212,6 +215,9 @@ pub(super) async fn show_by_key(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// A filter, as `queue:mail* state:buried error:"timed out" age>1h`: see docs/http.md.
+    #[param(max_length = 2048)]
+    q: Option<String>,
     /// Only those of this queue.
     #[param(value_type = Option<Name>)]
     queue: Option<Name>,
@@ -280,7 +286,7 @@ impl From<StateName> for JobState {
 /// Lists jobs, without their bodies
 ///
 /// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
-/// asked for, even none, and go on all the same. A job that is there from the first page to the last is listed once.
+/// asked for, even none, and go on all the same: one request looks through 20,000 jobs at the most. A job that is there from the first page to the last is listed once.
 /// With `--storage mapped`, delayed jobs that are not in memory are not listed; each page says how many they are.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "listJobs", params(ListQuery),
     responses(
@@ -288,47 +294,35 @@ impl From<StateName> for JobState {
         (status = 410, description = "The cursor is of before a restart.", body = ProblemDocument, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(api: Asker, Parameters(query): Parameters<ListQuery>) -> Result<Response, Problem> {
-    let state = query.state.map(JobState::from);
-    let queue = query.queue.as_ref().map(|Name(queue)| queue);
-    queue.map_or(Ok(()), |queue| api.grant().check_queue(queue))?;
+    let ListQuery { q, queue, state, cursor, limit } = query;
+    let mut filter = q.as_deref().map_or(Ok(Filter::default()), read_filter)?;
+    if let Some(Name(queue)) = &queue {
+        api.grant().check_queue(queue)?;
+        filter = filter.and(Filter::of_queue(queue));
+    }
+    if let Some(state) = state {
+        filter = filter.and(Filter::of_state(state.into()));
+    }
     let epoch = api.host.look(|shared| shared.engine.epoch());
-    let list = List::Jobs { queue: queue.map(QueueName::as_str), state: state.map(JobState::name) };
-    let mut place = match &query.cursor {
-        Some(cursor) => u32::try_from(Cursor::read(cursor, &list, epoch)?).map_err(|_| Cursor::foreign())?,
-        None => 0,
-    };
-    let limit = Limit::or_default(query.limit);
-    let (mut jobs, mut is_all, mut cold) = (Vec::new(), false, 0);
-    for slice in 0.. {
-        let is_wanted = |job: &JobView<'_>| {
-            queue.is_none_or(|queue| queue == job.queue)
-                && state.is_none_or(|state| state == job.state)
-                && api.grant().covers(job.queue)
-        };
-        let looked_at = api
-            .look(|shared| {
-                let mut looked_at = 0;
-                for (next, view) in shared.engine.jobs_from(place).take(STEP_OBJECTS) {
-                    (looked_at, place) = (looked_at + 1, next);
-                    if is_wanted(&view) {
-                        jobs.push(Job::of(&view, &shared.engine));
-                        if jobs.len() == limit {
-                            break;
-                        }
-                    }
-                }
-                is_all = shared.engine.jobs_from(place).next().is_none();
-                cold = shared.engine.cold_jobs();
-                looked_at
-            })
-            .await;
-        if is_all || looked_at == 0 || jobs.len() == limit || slice + 1 == PAGE_SLICES {
+    let list = List::Jobs { what: "list", filter: &filter };
+    let mut walk = Walk::new(&filter, api.grant(), cursor.as_deref(), &list, epoch)?;
+    let limit = Limit::or_default(limit);
+    let (mut jobs, mut not_in_memory) = (Vec::new(), 0);
+    for slice in 1.. {
+        api.look(|shared| {
+            walk.slice(&shared.engine, |view, _| {
+                jobs.push(Job::of(view, &shared.engine));
+                jobs.len() < limit
+            });
+            not_in_memory = shared.engine.cold_jobs();
+        })
+        .await;
+        if walk.is_over || jobs.len() == limit || slice == PAGE_SLICES {
             break;
         }
         tokio::task::yield_now().await;
     }
-    let cursor = (!is_all).then(|| Cursor::write(&list, epoch, place.into()));
-    Ok(answer(StatusCode::OK, &Page { jobs, cursor, not_in_memory: cold }))
+    Ok(answer(StatusCode::OK, &Page { jobs, cursor: walk.cursor(&list, epoch), not_in_memory }))
 }
 
 /// Calls a job off

@@ -19,6 +19,8 @@ pub enum Kind {
     BadId,
     BadLease,
     BadCursor,
+    BadFilter,
+    NoFilter,
     NoToken,
     BadToken,
     NotAllowed,
@@ -72,13 +74,15 @@ const fn row(name: &'static str, status: u16, title: &'static str, hint: &'stati
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Kind; 41] = [
+    pub(super) const ALL: &[Kind] = &[
         Kind::MalformedJson,
         Kind::MalformedRequest,
         Kind::BadParameter,
         Kind::BadId,
         Kind::BadLease,
         Kind::BadCursor,
+        Kind::BadFilter,
+        Kind::NoFilter,
         Kind::NoToken,
         Kind::BadToken,
         Kind::NotAllowed,
@@ -160,6 +164,18 @@ impl Kind {
                 400,
                 "The cursor does not belong here",
                 "pass a cursor with the query that it was given for, or begin again without one",
+            ),
+            Kind::BadFilter => row(
+                "bad-filter",
+                400,
+                "The filter makes no sense",
+                "write it as queue:mail state:buried age>1h; docs/http.md has all fields",
+            ),
+            Kind::NoFilter => row(
+                "no-filter",
+                422,
+                "The request does not say which jobs are meant",
+                "name them with \"q\", or send \"all\": true where all of them are meant",
             ),
             Kind::NoToken => row(
                 "no-token",

@@ -6,6 +6,7 @@ mod client;
 mod clients;
 mod errors;
 mod events;
+mod filter;
 mod guard;
 mod guide;
 mod jobs;
@@ -13,6 +14,7 @@ mod kill;
 mod leases;
 mod limits;
 mod lists;
+mod many;
 mod modes;
 mod queues;
 mod repeat;
@@ -48,6 +50,12 @@ fn put(http: &Http, text: &str) -> String {
 fn reserve(http: &Http) -> Value {
     let mut leases = http.post("/v1/leases", &json!({ "queues": ["work"] })).expect(200);
     leases["leases"].as_array_mut().unwrap().pop().expect("a job is ready")
+}
+
+/// A value of a query.
+fn escape(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Does that to a job that a lease holds.

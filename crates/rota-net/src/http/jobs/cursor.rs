@@ -1,12 +1,17 @@
 //! Where a page of a list ended: an opaque text that fits its list and this run of the server alone.
 
+use crate::filter::Filter;
 use crate::http::problem::{Kind, Problem};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// A list, and what it was asked for.
 pub(in crate::http) enum List<'a> {
-    Jobs { queue: Option<&'a str>, state: Option<&'static str> },
+    /// For what it is walked over, and by which filter.
+    Jobs {
+        what: &'static str,
+        filter: &'a Filter,
+    },
     Queues,
 }
 
@@ -17,7 +22,7 @@ impl List<'_> {
     /// A sum that tells lists apart: FNV-1a. Whoever forges one gets another page of the same jobs, and nothing else.
     fn sum(&self) -> u32 {
         let text = match self {
-            List::Jobs { queue, state } => format!("jobs {queue:?} {state:?}"),
+            List::Jobs { what, filter } => format!("{what} {filter}"),
             List::Queues => String::from("queues"),
         };
         text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
@@ -64,10 +69,12 @@ mod tests {
 
     #[test]
     fn a_cursor_fits_its_list_and_its_start_alone() {
-        let list = |queue| List::Jobs { queue, state: None };
-        let cursor = Cursor::write(&list(Some("a")), 7, 1 << 40);
-        assert_eq!(Cursor::read(&cursor, &list(Some("a")), 7), Ok(1 << 40));
-        for (other, epoch) in [(list(Some("b")), 7), (list(None), 7), (List::Queues, 7), (list(Some("a")), 8)] {
+        let [a, b, all] = ["queue:a", "queue:b", ""].map(|text| text.parse::<Filter>().unwrap());
+        let list = |filter| List::Jobs { what: "list", filter };
+        let cursor = Cursor::write(&list(&a), 7, 1 << 40);
+        assert_eq!(Cursor::read(&cursor, &list(&a), 7), Ok(1 << 40));
+        let kick = List::Jobs { what: "kick", filter: &a };
+        for (other, epoch) in [(list(&b), 7), (list(&all), 7), (kick, 7), (List::Queues, 7), (list(&a), 8)] {
             assert!(Cursor::read(&cursor, &other, epoch).is_err());
         }
         for bad in ["", "x", "AAAA", "====", "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {

@@ -88,6 +88,9 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "GET /metrics" => &["viewer", "operator"],
         "DELETE /v1/jobs/{id}"
         | "POST /v1/jobs/{id}/kick"
+        | "POST /v1/jobs/kick"
+        | "POST /v1/jobs/retry"
+        | "POST /v1/jobs/cancel"
         | "PUT /v1/queues/{queue}/settings"
         | "POST /v1/queues/{queue}/pause"
         | "POST /v1/queues/{queue}/resume"
@@ -107,6 +110,7 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
 fn out_of_reach(page: &str) -> (u16, &'static str) {
     match page {
         "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" => (200, ""),
+        "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => (200, ""),
         "GET /v1/stats" | "GET /v1/events" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
         page if page.contains("{id}") => (404, "job-not-found"),
         page if page.contains("{lease}") => (409, "lease-outdated"),
@@ -139,6 +143,9 @@ impl Stage {
         let body = match page {
             "POST /v1/jobs" => json!({ "queue": queue, "text": "y" }),
             "POST /v1/leases" => json!({ "queues": [queue] }),
+            "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => {
+                json!({ "q": format!("queue:{queue}") })
+            }
             "POST /v1/snapshots" | "PUT /v1/queues/{queue}/settings" => json!({}),
             "POST /v1/queues/{queue}/pause" => json!({ "for": "1h" }),
             _ => Value::Null,

@@ -1,7 +1,7 @@
 //! The guide, `docs/http.md`: its requests are sent, in their order, and answered as it says.
 
 use super::client::{Answer, Http};
-use super::server;
+use super::{escape, server};
 
 /// A request of the guide, as its curl line has it.
 struct Line {
@@ -21,18 +21,25 @@ fn lines(guide: &str) -> Vec<Line> {
 
 fn read(line: &str) -> Line {
     let (mut method, mut headers, mut body, mut path) = (None, String::new(), String::new(), None);
+    let mut query = String::new();
     let mut words = words(line).into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "-X" => method = words.next(),
             "-H" => headers.push_str(&format!("{}\r\n", words.next().unwrap())),
+            "-G" => method = Some("GET".to_owned()),
+            "--data-urlencode" => {
+                let (name, value) =
+                    words.next().unwrap().split_once('=').map(|(a, b)| (a.to_owned(), escape(b))).unwrap();
+                query = format!("?{name}={value}");
+            }
             "-d" => body = words.next().unwrap(),
             "#" => break,
             url => path = Some(url.strip_prefix("localhost:11380").unwrap_or_else(|| panic!("{line}")).to_owned()),
         }
     }
     let method = method.unwrap_or_else(|| if body.is_empty() { "GET" } else { "POST" }.to_owned());
-    Line { text: line.to_owned(), request: format!("{method} {}", path.unwrap()), headers, body }
+    Line { text: line.to_owned(), request: format!("{method} {}{query}", path.unwrap()), headers, body }
 }
 
 /// The words of a line of the shell: blanks part them, but for those between single quotes.
