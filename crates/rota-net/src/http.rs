@@ -27,6 +27,7 @@ pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 
 use crate::host::Host;
+use crate::tls::Port;
 use api::Api;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware;
@@ -34,7 +35,6 @@ use axum::response::{IntoResponse, Response};
 use rota_engine::command::Refusal;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 /// How the HTTP port is served.
@@ -55,10 +55,10 @@ const LEAST_REQUEST_BYTES: usize = 4 << 20;
 /// How many of the longest requests fit into the room that the bodies of all of them have.
 const LONGEST_REQUESTS: usize = 16;
 
-/// Serves the API on a socket until `stop` says true (or is gone).
+/// Serves the API on these ports until `stop` says true (or is gone).
 pub async fn serve(
     host: Arc<Host>,
-    socket: TcpListener,
+    ports: Vec<Port>,
     options: HttpOptions,
     snapshots: Arc<dyn Snapshots>,
     door: Arc<dyn Door>,
@@ -86,7 +86,7 @@ pub async fn serve(
         .fallback(no_such_page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check));
-    let serving = std::pin::pin!(connections::serve(api.clone(), router, socket, options.max_connections));
+    let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.max_connections));
     tokio::join!(serving, events::publish(&api));
 }
 

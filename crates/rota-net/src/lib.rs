@@ -15,4 +15,5 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod timings;
+pub mod tls;
 pub mod values;

@@ -6,6 +6,7 @@
 
 use crate::beanstalkd::{OUTPUT_BYTES, Session, Status};
 use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
+use crate::tls::{HANDSHAKES, Port, TlsStream, places};
 use rota_engine::engine::DependsOn;
 use std::cell::RefCell;
 use std::io;
@@ -13,9 +14,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// What is read of a connection at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -26,6 +28,9 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long who puts waits at the most, after each read, where jobs are put faster than they can leave memory.
 const MOST_SLOWED: Duration = Duration::from_millis(100);
 const SLOWED_STEP: Duration = Duration::from_millis(2);
+
+/// How long a peer may take to be told that its connection ends.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long accepting rests when there is no room for one more connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -38,17 +43,29 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// Serves the beanstalkd protocol on a socket until `stop` says true (or is gone). Then it accepts no more, answers what
-/// was read, and returns once every connection is closed, or after five seconds. Past `max_connections` connections,
-/// the next ones wait to be accepted.
-pub async fn serve(host: Arc<Host>, socket: TcpListener, max_connections: usize, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(max_connections));
+/// Serves the beanstalkd protocol on these ports until `stop` says true (or is gone). Then it accepts no more, answers what
+/// was read, and returns once every connection is closed, or after five seconds. Past `max_connections` connections on all of
+/// them, the next ones wait to be accepted.
+pub async fn serve(host: Arc<Host>, ports: Vec<Port>, max_connections: usize, stop: watch::Receiver<bool>) {
+    let places = places(max_connections, ports.len());
+    let room = Arc::new(Semaphore::new(places));
+    let mut accepting = JoinSet::new();
+    for port in ports {
+        accepting.spawn(accept_all(host.clone(), port, room.clone(), stop.clone()));
+    }
+    while accepting.join_next().await.is_some() {}
+    let most = u32::try_from(places).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(most)).await;
+}
+
+async fn accept_all(host: Arc<Host>, port: Port, room: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept(&socket, &room) => accepted,
+            accepted = accept(&port, &room, &handshakes) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (stream, permit, handshake) = match accepted {
             Ok(accepted) => accepted,
             Err(_) => {
                 // Out of descriptors, or a peer that was gone at once: wait quietly for better times.
@@ -56,28 +73,75 @@ pub async fn serve(host: Arc<Host>, socket: TcpListener, max_connections: usize,
                 continue;
             }
         };
-        let (host, stop) = (host.clone(), stop.clone());
+        let (host, mut stop, tls) = (host.clone(), stop.clone(), port.tls.clone());
+        let Some(tls) = tls else {
+            tokio::spawn(async move {
+                let _permit = permit;
+                if stream.set_nodelay(true).is_ok() {
+                    serve_connection(&host, stream, stop).await;
+                }
+            });
+            continue;
+        };
         tokio::spawn(async move {
             let _permit = permit;
-            if stream.set_nodelay(true).is_ok() {
+            if stream.set_nodelay(true).is_err() {
+                return;
+            }
+            let shaken = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                shaken = tls.accept(stream) => shaken,
+            };
+            drop(handshake);
+            if let Ok(stream) = shaken {
                 serve_connection(&host, stream, stop).await;
             }
         });
     }
-    drop(socket);
-    let most = u32::try_from(max_connections).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(most)).await;
 }
 
+/// The next connection, with its place, and one among those that shake hands if it has to.
 async fn accept(
-    socket: &TcpListener,
+    port: &Port,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    handshakes: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+    let handshake = match port.tls {
+        Some(_) => Some(handshakes.clone().acquire_owned().await.map_err(io::Error::other)?),
+        None => None,
+    };
     let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    Ok((socket.accept().await?.0, permit))
+    Ok((port.socket.accept().await?.0, permit, handshake))
 }
 
-async fn serve_connection(host: &Arc<Host>, stream: TcpStream, stop: watch::Receiver<bool>) {
+/// What a connection's bytes come and go through.
+trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Hands over what can be without waiting; how many bytes that was.
+    fn write_now(&mut self, bytes: &[u8]) -> usize;
+
+    /// Says that nothing more comes, where that is said in so many words.
+    async fn say_goodbye(&mut self);
+}
+
+impl Socket for TcpStream {
+    fn write_now(&mut self, bytes: &[u8]) -> usize {
+        self.try_write(bytes).unwrap_or(0)
+    }
+
+    async fn say_goodbye(&mut self) {}
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn write_now(&mut self, _: &[u8]) -> usize {
+        0
+    }
+
+    async fn say_goodbye(&mut self) {
+        let _ = tokio::time::timeout(GOODBYE_PATIENCE, self.shutdown()).await;
+    }
+}
+
+async fn serve_connection<S: Socket>(host: &Arc<Host>, stream: S, stop: watch::Receiver<bool>) {
     let (session, _) = host.with(|shared, now| Session::open(&mut shared.server(now)));
     let Some(session) = session else { return };
     let mut connection = Connection {
@@ -92,12 +156,15 @@ async fn serve_connection(host: &Arc<Host>, stream: TcpStream, stop: watch::Rece
         is_frozen: false,
     };
     // However it ends, nobody is left to be told.
-    let _ = connection.run().await;
-    let session = connection.session;
+    let ended = connection.run().await;
+    let Connection { session, mut stream, .. } = connection;
     host.with(|shared, now| {
         shared.await_nothing(session.id());
         session.close(&mut shared.server(now));
     });
+    if !matches!(ended, Err(Ended::Log)) {
+        stream.say_goodbye().await;
+    }
 }
 
 /// Why a connection is closed.
@@ -124,9 +191,9 @@ impl From<CommitError> for Ended {
 
 type Waited = oneshot::Receiver<Late>;
 
-struct Connection<'a> {
+struct Connection<'a, S> {
     host: &'a Arc<Host>,
-    stream: TcpStream,
+    stream: S,
     stop: watch::Receiver<bool>,
     session: Session,
     /// What was read and not handled yet.
@@ -140,7 +207,7 @@ struct Connection<'a> {
     is_frozen: bool,
 }
 
-impl Connection<'_> {
+impl<S: Socket> Connection<'_, S> {
     async fn run(&mut self) -> Result<(), Ended> {
         let mut read_on = true;
         loop {
@@ -258,9 +325,13 @@ impl Connection<'_> {
                 self.host.fill(&mut self.out, self.session.take_holes()).await?;
                 self.pin = None;
             }
-            let sent = self.stream.try_write(&self.out).unwrap_or(0);
+            let sent = self.stream.write_now(&self.out);
             if sent < self.out.len() {
-                let rest = self.stream.write_all(&self.out[sent..]);
+                let Connection { stream, out, .. } = self;
+                let rest = async {
+                    stream.write_all(&out[sent..]).await?;
+                    stream.flush().await
+                };
                 tokio::time::timeout(WRITE_PATIENCE, rest).await.map_err(|_| Ended::Socket)??;
             }
             self.out.clear();
@@ -332,7 +403,7 @@ impl Connection<'_> {
 }
 
 /// Reads what comes behind a reserve that waits, as far as there is room for it; says how much that was.
-async fn read_more(stream: &mut TcpStream, backlog: &mut Vec<u8>) -> io::Result<usize> {
+async fn read_more<S: Socket>(stream: &mut S, backlog: &mut Vec<u8>) -> io::Result<usize> {
     if backlog.len() >= READ_BYTES {
         return std::future::pending().await;
     }

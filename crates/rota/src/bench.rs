@@ -12,7 +12,6 @@ use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Global;
-use crate::client::Client;
 use crate::report;
 use crate::values::{format_duration, parse_bytes, parse_duration};
 
@@ -117,7 +116,10 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     if args.mix == Mix::Delayed && args.size < STAMP_BYTES {
         return Err(BenchError::SmallBody { size: args.size, least: STAMP_BYTES }.into());
     }
-    let mut client = Client::connect(&global.server)?;
+    if global.server.is_tls() {
+        return Err(BenchError::NoTls { server: global.server.clone() }.into());
+    }
+    let mut client = crate::command::connect(global)?;
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
         return Err(BenchError::NeedsMilliseconds { server: global.server.clone() }.into());

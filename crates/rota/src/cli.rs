@@ -18,6 +18,7 @@ use crate::client::{Key, QueueName, ServerAddress};
 use crate::command::http::HttpAddress;
 use crate::config::options::ServeFlags;
 use crate::snapshot::address::Address;
+use crate::tls::client::ClientFiles;
 use crate::tokens::TokenId;
 use crate::tokens::file::parse_name;
 use crate::values::{parse_duration, parse_moment};
@@ -51,7 +52,7 @@ pub(crate) struct Cli {
 /// What every command understands.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The server to speak to
+    /// The server to speak to; tls://HOST:PORT for its port that speaks TLS
     #[arg(
         long,
         global = true,
@@ -62,6 +63,8 @@ pub(crate) struct Global {
         help_heading = "For every command"
     )]
     pub(crate) server: ServerAddress,
+    #[command(flatten)]
+    pub(crate) tls: ClientFiles,
     /// Print JSON: one object, or for lists one object a line; errors too
     #[arg(long, global = true, help_heading = "For every command")]
     pub(crate) json: bool,

@@ -7,17 +7,23 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 mod address;
 mod error;
 mod name;
 mod put;
+mod stream;
 
 pub(crate) use address::ServerAddress;
-pub(crate) use error::ClientError;
+pub(crate) use error::{ClientError, handshake_hint};
 pub(crate) use name::{Key, QueueName};
 pub(crate) use put::{Put, When};
+use stream::Stream;
 
 /// How long connecting to one address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +43,7 @@ const RESERVE_WAIT_SECONDS: u64 = (1 << 31) - 1;
 /// A connection to a server.
 pub(crate) struct Client {
     address: ServerAddress,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     extensions: Option<bool>,
 }
 
@@ -54,18 +60,22 @@ pub(crate) struct Job {
 pub(crate) type Fields = Vec<(String, String)>;
 
 impl Client {
-    /// Connects to `address`.
+    /// Connects to `address`; inside TLS, with what it says to shake hands with.
     ///
     /// # Errors
-    /// [`ClientError::Connect`] if no address of the host takes a connection within five seconds.
-    pub(crate) fn connect(address: &ServerAddress) -> Result<Client, ClientError> {
+    /// [`ClientError::Connect`] if no address of the host takes a connection within five seconds, [`ClientError::Handshake`] if
+    /// none comes to an agreement then.
+    pub(crate) fn connect(address: &ServerAddress, tls: Option<ClientConfig>) -> Result<Client, ClientError> {
         let failed = |source| ClientError::Connect { address: address.clone(), source };
         let mut last = None;
         for socket in (address.host(), address.port()).to_socket_addrs().map_err(failed)? {
             match TcpStream::connect_timeout(&socket, CONNECT_TIMEOUT).and_then(prepared) {
                 Ok(stream) => {
-                    let stream = BufReader::new(stream);
-                    return Ok(Client { address: address.clone(), stream, extensions: None });
+                    let stream = match tls {
+                        Some(config) => shake_hands(address, stream, config)?,
+                        None => Stream::Plain(stream),
+                    };
+                    return Ok(Client { address: address.clone(), stream: BufReader::new(stream), extensions: None });
                 }
                 Err(error) => last = Some(error),
             }
@@ -317,7 +327,7 @@ impl Client {
     }
 
     fn set_read_timeout(&mut self, timeout: Duration) -> Result<(), ClientError> {
-        let set = self.stream.get_ref().set_read_timeout(Some(timeout));
+        let set = self.stream.get_ref().socket().set_read_timeout(Some(timeout));
         set.map_err(|source| ClientError::broken(&self.address, "connect", source))
     }
 
@@ -329,6 +339,17 @@ impl Client {
 /// A span in whole seconds, rounded up.
 fn whole_seconds_up(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+fn shake_hands(address: &ServerAddress, mut socket: TcpStream, config: ClientConfig) -> Result<Stream, ClientError> {
+    let failed = |source| ClientError::Handshake { address: address.clone(), source };
+    let name = ServerName::try_from(address.host().to_owned()).map_err(std::io::Error::other).map_err(failed)?;
+    let mut connection =
+        ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other).map_err(failed)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket).map_err(failed)?;
+    }
+    Ok(Stream::tls(connection, socket))
 }
 
 fn prepared(stream: TcpStream) -> std::io::Result<TcpStream> {

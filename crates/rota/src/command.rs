@@ -18,3 +18,12 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 mod text;
 pub(crate) mod token;
+
+use crate::cli::Global;
+use crate::client::Client;
+
+/// A connection to the server that the command line names.
+pub(crate) fn connect(global: &Global) -> anyhow::Result<Client> {
+    let tls = global.server.is_tls().then(|| global.tls.config()).transpose()?;
+    Ok(Client::connect(&global.server, tls)?)
+}

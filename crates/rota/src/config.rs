@@ -16,6 +16,7 @@ pub(crate) use error::{ConfigError, Origin};
 use options::{OPTIONS, Setting};
 
 use crate::snapshot::address::Address;
+use crate::tls::server::ServerFiles;
 use crate::tokens;
 
 /// Everything that `rota serve` can be told, checked.
@@ -27,6 +28,12 @@ pub(crate) struct ServeConfig {
     pub(crate) beanstalkd: Option<SocketAddr>,
     /// Where the HTTP API is served; none if HTTP is off. Port 0 lets the system choose.
     pub(crate) http: Option<SocketAddr>,
+    /// Where the beanstalkd protocol is served inside TLS; none if it is not, or without `tls`.
+    pub(crate) beanstalkd_tls: Option<SocketAddr>,
+    /// Where the HTTP API is served inside TLS; none if it is not, or without `tls`.
+    pub(crate) http_tls: Option<SocketAddr>,
+    /// Who the server is inside TLS, and whom it trusts; none if no port speaks it.
+    pub(crate) tls: Option<ServerFiles>,
     /// The most connections of HTTP, as far as the limit of descriptors allows; never zero.
     pub(crate) http_connections: usize,
     /// Names that HTTP requests may call the server by; `*` for any.
@@ -154,6 +161,12 @@ struct Draft {
     data: PathBuf,
     beanstalkd: Option<(SocketAddr, Origin)>,
     http: Option<(SocketAddr, Origin)>,
+    beanstalkd_tls: Option<(SocketAddr, Origin)>,
+    http_tls: Option<(SocketAddr, Origin)>,
+    tls_cert: Option<(PathBuf, Origin)>,
+    tls_key: Option<(PathBuf, Origin)>,
+    tls_client_ca: Option<(PathBuf, Origin)>,
+    tls_client_crl: Option<(PathBuf, Origin)>,
     http_connections: usize,
     http_names: Vec<String>,
     tokens: Option<PathBuf>,
@@ -177,6 +190,12 @@ impl Draft {
             Setting::Data(path) => self.data = path,
             Setting::Beanstalkd(address) => self.beanstalkd = address.map(|address| (address, origin)),
             Setting::Http(address) => self.http = address.map(|address| (address, origin)),
+            Setting::BeanstalkdTls(address) => self.beanstalkd_tls = address.map(|address| (address, origin)),
+            Setting::HttpTls(address) => self.http_tls = address.map(|address| (address, origin)),
+            Setting::TlsCert(path) => self.tls_cert = path.map(|path| (path, origin)),
+            Setting::TlsKey(path) => self.tls_key = path.map(|path| (path, origin)),
+            Setting::TlsClientCa(path) => self.tls_client_ca = path.map(|path| (path, origin)),
+            Setting::TlsClientCrl(path) => self.tls_client_crl = path.map(|path| (path, origin)),
             Setting::HttpConnections(most) => self.http_connections = most,
             Setting::HttpNames(names) => self.http_names = names,
             Setting::Tokens(path) => self.tokens = path,
@@ -198,34 +217,45 @@ impl Draft {
     /// Checks what concerns several options at once.
     fn finish(self) -> Result<ServeConfig, ConfigError> {
         let tokens = match self.storage {
-            _ if self.tokens.is_some() => self.tokens,
+            _ if self.tokens.is_some() => self.tokens.clone(),
             Some(StorageMode::Memory) => None,
             _ => Some(self.data.join(tokens::file::FILE_NAME)),
         };
         if let (Some(origin), None) = (&self.auth, &tokens) {
             return Err(ConfigError::NoPlaceForTokens { origin: origin.clone() });
         }
+        let tls = self.tls_files()?;
+        // Whoever has a certificate that is asked for is somebody that is trusted.
+        let by_certificate = tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
         let public = |listener: &Option<(SocketAddr, Origin)>| {
             let public = listener.clone().filter(|(address, _)| !address.ip().to_canonical().is_loopback());
             public.filter(|_| !self.insecure)
         };
+        let public_tls = |listener| public(listener).filter(|_| !by_certificate);
         if let Some((address, origin)) = public(&self.beanstalkd) {
-            return Err(ConfigError::PublicBeanstalkd { address, origin });
+            return Err(ConfigError::PublicBeanstalkd { option: "beanstalkd", address, origin });
         }
-        if let Some((address, origin)) = public(&self.http)
+        if let Some((address, origin)) = public_tls(&self.beanstalkd_tls) {
+            return Err(ConfigError::PublicBeanstalkd { option: "beanstalkd-tls", address, origin });
+        }
+        let http = public(&self.http).map(|public| ("http", public));
+        if let Some((option, (address, origin))) =
+            http.or(public_tls(&self.http_tls).map(|public| ("http-tls", public)))
             && self.auth.is_none()
             && !tokens.as_deref().map(has_tokens).transpose()?.unwrap_or(false)
         {
-            return Err(ConfigError::PublicHttp { address, origin });
+            return Err(ConfigError::PublicHttp { option, address, origin });
         }
-        if self.beanstalkd.is_none() && self.http.is_none() {
+        let listeners = self.listeners();
+        if listeners.is_empty() {
             return Err(ConfigError::NothingToServe);
         }
-        if let (Some((beanstalkd, _)), Some((http, origin))) = (&self.beanstalkd, &self.http)
-            && beanstalkd == http
-            && http.port() != 0
-        {
-            return Err(ConfigError::SameAddress { address: *http, origin: origin.clone() });
+        for (place, (option, address, origin)) in listeners.iter().enumerate() {
+            if let Some((other, ..)) =
+                listeners[..place].iter().find(|(_, other, _)| other == address && other.port() != 0)
+            {
+                return Err(ConfigError::SameAddress { option, other, address: *address, origin: origin.clone() });
+            }
         }
         let snapshot_to = self.snapshot_to.unwrap_or_else(|| Address::Folder(self.data.join("snapshots"))).absolute();
         let restore = self.restore.map(|restore| match restore {
@@ -236,6 +266,9 @@ impl Draft {
             data: self.data,
             beanstalkd: self.beanstalkd.map(|(address, _)| address),
             http: self.http.map(|(address, _)| address),
+            beanstalkd_tls: self.beanstalkd_tls.map(|(address, _)| address),
+            http_tls: self.http_tls.map(|(address, _)| address),
+            tls,
             http_connections: self.http_connections,
             http_names: self.http_names,
             tokens,
@@ -251,6 +284,50 @@ impl Draft {
             snapshot_to,
             restore,
         })
+    }
+
+    /// The ports that are on, with the names of their options.
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr, Origin)> {
+        let all = [
+            ("beanstalkd", &self.beanstalkd),
+            ("http", &self.http),
+            ("beanstalkd-tls", &self.beanstalkd_tls),
+            ("http-tls", &self.http_tls),
+        ];
+        let on = all
+            .into_iter()
+            .filter_map(|(option, given)| given.as_ref().map(|(address, origin)| (option, *address, origin.clone())));
+        on.collect()
+    }
+
+    /// The files of TLS, if a port speaks it.
+    fn tls_files(&self) -> Result<Option<ServerFiles>, ConfigError> {
+        let ports = [("beanstalkd-tls", &self.beanstalkd_tls), ("http-tls", &self.http_tls)];
+        let on =
+            ports.into_iter().find_map(|(option, given)| given.as_ref().map(|(_, origin)| (option, origin.clone())));
+        let files = [
+            ("tls-cert", &self.tls_cert),
+            ("tls-key", &self.tls_key),
+            ("tls-client-ca", &self.tls_client_ca),
+            ("tls-client-crl", &self.tls_client_crl),
+        ];
+        let path = |given: &Option<(PathBuf, Origin)>| given.as_ref().map(|(path, _)| path.clone());
+        let Some((option, origin)) = on else {
+            let given =
+                files.into_iter().find_map(|(option, given)| given.as_ref().map(|(_, origin)| (option, origin)));
+            return match given {
+                Some((option, origin)) => Err(ConfigError::TlsUnused { option, origin: origin.clone() }),
+                None => Ok(None),
+            };
+        };
+        let (Some(certificate), Some(key)) = (path(&self.tls_cert), path(&self.tls_key)) else {
+            return Err(ConfigError::TlsWithoutFiles { option, origin });
+        };
+        if let (None, Some((_, origin))) = (&self.tls_client_ca, &self.tls_client_crl) {
+            return Err(ConfigError::RevokedByNobody { origin: origin.clone() });
+        }
+        let (client_authorities, client_revoked) = (path(&self.tls_client_ca), path(&self.tls_client_crl));
+        Ok(Some(ServerFiles { certificate, key, client_authorities, client_revoked }))
     }
 }
 

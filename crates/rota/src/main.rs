@@ -13,6 +13,7 @@ mod report;
 mod serve;
 mod snapshot;
 mod telemetry;
+mod tls;
 mod tokens;
 mod values;
 

@@ -14,6 +14,7 @@ use crate::bench::BenchError;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::snapshot::error::{ReadError, TakeError};
+use crate::tls::error::TlsError;
 use crate::tokens::error::TokensError;
 
 /// A failure of the binary itself, with what to try and the exit code.
@@ -119,6 +120,9 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     }
     if let Some(error) = error.downcast_ref::<TokensError>() {
         return (error.hint(), error.exit_code());
+    }
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return (error.hint(), 2);
     }
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return (failure.hint.clone(), failure.code);

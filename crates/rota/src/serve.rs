@@ -19,6 +19,7 @@ use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, Promise};
 use rota_net::http::HttpOptions;
 use rota_net::timings::Timings;
+use rota_net::tls::{Port, Tls};
 use rota_net::{http, listener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +32,7 @@ use crate::snapshot::error::ReadError;
 use crate::snapshot::taker::Taker;
 use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
+use crate::tls::server::ServerTls;
 use crate::tokens::door::TokenDoor;
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
@@ -51,10 +53,14 @@ pub(crate) fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     // Before the data is touched: a port in use is the commoner mistake, and costs nothing to find out.
+    let tls = config.tls.clone().map(ServerTls::open).transpose()?;
     let beanstalkd = bind("--beanstalkd", config.beanstalkd).await?;
     let http = bind("--http", config.http).await?;
+    let beanstalkd_tls = bind("--beanstalkd-tls", config.beanstalkd_tls).await?;
+    let http_tls = bind("--http-tls", config.http_tls).await?;
     let connections = raise_descriptor_limit();
-    let http_connections = http.as_ref().map_or(0, |_| config.http_connections.min(connections / 2).max(1));
+    let has_http = http.is_some() || http_tls.is_some();
+    let http_connections = if has_http { config.http_connections.min(connections / 2).max(1) } else { 0 };
     let max_connections = connections.saturating_sub(http_connections).max(1);
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
@@ -71,21 +77,30 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let taker = Arc::new(Taker::new(host.clone(), config.snapshot_to.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
-    if let (Some((path, count)), Some(_)) = (door.asks(), &http) {
+    if let (Some((path, count)), Some(_)) = (door.asks(), has_http.then_some(())) {
         println!("rota {}: HTTP asks for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
     }
+    let more = [(" beanstalkd-tls", &beanstalkd_tls), (" http-tls", &http_tls)];
+    let more = more.iter().filter(|(_, socket)| socket.is_some());
     println!(
-        "rota {} ready: beanstalkd {}, http {}",
+        "rota {} ready: beanstalkd {}, http {}{}",
         env!("CARGO_PKG_VERSION"),
         address(beanstalkd.as_ref()),
-        address(http.as_ref())
+        address(http.as_ref()),
+        more.map(|(name, socket)| format!(",{name} {}", address(socket.as_ref()))).collect::<String>()
     );
-    if let Some(socket) = beanstalkd {
-        served.spawn(listener::serve(host.clone(), socket, max_connections, stopped.clone()));
+    let ports = |plain: Option<TcpListener>, inside: Option<TcpListener>, tls: Option<Arc<Tls>>| -> Vec<Port> {
+        let plain = plain.map(|socket| Port { socket, tls: None });
+        plain.into_iter().chain(inside.map(|socket| Port { socket, tls })).collect()
+    };
+    let beanstalkd = ports(beanstalkd, beanstalkd_tls, tls.as_ref().map(ServerTls::beanstalkd));
+    if !beanstalkd.is_empty() {
+        served.spawn(listener::serve(host.clone(), beanstalkd, max_connections, stopped.clone()));
     }
-    if let Some(socket) = http {
+    let http = ports(http, http_tls, tls.as_ref().map(ServerTls::http));
+    if !http.is_empty() {
         let options = HttpOptions { max_connections: http_connections, names: config.http_names };
-        served.spawn(http::serve(host.clone(), socket, options, taker.clone(), Arc::new(door), stopped.clone()));
+        served.spawn(http::serve(host.clone(), http, options, taker.clone(), Arc::new(door), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));
@@ -95,6 +110,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         () = stop_signal => {}
         () = last_snapshot(&host, &taker, last_signal) => {}
         () = give_memory_back() => {}
+        () = watch(tls) => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());
@@ -264,6 +280,14 @@ async fn give_memory_back() {
     loop {
         interval.tick().await;
         drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+    }
+}
+
+/// Looks after the files of TLS, for ever.
+async fn watch(tls: Option<ServerTls>) {
+    match tls {
+        Some(tls) => tls.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::api::Api;
 use super::handed::Outgoing;
+use crate::tls::{HANDSHAKES, Port, places};
 use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
@@ -19,7 +20,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
@@ -44,14 +44,28 @@ const BUFFER_BYTES: usize = 64 << 10;
 const HEADERS: usize = 64;
 
 /// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
-/// seconds. Past `most` connections, the next ones wait to be accepted.
-pub(super) async fn serve(api: Arc<Api>, router: Router, socket: TcpListener, most: usize) {
-    let room = Arc::new(Semaphore::new(most));
+/// seconds. Past `most` connections on all ports, the next ones wait to be accepted.
+pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, most: usize) {
+    let room = Arc::new(Semaphore::new(places(most, ports.len())));
+    let mut accepting = JoinSet::new();
+    for port in ports {
+        accepting.spawn(serve_port(api.clone(), router.clone(), port, room.clone()));
+    }
+    while accepting.join_next().await.is_some() {}
+}
+
+async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semaphore>) {
+    let Port { socket, tls } = port;
+    let handshakes = Arc::new(Semaphore::new(if tls.is_some() { HANDSHAKES } else { Semaphore::MAX_PERMITS }));
     let mut connections = JoinSet::new();
     loop {
-        let permit = tokio::select! {
+        let permits = async {
+            let handshake = handshakes.clone().acquire_owned().await;
+            (handshake.expect("nobody closes the semaphore"), room.clone().acquire_owned().await)
+        };
+        let (handshake, permit) = tokio::select! {
             () = api.stops() => break,
-            permit = room.clone().acquire_owned() => permit.expect("nobody closes the semaphore"),
+            (handshake, permit) = permits => (handshake, permit.expect("nobody closes the semaphore")),
         };
         let accepted = tokio::select! {
             () = api.stops() => break,
@@ -62,10 +76,21 @@ pub(super) async fn serve(api: Arc<Api>, router: Router, socket: TcpListener, mo
             tokio::time::sleep(ACCEPT_REST).await;
             continue;
         };
-        let (api, router) = (api.clone(), router.clone());
+        let (api, router, tls) = (api.clone(), router.clone(), tls.clone());
         connections.spawn(async move {
             let _permit = permit;
-            serve_connection(&api, router, stream).await;
+            if stream.set_nodelay(true).is_err() {
+                return;
+            }
+            let Some(tls) = tls else { return serve_connection(&api, router, stream).await };
+            let shaken = tokio::select! {
+                () = api.stops() => return,
+                shaken = tls.accept(stream) => shaken,
+            };
+            drop(handshake);
+            if let Ok(stream) = shaken {
+                serve_connection(&api, router, stream).await;
+            }
         });
         while connections.try_join_next().is_some() {}
     }
@@ -74,10 +99,10 @@ pub(super) async fn serve(api: Arc<Api>, router: Router, socket: TcpListener, mo
     connections.shutdown().await;
 }
 
-async fn serve_connection(api: &Arc<Api>, router: Router, stream: TcpStream) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
+async fn serve_connection<S>(api: &Arc<Api>, router: Router, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     api.counts.connections.fetch_add(1, Ordering::Relaxed);
     let outgoing = Arc::new(Outgoing::default());
     let stream = Patient { stream, outgoing: outgoing.clone(), until: None };
@@ -105,14 +130,14 @@ async fn serve_connection(api: &Arc<Api>, router: Router, stream: TcpStream) {
 }
 
 /// A stream that gives up on a peer who takes nothing, and tells what of the answers is with the kernel.
-struct Patient {
-    stream: TcpStream,
+struct Patient<S> {
+    stream: S,
     outgoing: Arc<Outgoing>,
     /// When its patience ends, while the peer takes nothing.
     until: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl<S> Patient<S> {
     /// What came of a write; an error if it waited too long.
     fn wait(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
@@ -125,13 +150,13 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wait(context, written)

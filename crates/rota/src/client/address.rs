@@ -1,4 +1,4 @@
-//! Where a server is: `beanstalkd://host:port`, as `--server` and `ROTA_SERVER` say it.
+//! Where a server is: `beanstalkd://host:port`, or `tls://host:port` inside TLS, as `--server` and `ROTA_SERVER` say it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,13 @@ use thiserror::Error;
 /// The port of beanstalkd, where an address names none.
 const DEFAULT_PORT: u16 = 11300;
 
-/// A server's host and port.
+/// The port of the protocol inside TLS, where an address names none.
+const DEFAULT_TLS_PORT: u16 = 11301;
+
+/// A server's host and port, and whether TLS is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerAddress {
+    tls: bool,
     host: String,
     port: u16,
 }
@@ -19,7 +23,7 @@ pub(crate) struct ServerAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum AddressError {
     /// Another protocol than beanstalkd's.
-    #[error("{0:?} is not a protocol that rota speaks: write beanstalkd://host:port")]
+    #[error("{0:?} is not a protocol that rota speaks: write beanstalkd://host:port or tls://host:port")]
     Scheme(String),
     /// No host.
     #[error("it names no host: write beanstalkd://host:port")]
@@ -33,6 +37,11 @@ pub(crate) enum AddressError {
 }
 
 impl ServerAddress {
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// The host, without brackets.
     pub(crate) fn host(&self) -> &str {
         &self.host
@@ -48,10 +57,12 @@ impl FromStr for ServerAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let rest = match text.split_once("://") {
-            Some(("beanstalkd" | "beanstalk", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme @ ("beanstalkd" | "beanstalk" | "tls"), rest)) => {
+                (scheme == "tls", rest.strip_suffix('/').unwrap_or(rest))
+            }
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
-            None => text,
+            None => (false, text),
         };
         let (host, port) = match rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
             Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
@@ -68,6 +79,7 @@ impl FromStr for ServerAddress {
             return Err(AddressError::Host(bad));
         }
         let port = match port {
+            Some("") if tls && !rest.ends_with(':') => DEFAULT_TLS_PORT,
             Some("") if !rest.ends_with(':') => DEFAULT_PORT,
             Some(port) => match port.parse() {
                 Ok(number) if number != 0 => number,
@@ -75,15 +87,16 @@ impl FromStr for ServerAddress {
             },
             None => return Err(AddressError::Port(rest.to_owned())),
         };
-        Ok(ServerAddress { host: host.to_owned(), port })
+        Ok(ServerAddress { tls, host: host.to_owned(), port })
     }
 }
 
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "beanstalkd" };
         match self.host.contains(':') {
-            true => write!(f, "beanstalkd://[{}]:{}", self.host, self.port),
-            false => write!(f, "beanstalkd://{}:{}", self.host, self.port),
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
         }
     }
 }

@@ -17,6 +17,14 @@ pub(crate) enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is a connection, and no agreement on TLS; nothing was sent.
+    #[error("no TLS with {address}")]
+    Handshake {
+        /// The server.
+        address: ServerAddress,
+        /// What the system or the server said.
+        source: io::Error,
+    },
     /// The connection broke in the middle of a command, which may have been carried out.
     #[error("the connection to {address} broke during {command}")]
     Broken {
@@ -111,6 +119,11 @@ impl ClientError {
     /// What a failed read or write is reported as.
     pub(super) fn broken(address: &ServerAddress, command: &'static str, source: io::Error) -> Self {
         let address = address.clone();
+        // In TLS 1.3 a client learns behind the handshake that it was sent away, before anything that it sent was read.
+        let is_alert = |inner: &rustls::Error| matches!(inner, rustls::Error::AlertReceived(_));
+        if source.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_alert) {
+            return ClientError::Handshake { address, source };
+        }
         match source.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut { address, command },
             _ => ClientError::Broken { address, command, source },
@@ -123,6 +136,7 @@ impl ClientError {
             ClientError::Connect { .. } => {
                 "start a server with `rota serve`, or name another with --server or ROTA_SERVER"
             }
+            ClientError::Handshake { source, .. } => return Some(handshake_hint(source).to_owned()),
             ClientError::Broken { .. } | ClientError::TimedOut { .. } | ClientError::Closed { .. } => {
                 "it may have been carried out: look with `rota list` before you repeat it"
             }
@@ -146,5 +160,25 @@ impl ClientError {
             }
         };
         Some(hint.to_owned())
+    }
+}
+
+/// What to try when no TLS came about.
+pub(crate) fn handshake_hint(error: &io::Error) -> &'static str {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "name the authority of the server's certificate with --ca FILE"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "name the server as its certificate does",
+        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            "the server asks for a certificate: show one with --client-cert FILE --client-key FILE"
+        }
+        Some(Error::InvalidMessage(_)) => {
+            "is it the port that speaks TLS, the server's --beanstalkd-tls or --http-tls?"
+        }
+        _ => "is it the port that speaks TLS, and does the server trust the certificate of --client-cert?",
     }
 }

@@ -20,7 +20,7 @@ fn scripted(answers: &'static [u8]) -> (Client, thread::JoinHandle<Vec<u8>>) {
         stream.read_to_end(&mut read).unwrap();
         read
     });
-    (Client::connect(&address).expect("the listener accepts"), server)
+    (Client::connect(&address, None).expect("the listener accepts"), server)
 }
 
 fn queue(name: &str) -> QueueName {
@@ -93,6 +93,8 @@ fn addresses_in_every_form() {
         ("localhost:7", "beanstalkd://localhost:7"),
         ("beanstalkd://[::1]:7", "beanstalkd://[::1]:7"),
         ("[::1]", "beanstalkd://[::1]:11300"),
+        ("tls://example.org", "tls://example.org:11301"),
+        ("tls://[::1]:7/", "tls://[::1]:7"),
     ];
     for (text, expected) in cases {
         let address = text.parse::<ServerAddress>();

@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::{CancelArgs, Global};
-use crate::client::Client;
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     if let (Some(queue), Some(key)) = (&args.queue, &args.key) {
         let Some(id) = client.cancel_key(queue, key)? else {
             return Err(Failure::nothing_there(format!("no open job of queue {queue} has the key {key}")).into());

@@ -14,12 +14,12 @@ const EVENT_BYTES: usize = 1 << 20;
 
 pub(crate) fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(global.json, args))
+    runtime.block_on(follow(global, args))
 }
 
-async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
+async fn follow(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let no_answer = |error: reqwest::Error| http::no_answer(&args.server.http, &error);
-    let client = http::client().map_err(no_answer)?;
+    let client = http::client(&args.server.http, &global.tls)?;
     let request = client.get(format!("{}/v1/events{}", args.server.http, query(args)));
     let mut response = http::with_token(request, http::token(None)?).send().await.map_err(no_answer)?;
     let status = response.status().as_u16();
@@ -31,7 +31,7 @@ async fn follow(json: bool, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     loop {
         while let Some(block) = stream.next() {
             if let Some(data) = block.lines().find_map(|line| line.strip_prefix("data: ")) {
-                tell(json, data)?;
+                tell(global.json, data)?;
             }
         }
         if stream.0.len() > EVENT_BYTES {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
+use crate::client::handshake_hint;
 use crate::report::Failure;
 use crate::snapshot::place::provide_tls;
+use crate::tls::client::ClientFiles;
 use crate::tokens::error::TokensError;
 use crate::tokens::file::{check_private, open};
 
@@ -67,9 +69,13 @@ pub(super) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
 }
 
 /// A client that goes straight there.
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+pub(super) fn client(server: &HttpAddress, tls: &ClientFiles) -> anyhow::Result<reqwest::Client> {
     provide_tls();
-    reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy().build()
+    let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy();
+    if server.0.starts_with("https:") {
+        builder = builder.tls_backend_preconfigured(tls.config()?);
+    }
+    Ok(builder.build().map_err(|error| no_answer(server, &error))?)
 }
 
 /// The request with that token, if there is one.
@@ -82,9 +88,29 @@ pub(super) fn with_token(request: reqwest::RequestBuilder, token: Option<String>
 
 /// Nobody answered there.
 pub(super) fn no_answer(server: &HttpAddress, error: &reqwest::Error) -> Failure {
-    Failure::at_run_time(format!("no answer from {server}"))
-        .caused_by(std::io::Error::other(chain(error)))
-        .hint("start a server with `rota serve`, or name its HTTP port with --http or ROTA_HTTP")
+    let hint = match tls_error(error) {
+        Some(error) => handshake_hint(error),
+        None => "start a server with `rota serve`, or name its HTTP port with --http or ROTA_HTTP",
+    };
+    Failure::at_run_time(format!("no answer from {server}")).caused_by(std::io::Error::other(chain(error))).hint(hint)
+}
+
+/// What TLS has to say in that error.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        let inner = |io: &std::io::Error| io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        if io.is_some_and(inner) {
+            return io;
+        }
+        // An error of the system holds what it was made of, and does not call it its source.
+        next = match io.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// What the server said of why it did not; `what` says that it did not.

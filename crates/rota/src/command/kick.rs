@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::{Global, KickArgs};
-use crate::client::Client;
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     if let Some(id) = args.job {
         if !client.kick_job(id)? {
             return Err(Failure::nothing_there(format!("there is no buried or delayed job {id}")).into());

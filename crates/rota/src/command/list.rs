@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::text::{object_of, table};
 use crate::cli::{Global, ListArgs};
-use crate::client::Client;
 use crate::report::{self, Failure};
 
 /// The columns: the head, and the field of the queue's statistics.
@@ -20,7 +19,7 @@ const COLUMNS: [(&str, &str); 6] = [
 ];
 
 pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     let named = !args.queues.is_empty();
     let queues = if named { args.queues } else { client.queues()? };
     let mut found = Vec::new();

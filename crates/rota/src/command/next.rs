@@ -28,7 +28,7 @@ struct Lease<'a> {
 }
 
 pub(crate) fn run(global: &Global, args: NextArgs) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     let Some(job) = client.reserve(&args.queue, args.wait)? else {
         let waited = match args.wait {
             Duration::ZERO => String::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::{Global, PutArgs};
-use crate::client::{Client, Put, When};
+use crate::client::{Put, When};
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
         (_, Some(moment)) => When::At(moment),
         (delay, None) => When::In(delay.unwrap_or(Duration::ZERO)),
     };
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     let id = client.put(&Put {
         queue: &args.queue,
         body: &body,

@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::text::{lines_of, object_of, put_body};
 use crate::cli::{Global, ShowArgs};
-use crate::client::Client;
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: ShowArgs) -> anyhow::Result<ExitCode> {
     let id = args.id;
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     let missing = || Failure::nothing_there(format!("there is no open job {id}"));
     let fields = client.stats_job(id)?.ok_or_else(missing)?;
     // It may have gone in between.

@@ -17,7 +17,8 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
     };
     let token = http::token(args.token_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(post(&args.server.http, request.to_string(), token));
+    let client = http::client(&args.server.http, &global.tls)?;
+    let answered = runtime.block_on(post(&client, &args.server.http, request.to_string(), token));
     let (status, body) = answered.map_err(|error| http::no_answer(&args.server.http, &error))?;
     let answer: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -34,8 +35,12 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
 }
 
 /// The status and the body of the answer.
-async fn post(server: &HttpAddress, body: String, token: Option<String>) -> reqwest::Result<(u16, Vec<u8>)> {
-    let client = http::client()?;
+async fn post(
+    client: &reqwest::Client,
+    server: &HttpAddress,
+    body: String,
+    token: Option<String>,
+) -> reqwest::Result<(u16, Vec<u8>)> {
     let request = client.post(format!("{server}/v1/snapshots")).header(CONTENT_TYPE, "application/json").body(body);
     let response = http::with_token(request, token).send().await?;
     Ok((response.status().as_u16(), response.bytes().await?.into()))

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use super::text::{lines_of, object_of};
 use crate::cli::{Global, StatsArgs};
-use crate::client::Client;
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: StatsArgs) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&global.server)?;
+    let mut client = super::connect(global)?;
     let fields = match &args.queue {
         Some(queue) => {
             client.stats_queue(queue)?.ok_or_else(|| Failure::nothing_there(format!("there is no queue {queue}")))?

@@ -38,17 +38,21 @@ pub(crate) enum ConfigError {
     /// The queue port where others could reach it, while nothing there checks who they are.
     #[error(
         "{}: {address} can be reached from other machines, and the beanstalkd protocol has no authentication yet",
-        place(.origin, "beanstalkd")
+        place(.origin, .option)
     )]
     PublicBeanstalkd {
+        /// The option of the port.
+        option: &'static str,
         /// The address that was asked for.
         address: SocketAddr,
         /// Where it was given.
         origin: Origin,
     },
     /// HTTP where others could reach it, while nobody is asked for a token.
-    #[error("{}: {address} can be reached from other machines, and there is no token yet", place(.origin, "http"))]
+    #[error("{}: {address} can be reached from other machines, and there is no token yet", place(.origin, .option))]
     PublicHttp {
+        /// The option of the port.
+        option: &'static str,
         /// The address that was asked for.
         address: SocketAddr,
         /// Where it was given.
@@ -66,12 +70,38 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         source: TokensError,
     },
-    /// Both listeners at one address.
-    #[error("{}: {address} is the address of the beanstalkd protocol too", place(.origin, "http"))]
+    /// Two listeners at one address.
+    #[error("{}: {address} is the address of --{other} too", place(.origin, .option))]
     SameAddress {
+        /// The option of the second.
+        option: &'static str,
+        /// The option of the first.
+        other: &'static str,
         /// The address of both.
         address: SocketAddr,
-        /// Where that of HTTP was given.
+        /// Where that of the second was given.
+        origin: Origin,
+    },
+    /// A port is to speak TLS, and nothing says as whom.
+    #[error("{}: TLS needs a certificate and its key", place(.origin, .option))]
+    TlsWithoutFiles {
+        /// The option of the port.
+        option: &'static str,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// There is a certificate, and no port that speaks TLS.
+    #[error("{}: no port speaks TLS", place(.origin, .option))]
+    TlsUnused {
+        /// The option that would do nothing.
+        option: &'static str,
+        /// Where it was given.
+        origin: Origin,
+    },
+    /// A list of revoked certificates, where none is asked for.
+    #[error("{}: clients are asked for no certificate that could be on a list", place(.origin, "tls-client-crl"))]
+    RevokedByNobody {
+        /// Where it was given.
         origin: Origin,
     },
     /// Every listener is off.
@@ -142,6 +172,11 @@ impl ConfigError {
             )),
             ConfigError::NoPlaceForTokens { .. } => Some("name their file with --tokens FILE".into()),
             ConfigError::Tokens { source } => source.hint(),
+            ConfigError::TlsWithoutFiles { .. } => Some("name them with --tls-cert FILE and --tls-key FILE".into()),
+            ConfigError::TlsUnused { .. } => {
+                Some("give one an address with --beanstalkd-tls HOST:PORT or --http-tls HOST:PORT".into())
+            }
+            ConfigError::RevokedByNobody { .. } => Some("name their authorities with --tls-client-ca FILE".into()),
             ConfigError::SameAddress { .. } => Some("give them different ports, or turn one of them off".into()),
             ConfigError::NothingToServe => Some("give one of them an address such as 127.0.0.1:11300".into()),
             ConfigError::Read { .. } => Some("--config and ROTA_CONFIG name a TOML file".into()),

@@ -58,6 +58,12 @@ pub(crate) enum Setting {
     Data(PathBuf),
     Beanstalkd(Option<SocketAddr>),
     Http(Option<SocketAddr>),
+    BeanstalkdTls(Option<SocketAddr>),
+    HttpTls(Option<SocketAddr>),
+    TlsCert(Option<PathBuf>),
+    TlsKey(Option<PathBuf>),
+    TlsClientCa(Option<PathBuf>),
+    TlsClientCrl(Option<PathBuf>),
     HttpConnections(usize),
     HttpNames(Vec<String>),
     Tokens(Option<PathBuf>),
@@ -111,6 +117,66 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         read: |text| listener(text).map(Setting::Http),
     },
     ServeOption {
+        name: "beanstalkd-tls",
+        aliases: &[],
+        short: None,
+        value_name: "ADDR|off",
+        default: "off",
+        doc: "Serve the beanstalkd protocol inside TLS at this host:port, with --tls-cert and --tls-key",
+        switch: false,
+        read: |text| listener(text).map(Setting::BeanstalkdTls),
+    },
+    ServeOption {
+        name: "http-tls",
+        aliases: &[],
+        short: None,
+        value_name: "ADDR|off",
+        default: "off",
+        doc: "Serve the HTTP API inside TLS (https) at this host:port, with --tls-cert and --tls-key",
+        switch: false,
+        read: |text| listener(text).map(Setting::HttpTls),
+    },
+    ServeOption {
+        name: "tls-cert",
+        aliases: &[],
+        short: None,
+        value_name: "FILE",
+        default: "",
+        doc: "The server's certificate and those behind it, in PEM; read again when the file changes",
+        switch: false,
+        read: |text| file(text).map(Setting::TlsCert),
+    },
+    ServeOption {
+        name: "tls-key",
+        aliases: &[],
+        short: None,
+        value_name: "FILE",
+        default: "",
+        doc: "The key of --tls-cert, in PEM; no other user may read it",
+        switch: false,
+        read: |text| file(text).map(Setting::TlsKey),
+    },
+    ServeOption {
+        name: "tls-client-ca",
+        aliases: &[],
+        short: None,
+        value_name: "FILE",
+        default: "",
+        doc: "Over TLS, take only clients with a certificate of an authority in this PEM file",
+        switch: false,
+        read: |text| file(text).map(Setting::TlsClientCa),
+    },
+    ServeOption {
+        name: "tls-client-crl",
+        aliases: &[],
+        short: None,
+        value_name: "FILE",
+        default: "",
+        doc: "Certificates of clients that were called off: lists of their authorities, in PEM",
+        switch: false,
+        read: |text| file(text).map(Setting::TlsClientCrl),
+    },
+    ServeOption {
         name: "http-connections",
         aliases: &[],
         short: None,
@@ -141,11 +207,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         default: "",
         doc: "The tokens that HTTP asks for as soon as there is one; `rota token` makes them",
         switch: false,
-        read: |text| match text {
-            "" => Ok(Setting::Tokens(None)),
-            _ if text.ends_with('/') => Err(format!("{text:?} is a folder: name a file")),
-            _ => Ok(Setting::Tokens(Some(text.into()))),
-        },
+        read: |text| file(text).map(Setting::Tokens),
     },
     ServeOption {
         name: "auth",
@@ -331,7 +393,7 @@ impl ServeOption {
             .help(format!("{} [default: {default}] [env: {}]", self.doc, self.env()));
         match self.name {
             "data" => arg.value_hint(ValueHint::DirPath),
-            "tokens" => arg.value_hint(ValueHint::FilePath),
+            _ if self.value_name == "FILE" => arg.value_hint(ValueHint::FilePath),
             // goyaad's -r has no value.
             "restore" => arg.num_args(0..=1).default_missing_value("newest"),
             _ if self.switch => {
@@ -390,6 +452,15 @@ impl FromArgMatches for ServeFlags {
 /// The row of this name.
 pub(crate) fn option_named(key: &str) -> Option<&'static ServeOption> {
     OPTIONS.iter().find(|option| option.name == key)
+}
+
+/// The path of a file; none for no text.
+fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Ok(None),
+        _ if text.ends_with('/') => Err(format!("{text:?} is a folder: name a file")),
+        _ => Ok(Some(text.into())),
+    }
 }
 
 fn switch(text: &str) -> Result<bool, String> {

@@ -40,6 +40,9 @@ fn defaults() {
         data: "rota-data".into(),
         beanstalkd: Some("127.0.0.1:11300".parse().unwrap()),
         http: Some("127.0.0.1:11380".parse().unwrap()),
+        beanstalkd_tls: None,
+        http_tls: None,
+        tls: None,
         http_connections: 20_000,
         http_names: Vec::new(),
         tokens: Some("rota-data/tokens".into()),
@@ -62,10 +65,16 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 18] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 24] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
+        ("beanstalkd-tls", "ROTA_BEANSTALKD_TLS", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
+        ("http-tls", "ROTA_HTTP_TLS", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
+        ("tls-cert", "ROTA_TLS_CERT", "/f", "/e", "\"/t\""),
+        ("tls-key", "ROTA_TLS_KEY", "/f", "/e", "\"/t\""),
+        ("tls-client-ca", "ROTA_TLS_CLIENT_CA", "/f", "/e", "\"/t\""),
+        ("tls-client-crl", "ROTA_TLS_CLIENT_CRL", "/f", "/e", "\"/t\""),
         ("http-connections", "ROTA_HTTP_CONNECTIONS", "1", "2", "3"),
         ("http-names", "ROTA_HTTP_NAMES", "f", "e,e.example", "\"*\""),
         ("tokens", "ROTA_TOKENS", "/f", "/e", "\"/t\""),
@@ -86,7 +95,13 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     for (name, variable, flag, env, in_file) in cases {
         // A public address shows what --insecure came to.
         let public = ("beanstalkd", "0.0.0.0:4");
-        let base: Vec<_> = if name == "insecure" { vec![public] } else { vec![] };
+        // TLS is all or nothing.
+        let tls = [("http-tls", "127.0.0.1:5"), ("tls-cert", "/c"), ("tls-key", "/k"), ("tls-client-ca", "/a")];
+        let base: Vec<_> = match name {
+            "insecure" => vec![public],
+            _ if name.contains("tls") => tls.into_iter().filter(|(other, _)| *other != name).collect(),
+            _ => vec![],
+        };
         let with_flag: Vec<_> = base.iter().copied().chain([(name, flag)]).collect();
         let line = format!("{name} = {in_file}");
         let show = |result: Result<ServeConfig, ConfigError>| format!("{result:?}");
@@ -171,6 +186,12 @@ fn every_bad_value_says_what_and_how() {
         ("beanstalkd", "::1:11300", "--beanstalkd: write an IPv6 address in brackets: [::1]:11300, or off"),
         ("http", "localhost:99999", "--http: \"99999\" is no port: ADDRESS_FORM, or off"),
         ("http", "a b:1", "--http: ' ' can't be in a host: ADDRESS_FORM, or off"),
+        ("beanstalkd-tls", "11301", "--beanstalkd-tls: \"11301\" has no port: ADDRESS_FORM, or off"),
+        ("http-tls", "11443", "--http-tls: \"11443\" has no port: ADDRESS_FORM, or off"),
+        ("tls-cert", "a/", "--tls-cert: \"a/\" is a folder: name a file"),
+        ("tls-key", "a/", "--tls-key: \"a/\" is a folder: name a file"),
+        ("tls-client-ca", "a/", "--tls-client-ca: \"a/\" is a folder: name a file"),
+        ("tls-client-crl", "a/", "--tls-client-crl: \"a/\" is a folder: name a file"),
         ("http-connections", "0", "--http-connections: \"0\" is no number of connections: 1 to 1048576"),
         ("http-connections", "many", "--http-connections: \"many\" is no number of connections: 1 to 1048576"),
         (
@@ -290,7 +311,7 @@ fn what_concerns_two_options() {
     );
     assert_eq!(
         refusal(&[], &[("ROTA_HTTP", "localhost:11300")], None),
-        "ROTA_HTTP: 127.0.0.1:11300 is the address of the beanstalkd protocol too | \
+        "ROTA_HTTP: 127.0.0.1:11300 is the address of --beanstalkd too | \
          give them different ports, or turn one of them off"
     );
 }
@@ -303,7 +324,8 @@ fn every_bad_line_names_file_line_and_key() {
         ("addr = \":1\"", "rota.toml:1: there is no option \"addr\" | did you mean beanstalkd?"),
         (
             "workers = 4",
-            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, http-connections, http-names, tokens, auth, storage, sync, \
+            "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, beanstalkd-tls, http-tls, tls-cert, tls-key, tls-client-ca, \
+             tls-client-crl, http-connections, http-names, tokens, auth, storage, sync, \
              history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (
@@ -348,4 +370,34 @@ fn a_missing_file_is_named_with_its_cause() {
         .expect_err("there is no such file");
     assert_eq!(error.to_string(), "cannot read the configuration file /nowhere/rota.toml");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn tls_needs_its_files_and_a_port() {
+    let pair = [("tls-cert", "c.pem"), ("tls-key", "k.pem")];
+    let refused = |flags: &[(&'static str, &str)]| refusal(&[&pair, flags].concat(), &[], None);
+    let config = resolve(&[&pair[..], &[("http-tls", "127.0.0.1:0")]].concat(), &[], None).expect("nothing is wrong");
+    let files = config.tls.expect("a port speaks it");
+    assert_eq!((files.certificate.to_str(), files.client_authorities), (Some("c.pem"), None));
+    assert_eq!(
+        refusal(&[("http-tls", "127.0.0.1:0"), ("tls-cert", "c.pem")], &[], None),
+        "--http-tls: TLS needs a certificate and its key | name them with --tls-cert FILE and --tls-key FILE"
+    );
+    assert!(refused(&[]).starts_with("--tls-cert: no port speaks TLS | give one an address with --beanstalkd-tls"));
+    assert!(
+        refused(&[("beanstalkd-tls", "127.0.0.1:0"), ("tls-client-crl", "l.pem")]).contains("on a list | name their")
+    );
+    assert_eq!(
+        refused(&[("beanstalkd-tls", "127.0.0.1:11300")]),
+        "--beanstalkd-tls: 127.0.0.1:11300 is the address of --beanstalkd too | give them different ports, or turn one of them off"
+    );
+    // Others are kept out by a certificate that they have to show.
+    let public = |flags: &[(&'static str, &str)]| {
+        let ports = [("http-tls", "0.0.0.0:1"), ("beanstalkd-tls", "0.0.0.0:2")];
+        resolve(&[&pair[..], &ports, flags].concat(), &[], None)
+    };
+    assert!(matches!(public(&[]), Err(ConfigError::PublicBeanstalkd { option: "beanstalkd-tls", .. })));
+    assert!(matches!(public(&[("beanstalkd-tls", "off")]), Err(ConfigError::PublicHttp { option: "http-tls", .. })));
+    assert!(public(&[("tls-client-ca", "a.pem")]).is_ok());
+    assert!(public(&[("insecure", "true")]).is_ok());
 }

@@ -31,7 +31,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Which state of a file was read: another one is another file, or the same with another content or mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     inode: (u64, u64),
     bytes: u64,
     mode: u32,
@@ -69,7 +69,7 @@ impl Stamp {
     }
 
     /// The state of the file now; none if it is not there.
-    pub(super) fn look(path: &Path) -> io::Result<Option<Stamp>> {
+    pub(crate) fn look(path: &Path) -> io::Result<Option<Stamp>> {
         match fs::metadata(path) {
             Ok(found) => Ok(Some(Stamp::of(&found))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -15,4 +15,5 @@ mod serve;
 mod server;
 mod snapshots;
 mod strace;
+mod tls;
 mod wire;

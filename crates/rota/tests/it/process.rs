@@ -111,23 +111,35 @@ impl Rota {
     }
 
     #[track_caller]
-    fn listener(&self, place: usize, name: &str) -> SocketAddr {
+    fn listener(&self, name: &str) -> SocketAddr {
         let line = self.ready_line();
-        let listeners: Vec<&str> = line.split(", ").collect();
-        let address = listeners[place].strip_prefix(name).expect("each listener is named");
-        address.trim().parse().unwrap_or_else(|_| panic!("{name} is off: {line}"))
+        let address = line.split(", ").find_map(|listener| listener.strip_prefix(name)?.strip_prefix(' '));
+        let address = address.unwrap_or_else(|| panic!("{name} is not named: {line}"));
+        address.parse().unwrap_or_else(|_| panic!("{name} is off: {line}"))
     }
 
     /// Where it speaks the beanstalkd protocol.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {
-        self.listener(0, "beanstalkd")
+        self.listener("beanstalkd")
     }
 
     /// Where it speaks HTTP.
     #[track_caller]
     pub(crate) fn http(&self) -> SocketAddr {
-        self.listener(1, "http")
+        self.listener("http")
+    }
+
+    /// Where it speaks the beanstalkd protocol inside TLS.
+    #[track_caller]
+    pub(crate) fn beanstalkd_tls(&self) -> SocketAddr {
+        self.listener("beanstalkd-tls")
+    }
+
+    /// Where it speaks HTTP inside TLS.
+    #[track_caller]
+    pub(crate) fn http_tls(&self) -> SocketAddr {
+        self.listener("http-tls")
     }
 
     /// Waits for a line of its standard output (0) or error (1).
