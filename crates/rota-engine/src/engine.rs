@@ -15,7 +15,7 @@ use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::news::{News, NewsDesk, NewsKind, Taken};
-use crate::queue::{QueueId, QueueView};
+use crate::queue::{QueueId, QueueView, Times};
 use crate::session::SessionId;
 use crate::snapshot::{Snapshot, SnapshotCounts};
 use crate::state::{Due, Replay, State, Totals};
@@ -488,6 +488,30 @@ impl Engine {
     #[must_use]
     pub fn totals(&self) -> &Totals {
         self.state.totals()
+    }
+
+    /// How long things took, over all queues.
+    #[must_use]
+    pub fn times(&self) -> &Times {
+        &self.state.times
+    }
+
+    /// The same in one queue; `None` if nothing was handed out there yet.
+    ///
+    /// # Panics
+    /// If there is no such queue any more.
+    #[must_use]
+    pub fn times_of(&self, id: QueueId) -> Option<&Times> {
+        self.state.times_of_queue(id)
+    }
+
+    /// For how long the first ready job of a queue has been due; `None` if none is ready.
+    ///
+    /// # Panics
+    /// If there is no such queue any more.
+    #[must_use]
+    pub fn head_age(&self, id: QueueId) -> Option<Duration> {
+        self.first_job(id, JobState::Ready).map(|job| self.now.since(job.run_at))
     }
 
     /// How many sessions are open.

@@ -13,6 +13,8 @@ use crate::wheel::Keys;
 pub(crate) struct Lease {
     pub(crate) session: SessionId,
     pub(crate) token: LeaseToken,
+    /// When it was given.
+    pub(crate) since: Time,
     pub(crate) deadline: Time,
     /// What its holder said last of how far it is.
     pub(crate) progress: Option<Box<[u8]>>,

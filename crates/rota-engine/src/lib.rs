@@ -69,6 +69,7 @@ mod pages;
 pub mod queue;
 pub mod session;
 mod snapshot;
+pub mod spans;
 mod state;
 pub mod storage;
 pub mod terms;

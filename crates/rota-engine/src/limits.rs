@@ -108,7 +108,7 @@ pub const NEWS_KEPT: usize = 1 << 16;
 pub const NEWS_KEPT_BYTES: usize = 32 << 20;
 
 /// The most who listen at a time.
-pub const LISTENERS: usize = 1_024;
+pub const LISTENERS: usize = 16_384;
 
 /// The most names that who listens may choose by: kinds, queues, jobs, each.
 pub const LISTENER_NAMES: usize = 64;

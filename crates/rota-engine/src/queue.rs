@@ -5,6 +5,7 @@
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::session::SessionId;
+use crate::spans::Spans;
 use crate::wheel::Wheel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(crate) struct Queue {
     pub(crate) paused_until: Time,
     pub(crate) pause_length: Duration,
     pub(crate) totals: QueueTotals,
+    /// How long things took, once something did.
+    pub(crate) times: Option<Box<Times>>,
     pub(crate) settings: Option<Box<QueueSettings>>,
     /// When the bucket of its rate is full.
     pub(crate) full_at: Time,
@@ -107,6 +110,15 @@ impl QueueSettings {
     }
 }
 
+/// How long things took since the server started. It is not in the log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Times {
+    /// From when a job was due until it was handed out for the first time; jobs that waited for others are left out.
+    pub latency: Spans,
+    /// From when a job was handed out until its holder completed it.
+    pub run_time: Spans,
+}
+
 /// What happened in a queue since it was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QueueTotals {
@@ -142,6 +154,7 @@ impl Queue {
             paused_until: Time(0),
             pause_length: Duration::ZERO,
             totals: QueueTotals::default(),
+            times: None,
             settings: None,
             full_at: Time(0),
             throttled_until: Time(0),

@@ -35,7 +35,7 @@ use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, Queu
 use crate::lease::{Lease, LeaseOrder};
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
-use crate::queue::{Queue, QueueId};
+use crate::queue::{Queue, QueueId, Times};
 use crate::session::{Session, SessionId};
 use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
@@ -65,6 +65,8 @@ pub(crate) struct State {
     left: Vec<QueueId>,
     numbers: Numbers,
     pub(crate) totals: Totals,
+    /// How long things took, over all queues.
+    pub(crate) times: Box<Times>,
     /// Length of the records that would hold all open jobs, in bytes.
     job_bytes: u64,
     /// What of it jobs take that are so far ahead that they may leave memory.
@@ -158,6 +160,7 @@ impl State {
             left: Vec::new(),
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
             totals: Totals::default(),
+            times: Box::default(),
             job_bytes: 0,
             distant_bytes: 0,
             near: near.map(|near| near.max(Duration::from_nanos(1))),

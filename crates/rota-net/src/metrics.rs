@@ -1,25 +1,33 @@
-//! What is measured, as OpenMetrics text. Every value is a counter that is kept anyway: nothing is scanned.
+//! What is measured, as OpenMetrics text; `docs/grafana.json` draws it. Every value is a counter that is kept anyway: nothing is scanned.
 
 use crate::beanstalkd::Verb;
 use crate::host::Host;
 use crate::http::Counts;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use rota_engine::engine::Engine;
 use rota_engine::job::JobState;
+use rota_engine::queue::{QueueView, Times};
+use rota_engine::spans::Spans;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How many queues have numbers of their own: each has some dozens.
+const QUEUES: usize = 100;
 
 /// All metrics at this moment.
 #[must_use]
-pub fn render(host: &Arc<Host>, http: &Counts) -> String {
+pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize) -> String {
     let mut registry = Registry::default();
     let answers = [2, 3, 4, 5].map(|hundreds| (hundreds, http.answers[hundreds - 2].load(Ordering::Relaxed)));
-    let measured = Measured { host: host.clone(), answers, connections: http.connections.load(Ordering::Relaxed) };
+    let connections = http.connections.load(Ordering::Relaxed);
+    let measured = Measured { host: host.clone(), answers, connections, listeners: listeners as u64 };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
@@ -32,6 +40,8 @@ struct Measured {
     answers: [(usize, u64); 4],
     /// Connections of HTTP.
     connections: u64,
+    /// Who listens to events.
+    listeners: u64,
 }
 
 impl fmt::Debug for Measured {
@@ -42,6 +52,7 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (times, shown) = self.host.look(|shared| (shared.engine.times().clone(), shown(&shared.engine)));
         let (totals, queues, commands, connections, snapshots) = self.host.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
             let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
@@ -82,6 +93,7 @@ impl Collector for Measured {
             ("rota_queues", "Queues that exist", queues as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
             ("rota_http_connections", "Open connections of HTTP", self.connections),
+            ("rota_event_listeners", "Who listens to events", self.listeners),
             ("rota_snapshot_bytes", "Length of the newest snapshot", snapshots.0.newest_bytes),
             ("rota_snapshot_backlog_bytes", "Bytes of a snapshot under way that wait to be taken", snapshots.1 as u64),
             ("rota_waiting_sessions", "Sessions that wait for a job", totals.waiting),
@@ -89,8 +101,86 @@ impl Collector for Measured {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(descriptor)?;
         }
+        encode_times(&mut encoder, &times)?;
+        encode_queues(&mut encoder, &shown)?;
         self.encode_log(&mut encoder)
     }
+}
+
+/// A queue that has numbers of its own.
+struct ShownQueue {
+    view: QueueView,
+    times: Option<Times>,
+    head_age: Option<Duration>,
+}
+
+/// The first queues in the order in which they came to be.
+fn shown(engine: &Engine) -> Vec<ShownQueue> {
+    let queues = engine.queues_after(0).take(QUEUES).map(|(_, id)| ShownQueue {
+        view: engine.queue(id),
+        times: engine.times_of(id).cloned(),
+        head_age: engine.head_age(id),
+    });
+    queues.collect()
+}
+
+/// The names and the helps of the histograms of all jobs, then of those of each queue.
+const LATENCY: [(&str, &str); 2] = [
+    ("rota_job_latency_seconds", "From when a job was due until it was handed out for the first time"),
+    ("rota_queue_latency_seconds", "The same by queue"),
+];
+const RUN_TIME: [(&str, &str); 2] = [
+    ("rota_job_run_seconds", "From when a job was handed out until its holder completed it"),
+    ("rota_queue_run_seconds", "The same by queue"),
+];
+
+fn encode_times(encoder: &mut DescriptorEncoder<'_>, times: &Times) -> Result<(), fmt::Error> {
+    for ([(name, help), _], spans) in [(LATENCY, &times.latency), (RUN_TIME, &times.run_time)] {
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        encode_spans(&mut all, spans)?;
+    }
+    Ok(())
+}
+
+fn encode_queues(encoder: &mut DescriptorEncoder<'_>, queues: &[ShownQueue]) -> Result<(), fmt::Error> {
+    let (name, help) = ("rota_queue_jobs", "Open jobs by queue and state, of the first 100 queues");
+    let mut jobs = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for ShownQueue { view, .. } in queues {
+        let counts = [
+            (JobState::Delayed, view.delayed),
+            (JobState::Ready, view.ready),
+            (JobState::Reserved, view.reserved),
+            (JobState::Buried, view.buried),
+            (JobState::Blocked, view.blocked),
+        ];
+        for (state, count) in counts {
+            let labels = [("queue", view.name.as_str()), ("state", state.name())];
+            ConstGauge::new(count).encode(jobs.encode_family(&labels)?)?;
+        }
+    }
+    let (name, help) = ("rota_queue_head_age_seconds", "For how long the first ready job has been due, by queue");
+    let mut ages = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for ShownQueue { view, head_age, .. } in queues {
+        let age = head_age.unwrap_or_default().as_secs_f64();
+        ConstGauge::new(age).encode(ages.encode_family(&[("queue", view.name.as_str())])?)?;
+    }
+    for ([_, (name, help)], of) in
+        [(LATENCY, (|times| &times.latency) as fn(&Times) -> &Spans), (RUN_TIME, |times| &times.run_time)]
+    {
+        let mut spans = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for ShownQueue { view, times, .. } in queues {
+            if let Some(times) = times {
+                encode_spans(&mut spans.encode_family(&[("queue", view.name.as_str())])?, of(times))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode_spans(encoder: &mut MetricEncoder<'_>, spans: &Spans) -> Result<(), fmt::Error> {
+    let bound = |bound: Option<Duration>| bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+    let buckets: Vec<(f64, u64)> = spans.buckets().map(|(until, count)| (bound(until), count)).collect();
+    encoder.encode_histogram::<NoLabelSet>(spans.sum().as_secs_f64(), spans.total(), &buckets, None)
 }
 
 impl Measured {

@@ -6,6 +6,7 @@ use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
+use crate::queue::Times;
 use crate::terms::Ended;
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ impl State {
                 }
                 self.numbers.leases = self.numbers.leases.max(token.counter);
                 self.take_token(slot, now);
-                self.attach_reserved(slot, Lease { session, token, deadline, progress: None });
+                self.note_latency(slot, now);
+                self.attach_reserved(slot, Lease { session, token, since: now, deadline, progress: None });
             }
             Event::LeaseExtended { job, deadline } => {
                 let slot = self.the(job);
@@ -208,6 +210,10 @@ impl State {
         let is_done = state == JobState::Done;
         match self.find_job(job) {
             Some(slot) => {
+                if is_done && self.jobs[slot].state == JobState::Reserved {
+                    let since = self.leases[self.jobs[slot].lease_slot()].since;
+                    self.times_of(slot, |times| times.run_time.count(since, now));
+                }
                 let ended = kept.map(|(until, result)| Ended { state, at: now, until, result });
                 self.end_job(slot, ended, is_done);
             }
@@ -390,6 +396,25 @@ impl State {
             queue.throttled_until = next_at;
             self.wake_queue_at(id, next_at);
         }
+    }
+
+    /// A job is handed out: how long it was due, if nothing else held it up and it was not handed out before.
+    fn note_latency(&mut self, slot: Slot, now: Time) {
+        let job = &self.jobs[slot];
+        let is_first = self.extra(job).is_none_or(|extra| {
+            extra.tally.reserves == 0 && extra.terms.as_ref().is_none_or(|terms| terms.after.is_empty())
+        });
+        if is_first {
+            let due = job.run_at;
+            self.times_of(slot, |times| times.latency.count(due, now));
+        }
+    }
+
+    /// Has something counted for a job's queue, and for all of them.
+    fn times_of(&mut self, slot: Slot, count: impl Fn(&mut Times)) {
+        let queue = &mut self.queues[self.jobs[slot].queue.slot()];
+        count(queue.times.get_or_insert_default());
+        count(&mut self.times);
     }
 
     fn count_lost_lease(&mut self, slot: Slot) {

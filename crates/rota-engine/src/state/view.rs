@@ -5,7 +5,7 @@ use crate::command::JobView;
 use crate::event::QueueNames;
 use crate::job::{JobId, JobState, JobTally, QueueName, Time};
 use crate::pages::Slot;
-use crate::queue::{QueueId, QueueView};
+use crate::queue::{QueueId, QueueView, Times};
 use std::time::Duration;
 
 impl State {
@@ -103,6 +103,10 @@ impl State {
             pause: if queue.is_paused(now) { queue.pause_length } else { Duration::ZERO },
             pause_left: queue.paused_until.since(now),
         }
+    }
+
+    pub(crate) fn times_of_queue(&self, id: QueueId) -> Option<&Times> {
+        self.queue(id).times.as_deref()
     }
 
     /// Queues in the order of their creation, from after the one of that number on (0: from the first), each with its

@@ -108,7 +108,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
 fn one_put(Outcome { is_new, id, job }: Outcome) -> Response {
     let location = HeaderValue::try_from(format!("/v1/jobs/{id}")).expect("digits are no riddle");
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let gone = || OnePut::Gone(GoneJob { id: Id(id), state: "gone" });
+    let gone = || OnePut::Gone(GoneJob { id: Id(id), state: GoneState::Gone });
     let mut response = answer(status, &job.map_or_else(gone, |job| OnePut::Job(Box::new(job))));
     response.headers_mut().insert(header::LOCATION, location);
     response
@@ -140,8 +140,13 @@ enum OnePut {
 #[derive(Debug, Serialize, ToSchema)]
 struct GoneJob {
     id: Id,
-    /// `gone`.
-    state: &'static str,
+    state: GoneState,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum GoneState {
+    Gone,
 }
 
 /// What a put is answered with status 200.

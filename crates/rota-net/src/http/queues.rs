@@ -12,7 +12,8 @@ use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};
 use rota_engine::engine::Engine;
 use rota_engine::job::QueueName;
 use rota_engine::limits::STEP_OBJECTS;
-use rota_engine::queue::{self, QueueSettings, QueueView};
+use rota_engine::queue::{self, QueueId, QueueSettings};
+use rota_engine::spans::Spans;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -40,6 +41,42 @@ pub(super) struct Queue {
     using: u32,
     watching: u32,
     totals: QueueTotals,
+    /// How long its first ready job has been due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    head_age: Option<Span>,
+    /// From when a job was due until it was handed out for the first time, since the server started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    latency: Option<Times>,
+    /// From when a job was handed out until it was completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    run_time: Option<Times>,
+}
+
+/// How long something took. Quantiles are the bounds of buckets, each twice the one before.
+#[derive(Debug, Serialize, ToSchema)]
+struct Times {
+    count: u64,
+    mean: Span,
+    /// Half of them took no longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    p50: Option<Span>,
+    /// 99 of 100 took no longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    p99: Option<Span>,
+}
+
+impl Times {
+    fn of(spans: &Spans) -> Option<Times> {
+        let count = spans.total();
+        let mean = spans.sum().checked_div(u32::try_from(count).unwrap_or(u32::MAX))?;
+        let quantile = |percent| spans.quantile(percent).map(Span);
+        Some(Times { count, mean: Span(mean), p50: quantile(50), p99: quantile(99) })
+    }
 }
 
 /// Open jobs by state.
@@ -213,10 +250,11 @@ impl From<KickSource> for Source {
 }
 
 impl Queue {
-    fn of(view: &QueueView, engine: &Engine) -> Queue {
+    fn of(id: QueueId, engine: &Engine) -> Queue {
+        let (view, times) = (engine.queue(id), engine.times_of(id));
         let until = engine.now().after(view.pause_left);
         Queue {
-            name: Name(view.name.clone()),
+            name: Name(view.name),
             jobs: States {
                 delayed: view.delayed,
                 ready: view.ready,
@@ -238,11 +276,14 @@ impl Queue {
                 lost_leases: view.totals.lost_leases,
                 pauses: view.totals.pauses,
             },
+            head_age: engine.head_age(id).map(Span),
+            latency: times.and_then(|times| Times::of(&times.latency)),
+            run_time: times.and_then(|times| Times::of(&times.run_time)),
         }
     }
 
     fn find(engine: &Engine, name: &QueueName) -> Option<Queue> {
-        engine.find_queue(name).map(|queue| Queue::of(&engine.queue(queue), engine))
+        engine.find_queue(name).map(|queue| Queue::of(queue, engine))
     }
 }
 
@@ -264,7 +305,7 @@ pub(super) async fn list(api: Asker, Parameters(query): Parameters<QueuesQuery>)
             for (number, queue) in listed.by_ref().take(STEP_OBJECTS) {
                 last = number;
                 if api.grant().covers(engine.queue_name(queue)) {
-                    queues.push(Queue::of(&engine.queue(queue), engine));
+                    queues.push(Queue::of(queue, engine));
                     if queues.len() == limit {
                         break;
                     }

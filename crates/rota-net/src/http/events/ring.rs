@@ -122,6 +122,11 @@ impl Hub {
         Some(at(ring.first + passed as u64, after, false))
     }
 
+    /// How many listen.
+    pub(in crate::http) fn listeners(&self) -> usize {
+        *self.listeners.borrow()
+    }
+
     /// One less listens.
     pub(super) fn leave(&self) {
         self.ring().left_at = Instant::now();

@@ -67,10 +67,47 @@ fn metrics_count_what_happened() {
     ] {
         assert_eq!(values.get(name), Some(&value), "{name}: {page}");
     }
+    // Three jobs were handed out, one of them completed.
+    for (name, count) in [
+        ("rota_job_latency_seconds_count", "3"),
+        ("rota_job_latency_seconds_bucket{le=\"+Inf\"}", "3"),
+        ("rota_queue_latency_seconds_count{queue=\"default\"}", "3"),
+        ("rota_job_run_seconds_count", "1"),
+        ("rota_queue_run_seconds_count{queue=\"default\"}", "1"),
+        ("rota_queue_jobs{queue=\"default\",state=\"ready\"}", "3"),
+    ] {
+        assert_eq!(values.get(name), Some(&count), "{name}: {page}");
+    }
+    let head_age: f64 = values["rota_queue_head_age_seconds{queue=\"default\"}"].parse().unwrap();
+    assert!(head_age > 0.0 && head_age < 3600.0, "{head_age}");
     for name in ["rota_log_records_written_total", "rota_log_syncs_total", "rota_log_durable_lsn", "rota_log_bytes"] {
         let value: u64 = values[name].parse().unwrap();
         assert!(value >= 8, "{name} {value}");
     }
+}
+
+#[test]
+fn the_dashboard_of_grafana_shows_metrics_that_there_are() {
+    let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/grafana.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let data = TempDir::new().unwrap();
+    let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
+    let _wire = work(&rota);
+    let (_, page) = get(rota.http(), "/metrics");
+    let names: std::collections::BTreeSet<&str> =
+        page.lines().filter_map(|line| line.split(['{', ' ']).next()).filter(|name| *name != "#").collect();
+    let mut shown = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in words.filter(|word| word.starts_with("rota_")) {
+                assert!(names.contains(name), "{} shows {name}, which there is not", panel["title"]);
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown > 20, "{shown}");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! How long things took, counted in buckets: a few numbers, however much is counted.
+
+use crate::job::Time;
+use std::time::Duration;
+
+/// How many buckets there are below the last, which has no bound.
+pub const BUCKETS: usize = 28;
+
+/// A histogram of spans. The bound of each bucket is twice that of the one before; the first is a millisecond's quarter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Spans {
+    counts: [u64; BUCKETS + 1],
+    nanos: u64,
+}
+
+/// Nanoseconds of the first bucket's bound.
+const FIRST_NANOS: u64 = 250_000;
+
+impl Spans {
+    /// Counts the span between two moments.
+    #[inline]
+    pub(crate) fn count(&mut self, from: Time, to: Time) {
+        let nanos = to.0.saturating_sub(from.0);
+        let bucket = (64 - (nanos.saturating_sub(1) / FIRST_NANOS).leading_zeros()) as usize;
+        self.counts[bucket.min(BUCKETS)] += 1;
+        self.nanos = self.nanos.saturating_add(nanos);
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
+    }
+
+    /// Each bucket's bound, that included, and how many are in it alone; the last has no bound.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
+        self.counts.iter().enumerate().map(|(at, &count)| ((at < BUCKETS).then(|| bound(at)), count))
+    }
+
+    /// A span that so many per cent are not above, as closely as the buckets tell: the bound of the bucket that it is in.
+    /// `None` if nothing was counted, or it is above all bounds.
+    #[must_use]
+    pub fn quantile(&self, percent: u32) -> Option<Duration> {
+        let total = u128::from(self.total());
+        let mut below = 0;
+        self.buckets().find_map(|(bound, count)| {
+            below += u128::from(count);
+            (count > 0 && below * 100 >= total * u128::from(percent)).then_some(bound)
+        })?
+    }
+}
+
+fn bound(bucket: usize) -> Duration {
+    Duration::from_nanos(FIRST_NANOS << bucket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_span_is_in_the_bucket_of_the_first_bound_that_it_does_not_pass() {
+        for bucket in 0..BUCKETS {
+            let bound = bound(bucket).as_nanos() as u64;
+            let mut spans = Spans::default();
+            spans.count(Time(5), Time(5 + bound));
+            spans.count(Time(5), Time(5 + bound + 1));
+            let counts: Vec<u64> = spans.buckets().map(|(_, count)| count).collect();
+            assert_eq!((counts[bucket], counts[bucket + 1]), (1, 1), "{bucket}");
+            assert_eq!(spans.sum(), Duration::from_nanos(2 * bound + 1));
+        }
+        let mut spans = Spans::default();
+        spans.count(Time(9), Time(0));
+        spans.count(Time(0), Time(u64::MAX));
+        assert_eq!(spans.buckets().next(), Some((Some(bound(0)), 1)));
+        assert_eq!(spans.buckets().last(), Some((None, 1)));
+    }
+
+    #[test]
+    fn a_quantile_is_a_bound_that_so_many_keep() {
+        let mut spans = Spans::default();
+        assert_eq!(spans.quantile(50), None);
+        for millis in [1, 1, 1, 1, 1, 1, 1, 1, 1, 900] {
+            spans.count(Time(0), Time(millis * 1_000_000));
+        }
+        assert_eq!(spans.quantile(50), Some(Duration::from_millis(1)));
+        assert_eq!(spans.quantile(90), Some(Duration::from_millis(1)));
+        assert_eq!(spans.quantile(99), Some(Duration::from_millis(1024)));
+    }
+}
