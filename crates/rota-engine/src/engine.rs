@@ -16,6 +16,7 @@ use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STE
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::news::{News, NewsDesk, NewsKind, Taken};
 use crate::queue::{QueueId, QueueView, Times};
+use crate::reason::Reason;
 use crate::session::SessionId;
 use crate::snapshot::{Snapshot, SnapshotCounts};
 use crate::state::{Due, Replay, State, Totals};
@@ -397,6 +398,13 @@ impl Engine {
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobView<'_>> {
         self.state.view_job(id, self.now)
+    }
+
+    /// Why a job is where it is, the reason that binds now first; `None` if it is not there, or not in memory. A job that is about
+    /// to be handed out has none.
+    #[must_use]
+    pub fn why(&self, id: JobId) -> Option<Vec<Reason>> {
+        self.state.why(id, self.now)
     }
 
     /// An open job.

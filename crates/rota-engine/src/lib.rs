@@ -67,6 +67,7 @@ pub mod log;
 pub mod news;
 mod pages;
 pub mod queue;
+pub mod reason;
 pub mod session;
 mod snapshot;
 pub mod spans;

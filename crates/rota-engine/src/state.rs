@@ -21,6 +21,7 @@ mod kept;
 mod replay;
 mod sessions;
 mod view;
+mod why;
 
 use answers::Answers;
 pub(crate) use due::Due;

@@ -59,6 +59,24 @@ impl<K: Copy + Ord> Wheel<K> {
         self.near.iter().copied()
     }
 
+    /// How many jobs stand before one that is in it, and whether it is just so many: the jobs of at most `most_spokes` spokes
+    /// are counted, and where there are more before it, it is at least so many.
+    pub(crate) fn count_before<S: Keys<Key = K>>(&self, slot: Slot, keys: &S, most_spokes: usize) -> (usize, bool) {
+        let key = keys.key(slot);
+        let in_near = self.near.partition_point(|&other| keys.key(other) < key);
+        let mut before = in_near;
+        let mut spokes = self.far.range(..=key).map(|(_, spoke)| spoke).peekable();
+        for _ in 0..most_spokes {
+            let Some(spoke) = spokes.next() else { return (before, true) };
+            before += match spokes.peek() {
+                Some(_) => spoke.len(),
+                // Its own one is not sorted.
+                None => spoke.iter().filter(|&&other| keys.key(other) < key).count(),
+            };
+        }
+        (before, spokes.next().is_none())
+    }
+
     /// Every job, in no order. For checks.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -295,5 +313,22 @@ mod tests {
         }
         assert!(wheel.far.values().all(|spoke| spoke.len() <= SPOKE_JOBS));
         assert_eq!(wheel.first(), Some(Slot(0)));
+    }
+
+    #[test]
+    fn a_place_in_line_is_counted_over_so_many_spokes() {
+        // Shuffled, each key twice: 7919 has no divisor in common with their number.
+        let keys: Vec<u64> = (0..5_000).map(|n| n * 7_919 % 5_000 / 2).collect();
+        let table = Table(keys.clone());
+        let mut wheel = Wheel::default();
+        (0..5_000).for_each(|n| wheel.insert(Slot(n), &table));
+        assert!(wheel.far.len() > 5);
+        for n in (0..5_000).step_by(100) {
+            let slot = Slot(n);
+            let before = (0..5_000).filter(|&other| table.key(Slot(other)) < table.key(slot)).count();
+            assert_eq!(wheel.count_before(slot, &table, usize::MAX), (before, true));
+            let (least, is_exact) = wheel.count_before(slot, &table, 2);
+            assert!(if is_exact { least == before } else { least < before }, "{least} of {before}");
+        }
     }
 }

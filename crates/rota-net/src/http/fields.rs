@@ -83,6 +83,13 @@ impl fmt::Display for Lease {
     }
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = i64::try_from(self.0.0 / 1_000_000).map_err(|_| fmt::Error)?;
+        Timestamp::from_millisecond(millis).map_err(|_| fmt::Error)?.fmt(f)
+    }
+}
+
 impl FromStr for Lease {
     type Err = String;
 

@@ -7,6 +7,7 @@ mod repeat;
 mod shown;
 mod terms;
 mod walk;
+pub(super) mod why;
 
 pub(super) use cursor::{Cursor, List};
 use put::PutRequest;

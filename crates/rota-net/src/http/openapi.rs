@@ -37,6 +37,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(jobs::put, jobs::list))
         .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(jobs::kick))
+        .routes(routes!(jobs::why::why))
         .routes(routes!(jobs::many::kick))
         .routes(routes!(jobs::many::retry))
         .routes(routes!(jobs::many::cancel))

@@ -20,6 +20,7 @@ mod queues;
 mod repeat;
 mod terms;
 mod waiting;
+mod why;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -36,6 +36,7 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::POST, "/v1/jobs", &[Producer]),
     page(Method::GET, "/v1/jobs", LOOK),
     page(Method::GET, "/v1/jobs/{id}", LOOK),
+    page(Method::GET, "/v1/jobs/{id}/why", LOOK),
     page(Method::DELETE, "/v1/jobs/{id}", &[Operator]),
     page(Method::POST, "/v1/jobs/{id}/kick", &[Operator]),
     page(Method::POST, "/v1/jobs/kick", &[Operator]),

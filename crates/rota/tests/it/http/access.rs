@@ -80,6 +80,7 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         "DELETE /v1/queues/{queue}/keys/{key}" => &["producer", "operator"],
         "GET /v1/jobs"
         | "GET /v1/jobs/{id}"
+        | "GET /v1/jobs/{id}/why"
         | "GET /v1/queues"
         | "GET /v1/queues/{queue}"
         | "GET /v1/queues/{queue}/keys/{key}"
