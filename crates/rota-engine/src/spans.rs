@@ -16,14 +16,28 @@ pub struct Spans {
 /// Nanoseconds of the first bucket's bound.
 const FIRST_NANOS: u64 = 250_000;
 
-impl Spans {
-    /// Counts the span between two moments.
+/// A span, and the bucket that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    nanos: u64,
+    bucket: usize,
+}
+
+impl Span {
+    /// The span between two moments.
     #[inline]
-    pub(crate) fn count(&mut self, from: Time, to: Time) {
+    pub(crate) fn between(from: Time, to: Time) -> Span {
         let nanos = to.0.saturating_sub(from.0);
         let bucket = (64 - (nanos.saturating_sub(1) / FIRST_NANOS).leading_zeros()) as usize;
-        self.counts[bucket.min(BUCKETS)] += 1;
-        self.nanos = self.nanos.saturating_add(nanos);
+        Span { nanos, bucket: bucket.min(BUCKETS) }
+    }
+}
+
+impl Spans {
+    #[inline]
+    pub(crate) fn count(&mut self, span: Span) {
+        self.counts[span.bucket] += 1;
+        self.nanos = self.nanos.saturating_add(span.nanos);
     }
 
     /// How many were counted.
@@ -69,15 +83,15 @@ mod tests {
         for bucket in 0..BUCKETS {
             let bound = bound(bucket).as_nanos() as u64;
             let mut spans = Spans::default();
-            spans.count(Time(5), Time(5 + bound));
-            spans.count(Time(5), Time(5 + bound + 1));
+            spans.count(Span::between(Time(5), Time(5 + bound)));
+            spans.count(Span::between(Time(5), Time(5 + bound + 1)));
             let counts: Vec<u64> = spans.buckets().map(|(_, count)| count).collect();
             assert_eq!((counts[bucket], counts[bucket + 1]), (1, 1), "{bucket}");
             assert_eq!(spans.sum(), Duration::from_nanos(2 * bound + 1));
         }
         let mut spans = Spans::default();
-        spans.count(Time(9), Time(0));
-        spans.count(Time(0), Time(u64::MAX));
+        spans.count(Span::between(Time(9), Time(0)));
+        spans.count(Span::between(Time(0), Time(u64::MAX)));
         assert_eq!(spans.buckets().next(), Some((Some(bound(0)), 1)));
         assert_eq!(spans.buckets().last(), Some((None, 1)));
     }
@@ -87,7 +101,7 @@ mod tests {
         let mut spans = Spans::default();
         assert_eq!(spans.quantile(50), None);
         for millis in [1, 1, 1, 1, 1, 1, 1, 1, 1, 900] {
-            spans.count(Time(0), Time(millis * 1_000_000));
+            spans.count(Span::between(Time(0), Time(millis * 1_000_000)));
         }
         assert_eq!(spans.quantile(50), Some(Duration::from_millis(1)));
         assert_eq!(spans.quantile(90), Some(Duration::from_millis(1)));

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rota_net::filter::{FIELDS, Filter, FilterError};
 use rota_net::http::{Pattern, Role};
 
 use crate::bench::BenchArgs;
@@ -80,13 +81,18 @@ pub(crate) enum Verb {
     /// Take the next job: print its body, or run a command with it, and complete it
     #[command(after_help = NEXT_NOTES)]
     Next(NextArgs),
-    /// Cancel jobs by id, or one by its key
+    /// Cancel jobs by id, one by its key, or those of a filter
+    #[command(after_help = filter_notes())]
     Cancel(CancelArgs),
     /// Show a job: its state and its body
     Show(ShowArgs),
-    /// List queues with their jobs by state
+    /// Say why a job is not worked on, or not any more
+    Why(WhyArgs),
+    /// List queues with their jobs by state, or the jobs of a filter
+    #[command(after_help = filter_notes())]
     List(ListArgs),
-    /// Make buried jobs ready again, or delayed ones if none is buried
+    /// Make buried jobs ready again, or delayed ones if none is buried; or a filter's jobs
+    #[command(after_help = filter_notes())]
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
     Stats(StatsArgs),
@@ -342,7 +348,11 @@ pub(crate) struct NextArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// The jobs' ids
-    #[arg(value_name = "ID", required_unless_present_all = ["queue", "key"], conflicts_with_all = ["queue", "key"])]
+    #[arg(
+        value_name = "ID",
+        required_unless_present_any = ["queue", "key", "filter"],
+        conflicts_with_all = ["queue", "key", "filter"]
+    )]
     pub(crate) ids: Vec<u64>,
     /// The queue of the job with the --key
     #[arg(long, requires = "key")]
@@ -350,6 +360,17 @@ pub(crate) struct CancelArgs {
     /// The job's key (Rota servers only)
     #[arg(long, requires = "queue")]
     pub(crate) key: Option<Key>,
+    /// Cancel all jobs of this filter, held or not
+    #[arg(long = "where", value_name = "FILTER", value_parser = parse_filter, conflicts_with_all = ["queue", "key"])]
+    pub(crate) filter: Option<Filter>,
+    /// Only count them
+    #[arg(long, requires = "filter")]
+    pub(crate) dry_run: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", requires = "filter", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
@@ -359,29 +380,51 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The job's id
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    pub(crate) id: u64,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Only these queues
     #[arg(value_name = "QUEUE")]
     pub(crate) queues: Vec<QueueName>,
+    /// List the jobs of this filter instead
+    #[arg(long = "where", value_name = "FILTER", value_parser = parse_filter, conflicts_with = "queues")]
+    pub(crate) filter: Option<Filter>,
+    /// At most so many jobs
+    #[arg(long, value_name = "N", requires = "filter", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct KickArgs {
     /// The queue
-    #[arg(required_unless_present = "job", conflicts_with = "job")]
+    #[arg(required_unless_present_any = ["job", "filter"], conflicts_with_all = ["job", "filter"])]
     pub(crate) queue: Option<QueueName>,
-    /// How many jobs at most
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        conflicts_with = "job",
-        value_parser = value_parser!(u32).range(1..)
-    )]
-    pub(crate) count: u32,
+    /// How many jobs at most; 1 unless told
+    #[arg(long, value_name = "N", conflicts_with = "job", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
     /// Kick this job alone
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "filter")]
     pub(crate) job: Option<u64>,
+    /// Kick jobs of this filter: those that are buried, delayed or blocked
+    #[arg(long = "where", value_name = "FILTER", value_parser = parse_filter)]
+    pub(crate) filter: Option<Filter>,
+    /// All of them
+    #[arg(long, requires = "filter", conflicts_with = "count")]
+    pub(crate) all: bool,
+    /// Only count them
+    #[arg(long, requires = "filter")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
@@ -448,6 +491,33 @@ pub(crate) struct InspectArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: Shell,
+}
+
+/// What can stand behind `--where`.
+fn filter_notes() -> String {
+    let mut notes = String::from(
+        "A FILTER has terms that must all hold; - or ! before one turns it around. * stands for anything, a comma \
+         parts values of which one has to hold, numbers and spans also take <, <=, > and >=, and a value with spaces \
+         goes between quotation marks. It goes over the server's HTTP port: --http, and ROTA_TOKEN has the token where \
+         the server asks for one.\n\n",
+    );
+    for field in &FIELDS {
+        notes.push_str(&format!("  {:24}  {}\n", field.example, field.says));
+    }
+    notes.push_str(
+        "\n  rota list --where 'queue:mail* state:buried age>1h'\n  \
+         rota kick --all --where 'state:buried error:\"timed out\"' --dry-run\n  \
+         rota cancel --where 'kind:newsletter -state:reserved'",
+    );
+    notes
+}
+
+fn parse_filter(text: &str) -> Result<Filter, String> {
+    let filter: Filter = text.parse().map_err(|error: FilterError| format!("{error}: {}", error.hint()))?;
+    if filter.is_empty() {
+        return Err(String::from("it is empty: id>0 are all jobs"));
+    }
+    Ok(filter)
 }
 
 fn parse_ttr(text: &str) -> Result<Duration, String> {

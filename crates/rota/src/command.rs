@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod kick;
 pub(crate) mod list;
 pub(crate) mod log;
+mod many;
 pub(crate) mod next;
 pub(crate) mod put;
 pub(crate) mod show;
@@ -18,6 +19,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 mod text;
 pub(crate) mod token;
+pub(crate) mod why;
 
 use crate::cli::Global;
 use crate::client::Client;

@@ -48,6 +48,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Next(args) => command::next::run(&cli.global, args),
         Verb::Cancel(args) => command::cancel::run(&cli.global, args),
         Verb::Show(args) => command::show::run(&cli.global, args),
+        Verb::Why(args) => command::why::run(&cli.global, &args),
         Verb::List(args) => command::list::run(&cli.global, args),
         Verb::Kick(args) => command::kick::run(&cli.global, args),
         Verb::Stats(args) => command::stats::run(&cli.global, args),

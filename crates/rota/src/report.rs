@@ -55,6 +55,11 @@ impl Failure {
         Failure { message: message.into(), hint: None, code: 2, source: None }
     }
 
+    /// The same as one of something that is not there: exit code 3.
+    pub(crate) fn nothing(self) -> Self {
+        Failure { code: 3, ..self }
+    }
+
     /// Adds what to try.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Failure { hint: Some(hint.into()), ..self }
@@ -156,6 +161,12 @@ struct ReaderGone;
 pub(crate) fn line(json: bool, text: impl FnOnce() -> String, object: Value) -> anyhow::Result<()> {
     let line = if json { object.to_string() } else { text() };
     raw(format!("{line}\n").as_bytes())
+}
+
+/// Says something beside the output, on standard error.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to be told if this fails.
+    writeln!(io::stderr(), "note: {text}").ok();
 }
 
 /// Writes bytes to standard output as they are.

@@ -7,6 +7,7 @@ use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan,
 use crate::lease::Lease;
 use crate::pages::Slot;
 use crate::queue::Times;
+use crate::spans::Span;
 use crate::terms::Ended;
 use std::time::Duration;
 
@@ -212,7 +213,9 @@ impl State {
             Some(slot) => {
                 if is_done && self.jobs[slot].state == JobState::Reserved {
                     let since = self.leases[self.jobs[slot].lease_slot()].since;
-                    self.times_of(slot, |times| times.run_time.count(since, now));
+                    let span = Span::between(since, now);
+                    self.times_of(slot).run_time.count(span);
+                    self.times.run_time.count(span);
                 }
                 let ended = kept.map(|(until, result)| Ended { state, at: now, until, result });
                 self.end_job(slot, ended, is_done);
@@ -405,16 +408,14 @@ impl State {
             extra.tally.reserves == 0 && extra.terms.as_ref().is_none_or(|terms| terms.after.is_empty())
         });
         if is_first {
-            let due = job.run_at;
-            self.times_of(slot, |times| times.latency.count(due, now));
+            let span = Span::between(job.run_at, now);
+            self.times_of(slot).latency.count(span);
+            self.times.latency.count(span);
         }
     }
 
-    /// Has something counted for a job's queue, and for all of them.
-    fn times_of(&mut self, slot: Slot, count: impl Fn(&mut Times)) {
-        let queue = &mut self.queues[self.jobs[slot].queue.slot()];
-        count(queue.times.get_or_insert_default());
-        count(&mut self.times);
+    fn times_of(&mut self, slot: Slot) -> &mut Times {
+        self.queues[self.jobs[slot].queue.slot()].times.get_or_insert_with(Box::default)
     }
 
     fn count_lost_lease(&mut self, slot: Slot) {

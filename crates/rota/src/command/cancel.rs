@@ -1,13 +1,20 @@
-//! `rota cancel`: jobs by id, or one by its key.
+//! `rota cancel`: jobs by id, one by its key, or those of a filter.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::many::{self, Verb, Which};
 use crate::cli::{CancelArgs, Global};
 use crate::report::{self, Failure};
 
+const CANCEL: Verb = Verb { name: "cancel", done: "cancelled" };
+
 pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode> {
+    if let Some(filter) = &args.filter {
+        let which = Which { filter, dry_run: args.dry_run, limit: args.limit.map(u64::from) };
+        return many::run(global, &args.server, &CANCEL, &which);
+    }
     let mut client = super::connect(global)?;
     if let (Some(queue), Some(key)) = (&args.queue, &args.key) {
         let Some(id) = client.cancel_key(queue, key)? else {

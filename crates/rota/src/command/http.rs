@@ -1,11 +1,12 @@
 //! What the commands share that ask the server's HTTP port: its address, a client, and what to say without an answer.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
@@ -86,6 +87,61 @@ pub(super) fn with_token(request: reqwest::RequestBuilder, token: Option<String>
     }
 }
 
+/// A value as a query has it.
+pub(super) fn escape(value: &str) -> String {
+    let mut escaped = String::new();
+    for byte in value.bytes() {
+        let _ = if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) {
+            write!(escaped, "{}", char::from(byte))
+        } else {
+            write!(escaped, "%{byte:02X}")
+        };
+    }
+    escaped
+}
+
+/// Asks a server, request by request, with the token of `ROTA_TOKEN`.
+pub(super) struct Asker<'a> {
+    server: &'a HttpAddress,
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    token: Option<String>,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(server: &'a HttpAddress, tls: &ClientFiles) -> anyhow::Result<Asker<'a>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = client(server, tls)?;
+        Ok(Asker { server, runtime, client, token: token(None)? })
+    }
+
+    /// The object that is at that path; `not` says that it was not got.
+    pub(super) fn get(&self, path: &str, not: &str) -> Result<Map<String, Value>, Failure> {
+        self.ask(self.client.get(format!("{}{path}", self.server)), not)
+    }
+
+    /// The object that a body is answered with; `not` says that it was not done.
+    pub(super) fn post(&self, path: &str, body: &Value, not: &str) -> Result<Map<String, Value>, Failure> {
+        let request = self.client.post(format!("{}{path}", self.server));
+        self.ask(request.header(CONTENT_TYPE, "application/json").body(body.to_string()), not)
+    }
+
+    fn ask(&self, request: reqwest::RequestBuilder, not: &str) -> Result<Map<String, Value>, Failure> {
+        let request = with_token(request, self.token.clone());
+        let answered = self.runtime.block_on(async {
+            let response = request.send().await?;
+            Ok((response.status().as_u16(), response.bytes().await?))
+        });
+        let (status, body) = answered.map_err(|error: reqwest::Error| no_answer(self.server, &error))?;
+        let failure = || refused(self.server, not, status, &body);
+        match status {
+            200 => serde_json::from_slice(&body).map_err(|_| failure()),
+            404 => Err(failure().nothing()),
+            _ => Err(failure()),
+        }
+    }
+}
+
 /// Nobody answered there.
 pub(super) fn no_answer(server: &HttpAddress, error: &reqwest::Error) -> Failure {
     let hint = match tls_error(error) {
@@ -137,6 +193,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_escaped() {
+        assert_eq!(escape("a+b/c;(1)"), "a%2Bb%2Fc%3B%281%29");
+    }
 
     #[test]
     fn where_a_server_speaks_http() {

@@ -4,10 +4,21 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::many::{self, Verb, Which};
 use crate::cli::{Global, KickArgs};
 use crate::report::{self, Failure};
 
+const KICK: Verb = Verb { name: "kick", done: "kicked" };
+
 pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
+    if let Some(filter) = &args.filter {
+        if !args.all && args.count.is_none() {
+            let failure = Failure::wrong_usage("--where does not say how many jobs to kick");
+            return Err(failure.hint("add --all, or --count N; --dry-run only counts them").into());
+        }
+        let which = Which { filter, dry_run: args.dry_run, limit: args.count.map(u64::from) };
+        return many::run(global, &args.server, &KICK, &which);
+    }
     let mut client = super::connect(global)?;
     if let Some(id) = args.job {
         if !client.kick_job(id)? {
@@ -17,7 +28,7 @@ pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let queue = args.queue.expect("clap requires a queue where there is no --job");
-    let kicked = client.kick(&queue, args.count)?;
+    let kicked = client.kick(&queue, args.count.unwrap_or(1))?;
     let text = || format!("kicked {kicked} {}", if kicked == 1 { "job" } else { "jobs" });
     if global.json || kicked > 0 {
         report::line(global.json, text, json!({ "queue": queue.as_str(), "kicked": kicked }))?;

@@ -4,6 +4,7 @@
 mod access;
 mod client;
 mod clients;
+mod command;
 mod errors;
 mod events;
 mod filter;

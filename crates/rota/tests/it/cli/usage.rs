@@ -150,6 +150,7 @@ fn help_says_what_scripts_need() {
         "next",
         "cancel",
         "show",
+        "why",
         "list",
         "kick",
         "stats",

@@ -1,0 +1,141 @@
+//! What `rota kick --where` and `rota cancel --where` have in common: a verb for all jobs of a filter, through the server's HTTP
+//! port, request after request until all jobs were looked at.
+
+use std::process::ExitCode;
+
+use rota_net::filter::Filter;
+use serde_json::{Map, Value, json};
+
+use super::http::Asker;
+use crate::cli::{Global, HttpServer};
+use crate::report::{self, Failure};
+
+/// A verb, as it is asked for and as it is told.
+pub(super) struct Verb {
+    /// The end of its page.
+    pub(super) name: &'static str,
+    /// What was done to jobs.
+    pub(super) done: &'static str,
+}
+
+/// Which jobs, and whether only to count them.
+pub(super) struct Which<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) dry_run: bool,
+    /// The most jobs that it is done to.
+    pub(super) limit: Option<u64>,
+}
+
+pub(super) fn run(global: &Global, server: &HttpServer, verb: &Verb, which: &Which<'_>) -> anyhow::Result<ExitCode> {
+    let asker = Asker::new(&server.http, &global.tls)?;
+    let path = format!("/v1/jobs/{}", verb.name);
+    let mut sum = Sum::default();
+    let mut cursor = None;
+    loop {
+        let mut body = json!({ "q": which.filter.to_string(), "dry_run": which.dry_run });
+        if let Some(limit) = which.limit {
+            body["limit"] = (limit - sum.affected()).into();
+        }
+        if let Some(cursor) = cursor {
+            body["cursor"] = cursor;
+        }
+        let answer = asker.post(&path, &body, &format!("not all jobs were {}", verb.done)).map_err(|failure| {
+            // Whoever asked for all of them has to know how far it came.
+            match sum.done {
+                0 => failure,
+                done => failure.hint(format!("{done} jobs were {} before that; to run it again is safe", verb.done)),
+            }
+        })?;
+        sum.add(&answer);
+        cursor = answer.get("cursor").cloned();
+        if cursor.is_none() || which.limit.is_some_and(|limit| sum.affected() >= limit) {
+            break;
+        }
+    }
+    if global.json || sum.matched > 0 {
+        report::line(global.json, || sum.text(verb, which.dry_run), sum.object(which.dry_run))?;
+    }
+    match sum.matched {
+        0 => {
+            let failure = Failure::nothing_there(format!("no job matches {}", which.filter));
+            Err(match sum.not_in_memory {
+                0 => failure,
+                cold => failure.hint(format!("{cold} delayed jobs are not in memory, and were not looked at")),
+            }
+            .into())
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What all answers say together.
+#[derive(Default)]
+struct Sum {
+    matched: u64,
+    done: u64,
+    would_do: u64,
+    over: u64,
+    wrong_state: u64,
+    disk_full: u64,
+    first: Vec<Value>,
+    not_in_memory: u64,
+}
+
+impl Sum {
+    fn add(&mut self, answer: &Map<String, Value>) {
+        let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
+        let refused = |name: &str| number(answer.get("refused").and_then(|refused| refused.get(name)));
+        self.matched += number(answer.get("matched"));
+        self.done += number(answer.get("done"));
+        self.would_do += number(answer.get("would_do"));
+        self.over += refused("over");
+        self.wrong_state += refused("wrong_state");
+        self.disk_full += refused("disk_full");
+        self.not_in_memory = number(answer.get("not_in_memory"));
+        let first = answer.get("first").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        self.first.extend(first.iter().take(10 - self.first.len().min(10)).cloned());
+    }
+
+    fn affected(&self) -> u64 {
+        self.done.max(self.would_do)
+    }
+
+    fn text(&self, verb: &Verb, dry_run: bool) -> String {
+        let (count, done) = (self.affected(), verb.done);
+        let jobs = if self.matched == 1 { "job" } else { "jobs" };
+        let mut text = match dry_run {
+            true => format!("would have {done} {count} of {} matching {jobs}", self.matched),
+            false => format!("{done} {count} of {} matching {jobs}", self.matched),
+        };
+        for (count, why) in [
+            (self.over, "over already"),
+            (self.wrong_state, "in a state in which it cannot be done"),
+            (self.disk_full, "refused, as the disk is full"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("; {count} {why}"));
+            }
+        }
+        if dry_run && !self.first.is_empty() {
+            let ids: Vec<&str> = self.first.iter().filter_map(Value::as_str).collect();
+            let more = if count > ids.len() as u64 { ", …" } else { "" };
+            text.push_str(&format!(": {}{more}", ids.join(", ")));
+        }
+        if self.not_in_memory > 0 {
+            text.push_str(&format!("\n{} delayed jobs are not in memory, and were not looked at", self.not_in_memory));
+        }
+        text
+    }
+
+    fn object(&self, dry_run: bool) -> Value {
+        json!({
+            "dry_run": dry_run,
+            "matched": self.matched,
+            "done": self.done,
+            "would_do": self.would_do,
+            "refused": { "over": self.over, "wrong_state": self.wrong_state, "disk_full": self.disk_full },
+            "first": self.first,
+            "not_in_memory": self.not_in_memory,
+        })
+    }
+}
