@@ -6,6 +6,7 @@
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::log::Place;
 use crate::queue::{QueueId, QueueSettings};
+use crate::schedule::ScheduleSpec;
 use crate::session::SessionId;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::terms::BackOff;
@@ -121,6 +122,32 @@ pub enum Command<'a> {
         /// How, in all.
         settings: &'a QueueSettings,
     },
+    /// What is asked of schedules.
+    Schedule(Box<ScheduleCommand<'a>>),
+}
+
+/// A request about one schedule. Its name keeps the rule for the names of queues.
+#[derive(Debug)]
+pub enum ScheduleCommand<'a> {
+    /// Sets it up, whether it is there or not. One that is there goes on as it was, from its next tick on; where its ticks
+    /// are others from now on, from the next of those. Answers [`Answer::Scheduled`].
+    Set {
+        /// Which.
+        name: &'a QueueName,
+        /// What it is to be.
+        spec: ScheduleSpec,
+    },
+    /// Ends it. Jobs that it put are left alone. Answers [`Answer::Done`].
+    Remove(&'a QueueName),
+    /// Has it pass over its ticks, or go on with the next. Answers [`Answer::Done`].
+    Pause {
+        /// Which.
+        name: &'a QueueName,
+        /// Whether it is to pause, or to go on.
+        is_paused: bool,
+    },
+    /// Puts its job now, whatever its ticks, paused or not. Answers [`Answer::Put`].
+    Run(&'a QueueName),
 }
 
 /// A job to put.
@@ -264,6 +291,11 @@ pub enum Answer {
     DeadlineSoon,
     /// No job is ready: a [`Delivery`] will come.
     Waiting,
+    /// The schedule is as it was asked for.
+    Scheduled {
+        /// It was not there before.
+        is_new: bool,
+    },
     /// So many queues are watched now.
     Watching(usize),
     /// This job was called off.
@@ -288,6 +320,25 @@ pub enum Refusal {
     /// No such queue.
     #[error("queue not found")]
     NoSuchQueue,
+    /// No such schedule.
+    #[error("schedule not found")]
+    NoSuchSchedule,
+    /// There are as many schedules as there may be.
+    #[error("too many schedules: the limit is {}", crate::limits::SCHEDULES)]
+    TooManySchedules,
+    /// What all schedules put is longer than it may be.
+    #[error("schedules have too much to put: all together may have {} bytes", crate::limits::SCHEDULE_BYTES)]
+    TooMuchScheduled,
+    /// A schedule would have its ticks too close together, or its expression or zone is too long.
+    #[error(
+        "a schedule's ticks are at least {:?} apart, and its expression has at most {} bytes",
+        crate::limits::SHORTEST_EVERY,
+        crate::limits::CRON_BYTES
+    )]
+    BadTiming,
+    /// A schedule would have no tick, or nobody knows of one: the embedder gave no calendar.
+    #[error("a schedule without a tick ahead")]
+    NeverTicks,
     /// It is the only queue that the session watches.
     #[error("a session must watch at least one queue")]
     LastWatched,

@@ -7,16 +7,23 @@
 //! was decided.
 
 mod far;
+mod schedules;
 
-use crate::command::{Answer, BodyPlace, Command, Delivered, Delivery, JobView, NewJob, Refusal, Target};
+use crate::command::{
+    Answer, BodyPlace, Command, Delivered, Delivery, JobView, NewJob, Refusal, ScheduleCommand, Target,
+};
 use crate::event::{Event, QueueNames};
 use crate::far::FarFiles;
 use crate::job::{JobId, JobState, QueueName, Time};
-use crate::limits::{FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
+use crate::limits::{
+    FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN,
+};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::news::{News, NewsDesk, NewsKind, Taken};
 use crate::queue::{QueueId, QueueView, Times};
 use crate::reason::Reason;
+#[cfg(any(test, feature = "testing"))]
+use crate::schedule::TurnNote;
 use crate::session::SessionId;
 use crate::snapshot::{Snapshot, SnapshotCounts};
 use crate::state::{Due, Replay, State, Totals};
@@ -107,6 +114,9 @@ pub struct Engine {
     now: Time,
     events: Vec<Event>,
     deliveries: Vec<Delivery>,
+    /// The turns of schedules since somebody asked.
+    #[cfg(any(test, feature = "testing"))]
+    turns: Vec<(QueueName, TurnNote)>,
 }
 
 impl Engine {
@@ -200,6 +210,8 @@ impl Engine {
             now,
             events: Vec::new(),
             deliveries: Vec::new(),
+            #[cfg(any(test, feature = "testing"))]
+            turns: Vec::new(),
         }
     }
 
@@ -274,6 +286,15 @@ impl Engine {
                 self.state.leave_queue(queue);
                 None
             }
+            Command::Schedule(ref command) => {
+                if let ScheduleCommand::Run(name) = **command
+                    && let Some(queue) = self.state.schedule_queue(name).cloned()
+                {
+                    let queue = self.state.open_queue(&queue);
+                    self.state.leave_queue(queue);
+                }
+                None
+            }
             Command::Reserve { wait } => Some(wait),
             _ => None,
         };
@@ -318,6 +339,7 @@ impl Engine {
                 Due::Happens(event) => self.happen(event),
                 Due::WaitOver(session) => self.end_wait(session, Delivered::TimedOut),
                 Due::DeadlineSoon(session) => self.end_wait(session, Delivered::DeadlineSoon),
+                Due::Tick(schedule) => left = left.saturating_sub(self.take_turn(&schedule) - 1),
             }
         }
         self.settle();
@@ -532,6 +554,13 @@ impl Engine {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.state.numbers().epoch
+    }
+
+    /// Writes a schedule that is there down again, whole, so that the log does not need its earlier records.
+    pub fn keep_schedule(&mut self, name: &QueueName, now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_schedule(name);
+        kept.into_iter().for_each(|kept| self.happen(Event::ScheduleKept(Box::new(kept))));
     }
 
     /// Writes a job that is there down again, whole, so that the log does not need its earlier records. `body` is what the log

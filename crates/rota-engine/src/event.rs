@@ -5,6 +5,7 @@
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::queue::{QueueId, QueueSettings, QueueTotals};
+use crate::schedule::{KeptSchedule, TickPassed};
 use crate::session::SessionId;
 use crate::terms::{Course, Terms};
 use std::time::Duration;
@@ -164,6 +165,26 @@ pub enum Event {
     QueueKept(Box<KeptQueue>),
     /// Counters and numbers of the whole as they are, likewise.
     NumbersKept(Box<KeptNumbers>),
+    /// A schedule is set up, anew or for the first time: it is as this says.
+    ScheduleSet(Box<KeptSchedule>),
+    /// A schedule ended.
+    ScheduleRemoved {
+        /// Which.
+        schedule: QueueName,
+    },
+    /// A schedule passes over its ticks from now on, or goes on.
+    SchedulePaused {
+        /// Which.
+        schedule: QueueName,
+        /// Whether it passes over them.
+        is_paused: bool,
+        /// Its next tick, where it goes on.
+        next: Time,
+    },
+    /// A tick of a schedule put nothing. One that put a job is that put: see [`Terms::fired`].
+    TickPassed(Box<TickPassed>),
+    /// A schedule as it is, whole, as [`Event::JobKept`].
+    ScheduleKept(Box<KeptSchedule>),
 
     /// Soft: a job was handed to a session.
     LeaseGiven {
@@ -438,6 +459,7 @@ impl Event {
                 | Event::JobKept(_)
                 | Event::QueueKept(_)
                 | Event::NumbersKept(_)
+                | Event::ScheduleKept(_)
         );
         self.is_durable() && !is_for_nobody
     }
@@ -453,8 +475,22 @@ impl Event {
         }
     }
 
-    /// Length of what a holder said with it, in bytes.
+    /// The schedule that it is about, where it is about nothing else.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&QueueName> {
+        match self {
+            Event::ScheduleSet(kept) | Event::ScheduleKept(kept) => Some(&kept.name),
+            Event::ScheduleRemoved { schedule } | Event::SchedulePaused { schedule, .. } => Some(schedule),
+            Event::TickPassed(passed) => Some(&passed.schedule),
+            _ => None,
+        }
+    }
+
+    /// Length of what a holder said with it, or of what a schedule is to put, in bytes.
     pub(crate) fn said_bytes(&self) -> usize {
+        if let Event::ScheduleSet(kept) = self {
+            return kept.spec.bytes();
+        }
         let said = match self {
             Event::AnswerKept(kept) => Some(&kept.answer),
             Event::JobCompleted { kept, .. } => kept.as_ref().and_then(|kept| kept.result.as_ref()),
@@ -509,6 +545,11 @@ impl Event {
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
             | Event::AnswerForgotten
+            | Event::ScheduleSet(_)
+            | Event::ScheduleRemoved { .. }
+            | Event::SchedulePaused { .. }
+            | Event::TickPassed(_)
+            | Event::ScheduleKept(_)
             | Event::ThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }

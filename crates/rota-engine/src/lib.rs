@@ -68,6 +68,7 @@ pub mod news;
 mod pages;
 pub mod queue;
 pub mod reason;
+pub mod schedule;
 pub mod session;
 mod snapshot;
 pub mod spans;

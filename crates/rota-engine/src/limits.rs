@@ -122,5 +122,35 @@ pub const FILTER_BYTES: usize = 2_048;
 /// The most terms of a filter.
 pub const FILTER_TERMS: usize = 32;
 
+/// The most schedules.
+pub const SCHEDULES: usize = 10_000;
+
+/// All that schedules are to put and when, together, in bytes.
+pub const SCHEDULE_BYTES: usize = 64 << 20;
+
+/// Largest body that a schedule puts, in bytes.
+pub const TEMPLATE_BODY_BYTES: usize = 1 << 20;
+
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES: usize = 500;
+
+/// Longest name of a time zone, in bytes.
+pub const ZONE_BYTES: usize = 100;
+
+/// The shortest span between two ticks of a schedule.
+pub const SHORTEST_EVERY: Duration = Duration::from_secs(1);
+
+/// The most ticks that fire late, where a schedule has all fire that were missed: the newest. So many are counted, too.
+pub const MISSED_TICKS: usize = 1_000;
+
+/// How late a tick may have its turn and count as on time, where a schedule leaves out those that were missed.
+pub const TICK_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a tick waits until it is tried again, where the log has no room for what comes of it.
+pub const ROOM_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same, where so much is to be written that front ends stop reading.
+pub const WRITTEN_AGAIN: Duration = Duration::from_millis(20);
+
 /// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -7,6 +7,7 @@ use crate::event::{BuryReason, Event};
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::limits::{NEWS_HELD, NEWS_HELD_BYTES};
 use crate::queue::QueueId;
+use crate::schedule::TickPassed;
 use crate::state::State;
 
 /// What kind of thing happened.
@@ -35,6 +36,11 @@ pub enum NewsKind {
     QueueResumed,
     QueueConfigured,
     QueueDropped,
+    ScheduleSet,
+    ScheduleRemoved,
+    SchedulePaused,
+    ScheduleResumed,
+    ScheduleSkipped,
     ServerStarted,
     ServerStopped,
     ClockStepped,
@@ -42,7 +48,7 @@ pub enum NewsKind {
 
 impl NewsKind {
     /// All of them.
-    pub const ALL: [NewsKind; 25] = [
+    pub const ALL: [NewsKind; 30] = [
         NewsKind::JobPut,
         NewsKind::JobReady,
         NewsKind::JobReserved,
@@ -65,6 +71,11 @@ impl NewsKind {
         NewsKind::QueueResumed,
         NewsKind::QueueConfigured,
         NewsKind::QueueDropped,
+        NewsKind::ScheduleSet,
+        NewsKind::ScheduleRemoved,
+        NewsKind::SchedulePaused,
+        NewsKind::ScheduleResumed,
+        NewsKind::ScheduleSkipped,
         NewsKind::ServerStarted,
         NewsKind::ServerStopped,
         NewsKind::ClockStepped,
@@ -96,6 +107,11 @@ impl NewsKind {
             NewsKind::QueueResumed => "queue.resumed",
             NewsKind::QueueConfigured => "queue.configured",
             NewsKind::QueueDropped => "queue.dropped",
+            NewsKind::ScheduleSet => "schedule.set",
+            NewsKind::ScheduleRemoved => "schedule.removed",
+            NewsKind::SchedulePaused => "schedule.paused",
+            NewsKind::ScheduleResumed => "schedule.resumed",
+            NewsKind::ScheduleSkipped => "schedule.skipped",
             NewsKind::ServerStarted => "server.started",
             NewsKind::ServerStopped => "server.stopped",
             NewsKind::ClockStepped => "clock.stepped",
@@ -128,9 +144,9 @@ pub struct News {
     pub until: Option<Time>,
     /// How often the job was reserved, where that was said.
     pub reserves: Option<u32>,
-    /// Why, in a word: `asked`, `attempts`, `lost-leases`, `parent`, `time`.
+    /// Why, in a word: `asked`, `attempts`, `lost-leases`, `parent`, `time`; of a tick, what [`crate::schedule::LeftOut`] says.
     pub reason: Option<&'static str>,
-    /// The job that it waited for.
+    /// The job that it waited for; of a tick that was left out, the job that was in the way.
     pub parent: Option<JobId>,
     /// What the holder said of an attempt that failed.
     pub error: Option<Box<[u8]>>,
@@ -138,6 +154,21 @@ pub struct News {
     pub progress: Option<Box<[u8]>>,
     /// Which start of the server this is.
     pub epoch: Option<u32>,
+    /// The schedule, or the one that put the job.
+    pub schedule: Option<Box<ScheduleNews>>,
+}
+
+/// What there is to tell of a schedule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScheduleNews {
+    /// Which.
+    pub name: QueueName,
+    /// The tick, or the moment of a run that somebody asked for, by the wall clock.
+    pub tick: Option<Time>,
+    /// The next tick, by the wall clock.
+    pub next: Option<Time>,
+    /// Ticks that count as missed with it.
+    pub missed: u64,
 }
 
 impl News {
@@ -161,6 +192,7 @@ impl News {
             error: None,
             progress: None,
             epoch: None,
+            schedule: None,
         }
     }
 
@@ -186,13 +218,42 @@ impl News {
             News { job: Some(job), queue, ..news(kind) }
         };
         let of_queue = |kind, queue: QueueId| News { queue: Some(state.queue(queue).name.clone()), ..news(kind) };
+        let of_schedule = |kind, name: &QueueName, tick, next, missed| {
+            let queue = state.schedule_queue(name).cloned();
+            let next = Some(next).filter(|next| *next < Time::NEVER);
+            let schedule = Some(Box::new(ScheduleNews { name: name.clone(), tick, next, missed }));
+            News { queue, schedule, ..news(kind) }
+        };
         let said = match *event {
+            Event::ScheduleSet(ref kept) => News {
+                queue: Some(kept.spec.template.queue.clone()),
+                ..of_schedule(NewsKind::ScheduleSet, &kept.name, None, kept.course.next, 0)
+            },
+            Event::ScheduleRemoved { ref schedule } => {
+                of_schedule(NewsKind::ScheduleRemoved, schedule, None, Time::NEVER, 0)
+            }
+            Event::SchedulePaused { ref schedule, is_paused: true, .. } => {
+                of_schedule(NewsKind::SchedulePaused, schedule, None, Time::NEVER, 0)
+            }
+            Event::SchedulePaused { ref schedule, next, .. } => {
+                of_schedule(NewsKind::ScheduleResumed, schedule, None, next, 0)
+            }
+            Event::TickPassed(ref passed) => {
+                let TickPassed { schedule, tick, next, missed, why } = &**passed;
+                let told = of_schedule(NewsKind::ScheduleSkipped, schedule, Some(*tick), *next, *missed);
+                News { reason: Some(why.name()), parent: why.job(), ..told }
+            }
             Event::Started { epoch, .. } => News { epoch: Some(epoch), ..news(NewsKind::ServerStarted) },
             Event::Stopped { .. } => news(NewsKind::ServerStopped),
             Event::JobPut(ref put) => News {
                 job: Some(put.job),
                 priority: Some(put.priority),
                 run_at: Some(put.run_at),
+                schedule: put.terms.as_ref().and_then(|terms| terms.fired.as_ref()).map(|fired| {
+                    let next = Some(fired.next).filter(|next| *next < Time::NEVER);
+                    let (name, tick) = (fired.schedule.clone(), Some(fired.tick));
+                    Box::new(ScheduleNews { name, tick, next, missed: fired.missed })
+                }),
                 ..of_queue(NewsKind::JobPut, put.queue)
             },
             Event::JobReplaced(ref kept) => News {
@@ -270,7 +331,10 @@ impl News {
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
-            | Event::AnswerForgotten => return None,
+            | Event::AnswerForgotten
+            | Event::ScheduleKept(_) => {
+                return None;
+            }
         };
         Some(said)
     }

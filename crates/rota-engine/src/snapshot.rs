@@ -3,7 +3,7 @@
 //! ```text
 //!   every job, a slice at a time ──► job kept ─┐
 //!   what happens meanwhile ────────► events ───┼──► records from LSN 1 on, for a log writer of their own
-//!   every queue, the numbers ──────► … kept ───┘
+//!   queues, schedules, the numbers ► … kept ───┘
 //! ```
 //!
 //! The records of a walk and of what happens meanwhile stand in one order, so a replay of them gives the state at their
@@ -56,6 +56,8 @@ enum Walk {
     Answers,
     /// Over the queues, in the order of their creation: up to this one they are done.
     Queues(u64),
+    /// The same over the schedules.
+    Schedules(u64),
     Done,
 }
 
@@ -87,8 +89,16 @@ impl Snapshot {
 
     /// Takes down what is about to happen, as far as it is not read off the state later.
     pub(crate) fn follow(&mut self, seq: u64, at: Time, event: &Event, state: &State) {
-        let is_kept = matches!(event, Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_));
+        let is_kept =
+            matches!(event, Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) | Event::ScheduleKept(_));
         if self.walk == Walk::Done || is_kept {
+            return;
+        }
+        if let Some(schedule) = event.schedule() {
+            let number = state.schedule_number(schedule);
+            if matches!(self.walk, Walk::Schedules(done) if number.is_some_and(|number| number <= done)) {
+                self.pending.append(seq, at, event, state);
+            }
             return;
         }
         if let Some(job) = event.ends_job() {
@@ -102,7 +112,7 @@ impl Snapshot {
             match self.walk {
                 Walk::Far(next) => home.map_or(job.0 >= self.new_from, |home| home < next),
                 Walk::Jobs(next) => job.0 >= self.new_from || home.is_some() || slot.is_some_and(|slot| slot < next),
-                Walk::Answers | Walk::Queues(_) | Walk::Done => true,
+                Walk::Answers | Walk::Queues(_) | Walk::Schedules(_) | Walk::Done => true,
             }
         };
         // Who was written and waits for a job must hear of its end, be that one written or not.
@@ -156,6 +166,16 @@ impl Snapshot {
                 Walk::Queues(after) => {
                     let next = state.queues_after(after).next();
                     let Some((number, queue)) = next else {
+                        self.walk = Walk::Schedules(0);
+                        continue;
+                    };
+                    self.walk = Walk::Queues(number);
+                    if let Some(kept) = state.kept_queue(queue) {
+                        self.pending.append(seq, now, &Event::QueueKept(Box::new(kept)), state);
+                    }
+                }
+                Walk::Schedules(after) => {
+                    let Some((number, kept)) = state.schedule_after(after) else {
                         let numbers = Event::NumbersKept(Box::new(state.kept_numbers(1, None, now)));
                         self.pending.append(seq, now, &numbers, state);
                         self.walk = Walk::Done;
@@ -164,10 +184,8 @@ impl Snapshot {
                         self.counts = SnapshotCounts { jobs, queues, records };
                         continue;
                     };
-                    self.walk = Walk::Queues(number);
-                    if let Some(kept) = state.kept_queue(queue) {
-                        self.pending.append(seq, now, &Event::QueueKept(Box::new(kept)), state);
-                    }
+                    self.walk = Walk::Schedules(number);
+                    self.pending.append(seq, now, &Event::ScheduleKept(Box::new(kept)), state);
                 }
                 Walk::Done => return true,
             }

@@ -19,6 +19,7 @@ mod far;
 mod graph;
 mod kept;
 mod replay;
+mod schedules;
 mod sessions;
 mod view;
 mod why;
@@ -27,6 +28,7 @@ use answers::Answers;
 pub(crate) use due::Due;
 use graph::Graph;
 pub(crate) use replay::Replay;
+use schedules::Schedules;
 
 use crate::bodies::{Bodies, BodyHandle};
 use crate::command::{Body, BodyPlace};
@@ -81,6 +83,7 @@ pub(crate) struct State {
     answers: Answers,
     /// When they are to be looked at next.
     answers_wake_at: Option<Time>,
+    schedules: Schedules,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
 }
@@ -170,6 +173,7 @@ impl State {
             graph: Graph::default(),
             answers: Answers::default(),
             answers_wake_at: None,
+            schedules: Schedules::default(),
             spoke,
         };
         let default = state.open_queue(&QueueName::new("default").expect("it keeps the rule for names"));
@@ -591,7 +595,7 @@ impl State {
         if self.graph.is_behind() {
             return Time(0);
         }
-        self.wakes.first().map_or(Time::NEVER, |&(at, _)| at)
+        self.wakes.first().map_or(Time::NEVER, |&(at, _)| at).min(self.schedules.wake)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::job::{JobId, JobState, Time};
 use crate::limits::{HEADERS_BYTES, KIND_BYTES, PARENTS};
+use crate::schedule::Fired;
 use std::time::Duration;
 
 /// What was agreed with the put of a job.
@@ -25,6 +26,8 @@ pub struct Terms {
     pub back_off: Option<BackOff>,
     /// A job that it was to wait for and that was known to have come to nothing already, where that holds it up.
     pub failed_parent: Option<JobId>,
+    /// The schedule that put it, if one did, and at which tick.
+    pub fired: Option<Box<Fired>>,
 }
 
 /// What becomes of a job when one that it waits for is cancelled, or expires.
@@ -130,7 +133,8 @@ impl Terms {
     pub(crate) fn bytes(&self) -> usize {
         let kind = self.kind.as_ref().map_or(0, |kind| kind.len() + 5);
         let headers: usize = self.headers.iter().map(|(name, value)| header_bytes(name, value)).sum();
-        64 + kind + headers + self.after.len() * 8
+        let fired = self.fired.as_ref().map_or(0, |fired| fired.schedule.as_str().len() + 40);
+        64 + kind + headers + self.after.len() * 8 + fired
     }
 
     /// Whether the job must be in memory whatever its time: something may happen to it before that.

@@ -121,6 +121,9 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::LaterParent(id) => Problem::new(Kind::UnknownParent, detail).about(id),
         Refusal::QueueFull => Problem::new(Kind::QueueFull, detail),
         Refusal::BadTerms(_) | Refusal::TooLong(_) | Refusal::BadKey => Problem::new(Kind::BadValue, detail),
+        Refusal::NoSuchSchedule => Problem::new(Kind::ScheduleNotFound, detail),
+        Refusal::TooManySchedules | Refusal::TooMuchScheduled => Problem::new(Kind::TooManySchedules, detail),
+        Refusal::BadTiming | Refusal::NeverTicks => Problem::new(Kind::BadValue, detail),
         Refusal::LastWatched | Refusal::TooManyWatched | Refusal::AlreadyWaiting => {
             unreachable!("a guest watches few queues, and asks for nothing while it waits: {detail}")
         }

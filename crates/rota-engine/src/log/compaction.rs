@@ -53,6 +53,8 @@ pub struct Compaction<S: Storage> {
     queues: HashSet<QueueName>,
     /// The keys of the answers in the group that was read last and that were not kept yet.
     answers: Vec<Box<[u8]>>,
+    /// The schedules that it is about, likewise.
+    schedules: HashSet<QueueName>,
     kept: u64,
     left: u64,
     /// Which records' jobs may leave memory, by ordinal; they are in the segment's index.
@@ -126,6 +128,7 @@ impl<S: Storage> Compaction<S> {
             changed_records: VecDeque::new(),
             queues: HashSet::new(),
             answers: Vec::new(),
+            schedules: HashSet::new(),
             kept: 0,
             left: 0,
             may_leave: HashSet::new(),
@@ -172,7 +175,7 @@ impl<S: Storage> Compaction<S> {
                 self.look_up_changed()?;
             }
             self.look_up_changed()?;
-            if self.is_kept() && self.queues.is_empty() {
+            if self.is_kept() && self.queues.is_empty() && self.schedules.is_empty() {
                 self.stage = Stage::Settle;
             }
         }
@@ -267,6 +270,7 @@ impl<S: Storage> Compaction<S> {
     fn read_group(&mut self) -> Result<bool, FarError> {
         let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
         let answers = &mut self.answers;
+        let schedules = &mut self.schedules;
         let is_more = self.reader.read_group(&mut |record| {
             if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
                 changed.push(job);
@@ -276,6 +280,9 @@ impl<S: Storage> Compaction<S> {
                 jobs.push_back(JobFound { job, ordinal, offset, record, body });
             }
             answers.extend(record.answer_key()?.map(Box::from));
+            if let Some(name) = record.schedule()? {
+                schedules.insert(name);
+            }
             if let Some(name) = record.queue()? {
                 let name = std::str::from_utf8(name).ok().and_then(|name| QueueName::new(name).ok());
                 queues.insert(name.ok_or(RecordFault::BadField("queue name"))?);
@@ -339,8 +346,10 @@ impl<S: Storage> Compaction<S> {
                 }
             } else if let Some(key) = self.answers.pop() {
                 engine.keep_answer(&key, now);
-            } else if let Some(queue) = self.next_queue() {
+            } else if let Some(queue) = self.next_name(|this| &mut this.queues) {
                 engine.keep_queue(&queue, now);
+            } else if let Some(schedule) = self.next_name(|this| &mut this.schedules) {
+                engine.keep_schedule(&schedule, now);
             } else {
                 return;
             }
@@ -350,11 +359,12 @@ impl<S: Storage> Compaction<S> {
         }
     }
 
-    /// The next queue to keep, once all jobs are.
-    fn next_queue(&mut self) -> Option<QueueName> {
+    /// The next queue or schedule to keep, once all jobs are.
+    fn next_name(&mut self, of: fn(&mut Self) -> &mut HashSet<QueueName>) -> Option<QueueName> {
         let is_their_turn = self.reader.is_at_end() && self.changed.is_empty();
-        let queue = self.queues.iter().next().filter(|_| is_their_turn).cloned()?;
-        self.queues.take(&queue)
+        let names = of(self);
+        let name = names.iter().next().filter(|_| is_their_turn).cloned()?;
+        names.take(&name)
     }
 
     /// Lets a job leave memory if it may, and is as its record says.

@@ -6,7 +6,7 @@
 use super::record::{NameCache, RecordFault, RecordHeader};
 use super::segment::{Damage, GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{LoggedEvent, Lsn};
-use crate::job::JobId;
+use crate::job::{JobId, QueueName};
 use crate::storage::{Storage, StorageFile};
 use std::io;
 use std::ops::Range;
@@ -84,6 +84,10 @@ impl RecordFound<'_> {
 
     pub(crate) fn answer_key(&self) -> Result<Option<&[u8]>, RecordFault> {
         self.header.answer_key(self.bytes)
+    }
+
+    pub(crate) fn schedule(&self) -> Result<Option<QueueName>, RecordFault> {
+        self.header.schedule(self.bytes)
     }
 
     pub(crate) fn queue(&self) -> Result<Option<&[u8]>, RecordFault> {

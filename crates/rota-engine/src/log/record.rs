@@ -5,6 +5,7 @@
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
 mod rest;
+mod schedules;
 
 use super::LoggedEvent;
 use crate::command::BodyPlace;
@@ -52,6 +53,11 @@ mod kind {
     pub(super) const JOB_EXPIRED: u8 = 19;
     pub(super) const JOB_REPLACED: u8 = 20;
     pub(super) const QUEUE_CONFIGURED: u8 = 21;
+    pub(super) const SCHEDULE_SET: u8 = 22;
+    pub(super) const SCHEDULE_REMOVED: u8 = 23;
+    pub(super) const SCHEDULE_PAUSED: u8 = 24;
+    pub(super) const TICK_PASSED: u8 = 25;
+    pub(super) const SCHEDULE_KEPT: u8 = 26;
     pub(super) const ANSWER_KEPT: u8 = 30;
 }
 
@@ -346,6 +352,11 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             }
             kind::NUMBERS_KEPT
         }
+        Event::ScheduleSet(_)
+        | Event::ScheduleRemoved { .. }
+        | Event::SchedulePaused { .. }
+        | Event::TickPassed(_)
+        | Event::ScheduleKept(_) => schedules::encode(out, event).expect("these are about schedules"),
         Event::LeaseGiven { .. }
         | Event::LeaseExtended { .. }
         | Event::LeaseDropped { .. }
@@ -519,6 +530,11 @@ impl RecordHeader {
         rest::answer_key(&mut Fields { left: payload }).map(Some)
     }
 
+    /// The schedule that this record is about, which was written whole, or moved on by a firing: a compaction must keep it.
+    pub(super) fn schedule(&self, record: &[u8]) -> Result<Option<QueueName>, RecordFault> {
+        schedules::schedule_of(self.kind, record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?)
+    }
+
     /// The queue that this record names, which was written whole: a compaction must keep it.
     pub(super) fn queue<'r>(&self, record: &'r [u8]) -> Result<Option<&'r [u8]>, RecordFault> {
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
@@ -643,7 +659,7 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
         kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(&mut fields)?)),
-        _ => return Ok(None),
+        _ => return schedules::decode(kind, fields),
     };
     // No other type has optional fields so far, so every tag below 128 is one of a newer server.
     fields.each_optional(kind, |_, _| Ok(false))?;

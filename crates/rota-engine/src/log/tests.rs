@@ -13,9 +13,14 @@ use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
 use crate::queue::{QueueId, QueueSettings, QueueTotals, Rate};
+use crate::schedule::{
+    Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
+    TickPassed, Timing,
+};
 use crate::storage::Storage;
 use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
+use std::sync::Arc;
 use std::time::Duration;
 
 const STORE: [u8; 16] = *b"the first store!";
@@ -136,6 +141,85 @@ fn every_kept() -> Vec<Event> {
     ]
 }
 
+/// One of every record about schedules, and a put that is a firing.
+fn every_schedule() -> Vec<Event> {
+    let name = || QueueName::new("nightly;report").unwrap();
+    let timing = Timing::Every { span: Duration::from_secs(90), from: Some(Time(1_000)) };
+    let template = Template::new(QueueName::new("mail").unwrap(), (*b"body").into());
+    let (on_missed, on_overlap) = (OnMissed::Skip, OnOverlap::Allow);
+    let spec = ScheduleSpec { timing, on_missed, on_overlap, template: Arc::new(template.clone()) };
+    let course = ScheduleCourse::new(Time(5), Time(91_000));
+    let set = KeptSchedule { name: name(), spec, course };
+    let back_off = BackOff { first: Duration::ZERO, factor_hundredths: 100, most: Duration::MAX, jitter_percent: 0 };
+    let back_off = BackOff { most: Duration::from_nanos(u64::MAX), ..back_off };
+    let terms = Terms {
+        kind: Some("mail".into()),
+        headers: vec![("lang".into(), "de".into())],
+        back_off: Some(back_off),
+        ..Terms::default()
+    };
+    let template = Template {
+        priority: Priority(9),
+        max_lost_leases: 3,
+        max_attempts: 4,
+        key: Some((*b"k").into()),
+        expires: Some(Duration::from_secs(5)),
+        terms: Some(Box::new(terms)),
+        ..template
+    };
+    let (expression, zone) = ("0 3 * * 1-5".into(), "Europe/Berlin".into());
+    let spec = ScheduleSpec {
+        timing: Timing::Cron { expression, zone },
+        on_missed: OnMissed::All,
+        on_overlap: OnOverlap::Skip,
+        template: Arc::new(template),
+    };
+    let course = |became| ScheduleCourse {
+        is_paused: true,
+        fired: 1,
+        missed: 2,
+        overlapped: 3,
+        refused: 4,
+        last: Some(LastTick { tick: Time(6), at: Time(7), became }),
+        last_fired: Some((JobId(8), Time(9))),
+        ..ScheduleCourse::new(Time(5), Time::NEVER)
+    };
+    let kept = |became| {
+        Event::ScheduleKept(Box::new(KeptSchedule { name: name(), spec: spec.clone(), course: course(became) }))
+    };
+    let left_out = [
+        LeftOut::Missed,
+        LeftOut::Overlap(JobId(1)),
+        LeftOut::KeyTaken(JobId(2)),
+        LeftOut::KeyUnknown,
+        LeftOut::QueueFull,
+        LeftOut::BadTerms,
+    ];
+    let passed = left_out.map(|why| {
+        let (tick, next, missed) = (Time(10), Time(11), 12);
+        Event::TickPassed(Box::new(TickPassed { schedule: name(), tick, next, missed, why }))
+    });
+    let fired = |is_run| {
+        let fired = Fired { schedule: name(), tick: Time(13), is_run, next: Time(14), missed: 15 };
+        let terms = Terms { kind: Some("mail".into()), fired: Some(Box::new(fired)), ..Terms::default() };
+        PutJob { terms: Some(Box::new(terms)), ..put(9, b"body") }
+    };
+    let mut events = vec![
+        Event::ScheduleSet(Box::new(set)),
+        kept(Became::Put(JobId(1))),
+        kept(Became::Run(JobId(1))),
+        kept(Became::Nothing(LeftOut::Overlap(JobId(1)))),
+        Event::SchedulePaused { schedule: name(), is_paused: true, next: Time(5) },
+        Event::SchedulePaused { schedule: name(), is_paused: false, next: Time(6) },
+        Event::JobPut(fired(false)),
+        Event::JobPut(fired(true)),
+        Event::JobKept(Box::new(KeptJob::of_put(fired(false)))),
+    ];
+    events.extend(passed);
+    events.push(Event::ScheduleRemoved { schedule: name() });
+    events
+}
+
 /// One of every record with what plain jobs and queues have nothing of.
 fn every_rest() -> Vec<Event> {
     let back_off = BackOff {
@@ -152,6 +236,7 @@ fn every_rest() -> Vec<Event> {
         expires_at: Some(Time(90)),
         back_off: Some(back_off),
         failed_parent: Some(JobId(1)),
+        fired: None,
     };
     let run = Terms { on_parent_failure: OnParentFailure::Run, ..Terms::default() };
     let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Attempts);
@@ -276,16 +361,17 @@ fn what_goes_in_comes_out() {
     scribe.commit(vec![Event::JobPut(put(4, &vec![b'x'; 300_000]))]);
     scribe.commit(every_kept());
     scribe.commit(every_rest());
-    assert_eq!(scribe.writer.written(), Lsn(42));
+    scribe.commit(every_schedule());
+    assert_eq!(scribe.writer.written(), Lsn(58));
     assert_eq!(scribe.writer.durable(), Lsn(0));
-    assert_eq!(scribe.writer.sync().unwrap(), Lsn(42));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(58));
     let entries = scribe.entries;
     let (writer, recovery, found) = read(disk).unwrap();
     assert_eq!(found, entries);
     assert_eq!(recovery.torn, None);
-    assert_eq!(recovery.last_seq, 141);
-    assert_eq!(recovery.last_at, Time(5_141));
-    assert_eq!(writer.durable(), Lsn(42));
+    assert_eq!(recovery.last_seq, 157);
+    assert_eq!(recovery.last_at, Time(5_157));
+    assert_eq!(writer.durable(), Lsn(58));
 }
 
 #[test]

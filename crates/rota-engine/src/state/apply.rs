@@ -33,7 +33,12 @@ impl State {
                 self.numbers.stopped = true;
             }
             Event::ClockStepped { engine_time, wall_time } => self.set_wall_clock(engine_time, wall_time),
-            Event::JobPut(put) => self.put(put, now),
+            Event::JobPut(put) => {
+                if let Some(fired) = put.terms.as_ref().and_then(|terms| terms.fired.as_ref()) {
+                    self.has_fired(fired, put.job, now);
+                }
+                self.put(put, now);
+            }
             Event::JobCompleted { job, kept } => {
                 self.totals.completed += 1;
                 self.end(job, kept.map(|kept| (kept.until, kept.result)), JobState::Done, now);
@@ -153,6 +158,16 @@ impl State {
             Event::AnswerForgotten => self.forget_answer(),
             Event::QueueKept(kept) => self.restore_queue(&kept, now),
             Event::NumbersKept(kept) => self.restore_numbers(&kept),
+            Event::ScheduleSet(kept) => self.put_schedule(*kept),
+            // What is there is so already, but for a log of which something is missing.
+            Event::ScheduleKept(kept) => {
+                if self.kept_schedule(&kept.name).as_ref() != Some(&kept) {
+                    self.put_schedule(*kept);
+                }
+            }
+            Event::ScheduleRemoved { schedule } => self.remove_schedule(&schedule),
+            Event::SchedulePaused { schedule, is_paused, next } => self.pause_schedule(&schedule, is_paused, next),
+            Event::TickPassed(passed) => self.has_passed(&passed, now),
             Event::LeaseGiven { job, session, token, deadline } => {
                 let slot = self.the(job);
                 self.detach(slot);
@@ -287,6 +302,7 @@ impl State {
     /// due is not in the log, and a replay must come to the same.
     fn set_wall_clock(&mut self, engine_time: Time, wall_time: Time) {
         self.numbers.wall_offset = i128::from(wall_time.0) - i128::from(engine_time.0);
+        self.wake_schedules();
         let waiting = self.at_wall.iter().copied().filter(|&slot| self.jobs[slot].run_at > engine_time);
         for slot in waiting.collect::<Vec<_>>() {
             let at = self.extra(&self.jobs[slot]).and_then(|extra| extra.at_wall);

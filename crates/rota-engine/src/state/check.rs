@@ -22,6 +22,7 @@ impl State {
         self.check_sessions();
         self.check_wakes();
         self.check_answers();
+        self.check_schedules();
     }
 
     fn check_jobs(&self) {
@@ -281,7 +282,7 @@ impl State {
                 queue.name, queue.totals, queue.settings
             );
         }
-        text
+        text + &self.schedules_text()
     }
 
     /// All that a refused command must leave as it was, as text: what the log gives back, and who holds, uses, watches

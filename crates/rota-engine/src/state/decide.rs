@@ -124,6 +124,7 @@ impl State {
                 events.push(Event::AnswerKept(Box::new(kept)));
                 Ok(Answer::Done)
             }
+            Command::Schedule(command) => self.decide_schedule(*command, now, events),
             Command::Use(_) | Command::Watch(_) | Command::Ignore(_) => {
                 unreachable!("the engine hands these to the session's own methods")
             }
@@ -140,11 +141,26 @@ impl State {
     fn decide_put(
         &self,
         session: SessionId,
-        new: NewJob<'_>,
+        mut new: NewJob<'_>,
         now: Time,
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
         let queue = self.target(session, new.queue).ok_or(Refusal::NoSuchQueue)?;
+        if let Some(terms) = &mut new.terms {
+            // That is for schedules to say.
+            terms.fired = None;
+        }
+        self.decide_put_into(queue, new, now, events)
+    }
+
+    /// Decides a put into that queue, whatever queue it names itself.
+    pub(super) fn decide_put_into(
+        &self,
+        queue: QueueId,
+        new: NewJob<'_>,
+        now: Time,
+        events: &mut Vec<Event>,
+    ) -> Result<Answer, Refusal> {
         let mut replaced = None;
         if let Some(key) = new.key {
             if !(1..=KEY_BYTES).contains(&key.len()) {

@@ -16,6 +16,8 @@ pub(crate) enum Due {
     WaitOver(SessionId),
     /// One of this waiting session's own leases is about to end.
     DeadlineSoon(SessionId),
+    /// This schedule's tick has come.
+    Tick(QueueName),
 }
 
 /// What the passing of time brings about in a queue, in the order of one moment.
@@ -33,10 +35,12 @@ impl State {
             return Some(Due::Happens(told));
         }
         loop {
-            let &(at, owner) = self.wakes.first()?;
-            if at > now {
-                return None;
+            let first = self.wakes.first().copied().filter(|&(at, _)| at <= now);
+            // Of what is due at one moment, schedules come last.
+            if let Some(schedule) = self.schedule_due(now, first.map_or(Time::NEVER, |(at, _)| at)) {
+                return Some(Due::Tick(schedule));
             }
+            let (at, owner) = first?;
             // An owner may be looked at too early: its deadline was put off, or what was due of it happened.
             let deadline = self.deadline(owner);
             if deadline <= at {

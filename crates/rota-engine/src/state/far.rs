@@ -1,7 +1,7 @@
 //! Jobs that leave memory and come near again. None of it is an event: what a job is does not change, only where it is.
 
 use super::State;
-use crate::command::{Command, KickSource, Parent};
+use crate::command::{Command, KickSource, Parent, ScheduleCommand};
 use crate::far::{FarEntry, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::index::Hashed;
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
@@ -25,7 +25,11 @@ impl State {
     /// Whether a job waits in memory, with a record of its own that may become its home.
     pub(crate) fn can_leave(&self, job: JobId) -> bool {
         let Some(slot) = self.find_job(job) else { return false };
-        let is_free = self.extra(&self.jobs[slot]).is_none_or(JobExtra::may_leave) && !self.graph.is_waited_for(job);
+        let extra = self.extra(&self.jobs[slot]);
+        let fired = extra.and_then(|extra| extra.terms.as_ref()).and_then(|terms| terms.fired.as_ref());
+        // A schedule may ask whether its last job is open, and nothing on disk can be asked then.
+        let is_asked_for = fired.is_some_and(|fired| self.is_last_fired(job, fired));
+        let is_free = extra.is_none_or(JobExtra::may_leave) && !self.graph.is_waited_for(job) && !is_asked_for;
         self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none() && is_free
     }
 
@@ -209,6 +213,13 @@ impl State {
             Command::ReserveJob(job) | Command::KickJob(job) => self.wanted_job(*job),
             Command::Delete(job) | Command::Cancel(job) => self.wanted_place(*job),
             Command::Put(new) => self.wanted_key(self.target(session, new.queue)?, new.key?),
+            Command::Schedule(command) => match **command {
+                ScheduleCommand::Run(name) => {
+                    let template = self.template(name)?;
+                    self.wanted_key(self.find_queue(&template.queue)?, template.key.as_deref()?)
+                }
+                _ => None,
+            },
             Command::CancelKey { queue, key } => self.wanted_key(self.find_queue(queue)?, key),
             Command::Kick { queue, limit, source } => {
                 let queue = self.target(session, *queue)?;

@@ -5,7 +5,7 @@
 
 use super::State;
 use crate::command::Body;
-use crate::event::{KeptJob, KeptNumbers, KeptQueue, PutJob};
+use crate::event::{Event, KeptJob, KeptNumbers, KeptQueue, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::QueueId;
@@ -19,8 +19,9 @@ const QUEUE_RECORD_BYTES: u64 = 77;
 impl State {
     /// Length of the records that everything that is open would fill, in bytes, but for what may leave memory, or did.
     pub(crate) fn live_bytes(&self) -> u64 {
-        let queues = self.queues.len() as u64 * QUEUE_RECORD_BYTES;
-        self.job_bytes - self.distant_bytes + queues + self.answers.bytes()
+        let beside = self.queues.len() as u64 * QUEUE_RECORD_BYTES + self.schedules.bytes() as u64;
+        let beside = beside + self.answers.bytes();
+        self.job_bytes - self.distant_bytes + beside
     }
 
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
@@ -149,10 +150,16 @@ impl State {
         numbers.seqs_below = kept.seqs_below;
         numbers.burials = numbers.burials.max(kept.burials);
         numbers.wall_offset = i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0);
+        self.wake_schedules();
     }
 
-    /// Whether an event can follow those that were applied: the job that it changes is there, or others wait for its end.
-    pub(crate) fn can_apply(&self, event: &crate::event::Event) -> bool {
+    /// Whether an event can follow those that were applied: the job or the schedule that it changes is there, or others
+    /// wait for the job's end.
+    pub(crate) fn can_apply(&self, event: &Event) -> bool {
+        let is_whole = matches!(event, Event::ScheduleSet(_) | Event::ScheduleKept(_));
+        if let Some(schedule) = event.schedule().filter(|_| !is_whole) {
+            return self.has_schedule(schedule);
+        }
         let is_waited_for = event.ends_job().is_some_and(|job| self.graph.is_waited_for(job));
         is_waited_for || event.changes_job().is_none_or(|job| self.find_job(job).is_some())
     }

@@ -51,9 +51,9 @@ struct End {
 #[error("the log begins at segment {0}, but does not hold what stood in those before it: a segment is missing")]
 struct NotWhole(u64);
 
-/// An event changes a job that is not open.
+/// An event changes a job that is not open, or a schedule that is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("it changes a job that is not open: {0:?}")]
+#[error("it changes a job that is not open, or a schedule that is not there: {0:?}")]
 struct NoSuchJob(Event);
 
 /// The file that says which earlier jobs are open is not the one that the log names.

@@ -3,6 +3,7 @@
 //! The simulator and the model test feed it. It compares every answer, every late answer and the counts at each input;
 //! [`Lockstep::check`] compares everything.
 
+use super::calendar::PlainCalendar;
 use super::model::{Model, Outcome, Place, Said};
 use super::storage::SimulatedDisk;
 use super::workload::{Client, Input};
@@ -45,7 +46,8 @@ pub struct Agreed {
 impl Lockstep {
     /// The two, as they are after a start.
     #[must_use]
-    pub fn new(engine: Engine, model: Model) -> Lockstep {
+    pub fn new(mut engine: Engine, model: Model) -> Lockstep {
+        engine.set_calendar(Arc::new(PlainCalendar));
         Lockstep { engine, model, disk: None, far: None, sessions: BTreeMap::new(), clients: BTreeMap::new() }
     }
 
@@ -155,14 +157,18 @@ impl Lockstep {
         let clients = &self.clients;
         let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
         outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
+        let turns = self.engine.take_turns();
         let said = match outcome.answer {
-            Some(Ok(Answer::Kicked { count, .. })) => Said { kicked: Some(count), no_room: false, homeless, cold },
-            Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true, homeless, cold },
-            _ => Said { kicked: None, no_room: false, homeless, cold },
+            Some(Ok(Answer::Kicked { count, .. })) => {
+                Said { kicked: Some(count), no_room: false, homeless, cold, turns }
+            }
+            Some(Err(Refusal::NoRoom)) => Said { kicked: None, no_room: true, homeless, cold, turns },
+            _ => Said { kicked: None, no_room: false, homeless, cold, turns },
         };
         let expected = self.model.apply(input, at, &said);
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
+        outcome.fired = expected.fired;
         let says_done = matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_));
         assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
         self.compare_counts();
@@ -190,6 +196,7 @@ impl Lockstep {
         self.engine.check();
         self.compare_counts();
         self.compare_walk();
+        self.compare_schedules();
         for id in self.model.jobs().keys().copied().collect::<Vec<_>>() {
             self.compare_job(id);
         }
@@ -213,6 +220,16 @@ impl Lockstep {
             assert_eq!(view.pause_left, left, "what is left of the pause of {name}");
             assert_eq!(view.pause, if is_paused { queue.pause_length } else { std::time::Duration::ZERO });
             self.compare_heads(name);
+        }
+    }
+
+    fn compare_schedules(&self) {
+        assert_eq!(self.engine.schedule_count(), self.model.schedules().len(), "the number of schedules");
+        let views = self.engine.schedules_after(None);
+        for (view, (name, schedule)) in views.zip(self.model.schedules()) {
+            assert_eq!(view.name, name, "schedules by name");
+            assert_eq!(*view.spec, schedule.spec, "what {name} is");
+            assert_eq!(*view.course, schedule.course, "how it went with {name}");
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod due;
 mod graph;
+mod schedules;
 mod view;
 
 use super::workload::{Client, Input, ParentNamed, Put, Request};
@@ -15,8 +16,10 @@ use crate::limits::{
     RESULT_BYTES, STEP_OBJECTS,
 };
 use crate::queue::{QueueSettings, QueueTotals};
+use crate::schedule::TurnNote;
 use crate::state::Totals;
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
+pub use schedules::Schedule;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -44,6 +47,11 @@ pub struct Model {
     homeless: BTreeSet<JobId>,
     /// Jobs that are not in memory, where their bodies are counted.
     cold: BTreeSet<JobId>,
+    schedules: BTreeMap<QueueName, Schedule>,
+    /// What the engine said of the turns of schedules that come.
+    turns: VecDeque<(QueueName, TurnNote)>,
+    /// The jobs that ticks put, and nobody was told of yet.
+    fired: Vec<(JobId, Vec<u8>)>,
 }
 
 /// A job.
@@ -140,6 +148,8 @@ pub struct Said {
     pub homeless: BTreeSet<JobId>,
     /// Jobs that are not in memory, where that matters: their bodies are not counted.
     pub cold: BTreeSet<JobId>,
+    /// The turns that schedules had.
+    pub turns: Vec<(QueueName, TurnNote)>,
 }
 
 /// What an input brought about.
@@ -151,6 +161,8 @@ pub struct Outcome {
     pub deliveries: Vec<(Client, Delivered)>,
     /// Whether everything that was due happened, where time passed; whether it waited, where a wait was stopped.
     pub is_done: bool,
+    /// The jobs that ticks of schedules put, with their bodies.
+    pub fired: Vec<(JobId, Vec<u8>)>,
 }
 
 impl Session {
@@ -225,6 +237,9 @@ impl Model {
             failed: VecDeque::new(),
             homeless: BTreeSet::new(),
             cold: BTreeSet::new(),
+            schedules: BTreeMap::new(),
+            turns: VecDeque::new(),
+            fired: Vec::new(),
         }
     }
 
@@ -234,7 +249,14 @@ impl Model {
     ///
     /// # Panics
     /// If that is more than there were.
-    pub fn restart(&mut self, now: Time, wall: Time, epoch: u32, next_job_id: u64, reserves: &BTreeMap<JobId, u32>) {
+    pub fn restart(
+        &mut self,
+        (now, wall): (Time, Time),
+        epoch: u32,
+        next_job_id: u64,
+        reserves: &BTreeMap<JobId, u32>,
+        turns: &[(QueueName, TurnNote)],
+    ) -> Vec<(JobId, Vec<u8>)> {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
         for (id, job) in &mut self.jobs {
@@ -260,13 +282,18 @@ impl Model {
         self.deliveries.clear();
         self.set_clock(wall);
         self.drop_idle_queues();
+        self.schedules.values_mut().for_each(Schedule::forget);
+        self.turns = turns.iter().cloned().collect();
         while !self.tick() {}
+        assert!(self.turns.is_empty(), "turns that nobody had: {:?}", self.turns);
+        std::mem::take(&mut self.fired)
     }
 
     /// Makes an input happen at a time; `said` is what of the engine's answer is the engine's own affair.
     pub fn apply(&mut self, input: &Input, at: Time, said: &Said) -> Outcome {
         self.homeless.clone_from(&said.homeless);
         self.cold.clone_from(&said.cold);
+        self.turns = said.turns.iter().cloned().collect();
         if !matches!(input, Input::Open(_) | Input::StopWaiting(_) | Input::Stop) {
             self.now = self.now.max(at);
         }
@@ -307,6 +334,8 @@ impl Model {
             Input::Stop => {}
         }
         self.forget_left();
+        assert!(self.turns.is_empty(), "turns that nobody had: {:?}", self.turns);
+        outcome.fired = std::mem::take(&mut self.fired);
         outcome.deliveries = std::mem::take(&mut self.deliveries);
         outcome
     }
@@ -326,6 +355,7 @@ impl Model {
         let waits = self.sessions[&client].wait.is_some();
         match request {
             Request::Put(put) => self.put(client, put),
+            Request::Schedule(name, ask) => self.ask_schedule(name, ask),
             Request::Use(name) => {
                 self.session_mut(client).used = name.clone();
                 self.queues.entry(name.clone()).or_default();

@@ -15,14 +15,15 @@ use super::lockstep::{Lockstep, Trace};
 use super::model::{Job, Model, Outcome, Place, Said};
 use super::random::Random;
 use super::storage::{Fault, SimulatedDisk};
-use super::workload::{Input, Request, Workload};
+use super::workload::{Input, Request, ScheduleAsk, Workload};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::{Engine, Room};
 use crate::far::FarFiles;
-use crate::job::{JobId, Time};
+use crate::job::{JobId, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Group, LogError, LogWriter, Lsn};
 use crate::queue::QueueSettings;
+use crate::schedule::TurnNote;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +91,8 @@ pub struct Report {
     pub left: u64,
     /// Jobs that ended while they were not in memory.
     pub ended_far: u64,
+    /// Jobs that ticks of schedules put.
+    pub fired: u64,
 }
 
 /// When an answer may leave.
@@ -117,6 +120,7 @@ enum Past {
         epoch: u32,
         next_job_id: u64,
         reserves: BTreeMap<JobId, u32>,
+        turns: Vec<(QueueName, TurnNote)>,
     },
 }
 
@@ -326,9 +330,19 @@ impl Simulation {
     /// Hands the ledger what was decided.
     pub(super) fn write_down(&mut self, input: &Input, outcome: Outcome) {
         let (mut first, mut leases, mut last) = (None, Vec::new(), None);
+        let (_, next_seq) = self.both.engine.next_numbers();
+        self.report.fired += outcome.fired.len() as u64;
+        for (id, body) in outcome.fired {
+            let engine = &self.both.engine;
+            self.ledger.decided(Some(Fact::Put(id, body)), engine.depends_on(), next_seq, engine.log_end());
+        }
         let asked = if let Input::Ask(_, request) = input { Some(request) } else { None };
         match (outcome.answer, asked) {
             (Some(Ok(Answer::Put(id))), Some(Request::Put(put))) => first = Some(Fact::Put(id, put.body.clone())),
+            (Some(Ok(Answer::Put(id))), _) => {
+                let body = self.both.engine.job(id).expect("it was just put").body;
+                first = Some(Fact::Put(id, self.both.read(body).into()));
+            }
             (Some(Ok(Answer::Replaced(id))), Some(Request::Put(put))) => {
                 first = Some(Fact::Replaced(id, put.body.clone()));
             }
@@ -363,7 +377,6 @@ impl Simulation {
         if facts.is_empty() && outcome.answer.is_some() {
             facts.push(None);
         }
-        let (_, next_seq) = self.both.engine.next_numbers();
         for fact in facts {
             let engine = &self.both.engine;
             self.ledger.decided(fact, engine.depends_on(), next_seq, engine.log_end());
@@ -487,6 +500,14 @@ impl Simulation {
         self.disk.set_capacity(None);
         self.both.engine.set_room(Room::UNBOUNDED);
         let mut client = None;
+        for name in self.both.model.schedules().keys().cloned().collect::<Vec<_>>() {
+            let asks = self.both.model.clients().first().copied();
+            let asks = asks.unwrap_or_else(|| {
+                self.feed(Input::Open(u32::MAX - 1), self.both.model.now());
+                u32::MAX - 1
+            });
+            self.feed(Input::Ask(asks, Request::Schedule(name, ScheduleAsk::Remove)), self.both.model.now());
+        }
         for round in 0.. {
             assert!(round < 1000, "jobs that nobody can end");
             let now = self.both.model.now();

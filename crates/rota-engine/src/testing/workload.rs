@@ -5,11 +5,13 @@
 
 use super::model::{Model, Place};
 use super::random::Random;
-use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, Target};
+use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, ScheduleCommand, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
 use crate::queue::{QueueSettings, Rate};
+use crate::schedule::{OnMissed, OnOverlap, ScheduleSpec, Template, Timing};
 use crate::terms::{BackOff, OnParentFailure, Terms};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A client of a simulation; a number is never used twice.
@@ -62,6 +64,17 @@ pub enum Request {
     Pause { queue: QueueName, length: Duration },
     Configure { queue: QueueName, settings: QueueSettings },
     KeepAnswer { key: Vec<u8>, fingerprint: u64, answer: Vec<u8> },
+    Schedule(QueueName, ScheduleAsk),
+}
+
+/// What is asked of a schedule.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is the `ScheduleCommand` of that name")]
+pub enum ScheduleAsk {
+    Set(ScheduleSpec),
+    Remove,
+    Pause(bool),
+    Run,
 }
 
 /// A [`NewJob`] that owns what it names; without a queue it goes to the one in use.
@@ -151,6 +164,12 @@ impl Request {
             Request::KeepAnswer { key, fingerprint, answer } => {
                 Command::KeepAnswer { key, fingerprint: *fingerprint, answer }
             }
+            Request::Schedule(name, ask) => Command::Schedule(Box::new(match ask {
+                ScheduleAsk::Set(spec) => ScheduleCommand::Set { name, spec: spec.clone() },
+                ScheduleAsk::Remove => ScheduleCommand::Remove(name),
+                ScheduleAsk::Pause(is_paused) => ScheduleCommand::Pause { name, is_paused: *is_paused },
+                ScheduleAsk::Run => ScheduleCommand::Run(name),
+            })),
         }
     }
 }
@@ -179,6 +198,8 @@ pub struct Workload {
     is_far_sighted: bool,
     /// How often queues are set up.
     settings: u64,
+    /// How often something is asked of schedules.
+    schedules: u64,
     next_client: Client,
     /// Stamps of leases given before, for clients that come back too late.
     tokens: Vec<(JobId, LeaseToken)>,
@@ -206,6 +227,7 @@ impl Workload {
             sets_clock: random.chance(1, 2),
             is_far_sighted,
             settings: *random.pick(&[0, 1, 5]),
+            schedules: *random.pick(&[0, 0, 2, 10]),
             next_client: 0,
             tokens: Vec::new(),
             bodies: 0,
@@ -283,8 +305,29 @@ impl Workload {
         let ends = if many { 60 } else { 20 };
         // Where most is far ahead, it is rarely called off or called for.
         let (ends, calls) = if self.is_far_sighted && !many { (4, 1) } else { (ends, 9) };
-        let weights =
-            [puts, 4, 10, 6, 90, calls, ends, ends, 15, 10, 10, 8, ends / 2, 6, calls, calls, 3, 4, 3, self.settings];
+        let weights = [
+            puts,
+            4,
+            10,
+            6,
+            90,
+            calls,
+            ends,
+            ends,
+            15,
+            10,
+            10,
+            8,
+            ends / 2,
+            6,
+            calls,
+            calls,
+            3,
+            4,
+            3,
+            self.settings,
+            self.schedules,
+        ];
         match random.weighted(&weights) {
             0 => Request::Put(Box::new(self.put(random, model))),
             1 => Request::Use(self.queue(random)),
@@ -334,7 +377,62 @@ impl Workload {
                 fingerprint: random.below(3),
                 answer: said(random, ANSWER_BYTES),
             },
-            _ => Request::Configure { queue: self.queue(random), settings: self.settings(random) },
+            19 => Request::Configure { queue: self.queue(random), settings: self.settings(random) },
+            _ => self.schedule(random, model),
+        }
+    }
+
+    fn schedule(&mut self, random: &mut Random, model: &Model) -> Request {
+        let names: [&str; 3] = ["nightly", "b", "of.some/length;(2)"];
+        let name = QueueName::new(random.pick::<&str>(&names)).expect("it keeps the rule for names");
+        let ask = match random.weighted(&[6, 2, 3, 2]) {
+            0 => ScheduleAsk::Set(self.schedule_spec(random, model)),
+            1 => ScheduleAsk::Remove,
+            2 => ScheduleAsk::Pause(random.chance(1, 2)),
+            _ => ScheduleAsk::Run,
+        };
+        Request::Schedule(name, ask)
+    }
+
+    fn schedule_spec(&mut self, random: &mut Random, model: &Model) -> ScheduleSpec {
+        self.bodies += 1;
+        let second = 1_000_000_000;
+        // Rarely so often that a long sleep passes over more ticks than are made up for.
+        let periods = [600, 3600, 3600, 14_400, 86_400, 86_400];
+        let period = second * if random.chance(1, 12) { *random.pick(&[1, 37]) } else { *random.pick(&periods) };
+        let wall = model.wall().0;
+        let timing = match random.below(8) {
+            0..4 => Timing::Every {
+                span: match random.below(16) {
+                    0 => *random.pick(&[Duration::ZERO, Duration::from_millis(999), Duration::MAX]),
+                    _ => Duration::from_nanos(period),
+                },
+                from: random.chance(1, 2).then(|| Time((wall + random.below(2 * period)).saturating_sub(period))),
+            },
+            4 => {
+                Timing::Cron { expression: format!("once {}", wall + random.below(period)).into(), zone: "UTC".into() }
+            }
+            _ => Timing::Cron {
+                expression: format!("every {period} bent {}", random.below(period / 3)).into(),
+                zone: random.pick(&["UTC", "UTC", "UTC", "nowhere"]).to_string().into(),
+            },
+        };
+        let body: Vec<u8> = [&self.bodies.to_le_bytes()[..], &[7; 20][..random.below(20) as usize]].concat();
+        let template = Template {
+            priority: *random.pick(&self.priorities),
+            ttr: self.span(random),
+            max_lost_leases: *random.pick(&[0, 1]),
+            max_attempts: *random.pick(&[0, 1, 2]),
+            key: random.chance(1, 4).then(|| self.key(random).into()),
+            expires: random.chance(2, 3).then(|| self.span(random)),
+            terms: random.chance(1, 4).then(|| Box::new(self.terms(random))),
+            ..Template::new(self.queue(random), body.into())
+        };
+        ScheduleSpec {
+            timing,
+            on_missed: *random.pick(&[OnMissed::Skip, OnMissed::Once, OnMissed::All]),
+            on_overlap: *random.pick(&[OnOverlap::Allow, OnOverlap::Skip]),
+            template: Arc::new(template),
         }
     }
 

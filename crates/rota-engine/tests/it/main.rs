@@ -5,4 +5,5 @@ mod left;
 mod log_bytes;
 mod model;
 mod news;
+mod schedules;
 mod simulation;

@@ -25,6 +25,7 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             bodies_read: sum.bodies_read + report.bodies_read,
             left: sum.left + report.left,
             ended_far: sum.ended_far + report.ended_far,
+            fired: sum.fired + report.fired,
         };
     }
     // A simulation in which nothing happens would find nothing.

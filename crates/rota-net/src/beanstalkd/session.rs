@@ -604,6 +604,11 @@ fn refused(refusal: command::Refusal) -> Answer<'static> {
         | command::Refusal::LaterParent(_)
         | command::Refusal::BadTerms(_)
         | command::Refusal::TooLong(_) => unreachable!("nothing here says such things of a job"),
+        command::Refusal::NoSuchSchedule
+        | command::Refusal::TooManySchedules
+        | command::Refusal::TooMuchScheduled
+        | command::Refusal::BadTiming
+        | command::Refusal::NeverTicks => unreachable!("nothing here asks for schedules"),
         command::Refusal::AlreadyWaiting => unreachable!("who waits asks for nothing"),
     }
 }

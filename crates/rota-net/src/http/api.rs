@@ -15,7 +15,7 @@ use crate::host::{CommitError, Host, Pin, Shared};
 use crate::timings::Timed;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, Target};
+use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, ScheduleCommand, Target};
 use rota_engine::engine::{DependsOn, Engine};
 use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
@@ -150,6 +150,22 @@ impl Desk<'_> {
             | Command::Pause { queue: name, .. }
             | Command::Configure { queue: name, .. } => queue(name),
             Command::Kick { queue: name, .. } => target(name),
+            // A schedule of another queue is not there, and none is turned to a queue that is not reached.
+            Command::Schedule(command) => {
+                let reaches = |name: &QueueName| match self.shared.engine.schedule(name) {
+                    Some(view) if !self.grant.covers(&view.spec.template.queue) => Err(Refusal::NoSuchSchedule),
+                    _ => Ok(()),
+                };
+                match &**command {
+                    ScheduleCommand::Set { name, spec } => {
+                        queue(&spec.template.queue)?;
+                        reaches(name)
+                    }
+                    ScheduleCommand::Remove(name)
+                    | ScheduleCommand::Run(name)
+                    | ScheduleCommand::Pause { name, .. } => reaches(name),
+                }
+            }
             Command::ReserveJob(id) | Command::Delete(id) | Command::Cancel(id) | Command::KickJob(id) => job(*id),
             Command::Complete { held, .. }
             | Command::Release { held, .. }

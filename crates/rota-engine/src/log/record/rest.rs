@@ -2,7 +2,7 @@
 //!
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
-use super::{Fields, RecordFault, nanos, put_optional};
+use super::{Fields, RecordFault, nanos, put_optional, schedules};
 use crate::event::{KeptAnswer, KeptResult};
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
@@ -51,13 +51,14 @@ mod settings_tag {
 
 /// The most bytes that all of it adds to the record of a whole job.
 pub(super) const MOST_BYTES: usize = {
-    let terms = limits::KIND_BYTES + limits::HEADERS_BYTES + limits::PARENTS * 8 + 1 + 8 + 21 + 8;
+    let terms =
+        limits::KIND_BYTES + limits::HEADERS_BYTES + limits::PARENTS * 8 + 1 + 8 + 21 + 8 + schedules::FIRED_BYTES;
     let course = limits::PARENTS * 8 + 8 + limits::ERROR_BYTES + 17 + limits::RESULT_BYTES;
-    terms + course + 13 * 5
+    terms + course + 14 * 5
 };
 
 pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { kind, headers, after, on_parent_failure, expires_at, back_off, failed_parent } = terms;
+    let Terms { kind, headers, after, on_parent_failure, expires_at, back_off, failed_parent, fired } = terms;
     if let Some(kind) = kind {
         put_optional(out, terms_tag::KIND, kind.as_bytes());
     }
@@ -90,6 +91,9 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     }
     if let Some(parent) = failed_parent {
         put_optional(out, terms_tag::FAILED_PARENT, &parent.0.to_le_bytes());
+    }
+    if let Some(fired) = fired {
+        schedules::put_fired(out, fired);
     }
 }
 
@@ -156,6 +160,7 @@ pub(super) fn take_terms(terms: &mut Terms, tag: u8, value: &mut Fields<'_>) -> 
             terms.back_off = Some(back_off).filter(BackOff::is_sound);
             terms.back_off.ok_or(RecordFault::BadField("back-off"))?;
         }
+        schedules::FIRED_TAG => terms.fired = Some(schedules::take_fired(value)?),
         terms_tag::FAILED_PARENT => terms.failed_parent = Some(value.job()?),
         _ => return Ok(false),
     }
@@ -187,7 +192,7 @@ pub(super) fn take_course(course: &mut Course, tag: u8, value: &mut Fields<'_>) 
     Ok(true)
 }
 
-fn text(bytes: &[u8], most: usize, what: &'static str) -> Result<Box<str>, RecordFault> {
+pub(super) fn text(bytes: &[u8], most: usize, what: &'static str) -> Result<Box<str>, RecordFault> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= most);
     text.map(Box::from).ok_or(RecordFault::BadField(what))
 }

@@ -1,7 +1,9 @@
 //! The bytes on disk are those of `docs/disk-format.md`, and stay so; what a newer server wrote is refused or passed over
 //! as it asked for.
 
-use super::{Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_event, every_kept, open, put, read};
+use super::{
+    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_event, every_kept, every_schedule, open, put, read,
+};
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
 use crate::log::{Group, OpenError, RecordFault, Refusal, check_record};
@@ -15,6 +17,13 @@ const VERSION_1: &str = include_str!("version-1.hex");
 
 /// The same, of the records that came with the reclaiming of segments.
 const VERSION_1_KEPT: &str = include_str!("version-1-kept.hex");
+
+/// The same, of the records about schedules.
+const VERSION_1_SCHEDULES: &str = include_str!("version-1-schedules.hex");
+
+fn all() -> [(Vec<Event>, &'static str); 3] {
+    [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT), (every_schedule(), VERSION_1_SCHEDULES)]
+}
 
 fn on_disk(events: Vec<Event>) -> (SimulatedDisk, Vec<Entry>) {
     let disk = disk_with_segments_of(4_096);
@@ -41,7 +50,7 @@ fn from_hex(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_format_of_version_1_is_written_as_ever() {
-    for (events, expected) in [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT)] {
+    for (events, expected) in all() {
         let (disk, _) = on_disk(events);
         let mut bytes = disk.bytes(1).unwrap();
         let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
@@ -52,7 +61,7 @@ fn the_format_of_version_1_is_written_as_ever() {
 
 #[test]
 fn a_log_of_version_1_is_read() {
-    for (events, on_disk_then) in [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT)] {
+    for (events, on_disk_then) in all() {
         let (_, entries) = on_disk(events);
         let disk = disk_with_segments_of(4_096);
         disk.set_store(Some(StoreId(STORE)));

@@ -12,6 +12,7 @@ enum Owner {
     Queue(QueueName),
     Session(Client),
     Answers,
+    Schedule(QueueName),
 }
 
 impl Model {
@@ -23,11 +24,13 @@ impl Model {
 
     /// Lets what is due happen; returns whether that was all of it.
     pub(super) fn tick(&mut self) -> bool {
-        for _ in 0..STEP_OBJECTS {
-            if !self.one_thing_happens() {
+        let mut left = STEP_OBJECTS;
+        while left > 0 {
+            let Some(objects) = self.one_thing_happens() else {
                 self.settle();
                 return true;
-            }
+            };
+            left = left.saturating_sub(objects);
         }
         self.settle();
         false
@@ -71,6 +74,9 @@ impl Model {
         if let Some((until, _)) = self.first_answer() {
             offer(until, Owner::Answers);
         }
+        for (name, schedule) in self.schedules.iter().filter(|(_, schedule)| schedule.waits()) {
+            offer(self.engine_time(schedule.due_at), Owner::Schedule(name.clone()));
+        }
         first
     }
 
@@ -79,16 +85,18 @@ impl Model {
         self.answers.iter().map(|(key, &(.., until))| (until, key.clone())).min()
     }
 
-    fn one_thing_happens(&mut self) -> bool {
+    /// The next thing that is due; returns how many objects it was about.
+    fn one_thing_happens(&mut self) -> Option<usize> {
         match self.first_deadline() {
             Some((at, Owner::Queue(name))) if at <= self.now => self.queue_due(&name),
             Some((at, Owner::Session(client))) if at <= self.now => self.session_due(client),
+            Some((at, Owner::Schedule(name))) if at <= self.now => return Some(self.schedule_turn(&name)),
             Some((at, Owner::Answers)) if at <= self.now => {
                 self.first_answer().and_then(|(_, key)| self.answers.remove(&key));
             }
-            _ => return false,
+            _ => return None,
         }
-        true
+        Some(1)
     }
 
     fn queue_due(&mut self, name: &QueueName) {

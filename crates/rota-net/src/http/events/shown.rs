@@ -46,11 +46,12 @@ pub(in crate::http) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reserves: Option<u32>,
-    /// Why: `asked`, `time`, `parent`, `attempts` or `lost-leases`.
+    /// Why: `asked`, `time`, `parent`, `attempts` or `lost-leases`; of a tick that was left out `missed`, `overlap`,
+    /// `key-taken`, `key-unknown`, `queue-full` or `bad-terms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'static str>,
-    /// The job that this one waited for.
+    /// The job that this one waited for; of a tick that was left out, the job that was in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     parent: Option<Id>,
@@ -66,12 +67,29 @@ pub(in crate::http) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     epoch: Option<u32>,
+    /// The schedule; of a put, the one that put the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    schedule: Option<Name>,
+    /// The tick, or the moment of a run that somebody asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tick: Option<Moment>,
+    /// The schedule's next tick.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next: Option<Moment>,
+    /// Ticks that are left out with this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    missed: Option<u64>,
 }
 
 /// An event in one line.
 pub(super) fn text(news: &News) -> Box<str> {
     // A moment that no wall clock shows is none.
     let moment = |at: Option<Time>| at.filter(|at| *at < Time::NEVER).map(|at| Moment(news.wall_time(at)));
+    let schedule = news.schedule.as_deref();
     let event = Event {
         seq: news.seq.to_string(),
         kind: news.kind.name(),
@@ -88,6 +106,10 @@ pub(super) fn text(news: &News) -> Box<str> {
         error: news.error.as_deref().map(String::from_utf8_lossy),
         progress: news.progress.as_deref().map(String::from_utf8_lossy),
         epoch: news.epoch,
+        schedule: schedule.map(|schedule| Name(schedule.name.clone())),
+        tick: schedule.and_then(|schedule| schedule.tick).map(Moment),
+        next: schedule.and_then(|schedule| schedule.next).map(Moment),
+        missed: schedule.map(|schedule| schedule.missed).filter(|missed| *missed > 0),
     };
     serde_json::to_string(&event).expect("texts and numbers make JSON").into()
 }

@@ -4,6 +4,7 @@ use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
 use rota_engine::queue::QueueSettings;
+use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
 use rota_engine::terms::{Course, OnParentFailure, Terms};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -145,6 +146,25 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             }
             ("numbers_kept", fields)
         }
+        Event::ScheduleSet(kept) => ("schedule_set", schedule(kept, bodies)),
+        Event::ScheduleKept(kept) => ("schedule_kept", schedule(kept, bodies)),
+        Event::ScheduleRemoved { schedule } => ("schedule_removed", json!({ "schedule": schedule.as_str() })),
+        Event::SchedulePaused { schedule, is_paused, next } => {
+            let kind = if *is_paused { "schedule_paused" } else { "schedule_resumed" };
+            (kind, json!({ "schedule": schedule.as_str(), "next": next.0 }))
+        }
+        Event::TickPassed(passed) => {
+            let TickPassed { schedule, tick, next, missed, why } = &**passed;
+            let mut fields = json!({
+                "schedule": schedule.as_str(),
+                "tick": tick.0,
+                "next": next.0,
+                "missed": missed,
+                "reason": why.name(),
+            });
+            set(&mut fields, "job", why.job().map(|job| job.0));
+            ("tick_passed", fields)
+        }
         soft => unreachable!("soft events are not in the log: {soft:?}"),
     };
     let Value::Object(fields) = fields else { unreachable!("each is an object") };
@@ -193,6 +213,16 @@ fn put_terms(fields: &mut Value, terms: &Terms) {
     }
     set(fields, "expires_at", terms.expires_at.map(|at| at.0));
     set(fields, "failed_parent", terms.failed_parent.map(|parent| parent.0));
+    if let Some(fired) = &terms.fired {
+        let Fired { schedule, tick, is_run, next, missed } = &**fired;
+        fields["fired"] = json!({
+            "schedule": schedule.as_str(),
+            "tick": tick.0,
+            "run": is_run,
+            "next": next.0,
+            "missed": missed,
+        });
+    }
     if let Some(back_off) = terms.back_off {
         fields["back_off"] = json!({
             "first": format_duration(back_off.first),
@@ -201,6 +231,63 @@ fn put_terms(fields: &mut Value, terms: &Terms) {
             "jitter_percent": back_off.jitter_percent,
         });
     }
+}
+
+/// A schedule, with what it puts.
+fn schedule(kept: &KeptSchedule, bodies: Bodies) -> Value {
+    let KeptSchedule { name, spec, course } = kept;
+    let template = &spec.template;
+    let mut fields = json!({
+        "schedule": name.as_str(),
+        "queue": template.queue.as_str(),
+        "on_missed": match spec.on_missed {
+            OnMissed::Skip => "skip",
+            OnMissed::Once => "once",
+            OnMissed::All => "all",
+        },
+        "on_overlap": match spec.on_overlap {
+            OnOverlap::Allow => "allow",
+            OnOverlap::Skip => "skip",
+        },
+        "created_at": course.created_at.0,
+        "next": course.next.0,
+        "paused": course.is_paused,
+        "fired": course.fired,
+        "missed": course.missed,
+        "overlapped": course.overlapped,
+        "refused": course.refused,
+        "priority": template.priority.0,
+        "ttr": format_duration(template.ttr),
+        "max_lost_leases": template.max_lost_leases,
+        "max_attempts": template.max_attempts,
+    });
+    match &spec.timing {
+        Timing::Every { span, from } => {
+            fields["every"] = format_duration(*span).into();
+            set(&mut fields, "from", from.map(|from| from.0));
+        }
+        Timing::Cron { expression, zone } => {
+            fields["cron"] = (**expression).into();
+            fields["zone"] = (**zone).into();
+        }
+    }
+    set(&mut fields, "key", template.key.as_deref().map(String::from_utf8_lossy));
+    set(&mut fields, "expires_in", template.expires.map(format_duration));
+    if let Some(LastTick { tick, at, became }) = course.last {
+        let (what, job) = match became {
+            Became::Put(job) => ("put", Some(job)),
+            Became::Run(job) => ("run", Some(job)),
+            Became::Nothing(why) => (why.name(), why.job()),
+        };
+        fields["last"] = json!({ "tick": tick.0, "at": at.0, "became": what });
+        set(&mut fields["last"], "job", job.map(|job| job.0));
+    }
+    if let Some((job, tick)) = course.last_fired {
+        fields["last_fired"] = json!({ "job": job.0, "tick": tick.0 });
+    }
+    template.terms.iter().for_each(|terms| put_terms(&mut fields, terms));
+    show_body(&mut fields, &template.body, bodies);
+    fields
 }
 
 /// What became of a job.
@@ -264,15 +351,19 @@ fn put(put: &PutJob, queue: Option<Value>, bodies: Bodies) -> Value {
         fields["key"] = String::from_utf8_lossy(key).into();
     }
     put.terms.iter().for_each(|terms| put_terms(&mut fields, terms));
-    fields["body_bytes"] = put.body.len().into();
+    show_body(&mut fields, &put.body, bodies);
+    fields
+}
+
+fn show_body(fields: &mut Value, body: &[u8], bodies: Bodies) {
+    fields["body_bytes"] = body.len().into();
     match bodies {
         Bodies::Excerpt => {
-            let begin = &put.body[..put.body.len().min(EXCERPT_BYTES)];
-            let more = if begin.len() < put.body.len() { "…" } else { "" };
+            let begin = &body[..body.len().min(EXCERPT_BYTES)];
+            let more = if begin.len() < body.len() { "…" } else { "" };
             fields["body_begin"] = format!("{}{more}", String::from_utf8_lossy(begin)).into();
         }
-        Bodies::Text => fields["body"] = put.body.escape_ascii().to_string().into(),
-        Bodies::Json => put_body(&mut fields, &put.body),
+        Bodies::Text => fields["body"] = body.escape_ascii().to_string().into(),
+        Bodies::Json => put_body(fields, body),
     }
-    fields
 }
