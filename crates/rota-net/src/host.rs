@@ -35,6 +35,7 @@ pub use pins::{Pin, Pins};
 pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};
 
 use crate::beanstalkd::{Counters, Facts, Hole, Server};
+use crate::calendar::ZoneCalendar;
 use crate::timings::Timings;
 
 /// When an answer may leave, where a log is kept.
@@ -157,7 +158,7 @@ impl Host {
     /// # Panics
     /// If the system has no room for four threads.
     pub fn start(
-        engine: Engine,
+        mut engine: Engine,
         log: Option<HostLog>,
         facts: Facts,
         timings: Option<Timings>,
@@ -166,6 +167,7 @@ impl Host {
         // The engine was told the time before its recovery. Time that began anew here would stay behind the wall clock
         // by the length of that, and run ahead of itself at the next start: delays would end early.
         let time = EngineTime::starting_at(engine.now(), told_at, SystemClock);
+        engine.set_calendar(Arc::new(ZoneCalendar::default()));
         let beanstalkd = Counters::default();
         let pins = Arc::new(Pins::default());
         let files = log.as_ref().map(|log| (log.writer.storage().clone(), log.history));

@@ -18,6 +18,7 @@ mod openapi;
 mod problem;
 mod queues;
 mod request;
+mod schedules;
 mod snapshots;
 mod stats;
 

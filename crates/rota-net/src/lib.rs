@@ -9,6 +9,7 @@
 //! sees a socket or a clock.
 
 pub mod beanstalkd;
+pub mod calendar;
 pub mod filter;
 pub mod host;
 pub mod http;

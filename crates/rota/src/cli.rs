@@ -3,6 +3,8 @@
 //! Nothing is done here. Values are checked as far as they can be without a server; the flags of `serve` are rows of
 //! the table in `config::options`.
 
+pub(crate) mod schedule;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,6 +98,9 @@ pub(crate) enum Verb {
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
     Stats(StatsArgs),
+    /// Put jobs again and again: set schedules up, look at them, pause and run them
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Print what happens on the server, as it happens, until it is interrupted
     #[command(after_help = EVENTS_NOTES)]
     Events(EventsArgs),
@@ -163,7 +168,7 @@ As soon as there is a token, HTTP asks for one: authorization: Bearer TOKEN. Wit
 it still does. Roles:
 
   admin     everything
-  operator  look, kick, cancel, pause, set queues up, take snapshots
+  operator  look, kick, cancel, pause, set queues and schedules up, take snapshots
   producer  put jobs, and cancel them by their keys
   consumer  reserve jobs, and complete, fail, release, bury and touch them
   viewer    look at jobs, queues, statistics and metrics

@@ -14,6 +14,7 @@ pub(crate) mod log;
 mod many;
 pub(crate) mod next;
 pub(crate) mod put;
+pub(crate) mod schedule;
 pub(crate) mod show;
 pub(crate) mod snapshot;
 pub(crate) mod stats;

@@ -11,6 +11,7 @@ pub(super) mod why;
 
 pub(super) use cursor::{Cursor, List};
 use put::PutRequest;
+pub(super) use put::{ShownTemplate, TemplateJob};
 use repeat::{Outcome, Outcomes};
 pub(super) use shown::{Ended, Job, Page};
 pub(super) use terms::said;

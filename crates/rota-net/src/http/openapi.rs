@@ -3,7 +3,7 @@
 use super::access::{OPEN, Page};
 use super::api::Api;
 use super::problem::ProblemDocument;
-use super::{events, jobs, leases, queues, snapshots, stats};
+use super::{events, jobs, leases, queues, schedules, snapshots, stats};
 use axum::http::Method;
 use std::sync::Arc;
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
@@ -25,6 +25,7 @@ use utoipa_axum::routes;
         (name = "jobs", description = "Put them, look at them, call them off."),
         (name = "leases", description = "Reserve jobs, and say what became of them."),
         (name = "queues", description = "What is in them, and their pauses."),
+        (name = "schedules", description = "Jobs that are put again and again."),
         (name = "server", description = "How it does."),
     ),
     components(schemas(ProblemDocument)),
@@ -54,6 +55,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(queues::kick))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::show, schedules::set, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
         .routes(routes!(events::events))
         .routes(routes!(snapshots::take))
         .routes(routes!(stats::stats))

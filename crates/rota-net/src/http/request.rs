@@ -81,6 +81,9 @@ pub(super) struct JobInPath(pub(super) JobId);
 /// A queue, named by the path: one that whoever asks reaches.
 pub(super) struct QueueInPath(pub(super) QueueName);
 
+/// A schedule, named by the path.
+pub(super) struct ScheduleInPath(pub(super) QueueName);
+
 /// A key of a queue, named by the path: of one that whoever asks reaches.
 pub(super) struct KeyInPath(pub(super) QueueName, pub(super) String);
 
@@ -331,6 +334,20 @@ impl<S: Sync> FromRequestParts<S> for QueueInPath {
         let name = queue(&text)?;
         granted(parts)?.check_queue(&name)?;
         Ok(QueueInPath(name))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for ScheduleInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let text: String = segments(parts).await?;
+        let read: Result<Name, String> = text.parse();
+        read.map(|Name(name)| ScheduleInPath(name)).map_err(|detail| {
+            let detail =
+                detail.replace("name of a queue", "name of a schedule").replace("queue name", "schedule's name");
+            Problem::new(Kind::MalformedRequest, detail).hint("in a path, %2F stands for the / of a name")
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
@@ -117,17 +118,26 @@ impl<'a> Asker<'a> {
 
     /// The object that is at that path; `not` says that it was not got.
     pub(super) fn get(&self, path: &str, not: &str) -> Result<Map<String, Value>, Failure> {
-        self.ask(self.client.get(format!("{}{path}", self.server)), not)
+        self.ask(Method::GET, path, None, not)
     }
 
     /// The object that a body is answered with; `not` says that it was not done.
     pub(super) fn post(&self, path: &str, body: &Value, not: &str) -> Result<Map<String, Value>, Failure> {
-        let request = self.client.post(format!("{}{path}", self.server));
-        self.ask(request.header(CONTENT_TYPE, "application/json").body(body.to_string()), not)
+        self.ask(Method::POST, path, Some(body), not)
     }
 
-    fn ask(&self, request: reqwest::RequestBuilder, not: &str) -> Result<Map<String, Value>, Failure> {
-        let request = with_token(request, self.token.clone());
+    /// The object that a request is answered with; `not` says that it was not done.
+    pub(super) fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        not: &str,
+    ) -> Result<Map<String, Value>, Failure> {
+        let mut request = with_token(self.client.request(method, format!("{}{path}", self.server)), self.token.clone());
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
         let answered = self.runtime.block_on(async {
             let response = request.send().await?;
             Ok((response.status().as_u16(), response.bytes().await?))
@@ -135,7 +145,7 @@ impl<'a> Asker<'a> {
         let (status, body) = answered.map_err(|error: reqwest::Error| no_answer(self.server, &error))?;
         let failure = || refused(self.server, not, status, &body);
         match status {
-            200 => serde_json::from_slice(&body).map_err(|_| failure()),
+            200..300 => serde_json::from_slice(&body).map_err(|_| failure()),
             404 => Err(failure().nothing()),
             _ => Err(failure()),
         }

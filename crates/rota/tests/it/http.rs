@@ -19,6 +19,7 @@ mod many;
 mod modes;
 mod queues;
 mod repeat;
+mod schedules;
 mod terms;
 mod waiting;
 mod why;

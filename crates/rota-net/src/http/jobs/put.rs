@@ -1,5 +1,9 @@
 //! Puts, as they are read: one job, a list of them, or an object with a list; checked, and then decided.
 
+mod template;
+
+pub(in crate::http) use template::{ShownTemplate, TemplateJob};
+
 use super::Job;
 use super::terms::{BackOff, OnParentFailure, ParentName};
 use crate::http::api::Desk;

@@ -99,7 +99,7 @@ impl BackOff {
         Some(back_off).filter(terms::BackOff::is_sound)
     }
 
-    fn of(back_off: &terms::BackOff) -> BackOff {
+    pub(in crate::http) fn of(back_off: &terms::BackOff) -> BackOff {
         BackOff {
             first: Span(back_off.first),
             factor: f64::from(back_off.factor_hundredths) / 100.0,
@@ -159,6 +159,14 @@ pub(in crate::http) struct More {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     back_off: Option<BackOff>,
+    /// The schedule that put it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    schedule: Option<Name>,
+    /// The tick at which that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tick: Option<Moment>,
     /// How far its holder is, in the holder's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -193,6 +201,8 @@ impl More {
             more.on_parent_failure = (!terms.after.is_empty()).then(|| terms.on_parent_failure.into());
             more.expires_at = terms.expires_at.map(|at| moment(engine, at));
             more.back_off = terms.back_off.as_ref().map(BackOff::of);
+            more.schedule = terms.fired.as_ref().map(|fired| Name(fired.schedule.clone()));
+            more.tick = terms.fired.as_ref().map(|fired| Moment(fired.tick));
         }
         if let Some(course) = view.course {
             more.waits_for = ids(&course.waits_for);

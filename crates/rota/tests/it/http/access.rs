@@ -84,6 +84,8 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "GET /v1/queues"
         | "GET /v1/queues/{queue}"
         | "GET /v1/queues/{queue}/keys/{key}"
+        | "GET /v1/schedules"
+        | "GET /v1/schedules/{schedule}"
         | "GET /v1/stats"
         | "GET /v1/events"
         | "GET /metrics" => &["viewer", "operator"],
@@ -96,6 +98,11 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "POST /v1/queues/{queue}/pause"
         | "POST /v1/queues/{queue}/resume"
         | "POST /v1/queues/{queue}/kick"
+        | "PUT /v1/schedules/{schedule}"
+        | "DELETE /v1/schedules/{schedule}"
+        | "POST /v1/schedules/{schedule}/pause"
+        | "POST /v1/schedules/{schedule}/resume"
+        | "POST /v1/schedules/{schedule}/run"
         | "POST /v1/snapshots" => &["operator"],
         "POST /v1/leases"
         | "POST /v1/leases/{lease}/complete"
@@ -110,8 +117,10 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
 /// What a token that is limited to other queues is answered, though its role may: the status, and the kind of problem.
 fn out_of_reach(page: &str) -> (u16, &'static str) {
     match page {
-        "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" => (200, ""),
+        "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" | "GET /v1/schedules" => (200, ""),
         "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => (200, ""),
+        "PUT /v1/schedules/{schedule}" => (403, "queue-not-allowed"),
+        page if page.contains("{schedule}") => (404, "schedule-not-found"),
         "GET /v1/stats" | "GET /v1/events" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
         page if page.contains("{id}") => (404, "job-not-found"),
         page if page.contains("{lease}") => (409, "lease-outdated"),
@@ -141,7 +150,12 @@ impl Stage {
         } else {
             String::new()
         };
+        let schedule = json!({ "every": "24h", "job": { "queue": queue, "text": "z" } });
+        if page.contains("{schedule}") {
+            ask(&self.http, &self.admin, &format!("PUT /v1/schedules/{queue}"), &schedule).expect(201);
+        }
         let body = match page {
+            "PUT /v1/schedules/{schedule}" => schedule,
             "POST /v1/jobs" => json!({ "queue": queue, "text": "y" }),
             "POST /v1/leases" => json!({ "queues": [queue] }),
             "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => {
@@ -151,7 +165,8 @@ impl Stage {
             "POST /v1/queues/{queue}/pause" => json!({ "for": "1h" }),
             _ => Value::Null,
         };
-        let parts = [("{id}", &id), ("{lease}", &lease), ("{queue}", &queue), ("{key}", &String::from("k"))];
+        let key = String::from("k");
+        let parts = [("{id}", &id), ("{lease}", &lease), ("{queue}", &queue), ("{schedule}", &queue), ("{key}", &key)];
         let request = parts.iter().fold(page.to_owned(), |page, (name, part)| page.replace(name, part));
         let kind = if body.is_null() { "" } else { "content-type: application/json\r\n" };
         let body = if body.is_null() { String::new() } else { body.to_string() };
