@@ -11,6 +11,8 @@ mod request;
 
 mod parse;
 
+mod access;
+
 mod grammar;
 
 mod foreign;
@@ -26,12 +28,13 @@ mod counters;
 mod facts;
 mod far;
 
+pub use access::{COMMANDS, Gate};
 pub use answer::{Answer, Batched, Word};
 pub use counters::{Counters, Verb};
 pub use facts::{Facts, LogFacts, ProcessorTime};
 pub use foreign::Foreign;
 pub use parse::{Parsed, Parser};
-pub use request::{BatchFault, Put, Refusal, Request, When};
+pub use request::{BatchFault, Put, Refusal, Request, TokenText, When};
 pub use session::{Hole, OUTPUT_BYTES, Server, Session, Status};
 
 /// The longest command line in bytes, its CRLF included; but for that of `delete-batch`.

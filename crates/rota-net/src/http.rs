@@ -22,11 +22,11 @@ mod schedules;
 mod snapshots;
 mod stats;
 
-pub use access::{BadPattern, Door, Grant, NotAdmitted, Pattern, Role};
 pub use api::Counts;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 
+use crate::access::Door;
 use crate::host::Host;
 use crate::tls::Port;
 use api::Api;

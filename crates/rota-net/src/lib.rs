@@ -8,6 +8,7 @@
 //! What is said is apart from how it travels: [`beanstalkd`] turns bytes into requests and answers into bytes, and never
 //! sees a socket or a clock.
 
+pub mod access;
 pub mod beanstalkd;
 pub mod calendar;
 pub mod filter;

@@ -4,7 +4,8 @@
 //! While a connection waits (for a job, for the disk, for its peer to read) nothing more of it is read than one buffer:
 //! a slow peer slows itself alone.
 
-use crate::beanstalkd::{OUTPUT_BYTES, Session, Status};
+use crate::access::Door;
+use crate::beanstalkd::{Gate, OUTPUT_BYTES, Session, Status};
 use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
 use crate::tls::{HANDSHAKES, Port, TlsStream, places};
 use rota_engine::engine::DependsOn;
@@ -32,6 +33,9 @@ const SLOWED_STEP: Duration = Duration::from_millis(2);
 /// How long a peer may take to be told that its connection ends.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a connection that is asked for a token may take to show one.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long accepting rests when there is no room for one more connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -43,22 +47,31 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
+/// Where connections come in.
+pub struct Entrance {
+    /// The port.
+    pub port: Port,
+    /// Who says what a token grants; none where nobody is asked for one.
+    pub door: Option<Arc<dyn Door>>,
+}
+
 /// Serves the beanstalkd protocol on these ports until `stop` says true (or is gone). Then it accepts no more, answers what
 /// was read, and returns once every connection is closed, or after five seconds. Past `max_connections` connections on all of
 /// them, the next ones wait to be accepted.
-pub async fn serve(host: Arc<Host>, ports: Vec<Port>, max_connections: usize, stop: watch::Receiver<bool>) {
-    let places = places(max_connections, ports.len());
+pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, max_connections: usize, stop: watch::Receiver<bool>) {
+    let places = places(max_connections, entrances.len());
     let room = Arc::new(Semaphore::new(places));
     let mut accepting = JoinSet::new();
-    for port in ports {
-        accepting.spawn(accept_all(host.clone(), port, room.clone(), stop.clone()));
+    for entrance in entrances {
+        accepting.spawn(accept_all(host.clone(), entrance, room.clone(), stop.clone()));
     }
     while accepting.join_next().await.is_some() {}
     let most = u32::try_from(places).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(most)).await;
 }
 
-async fn accept_all(host: Arc<Host>, port: Port, room: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+async fn accept_all(host: Arc<Host>, entrance: Entrance, room: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+    let Entrance { port, door } = entrance;
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {
@@ -74,11 +87,12 @@ async fn accept_all(host: Arc<Host>, port: Port, room: Arc<Semaphore>, mut stop:
             }
         };
         let (host, mut stop, tls) = (host.clone(), stop.clone(), port.tls.clone());
+        let gate = door.clone().map(|door| Arc::new(Gate::new(door)));
         let Some(tls) = tls else {
             tokio::spawn(async move {
                 let _permit = permit;
                 if stream.set_nodelay(true).is_ok() {
-                    serve_connection(&host, stream, stop).await;
+                    serve_connection(&host, stream, gate, stop).await;
                 }
             });
             continue;
@@ -94,7 +108,7 @@ async fn accept_all(host: Arc<Host>, port: Port, room: Arc<Semaphore>, mut stop:
             };
             drop(handshake);
             if let Ok(stream) = shaken {
-                serve_connection(&host, stream, stop).await;
+                serve_connection(&host, stream, gate, stop).await;
             }
         });
     }
@@ -141,9 +155,17 @@ impl Socket for TlsStream<TcpStream> {
     }
 }
 
-async fn serve_connection<S: Socket>(host: &Arc<Host>, stream: S, stop: watch::Receiver<bool>) {
+async fn serve_connection<S: Socket>(
+    host: &Arc<Host>,
+    stream: S,
+    gate: Option<Arc<Gate>>,
+    stop: watch::Receiver<bool>,
+) {
     let (session, _) = host.with(|shared, now| Session::open(&mut shared.server(now)));
-    let Some(session) = session else { return };
+    let Some(mut session) = session else { return };
+    if let Some(gate) = &gate {
+        session.guard(gate.clone());
+    }
     let mut connection = Connection {
         host,
         stream,
@@ -156,7 +178,14 @@ async fn serve_connection<S: Socket>(host: &Arc<Host>, stream: S, stop: watch::R
         is_frozen: false,
     };
     // However it ends, nobody is left to be told.
-    let ended = connection.run().await;
+    let ended = match gate {
+        None => connection.run().await,
+        Some(gate) => tokio::select! {
+            biased;
+            () = closes(&gate) => Err(Ended::Closed),
+            ended = connection.run() => ended,
+        },
+    };
     let Connection { session, mut stream, .. } = connection;
     host.with(|shared, now| {
         shared.await_nothing(session.id());
@@ -164,6 +193,24 @@ async fn serve_connection<S: Socket>(host: &Arc<Host>, stream: S, stop: watch::R
     });
     if !matches!(ended, Err(Ended::Log)) {
         stream.say_goodbye().await;
+    }
+}
+
+/// Ends when nobody showed a token in time, or the token that was shown is valid no more.
+async fn closes(gate: &Gate) {
+    let mut changes = gate.changes();
+    let mut patience = std::pin::pin!(tokio::time::sleep(TOKEN_PATIENCE));
+    loop {
+        let is_open = tokio::select! {
+            () = &mut patience, if !patience.is_elapsed() => gate.is_passed(),
+            changed = changes.changed() => match changed {
+                Ok(()) => gate.is_still_open(),
+                Err(_) => std::future::pending().await,
+            },
+        };
+        if !is_open {
+            return;
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rota_net::access::{Pattern, Role};
 use rota_net::filter::{FIELDS, Filter, FilterError};
-use rota_net::http::{Pattern, Role};
 
 use crate::bench::BenchArgs;
 use crate::client::{Key, QueueName, ServerAddress};
@@ -68,6 +68,16 @@ pub(crate) struct Global {
     pub(crate) server: ServerAddress,
     #[command(flatten)]
     pub(crate) tls: ClientFiles,
+    /// A file with the token to show, for its owner alone; else ROTA_TOKEN has it
+    #[arg(
+        long,
+        global = true,
+        env = "ROTA_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "For every command"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
     /// Print JSON: one object, or for lists one object a line; errors too
     #[arg(long, global = true, help_heading = "For every command")]
     pub(crate) json: bool,
@@ -110,7 +120,7 @@ pub(crate) enum Verb {
     /// Show what snapshots are at a place, or what is in one
     #[command(after_help = ADDRESS_NOTES)]
     Inspect(InspectArgs),
-    /// Say who may do what over HTTP: make, list and revoke tokens
+    /// Say who may do what: make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
     /// Look into a data directory, and save what a damaged one still holds
@@ -165,7 +175,8 @@ pub(crate) enum TokenCommand {
 
 const TOKEN_NOTES: &str = "\
 As soon as there is a token, HTTP asks for one: authorization: Bearer TOKEN. With the last one revoked \
-it still does. Roles:
+it still does. Over the beanstalkd protocol it is shown by a first line, auth TOKEN; that is asked for \
+beyond this machine, and with serve --auth. Roles:
 
   admin     everything
   operator  look, kick, cancel, pause, set queues and schedules up, take snapshots
@@ -477,9 +488,6 @@ pub(crate) struct SnapshotArgs {
     pub(crate) to: Option<Address>,
     #[command(flatten)]
     pub(crate) server: HttpServer,
-    /// A file with a token of the role operator, for its owner alone; else ROTA_TOKEN has it
-    #[arg(long, env = "ROTA_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
-    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

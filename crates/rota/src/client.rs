@@ -37,6 +37,9 @@ const ANSWER_LINE_BYTES: u64 = 1024;
 /// The largest body or statistics text that is read, in bytes: the ceiling of a job, and some more for the texts.
 const BODY_BYTES: u64 = (1 << 30) + (1 << 20);
 
+/// The longest token that is sent, in bytes: what fits a line.
+const TOKEN_BYTES: usize = 200;
+
 /// The longest wait that a reserve can ask for, in seconds.
 const RESERVE_WAIT_SECONDS: u64 = (1 << 31) - 1;
 
@@ -81,6 +84,27 @@ impl Client {
             }
         }
         Err(failed(last.unwrap_or_else(|| std::io::Error::other("the host has no address"))))
+    }
+
+    /// Shows a token, which says what may be done from then on.
+    ///
+    /// # Errors
+    /// [`ClientError::BadToken`] if the server does not know it, [`ClientError::NoSuchCommand`] if it knows none.
+    pub(crate) fn authenticate(&mut self, token: &str) -> Result<(), ClientError> {
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || token.len() > TOKEN_BYTES {
+            return Err(ClientError::NoToken);
+        }
+        self.send("auth", format_args!("auth {token}"), b"")?;
+        match self.line("auth")?.as_str() {
+            "AUTHENTICATED" => Ok(()),
+            "BAD_TOKEN" => Err(ClientError::BadToken { address: self.address.clone() }),
+            "UNKNOWN_COMMAND" => Err(ClientError::NoSuchCommand {
+                address: self.address.clone(),
+                command: "auth",
+                instead: "it asks for no token: unset ROTA_TOKEN and ROTA_TOKEN_FILE",
+            }),
+            other => Err(self.unexpected("auth", other)),
+        }
     }
 
     /// Waits at most `wait` (rounded up to whole seconds) for a job of `queue` and reserves it; none if none came.
@@ -203,7 +227,8 @@ impl Client {
         }
         self.send("cancel", format_args!("cancel 0"), b"")?;
         let known = match self.line("cancel")?.as_str() {
-            "NOT_FOUND" => true,
+            // A server that asks for tokens is Rota, whoever asks.
+            "NOT_FOUND" | "NOT_ALLOWED" | "UNAUTHENTICATED" => true,
             "UNKNOWN_COMMAND" | "BAD_FORMAT" => false,
             other => return Err(self.unexpected("cancel", other)),
         };
@@ -277,7 +302,7 @@ impl Client {
         let answer = self.line(command)?;
         match answer.as_str() {
             "OUT_OF_MEMORY" | "INTERNAL_ERROR" | "BAD_FORMAT" | "UNKNOWN_COMMAND" | "DRAINING" | "EXPECTED_CRLF"
-            | "DEADLINE_SOON" | "NOT_IGNORED" => {
+            | "DEADLINE_SOON" | "NOT_IGNORED" | "UNAUTHENTICATED" | "NOT_ALLOWED" => {
                 Err(ClientError::Refused { address: self.address.clone(), command, answer })
             }
             _ => Ok(answer),

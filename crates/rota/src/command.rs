@@ -25,8 +25,12 @@ pub(crate) mod why;
 use crate::cli::Global;
 use crate::client::Client;
 
-/// A connection to the server that the command line names.
+/// A connection to the server that the command line names, which knows by then who asks.
 pub(crate) fn connect(global: &Global) -> anyhow::Result<Client> {
     let tls = global.server.is_tls().then(|| global.tls.config()).transpose()?;
-    Ok(Client::connect(&global.server, tls)?)
+    let mut client = Client::connect(&global.server, tls)?;
+    if let Some(token) = http::token(global.token_file.as_deref())? {
+        client.authenticate(&token)?;
+    }
+    Ok(client)
 }

@@ -38,10 +38,14 @@ pub(crate) struct ServeConfig {
     pub(crate) http_connections: usize,
     /// Names that HTTP requests may call the server by; `*` for any.
     pub(crate) http_names: Vec<String>,
-    /// The file of the tokens that HTTP asks for; none if there is no place for one.
+    /// The file of the tokens that are asked for; none if there is no place for one.
     pub(crate) tokens: Option<PathBuf>,
-    /// Whether HTTP asks for a token though there may be none.
+    /// Whether tokens are asked for though there may be none.
     pub(crate) auth: bool,
+    /// Whether the port of the beanstalkd protocol asks for one.
+    pub(crate) beanstalkd_asks: bool,
+    /// Whether the one inside TLS does.
+    pub(crate) beanstalkd_tls_asks: bool,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
@@ -231,20 +235,19 @@ impl Draft {
             let public = listener.clone().filter(|(address, _)| !address.ip().to_canonical().is_loopback());
             public.filter(|_| !self.insecure)
         };
-        let public_tls = |listener| public(listener).filter(|_| !by_certificate);
-        if let Some((address, origin)) = public(&self.beanstalkd) {
-            return Err(ConfigError::PublicBeanstalkd { option: "beanstalkd", address, origin });
-        }
-        if let Some((address, origin)) = public_tls(&self.beanstalkd_tls) {
-            return Err(ConfigError::PublicBeanstalkd { option: "beanstalkd-tls", address, origin });
-        }
-        let http = public(&self.http).map(|public| ("http", public));
-        if let Some((option, (address, origin))) =
-            http.or(public_tls(&self.http_tls).map(|public| ("http-tls", public)))
+        let [plain, inside] =
+            [(&self.beanstalkd, false), (&self.beanstalkd_tls, by_certificate)].map(|(port, trusted)| {
+                // On loopback clients that know no tokens go on as they are.
+                let asks_by_itself = public(port).is_some() && !trusted;
+                (port.is_some() && (self.auth.is_some() || asks_by_itself), public(port).filter(|_| !trusted))
+            });
+        let http = [("http", public(&self.http)), ("http-tls", public(&self.http_tls).filter(|_| !by_certificate))];
+        let open = [("beanstalkd", plain.1), ("beanstalkd-tls", inside.1)].into_iter().chain(http);
+        if let Some((option, (address, origin))) = open.filter_map(|(option, public)| Some((option, public?))).next()
             && self.auth.is_none()
             && !tokens.as_deref().map(has_tokens).transpose()?.unwrap_or(false)
         {
-            return Err(ConfigError::PublicHttp { option, address, origin });
+            return Err(ConfigError::Public { option, address, origin });
         }
         let listeners = self.listeners();
         if listeners.is_empty() {
@@ -273,6 +276,8 @@ impl Draft {
             http_names: self.http_names,
             tokens,
             auth: self.auth.is_some(),
+            beanstalkd_asks: plain.0,
+            beanstalkd_tls_asks: inside.0,
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
             history: self.history,

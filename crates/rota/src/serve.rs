@@ -15,9 +15,11 @@ use rota_engine::job::Time;
 use rota_engine::limits::SEGMENT_BYTES;
 use rota_engine::log::Recovery;
 use rota_engine::storage::DataDirectory;
+use rota_net::access::Door;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, Promise};
 use rota_net::http::HttpOptions;
+use rota_net::listener::Entrance;
 use rota_net::timings::Timings;
 use rota_net::tls::{Port, Tls};
 use rota_net::{http, listener};
@@ -65,7 +67,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
     let (engine, log) = open(&config, wall)?;
-    let door = TokenDoor::open(config.tokens.clone(), config.auth)?;
+    let door = Arc::new(TokenDoor::open(config.tokens.clone(), config.auth)?);
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let timings = statsd.is_some().then(Timings::default);
     let facts = facts(&config, &engine, log.as_ref())?;
@@ -77,8 +79,15 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let taker = Arc::new(Taker::new(host.clone(), config.snapshot_to.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
-    if let (Some((path, count)), Some(_)) = (door.asks(), has_http.then_some(())) {
-        println!("rota {}: HTTP asks for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
+    let asks_beanstalkd = config.beanstalkd_asks || config.beanstalkd_tls_asks;
+    let asking = match (has_http, asks_beanstalkd) {
+        (true, false) => Some("HTTP asks"),
+        (false, true) => Some("the beanstalkd protocol asks"),
+        (true, true) => Some("HTTP and the beanstalkd protocol ask"),
+        (false, false) => None,
+    };
+    if let (Some((path, count)), Some(asking)) = (door.asks(), asking) {
+        println!("rota {}: {asking} for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
     }
     let more = [(" beanstalkd-tls", &beanstalkd_tls), (" http-tls", &http_tls)];
     let more = more.iter().filter(|(_, socket)| socket.is_some());
@@ -89,18 +98,22 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         address(http.as_ref()),
         more.map(|(name, socket)| format!(",{name} {}", address(socket.as_ref()))).collect::<String>()
     );
-    let ports = |plain: Option<TcpListener>, inside: Option<TcpListener>, tls: Option<Arc<Tls>>| -> Vec<Port> {
-        let plain = plain.map(|socket| Port { socket, tls: None });
-        plain.into_iter().chain(inside.map(|socket| Port { socket, tls })).collect()
+    let tls_of = |of: fn(&ServerTls) -> Arc<Tls>| tls.as_ref().map(of);
+    let port = |socket: Option<TcpListener>, tls: Option<Arc<Tls>>| socket.map(|socket| Port { socket, tls });
+    let entrance = |port: Option<Port>, asks: bool| {
+        let door = asks.then(|| door.clone() as Arc<dyn Door>);
+        port.map(|port| Entrance { port, door })
     };
-    let beanstalkd = ports(beanstalkd, beanstalkd_tls, tls.as_ref().map(ServerTls::beanstalkd));
-    if !beanstalkd.is_empty() {
-        served.spawn(listener::serve(host.clone(), beanstalkd, max_connections, stopped.clone()));
+    let plain = entrance(port(beanstalkd, None), config.beanstalkd_asks);
+    let inside = entrance(port(beanstalkd_tls, tls_of(ServerTls::beanstalkd)), config.beanstalkd_tls_asks);
+    let entrances: Vec<Entrance> = plain.into_iter().chain(inside).collect();
+    if !entrances.is_empty() {
+        served.spawn(listener::serve(host.clone(), entrances, max_connections, stopped.clone()));
     }
-    let http = ports(http, http_tls, tls.as_ref().map(ServerTls::http));
-    if !http.is_empty() {
+    let ports: Vec<Port> = port(http, None).into_iter().chain(port(http_tls, tls_of(ServerTls::http))).collect();
+    if !ports.is_empty() {
         let options = HttpOptions { max_connections: http_connections, names: config.http_names };
-        served.spawn(http::serve(host.clone(), http, options, taker.clone(), Arc::new(door), stopped.clone()));
+        served.spawn(http::serve(host.clone(), ports, options, taker.clone(), door.clone(), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));
@@ -111,6 +124,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         () = last_snapshot(&host, &taker, last_signal) => {}
         () = give_memory_back() => {}
         () = watch(tls) => {}
+        () = door.watch(), if asking.is_some() => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
-use rota_net::http::{Grant, Pattern, Role};
+use rota_net::access::{Grant, Pass, Pattern, Role};
 
 /// What every token begins with: secrets that are found where they should not be are known by it.
 const PREFIX: &str = "rota_";
@@ -115,7 +115,8 @@ impl Secret {
 
 impl Token {
     pub(crate) fn grant(&self) -> Grant {
-        Grant::new(&self.roles, self.queues.as_deref())
+        let pass = Pass { id: self.id.as_str().into(), digest: self.digest };
+        Grant::new(&self.roles, self.queues.as_deref()).for_pass(pass)
     }
 
     /// `valid`, `expired` or `revoked`.

@@ -100,11 +100,19 @@ pub enum Word {
     Draining,
     /// There is no room for the job.
     OutOfMemory,
+    /// To `auth`. Rota's own.
+    Authenticated,
+    /// To `auth`: the token is not known, or not valid any more. Rota's own.
+    BadToken,
+    /// The server asks for a token, and got none yet. Rota's own.
+    Unauthenticated,
+    /// The token is not for that. Rota's own.
+    NotAllowed,
 }
 
 impl Word {
     /// All of them.
-    pub const ALL: [Word; 18] = [
+    pub const ALL: [Word; 22] = [
         Word::Deleted,
         Word::Released,
         Word::Buried,
@@ -123,6 +131,10 @@ impl Word {
         Word::BatchTooBig,
         Word::Draining,
         Word::OutOfMemory,
+        Word::Authenticated,
+        Word::BadToken,
+        Word::Unauthenticated,
+        Word::NotAllowed,
     ];
 
     /// The word as it is sent, without its CRLF.
@@ -147,6 +159,10 @@ impl Word {
             Word::BatchTooBig => "BATCH_TOO_BIG",
             Word::Draining => "DRAINING",
             Word::OutOfMemory => "OUT_OF_MEMORY",
+            Word::Authenticated => "AUTHENTICATED",
+            Word::BadToken => "BAD_TOKEN",
+            Word::Unauthenticated => "UNAUTHENTICATED",
+            Word::NotAllowed => "NOT_ALLOWED",
         }
     }
 }

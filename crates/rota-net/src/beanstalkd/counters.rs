@@ -137,7 +137,7 @@ impl Verb {
             Request::ListTubeUsed => Verb::ListTubeUsed,
             Request::ListTubesWatched => Verb::ListTubesWatched,
             Request::PauseTube { .. } => Verb::PauseTube,
-            Request::ReserveJob { .. } | Request::KickJob { .. } | Request::Quit => return None,
+            Request::ReserveJob { .. } | Request::KickJob { .. } | Request::Auth { .. } | Request::Quit => return None,
         };
         Some((verb, 1))
     }

@@ -4,7 +4,7 @@
 //! malformed `stats` and not an unknown command; any number of spaces may stand before a number, none before a name.
 
 use super::BATCH_JOBS;
-use super::request::{BatchFault, Refusal, Request, When};
+use super::request::{BatchFault, Refusal, Request, TokenText, When};
 use rota_engine::job::QueueName;
 use rota_engine::limits::KEY_BYTES;
 use std::time::Duration;
@@ -196,9 +196,17 @@ fn other(line: &[u8]) -> Line<'_> {
         cancel_key(rest)
     } else if line.starts_with(b"quit") {
         Line::Request(Request::Quit)
+    } else if let Some(rest) = line.strip_prefix(b"auth ") {
+        well_formed(token(rest).map(|token| Request::Auth { token }))
     } else {
         Line::Refused(Refusal::UnknownCommand)
     }
+}
+
+/// All of what is left, if it could be a token.
+fn token(bytes: &[u8]) -> Option<TokenText<'_>> {
+    let fits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic);
+    if fits { std::str::from_utf8(bytes).ok().map(TokenText) } else { None }
 }
 
 fn pause_tube(rest: &[u8]) -> Line<'_> {

@@ -3,6 +3,7 @@
 //! [`super::Parser`] makes these; the connection carries them out. They borrow names from the bytes they were parsed
 //! from, and own only a put's body and key.
 
+use std::fmt;
 use std::time::Duration;
 
 /// One well-formed command.
@@ -133,8 +134,23 @@ pub enum Request<'a> {
         /// How long nothing is handed out of it; zero ends a pause.
         delay: Duration,
     },
+    /// `auth TOKEN`; Rota's own.
+    Auth {
+        /// What says who asks.
+        token: TokenText<'a>,
+    },
     /// `quit`
     Quit,
+}
+
+/// A token as it was sent. It is not shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenText<'a>(pub &'a str);
+
+impl fmt::Debug for TokenText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(..)")
+    }
 }
 
 /// A new job, its body complete.

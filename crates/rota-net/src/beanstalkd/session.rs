@@ -8,6 +8,7 @@
 
 mod batch;
 
+use super::access::{Gate, Judged};
 use super::answer::{Answer, Word};
 use super::counters::{Counters, Verb};
 use super::facts::Facts;
@@ -22,6 +23,7 @@ use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::session::SessionId;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A call of [`Session::receive`] carries out no further command once it has written this much.
@@ -91,6 +93,8 @@ struct Client {
     is_worker: bool,
     holes: Vec<Hole>,
     far: FarCommands,
+    /// What asks for a token; none where nobody is asked.
+    gate: Option<Arc<Gate>>,
 }
 
 /// A command that handles more than one step may.
@@ -124,8 +128,14 @@ impl Session {
             is_worker: false,
             holes: Vec::new(),
             far: FarCommands::default(),
+            gate: None,
         };
         Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
+    }
+
+    /// From now on, commands have to go through that gate.
+    pub fn guard(&mut self, gate: Arc<Gate>) {
+        self.client.gate = Some(gate);
     }
 
     /// Its number in the engine: deliveries name it.
@@ -230,7 +240,7 @@ impl Session {
     fn carry_out(&mut self, server: &mut Server<'_>, input: &mut &[u8], out: &mut Vec<u8>) -> Status {
         loop {
             match self.client.ongoing.take() {
-                Some(Ongoing::Named(named)) => named.ask(&mut |request| self.client.request(server, request, out)),
+                Some(Ongoing::Named(named)) => named.ask(&mut |request| self.client.ask(server, request, out)),
                 Some(ongoing) => self.client.ongoing = self.client.step(ongoing, server, out),
                 None => {}
             }
@@ -245,10 +255,19 @@ impl Session {
             }
             match self.parser.next(input) {
                 Parsed::Request(Request::Quit) | Parsed::Foreign(_) => return Status::Close,
-                Parsed::Request(request) => match self.client.put_off(server.engine, request, input) {
-                    Some(request) => self.client.request(server, request, out),
-                    None => return Status::Again,
-                },
+                Parsed::Request(request) => {
+                    if let Some(gate) = &self.client.gate {
+                        match gate.judge(&request, server.engine, self.client.id, out) {
+                            Judged::Allowed => {}
+                            Judged::Answered => continue,
+                            Judged::Ended => return Status::Close,
+                        }
+                    }
+                    match self.client.put_off(server.engine, request, input) {
+                        Some(request) => self.client.ask(server, request, out),
+                        None => return Status::Again,
+                    }
+                }
                 Parsed::Refused(refusal) => refuse(refusal, server.counters, out),
                 Parsed::NeedMore if self.client.half_closed => return Status::Close,
                 Parsed::NeedMore => return Status::NeedMore,
@@ -287,6 +306,16 @@ fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
 }
 
 impl Client {
+    /// Carries out one command, unless its job is of a queue that whoever asks is not to see.
+    fn ask(&mut self, server: &mut Server<'_>, request: Request<'_>, out: &mut Vec<u8>) {
+        if let Some(gate) = &self.gate
+            && !gate.reaches_named(server.engine, &request)
+        {
+            return Answer::Word(Word::NotFound).write_to(out);
+        }
+        self.request(server, request, out);
+    }
+
     /// Carries out one command.
     fn request(&mut self, server: &mut Server<'_>, request: Request<'_>, out: &mut Vec<u8>) {
         if let Some((verb, times)) = Verb::of(&request) {
@@ -349,6 +378,8 @@ impl Client {
             Request::PauseTube { tube, delay } => {
                 self.word(server, Command::Pause { queue: &name(tube), length: delay }, Word::Paused, out);
             }
+            // Nobody is asked who they are.
+            Request::Auth { .. } => Answer::Word(Word::Authenticated).write_to(out),
             Request::Quit => unreachable!("quit never gets here"),
         }
     }
@@ -380,7 +411,10 @@ impl Client {
             Ongoing::List { mut after, mut document } => {
                 let mut listed = 0;
                 for (number, queue) in server.engine.queues_after(after).take(STEP_OBJECTS) {
-                    document.item(server.engine.queue_name(queue).as_str());
+                    let name = server.engine.queue_name(queue);
+                    if self.gate.as_ref().is_none_or(|gate| gate.covers(name)) {
+                        document.item(name.as_str());
+                    }
                     after = number;
                     listed += 1;
                 }
@@ -408,6 +442,12 @@ impl Client {
             }
             Request::DeleteBatch(ids) => {
                 self.far.wants_all(engine, ids.iter().filter_map(|&id| engine.wanted_job(JobId(id))))
+            }
+            // Which queue it is of is in the job alone.
+            Request::Delete { id } | Request::Cancel { id }
+                if self.gate.as_ref().is_some_and(|gate| gate.is_limited()) =>
+            {
+                self.far.wants(engine, |engine| engine.wanted_job(JobId(*id)))
             }
             request => self.far.wants(engine, |engine| named_by(engine, id, request)),
         };

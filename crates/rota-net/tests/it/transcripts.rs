@@ -13,7 +13,7 @@ mod simulated;
 use page::{Transcript, What};
 use play::{Cut, play, send_lengths};
 use real::RealServer;
-use rota_net::beanstalkd::{Verb, Word};
+use rota_net::beanstalkd::{COMMANDS, Verb, Word};
 use simulated::{SimulatedServer, Storage};
 use std::sync::Mutex;
 
@@ -87,11 +87,10 @@ fn every_command_and_answer_has_a_conversation() {
             |line: &str| line.strip_prefix(command).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
         steps().any(|step| matches!(&step.what, What::Send { text, .. } if text.split("\\r\\n").any(begins)))
     };
-    let standard = ["reserve-job", "kick-job", "quit"];
-    let own = ["put-in", "put-at", "cancel", "cancel-key", "put-batch", "reserve-batch", "delete-batch"];
-    for command in Verb::ALL.iter().map(|verb| verb.word()).chain(standard).chain(own) {
+    for command in COMMANDS {
         assert!(sent(command), "no conversation shows the command {command}");
     }
+    assert!(Verb::ALL.iter().all(|verb| COMMANDS.contains(&verb.word())));
     let answered = |answer: &str| steps().any(|step| matches!(&step.what, What::Answer { line, .. } if line == answer));
     // A server without room is shown by the tests of what fills up.
     for word in Word::ALL.iter().filter(|word| **word != Word::OutOfMemory) {

@@ -81,6 +81,15 @@ pub(crate) enum ClientError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// What is to be shown is no token; nothing was sent.
+    #[error("that is no token: it is empty, too long, or has spaces in it")]
+    NoToken,
+    /// The server does not take the token; nothing was done.
+    #[error("{address} does not take the token")]
+    BadToken {
+        /// The server.
+        address: ServerAddress,
+    },
     /// The body is larger than the server takes; nothing was put.
     #[error("{address} takes no job of {bytes} bytes: it is too big")]
     TooBig {
@@ -144,11 +153,19 @@ impl ClientError {
             ClientError::Refused { answer, .. } => match answer.as_str() {
                 "OUT_OF_MEMORY" => "the server is full: take jobs out of it, then try again",
                 "DRAINING" => "the server takes no new jobs: put it into another one",
+                "UNAUTHENTICATED" => "show a token: put it into ROTA_TOKEN, or name its file with --token-file",
+                "NOT_ALLOWED" => "ask with a token of a role, and for queues, that this is for: `rota token create`",
                 "UNKNOWN_COMMAND" => "this server does not have the command",
                 "INTERNAL_ERROR" => "this is a bug of the server: look into its log",
                 _ => return None,
             },
             ClientError::NoSuchCommand { instead, .. } => instead,
+            ClientError::NoToken => {
+                "put a token of `rota token create` into ROTA_TOKEN, or into the file of --token-file"
+            }
+            ClientError::BadToken { .. } => {
+                "it was not made there, was revoked, or has expired: `rota token list` shows those that are valid"
+            }
             ClientError::TooBig { .. } => {
                 "raise the server's limit (rota serve --max-job-size, beanstalkd -z), or put a reference"
             }

@@ -21,7 +21,8 @@ async fn follow(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> 
     let no_answer = |error: reqwest::Error| http::no_answer(&args.server.http, &error);
     let client = http::client(&args.server.http, &global.tls)?;
     let request = client.get(format!("{}/v1/events{}", args.server.http, query(args)));
-    let mut response = http::with_token(request, http::token(None)?).send().await.map_err(no_answer)?;
+    let mut response =
+        http::with_token(request, http::token(global.token_file.as_deref())?).send().await.map_err(no_answer)?;
     let status = response.status().as_u16();
     if status != 200 {
         let body = response.bytes().await.map_err(no_answer)?;

@@ -15,7 +15,7 @@ pub(crate) fn run(global: &Global, args: &SnapshotArgs) -> anyhow::Result<ExitCo
         Some(to) => json!({ "to": to.clone().absolute().to_string() }),
         None => json!({}),
     };
-    let token = http::token(args.token_file.as_deref())?;
+    let token = http::token(global.token_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = http::client(&args.server.http, &global.tls)?;
     let answered = runtime.block_on(post(&client, &args.server.http, request.to_string(), token));

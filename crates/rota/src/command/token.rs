@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
-use rota_net::http::{Pattern, Role};
+use rota_net::access::{Pattern, Role};
 use serde_json::{Value, json};
 
 use super::text::table;

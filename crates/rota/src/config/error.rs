@@ -35,22 +35,9 @@ pub(crate) enum ConfigError {
         /// Where it was given.
         origin: Origin,
     },
-    /// The queue port where others could reach it, while nothing there checks who they are.
-    #[error(
-        "{}: {address} can be reached from other machines, and the beanstalkd protocol has no authentication yet",
-        place(.origin, .option)
-    )]
-    PublicBeanstalkd {
-        /// The option of the port.
-        option: &'static str,
-        /// The address that was asked for.
-        address: SocketAddr,
-        /// Where it was given.
-        origin: Origin,
-    },
-    /// HTTP where others could reach it, while nobody is asked for a token.
+    /// A port where others could reach it, while nobody is asked for a token.
     #[error("{}: {address} can be reached from other machines, and there is no token yet", place(.origin, .option))]
-    PublicHttp {
+    Public {
         /// The option of the port.
         option: &'static str,
         /// The address that was asked for.
@@ -160,12 +147,7 @@ impl ConfigError {
                     format!("the options are {}", names.join(", "))
                 }
             }),
-            ConfigError::PublicBeanstalkd { address, .. } => Some(format!(
-                "listen on 127.0.0.1:{}, turn it off with --beanstalkd off (HTTP has tokens), or add --insecure if only \
-                 machines you trust can reach this one",
-                address.port()
-            )),
-            ConfigError::PublicHttp { address, .. } => Some(format!(
+            ConfigError::Public { address, .. } => Some(format!(
                 "make a token with `rota token create --role admin`, listen on 127.0.0.1:{}, or add --insecure if only \
                  machines you trust can reach this one",
                 address.port()

@@ -47,6 +47,8 @@ fn defaults() {
         http_names: Vec::new(),
         tokens: Some("rota-data/tokens".into()),
         auth: false,
+        beanstalkd_asks: false,
+        beanstalkd_tls_asks: false,
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
@@ -269,7 +271,7 @@ fn a_public_address_needs_insecure() {
 }
 
 #[test]
-fn with_tokens_http_may_be_public_and_the_queue_port_may_not() {
+fn with_tokens_ports_may_be_public() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tokens");
@@ -277,20 +279,24 @@ fn with_tokens_http_may_be_public_and_the_queue_port_may_not() {
     let public = |flags: &[(&'static str, &str)]| {
         resolve(&[&[("http", "0.0.0.0:1"), ("tokens", file)], flags].concat(), &[], None)
     };
-    assert!(matches!(public(&[]), Err(ConfigError::PublicHttp { .. })));
+    assert!(matches!(public(&[]), Err(ConfigError::Public { .. })));
     assert!(public(&[("insecure", "true")]).is_ok());
     assert!(public(&[("auth", "true")]).is_ok_and(|config| config.auth));
     std::fs::write(&path, "\n").expect("the temporary folder is writable");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
-    assert!(matches!(public(&[]), Err(ConfigError::PublicHttp { .. })));
+    assert!(matches!(public(&[]), Err(ConfigError::Public { .. })));
     let line = format!(
         "{{\"id\":\"0123abcd\",\"roles\":[\"viewer\"],\"created\":\"2026-01-01T00:00:00Z\",\"sha256\":\"{}\"}}\n",
         "0".repeat(64)
     );
     std::fs::write(&path, &line).expect("the temporary folder is writable");
     assert!(public(&[]).is_ok());
-    assert!(matches!(public(&[("beanstalkd", "0.0.0.0:2")]), Err(ConfigError::PublicBeanstalkd { .. })));
-    assert!(public(&[("beanstalkd", "0.0.0.0:2"), ("insecure", "true")]).is_ok());
+    // On this machine the beanstalkd protocol asks only where it is told to; beyond, unless it is told not to.
+    let asks = |flags: &[(&'static str, &str)]| public(flags).expect("there is a token").beanstalkd_asks;
+    assert!(!asks(&[]) && asks(&[("auth", "true")]));
+    assert!(asks(&[("beanstalkd", "0.0.0.0:2")]));
+    assert!(!asks(&[("beanstalkd", "0.0.0.0:2"), ("insecure", "true")]));
+    assert!(asks(&[("beanstalkd", "0.0.0.0:2"), ("insecure", "true"), ("auth", "true")]));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).expect("it is ours");
     assert!(matches!(public(&[]), Err(ConfigError::Tokens { .. })));
     // In memory there is no directory that they could be in, but for a file that is named.
@@ -396,8 +402,11 @@ fn tls_needs_its_files_and_a_port() {
         let ports = [("http-tls", "0.0.0.0:1"), ("beanstalkd-tls", "0.0.0.0:2")];
         resolve(&[&pair[..], &ports, flags].concat(), &[], None)
     };
-    assert!(matches!(public(&[]), Err(ConfigError::PublicBeanstalkd { option: "beanstalkd-tls", .. })));
-    assert!(matches!(public(&[("beanstalkd-tls", "off")]), Err(ConfigError::PublicHttp { option: "http-tls", .. })));
-    assert!(public(&[("tls-client-ca", "a.pem")]).is_ok());
+    assert!(matches!(public(&[]), Err(ConfigError::Public { option: "beanstalkd-tls", .. })));
+    assert!(matches!(public(&[("beanstalkd-tls", "off")]), Err(ConfigError::Public { option: "http-tls", .. })));
+    let by_certificate = public(&[("tls-client-ca", "a.pem")]).expect("certificates are asked for");
+    assert!(!by_certificate.beanstalkd_tls_asks);
+    let both = public(&[("tls-client-ca", "a.pem"), ("auth", "true")]).expect("certificates are asked for");
+    assert!(both.beanstalkd_tls_asks);
     assert!(public(&[("insecure", "true")]).is_ok());
 }

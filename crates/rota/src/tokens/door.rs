@@ -1,16 +1,17 @@
-//! The door of the HTTP port: says what a token grants, by the file as it is now.
+//! The door of both protocols: says what a token grants, by the file as it is now.
 //!
-//! It looks at the file when a request comes, at most once a second. Once it has asked for tokens it goes on to, whatever
+//! It looks at the file once a second, and tells those who were let in when somebody may have lost that. Once it has asked for tokens it goes on to, whatever
 //! becomes of the file: a file that is gone has no valid token, and one that cannot be read lets nobody in.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rota_net::http::{Door, Grant, NotAdmitted};
+use rota_net::access::{Door, Grant, NotAdmitted};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::error::TokensError;
 use super::file::{self, Stamp};
@@ -24,11 +25,14 @@ pub(crate) struct TokenDoor {
     /// None where nobody can have made tokens.
     path: Option<PathBuf>,
     known: Mutex<Known>,
+    /// Counts the times that somebody may have lost what was granted.
+    changes: watch::Sender<u64>,
 }
 
 /// What the file said when it was read last.
 struct Known {
-    looked: Instant,
+    /// When it was looked at last, for who has come to an end since.
+    looked: Timestamp,
     /// None if it was not there, or could not be looked at.
     stamp: Option<Stamp>,
     /// None if it could not be read.
@@ -52,8 +56,8 @@ impl TokenDoor {
     pub(crate) fn open(path: Option<PathBuf>, asks: bool) -> Result<TokenDoor, TokensError> {
         let (tokens, stamp) = path.as_deref().map(file::read_with_stamp).transpose()?.unwrap_or_default();
         let asks = asks || !tokens.is_empty();
-        let known = Known { looked: Instant::now(), stamp, tokens: Some(entries(&tokens)), asks };
-        Ok(TokenDoor { path, known: Mutex::new(known) })
+        let known = Known { looked: Timestamp::now(), stamp, tokens: Some(entries(&tokens)), asks };
+        Ok(TokenDoor { path, known: Mutex::new(known), changes: watch::Sender::new(0) })
     }
 
     /// Where its tokens are and how many there are, if it asks for any.
@@ -62,25 +66,54 @@ impl TokenDoor {
         let count = known.tokens.as_ref().map_or(0, HashMap::len);
         known.asks.then(|| (self.path.clone().unwrap_or_default(), count))
     }
+
+    /// Looks at the file once a second, for ever.
+    pub(crate) async fn watch(&self) {
+        let mut interval = tokio::time::interval(LOOK_EVERY);
+        loop {
+            interval.tick().await;
+            self.look();
+        }
+    }
+
+    /// Looks at the file, and tells of it if somebody may have lost what was granted.
+    fn look(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.path.as_deref().is_some_and(|path| known.look_again(path));
+        let (since, now) = (known.looked, Timestamp::now());
+        known.looked = now;
+        let has_ended = |entry: &Entry| entry.expires.is_some_and(|expires| since < expires && expires <= now);
+        let have_ended = known.tokens.iter().flat_map(HashMap::values).any(has_ended);
+        drop(known);
+        if changed || have_ended {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+    }
 }
 
 impl Door for TokenDoor {
     fn admit(&self, token: Option<&str>) -> Result<Grant, NotAdmitted> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = &self.path
-            && known.looked.elapsed() >= LOOK_EVERY
-        {
-            known.look_again(path);
-        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.admit(token, Timestamp::now())
+    }
+
+    fn renew(&self, grant: &Grant) -> Result<Grant, NotAdmitted> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pass) = grant.pass() else { return known.admit(None, Timestamp::now()) };
+        let id = pass.id.parse().map_err(|_| NotAdmitted::Unknown)?;
+        known.find(&id, &pass.digest, Timestamp::now())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
 impl Known {
-    fn look_again(&mut self, path: &Path) {
-        self.looked = Instant::now();
+    /// Looks at the file; whether it may say something else than before.
+    fn look_again(&mut self, path: &Path) -> bool {
         let stamp = match Stamp::look(path) {
-            Ok(stamp) if stamp == self.stamp && (stamp.is_some() || self.tokens.is_some()) => return,
+            Ok(stamp) if stamp == self.stamp && (stamp.is_some() || self.tokens.is_some()) => return false,
             Ok(stamp) => stamp,
             Err(_) => None,
         };
@@ -90,7 +123,7 @@ impl Known {
                 let begins = !self.asks && !tokens.is_empty();
                 if begins || !was_readable {
                     let count = tokens.len();
-                    eprintln!("rota: {count} tokens in {}: HTTP asks for one from now on", path.display());
+                    eprintln!("rota: {count} tokens in {}: clients are asked for one from now on", path.display());
                 }
                 (self.stamp, self.asks) = (stamp, self.asks || begins);
                 self.tokens = Some(entries(&tokens));
@@ -98,25 +131,33 @@ impl Known {
             Err(error) => {
                 // Once for each state of the file.
                 if was_readable || stamp != self.stamp {
-                    let error = anyhow::Error::new(error).context("the tokens cannot be read, and HTTP lets nobody in");
+                    let error = anyhow::Error::new(error).context("the tokens cannot be read, and nobody is let in");
                     crate::report::failure(&error, false);
                 }
                 (self.stamp, self.asks, self.tokens) = (stamp, true, None);
             }
         }
+        true
     }
 
     fn admit(&self, token: Option<&str>, now: Timestamp) -> Result<Grant, NotAdmitted> {
         if !self.asks {
             return Ok(Grant::everything());
         }
-        let tokens = self.tokens.as_ref().ok_or(NotAdmitted::Unreadable)?;
+        if self.tokens.is_none() {
+            return Err(NotAdmitted::Unreadable);
+        }
         let token = token.ok_or(NotAdmitted::NoToken)?;
         let id = TokenId::of_token(token).ok_or(NotAdmitted::Unknown)?;
-        let digest = digest_of(token);
+        self.find(&id, &digest_of(token), now)
+    }
+
+    /// What the token of that id grants, if that is its hash.
+    fn find(&self, id: &TokenId, digest: &[u8; 32], now: Timestamp) -> Result<Grant, NotAdmitted> {
+        let tokens = self.tokens.as_ref().ok_or(NotAdmitted::Unreadable)?;
         // The id is no secret: how long it takes to find it may be seen.
-        let entry = tokens.get(&id).ok_or(NotAdmitted::Unknown)?;
-        if !bool::from(entry.digest.ct_eq(&digest)) {
+        let entry = tokens.get(id).ok_or(NotAdmitted::Unknown)?;
+        if !bool::from(entry.digest.ct_eq(digest)) {
             return Err(NotAdmitted::Unknown);
         }
         if entry.is_revoked {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rota_net::http::{Pattern, Role};
+use rota_net::access::{Pattern, Role};
 use serde::{Deserialize, Serialize};
 
 use super::error::TokensError;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use jiff::ToSpan;
-use rota_net::http::Role;
+use rota_net::access::Role;
 use tempfile::TempDir;
 
 use super::error::TokensError;

@@ -16,4 +16,5 @@ mod server;
 mod snapshots;
 mod strace;
 mod tls;
+mod tokens;
 mod wire;

@@ -39,7 +39,8 @@ impl Client {
         self.batched += ids.len();
         let mut not_found = Vec::new();
         for &id in ids {
-            if self.execute(server, Command::Delete(JobId(id))).is_err() {
+            let is_seen = self.gate.as_ref().is_none_or(|gate| gate.reaches_job(server.engine, JobId(id)));
+            if !is_seen || self.execute(server, Command::Delete(JobId(id))).is_err() {
                 not_found.push(id);
             }
         }

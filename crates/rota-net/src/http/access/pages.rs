@@ -2,7 +2,7 @@
 //!
 //! A page that is served and not here is refused to everybody, and a test fails.
 
-use super::Role::{self, Consumer, Operator, Producer, Viewer};
+use crate::access::Role::{self, Consumer, Operator, Producer, Viewer};
 use axum::http::Method;
 
 /// A page, by its method and path, and who may ask for it.

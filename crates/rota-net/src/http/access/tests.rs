@@ -2,6 +2,7 @@
 
 use super::pages::PAGES;
 use super::*;
+use crate::access::Role;
 use crate::http::openapi;
 use std::collections::BTreeSet;
 

@@ -42,6 +42,10 @@ pub(super) enum What {
     Advance(Duration),
     /// The server is told to take no more jobs.
     Drain,
+    /// The server asks for tokens from then on, and knows this one: who may do what, in which queues.
+    Token { name: String, roles: String, queues: Option<String> },
+    /// That token is valid no more.
+    Revoke { name: String },
 }
 
 /// All transcripts of the page.
@@ -107,6 +111,16 @@ fn add_line(transcript: &mut Transcript, page_line: usize, line: &str) {
 fn what(line: &str) -> Option<What> {
     if line == "drain" {
         return Some(What::Drain);
+    }
+    if let Some((name, grants)) = line.strip_prefix("token ").and_then(|rest| rest.split_once(": ")) {
+        let (roles, queues) = match grants.split_once(" of ") {
+            Some((roles, queues)) => (roles, Some(queues.to_string())),
+            None => (grants, None),
+        };
+        return Some(What::Token { name: name.to_string(), roles: roles.to_string(), queues });
+    }
+    if let Some(name) = line.strip_prefix("revoke ") {
+        return Some(What::Revoke { name: name.to_string() });
     }
     if let Some(span) = line.strip_prefix("advance ") {
         return Some(What::Advance(duration(span)));

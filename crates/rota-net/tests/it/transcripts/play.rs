@@ -18,6 +18,10 @@ pub(super) trait Server {
     fn advance(&mut self, span: Duration);
     /// The server is told to take no more jobs.
     fn drain(&mut self);
+    /// Connections that are opened from now on are asked for tokens, and this is one.
+    fn token(&mut self, name: &str, roles: &str, queues: Option<&str>);
+    /// That token is valid no more.
+    fn revoke(&mut self, name: &str);
     /// Whether it quotes names in its documents.
     fn quotes_names(&self) -> bool;
     /// Whether it is Rota, which sends a few lines more.
@@ -101,6 +105,14 @@ impl Player<'_> {
             }
             What::Drain => {
                 self.server.drain();
+                Ok(())
+            }
+            What::Token { name, roles, queues } => {
+                self.server.token(name, roles, queues.as_deref());
+                Ok(())
+            }
+            What::Revoke { name } => {
+                self.server.revoke(name);
                 Ok(())
             }
         }

@@ -124,6 +124,14 @@ impl Server for RealServer {
         assert!(status.success(), "kill -USR1 {pid}: {status}");
     }
 
+    fn token(&mut self, name: &str, _roles: &str, _queues: Option<&str>) {
+        unreachable!("beanstalkd knows no tokens, nor {name}");
+    }
+
+    fn revoke(&mut self, name: &str) {
+        unreachable!("beanstalkd knows no tokens, nor {name}");
+    }
+
     fn quotes_names(&self) -> bool {
         self.quotes_names
     }

@@ -8,9 +8,12 @@ use rota_engine::engine::{BodyHome, Engine, Options};
 use rota_engine::job::Time;
 use rota_engine::log::{Group, LogWriter};
 use rota_engine::testing::storage::SimulatedDisk;
-use rota_net::beanstalkd::{self, Counters, Facts, LogFacts, ProcessorTime, Session, Status};
+use rota_net::access::{Door, Grant, NotAdmitted, Pass, Pattern, Role};
+use rota_net::beanstalkd::{self, Counters, Facts, Gate, LogFacts, ProcessorTime, Session, Status};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What the wall clock shows when a conversation begins, as the page says.
 const START: Time = Time(2_000_000_000_000 * 1_000_000);
@@ -35,11 +38,35 @@ pub(super) struct SimulatedServer {
     facts: Facts,
     now: Time,
     connections: BTreeMap<char, Connection>,
+    door: Arc<Tokens>,
+}
+
+/// The tokens of a conversation.
+struct Tokens {
+    known: Mutex<BTreeMap<String, Grant>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Door for Tokens {
+    fn admit(&self, token: Option<&str>) -> Result<Grant, NotAdmitted> {
+        let name = token.ok_or(NotAdmitted::NoToken)?;
+        let grant = self.known.lock().expect("no holder of the lock panics").get(name).cloned();
+        grant.ok_or(NotAdmitted::Unknown)
+    }
+
+    fn renew(&self, grant: &Grant) -> Result<Grant, NotAdmitted> {
+        self.admit(grant.pass().map(|pass| &*pass.id))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
 }
 
 struct Connection {
     /// `None` once the server has closed it.
     session: Option<Session>,
+    gate: Option<Arc<Gate>>,
     waits: bool,
     /// What came in behind a reserve that waits.
     backlog: Vec<u8>,
@@ -71,12 +98,14 @@ impl SimulatedServer {
                 (engine, Some((writer, disk)))
             }
         };
-        SimulatedServer { engine, log, counters: Counters::default(), facts, now: START, connections: BTreeMap::new() }
+        let door = Arc::new(Tokens { known: Mutex::default(), changes: watch::Sender::new(0) });
+        let (counters, connections) = Default::default();
+        SimulatedServer { engine, log, counters, facts, now: START, connections, door }
     }
 
     /// Lets a session go on with its backlog as far as it can.
     fn go_on(&mut self, name: char) {
-        let SimulatedServer { engine, log, counters, facts, now, connections } = self;
+        let SimulatedServer { engine, log, counters, facts, now, connections, .. } = self;
         let connection = connections.get_mut(&name).expect("the connection is open");
         let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
         while let Some(session) = connection.session.as_mut().filter(|_| !connection.waits) {
@@ -140,9 +169,15 @@ impl Server for SimulatedServer {
     fn connect(&mut self, name: char) {
         let SimulatedServer { engine, counters, facts, now, .. } = self;
         let session = Session::open(&mut beanstalkd::Server { engine, counters, facts, timings: None, now: *now });
-        let session = Some(session.expect("there is room for a session"));
+        let mut session = session.expect("there is room for a session");
+        let asks = !self.door.known.lock().expect("no holder of the lock panics").is_empty();
+        let gate = asks.then(|| Arc::new(Gate::new(self.door.clone())));
+        if let Some(gate) = &gate {
+            session.guard(gate.clone());
+        }
+        let session = Some(session);
         let (backlog, out) = Default::default();
-        let connection = Connection { session, waits: false, backlog, out };
+        let connection = Connection { session, gate, waits: false, backlog, out };
         self.connections.insert(name, connection);
     }
 
@@ -197,6 +232,29 @@ impl Server for SimulatedServer {
 
     fn drain(&mut self) {
         self.facts.draining = true;
+    }
+
+    fn token(&mut self, name: &str, roles: &str, queues: Option<&str>) {
+        let roles: Vec<Role> = roles.split(',').map(|role| role.parse().expect("a role")).collect();
+        let patterns = queues.map(|queues| queues.split(',').map(|pattern| pattern.parse().expect("a pattern")));
+        let patterns: Option<Vec<Pattern>> = patterns.map(Iterator::collect);
+        let pass = Pass { id: name.into(), digest: [0; 32] };
+        let grant = Grant::new(&roles, patterns.as_deref()).for_pass(pass);
+        self.door.known.lock().expect("no holder of the lock panics").insert(name.to_string(), grant);
+    }
+
+    fn revoke(&mut self, name: &str) {
+        self.door.known.lock().expect("no holder of the lock panics").remove(name);
+        let SimulatedServer { engine, counters, facts, now, connections, .. } = self;
+        let mut server = beanstalkd::Server { engine, counters, facts, timings: None, now: *now };
+        for connection in connections.values_mut() {
+            if connection.gate.as_ref().is_some_and(|gate| !gate.is_still_open())
+                && let Some(session) = connection.session.take()
+            {
+                session.close(&mut server);
+            }
+        }
+        self.deliver();
     }
 
     fn quotes_names(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,36 +12,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Http};
 use super::start;
 use crate::process::{Rota, on, until};
-
-const ROLES: [&str; 5] = ["admin", "operator", "producer", "consumer", "viewer"];
-
-/// Runs `rota token` on a data directory.
-fn command(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
-    command.arg("token").args(arguments).arg("--data").arg(data).output().unwrap()
-}
-
-#[track_caller]
-fn good(output: Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Makes a token.
-#[track_caller]
-fn create(data: &Path, arguments: &[&str]) -> String {
-    let token = good(command(data, &[&["create"], arguments].concat()));
-    let token = token.strip_suffix('\n').unwrap();
-    assert!(token.starts_with("rota_") && !token.contains(char::is_whitespace), "{token}");
-    token.to_owned()
-}
-
-fn id(token: &str) -> &str {
-    &token[5..13]
-}
+use crate::tokens::{ROLES, command, create, good, id};
 
 fn header(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
