@@ -179,6 +179,18 @@ impl Filter {
         self
     }
 
+    /// The only jobs that can be meant, rising and each once, where it names them by their ids; none where it does not.
+    #[must_use]
+    pub fn named(&self) -> Option<Vec<JobId>> {
+        let mut named = self.terms.iter().find_map(|term| match &term.condition {
+            Condition::Number(Number::Id, Test::Among(ids)) if !term.is_negated => Some(ids.clone()),
+            _ => None,
+        })?;
+        named.sort_unstable();
+        named.dedup();
+        Some(named.into_iter().map(JobId).collect())
+    }
+
     /// The jobs of one queue.
     #[must_use]
     pub fn of_queue(queue: &QueueName) -> Filter {

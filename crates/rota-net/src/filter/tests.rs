@@ -100,6 +100,16 @@ fn what_is_written_in_other_ways_is_the_same() {
 }
 
 #[test]
+fn jobs_are_named_by_their_ids() {
+    let named =
+        |text: &str| text.parse::<Filter>().unwrap().named().map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>());
+    assert_eq!(named("queue:mail id:7,3,7 id:4"), Some(vec![3, 7]));
+    for text in ["", "-id:7", "id>7", "priority:7", "after:7"] {
+        assert_eq!(named(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_job_is_taken_by_what_it_is() {
     let mut engine = Engine::in_memory(Options::default(), Time(1_000_000_000), Time(1_000_000_000));
     let session = engine.open_session().unwrap();

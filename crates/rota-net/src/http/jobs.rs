@@ -294,7 +294,8 @@ impl From<StateName> for JobState {
 ///
 /// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
 /// asked for, even none, and go on all the same: one request looks through 20,000 jobs at the most. A job that is there from the first page to the last is listed once.
-/// With `--storage mapped`, delayed jobs that are not in memory are not listed; each page says how many they are.
+/// With `--storage mapped`, delayed jobs that are not in memory are not listed, unless a filter names them by their ids; each page
+/// says how many they are.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "listJobs", params(ListQuery),
     responses(
         (status = 200, description = "A page of the list.", body = Page),
@@ -316,14 +317,14 @@ pub(super) async fn list(api: Asker, Parameters(query): Parameters<ListQuery>) -
     let limit = Limit::or_default(limit);
     let (mut jobs, mut not_in_memory) = (Vec::new(), 0);
     for slice in 1.. {
-        api.look(|shared| {
-            walk.slice(&shared.engine, |view, _| {
-                jobs.push(Job::of(view, &shared.engine));
+        walk.look(&api, |walk, engine| {
+            walk.slice(engine, |view, _| {
+                jobs.push(Job::of(view, engine));
                 jobs.len() < limit
             });
-            not_in_memory = shared.engine.cold_jobs();
+            not_in_memory = engine.cold_jobs();
         })
-        .await;
+        .await?;
         if walk.is_over || jobs.len() == limit || slice == PAGE_SLICES {
             break;
         }

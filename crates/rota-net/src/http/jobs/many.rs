@@ -1,10 +1,10 @@
 //! One verb for many jobs: those that a filter means are kicked or called off, in slices, each by a command of its own.
 
 use super::cursor::List;
-use super::walk::{Walk, read_filter};
+use super::walk::{Walk, read_filter, wanted};
 use crate::filter::Filter;
 use crate::http::answer;
-use crate::http::api::{Asker, Desk, nothing};
+use crate::http::api::{Asker, Desk};
 use crate::http::fields::Id;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Json;
@@ -63,7 +63,7 @@ pub(in crate::http) struct ManyDone {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     cursor: Option<String>,
-    /// Delayed jobs of all queues that are not in memory, and were not looked at.
+    /// Delayed jobs of all queues that are not in memory: only those named by their ids were looked at.
     not_in_memory: u64,
 }
 
@@ -117,7 +117,7 @@ impl Verb {
 /// Those that are buried, delayed or blocked; others are counted as refused. It is done in slices while others are served: a job
 /// is taken as it is when its slice comes, and jobs that are put meanwhile are not looked at. One request looks at a million jobs
 /// at the most: go on with the `cursor` of its answer until that has none, and add up. With `--storage mapped`, delayed jobs
-/// that are not in memory are not looked at; the answer says how many they are.
+/// that are not in memory are not looked at, unless the filter names them by their ids; the answer says how many they are.
 #[utoipa::path(post, path = "/v1/jobs/kick", tag = "jobs", operation_id = "kickJobs", request_body = Many,
     responses(
         (status = 200, description = "What was done, or would be.", body = ManyDone),
@@ -270,9 +270,10 @@ async fn run(api: &Asker, verb: Verb, many: Many) -> Result<Response, Problem> {
     work.done.dry_run = many.dry_run;
     for slice in 1.. {
         if many.dry_run {
-            api.look(|shared| work.count(&mut walk, &shared.engine)).await;
+            walk.look(api, |walk, engine| work.count(walk, engine)).await?;
         } else {
-            api.decide(nothing, |desk| work.slice(&mut walk, desk)).await?;
+            let named = walk.next_named();
+            api.decide(wanted(&named), |desk| work.slice(&mut walk, desk)).await?;
         }
         if walk.is_over || work.is_enough() || slice == MOST_SLICES {
             break;

@@ -69,6 +69,22 @@ fn jobs_that_left_memory_are_found_by_id_and_by_key() {
     let page = http.get("/v1/jobs?queue=far&state=delayed&limit=1000").expect(200);
     assert!(page["not_in_memory"].as_u64().unwrap() > 2_000, "{}", page["not_in_memory"]);
     assert_eq!(http.get("/v1/queues/far").expect(200)["jobs"]["delayed"], 2_987);
+    // A filter that names them finds them; another says how many it did not look at.
+    let found = http.get("/v1/jobs?q=id:30,31,2999&limit=2").expect(200);
+    let found: Vec<&Value> = found["jobs"].as_array().unwrap().iter().map(|job| &job["id"]).collect();
+    assert_eq!(found, [&json!("30"), &json!("31")]);
+    let ids: Vec<String> = (30..330).map(|id: u64| id.to_string()).collect();
+    let named = json!({ "q": format!("id:{} state:delayed", ids.join(",")), "dry_run": true });
+    assert_eq!(http.post("/v1/jobs/kick", &named).expect(200)["would_do"], 300);
+    let done = http.post("/v1/jobs/cancel", &json!({ "q": format!("id:{},1000000", ids.join(",")) })).expect(200);
+    assert_eq!((&done["matched"], &done["done"]), (&json!(300), &json!(300)));
+    http.get("/v1/jobs/300").problem(404, "job-not-found");
+    assert_eq!(http.post("/v1/jobs/kick", &json!({ "q": "id:400" })).expect(200)["first"], json!(["400"]));
+    assert_eq!(http.get("/v1/jobs/400").expect(200)["state"], "ready");
+    let all = http.post("/v1/jobs/cancel", &json!({ "q": "state:delayed", "dry_run": true })).expect(200);
+    let (matched, cold) = (all["matched"].as_u64().unwrap(), all["not_in_memory"].as_u64().unwrap());
+    assert!(matched < 1_200 && cold > 1_500, "{all}");
+    assert_eq!(http.get("/v1/jobs/500/why").expect(200)["reasons"][0]["reason"], "not_due");
 }
 
 #[test]
