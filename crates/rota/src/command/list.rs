@@ -75,7 +75,7 @@ fn jobs(global: &Global, args: &ListArgs, filter: &Filter) -> anyhow::Result<Exi
             Some(next) if left > 0 => cursor = format!("&cursor={next}"),
             _ => {
                 let cold = page.get("not_in_memory").and_then(Value::as_u64).unwrap_or(0);
-                if cold > 0 {
+                if cold > 0 && filter.named().is_none() {
                     report::note(&format!("{cold} delayed jobs are not in memory, and were not looked at"));
                 }
                 return Ok(ExitCode::SUCCESS);

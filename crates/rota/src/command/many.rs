@@ -47,6 +47,8 @@ pub(super) fn run(global: &Global, server: &HttpServer, verb: &Verb, which: &Whi
             }
         })?;
         sum.add(&answer);
+        // Jobs that are named are looked up wherever they are.
+        sum.not_looked_at = if which.filter.named().is_some() { 0 } else { sum.not_in_memory };
         cursor = answer.get("cursor").cloned();
         if cursor.is_none() || which.limit.is_some_and(|limit| sum.affected() >= limit) {
             break;
@@ -58,7 +60,7 @@ pub(super) fn run(global: &Global, server: &HttpServer, verb: &Verb, which: &Whi
     match sum.matched {
         0 => {
             let failure = Failure::nothing_there(format!("no job matches {}", which.filter));
-            Err(match sum.not_in_memory {
+            Err(match sum.not_looked_at {
                 0 => failure,
                 cold => failure.hint(format!("{cold} delayed jobs are not in memory, and were not looked at")),
             }
@@ -79,6 +81,7 @@ struct Sum {
     disk_full: u64,
     first: Vec<Value>,
     not_in_memory: u64,
+    not_looked_at: u64,
 }
 
 impl Sum {
@@ -121,8 +124,8 @@ impl Sum {
             let more = if count > ids.len() as u64 { ", …" } else { "" };
             text.push_str(&format!(": {}{more}", ids.join(", ")));
         }
-        if self.not_in_memory > 0 {
-            text.push_str(&format!("\n{} delayed jobs are not in memory, and were not looked at", self.not_in_memory));
+        if self.not_looked_at > 0 {
+            text.push_str(&format!("\n{} delayed jobs are not in memory, and were not looked at", self.not_looked_at));
         }
         text
     }

@@ -143,7 +143,13 @@ fn a_token_of_some_queues_reaches_those_alone() {
         |verb: &str, body: &Value| http.ask(&format!("POST /v1/jobs/{verb}"), &limited, &body.to_string()).expect(200);
     let matched = |filter: &str| ask("kick", &json!({ "q": filter, "dry_run": true }))["matched"].clone();
     assert_eq!((matched("id>0"), matched("queue:work"), matched("id:3")), (json!(2), json!(0), json!(0)));
-    assert_eq!(ask("cancel", &json!({ "all": true }))["done"], 2);
+    // Why a job waits says nothing of jobs elsewhere but their ids.
+    let child = json!({ "queue": "mail", "text": "x", "after": ["1", "3"] });
+    http.ask("POST /v1/jobs", &admin, &child.to_string()).expect(201);
+    let why = http.ask("GET /v1/jobs/4/why", &limited, "").expect(200);
+    assert_eq!(why["reasons"][0]["jobs"], json!([{ "id": "1", "state": "delayed" }, { "id": "3" }]));
+    http.ask("GET /v1/jobs/3/why", &limited, "").problem(404, "job-not-found");
+    assert_eq!(ask("cancel", &json!({ "all": true }))["done"], 3);
     let left = http.ask("GET /v1/jobs?q=id%3E0", &admin, "").expect(200);
     assert_eq!((left["jobs"].as_array().unwrap().len(), &left["jobs"][0]["queue"]), (1, &json!("work")));
     assert_eq!(http.ask("GET /v1/jobs?q=queue:work", &limited, "").expect(200)["jobs"], json!([]));
