@@ -6,7 +6,7 @@ use rota_engine::job::{JobId, Time};
 use std::time::Duration;
 
 impl Filter {
-    /// Whether the job is meant at that moment of engine time. The bytes of text that were looked through are added to
+    /// Whether the job is meant at that moment of engine time. The bytes of texts and lists that were looked through are added to
     /// `looked_through`: whoever holds a lock meanwhile can bound them.
     #[must_use]
     pub fn takes(&self, job: &JobView<'_>, now: Time, looked_through: &mut usize) -> bool {
@@ -31,7 +31,11 @@ impl Term {
             Condition::State(any) => any.contains(&job.state),
             Condition::Number(of, test) => test.holds(number(*of, job)),
             Condition::Span(of, test) => test.holds(span(*of, job, now)),
-            Condition::Jobs(of, any) => jobs(*of, job).iter().any(|job| any.contains(job)),
+            Condition::Jobs(of, any) => {
+                let others = jobs(*of, job);
+                *looked_through += size_of_val(others) * any.len();
+                others.iter().any(|other| any.contains(other))
+            }
         };
         holds != self.is_negated
     }
