@@ -1,7 +1,7 @@
 //! The filter: a small language that says which jobs are meant, `queue:mail state:buried error:"timeout" age>1h`.
 //!
 //! The HTTP API reads it where jobs are listed, kicked and cancelled; the command line checks what was typed by it. A filter is
-//! a list of terms that must all hold. What it is held against is a [`JobView`] in memory; nothing here walks over jobs, takes
+//! a list of terms that must all hold. What it is held against is a `JobView` in memory; nothing here walks over jobs, takes
 //! a lock or asks a clock.
 //!
 //! ```
