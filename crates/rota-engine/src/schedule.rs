@@ -263,6 +263,8 @@ pub enum TurnNote {
     Plain,
     /// There was no room.
     NoRoom,
+    /// There was too much to be written already.
+    Unwritten,
     /// Who has the key is not known: [`LeftOut::KeyUnknown`].
     KeyUnknown,
 }

@@ -80,13 +80,13 @@ struct Read {
     zone: TimeZone,
 }
 
-/// An expression, and the name of its zone.
-type Written = (Box<str>, Box<str>);
+/// What expressions in zones mean; none where they make no sense.
+type Known = HashMap<(Box<str>, Box<str>), Option<Arc<Read>>>;
 
 /// Reads cron expressions in the time zones of the IANA database.
 #[derive(Debug, Default)]
 pub struct ZoneCalendar {
-    read: Mutex<HashMap<Written, Option<Arc<Read>>>>,
+    read: Mutex<Known>,
 }
 
 impl Calendar for ZoneCalendar {

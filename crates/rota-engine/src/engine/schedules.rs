@@ -41,8 +41,13 @@ impl Engine {
 
     /// A schedule has its turn: its tick has come. Returns how many of the objects of a step that took, at least one.
     pub(super) fn take_turn(&mut self, name: &QueueName) -> usize {
-        // What stands at one moment in many schedules is not decided faster than it is written.
-        if self.unwritten_bytes() > UNWRITTEN_BYTES {
+        // What stands at one moment in many schedules is not decided faster than it is written, nor faster than it is told that
+        // the disk has no more to give: a part of the room that is set aside covers what is decided until then.
+        let set_aside = usize::try_from(self.room.set_aside / 8).unwrap_or(usize::MAX);
+        let most = if set_aside > 0 { set_aside.min(UNWRITTEN_BYTES) } else { UNWRITTEN_BYTES };
+        if self.unwritten_bytes() > most {
+            #[cfg(any(test, feature = "testing"))]
+            self.turns.push((name.clone(), TurnNote::Unwritten));
             self.state.put_off_turn(name, WRITTEN_AGAIN, self.now);
             return 1;
         }

@@ -4,7 +4,9 @@ use super::{
     Answer, BTreeMap, Due, Duration, JobId, KEY_BYTES, Model, OnConflict, Put, QueueName, Refusal, Terms, Time,
     representable,
 };
-use crate::limits::{MISSED_TICKS, ROOM_AGAIN, SCHEDULES, SHORTEST_EVERY, TEMPLATE_BODY_BYTES, TICK_GRACE};
+use crate::limits::{
+    MISSED_TICKS, ROOM_AGAIN, SCHEDULES, SHORTEST_EVERY, TEMPLATE_BODY_BYTES, TICK_GRACE, WRITTEN_AGAIN,
+};
 use crate::schedule::{
     Became, Fired, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template, Timing, TurnNote,
 };
@@ -180,6 +182,10 @@ impl Model {
         assert_eq!(turn, *name, "whose turn it is");
         let (wall, now) = (self.wall(), self.now);
         let schedule = self.schedules.get_mut(name).expect("it has a deadline");
+        if note == TurnNote::Unwritten {
+            schedule.due_at = wall.after(WRITTEN_AGAIN);
+            return 1;
+        }
         let Schedule { spec, course, .. } = schedule.clone();
         let mut ticks = vec![course.next];
         let mut behind = after(&spec, course.next);
