@@ -332,7 +332,7 @@ impl Engine {
         while left > 0 {
             let Some(due) = self.state.next_due(self.now) else {
                 self.settle();
-                return true;
+                return !self.state.is_telling_groups();
             };
             left -= 1;
             match due {
@@ -834,6 +834,9 @@ impl Engine {
         for _ in 0..STEP_OBJECTS {
             let Some(told) = self.state.next_told(self.now) else { break };
             self.happen(told);
+        }
+        if self.state.is_telling_groups() {
+            self.state.tell_groups(STEP_OBJECTS);
         }
         self.hand_over();
         while let Some((queue, logged)) = self.state.next_idle_queue() {

@@ -8,6 +8,7 @@ use crate::queue::{QueueId, QueueSettings, QueueTotals};
 use crate::schedule::{KeptSchedule, TickPassed};
 use crate::session::SessionId;
 use crate::terms::{Course, Terms};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One fact. Durable variants come first; see [`Event::is_durable`].
@@ -213,6 +214,13 @@ pub enum Event {
     ThrottleOver {
         /// Which queue.
         queue: QueueId,
+    },
+    /// Soft: the rate of a limit key lets one of its jobs be handed out again.
+    KeyThrottleOver {
+        /// Which queue.
+        queue: QueueId,
+        /// Which limit key of it.
+        key: Arc<str>,
     },
     /// Soft: a pause ran out.
     PauseOver {
@@ -430,6 +438,7 @@ impl Event {
                 | Event::LeaseDropped { .. }
                 | Event::PauseOver { .. }
                 | Event::ThrottleOver { .. }
+                | Event::KeyThrottleOver { .. }
                 | Event::JobDue { .. }
                 | Event::JobUnblocked { .. }
                 | Event::JobHeldUp { .. }
@@ -551,6 +560,7 @@ impl Event {
             | Event::TickPassed(_)
             | Event::ScheduleKept(_)
             | Event::ThrottleOver { .. }
+            | Event::KeyThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }
     }

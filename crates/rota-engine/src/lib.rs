@@ -59,6 +59,7 @@ pub mod command;
 pub mod engine;
 pub mod event;
 pub mod far;
+mod groups;
 mod index;
 pub mod job;
 mod lease;

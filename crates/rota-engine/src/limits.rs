@@ -11,6 +11,13 @@ pub const KEY_BYTES: usize = 200;
 /// Longest kind of a job, in bytes.
 pub const KIND_BYTES: usize = 100;
 
+/// Longest limit key of a job, in bytes.
+pub const LIMIT_KEY_BYTES: usize = 255;
+
+/// Limit keys of a queue without a job that are remembered until their buckets are full, so many. Past that, that of the one
+/// which is full first is taken for full.
+pub const LIMIT_KEYS_REMEMBERED: usize = 1 << 16;
+
 /// The headers of a job, in bytes, names and values together, with five bytes for each.
 pub const HEADERS_BYTES: usize = 4096;
 

@@ -2,6 +2,7 @@
 //!
 //! The state owns the queues and is the only one to change them.
 
+use crate::groups::Groups;
 use crate::job::{JobId, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::session::SessionId;
@@ -25,7 +26,10 @@ pub(crate) struct Queue {
     pub(crate) name: QueueName,
     /// Its number in the order of creation.
     pub(crate) created: u64,
+    /// Those that can be handed out, as far as their limit keys say; of those of one key the first.
     pub(crate) ready: Wheel<(Priority, Time, JobId)>,
+    /// Its jobs with limit keys, from the first on that was ready.
+    pub(crate) groups: Option<Box<Groups>>,
     pub(crate) delayed: Wheel<(Time, JobId)>,
     /// Delayed jobs that are not in memory.
     pub(crate) cold: u64,
@@ -76,6 +80,18 @@ pub struct QueueSettings {
     /// The most of its jobs that are held at a time. A job that is reserved by its id counts, and is given all the same.
     pub concurrency: Option<u32>,
     /// How often a job of it is handed out at the most.
+    pub rate: Option<Rate>,
+    /// What holds for the jobs of each limit key, if anything does.
+    pub per_key: Option<PerKey>,
+}
+
+/// What holds for the jobs of each limit key of a queue, for those of one key as for those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerKey {
+    /// The most that are held at a time. A job that is reserved by its id counts, and is given all the same.
+    pub concurrency: Option<u32>,
+    /// How often one is handed out at the most. A restart fills the buckets, and so does a change of this or of
+    /// `concurrency`.
     pub rate: Option<Rate>,
 }
 
@@ -138,6 +154,7 @@ impl Queue {
             name,
             created,
             ready: Wheel::default(),
+            groups: None,
             delayed: Wheel::default(),
             cold: 0,
             buried: BTreeMap::new(),
@@ -167,11 +184,13 @@ impl Queue {
         self.paused_until > now
     }
 
-    /// Whether it hands nothing out to who asks for any job: for its pause, its rate, or as many are held as may be.
+    /// Whether it hands nothing out to who asks for any job: for its pause, its rate, or as many are held as may be; or some
+    /// limit keys were not told yet what holds for them now.
     pub(crate) fn is_closed(&self) -> bool {
         let most = self.settings.as_ref().and_then(|settings| settings.concurrency);
         self.holds_back()
             || self.throttled_until != Time(0)
+            || self.groups.as_ref().is_some_and(|groups| groups.is_telling())
             || most.is_some_and(|most| self.reserved >= u64::from(most))
     }
 
@@ -185,7 +204,7 @@ impl Queue {
         self.using == 0
             && self.watching == 0
             && self.reserved == 0
-            && self.ready.len() == 0
+            && self.ready_jobs() == 0
             && self.delayed.len() == 0
             && self.cold == 0
             && self.buried.is_empty()
@@ -195,10 +214,15 @@ impl Queue {
             && self.settings.is_none()
     }
 
+    /// How many ready jobs are in it, those included that their limit keys hold back.
+    pub(crate) fn ready_jobs(&self) -> u64 {
+        self.ready.len() as u64 + self.groups.as_ref().map_or(0, |groups| groups.parked())
+    }
+
     /// How many open jobs are in it, in memory or not.
     pub(crate) fn open_jobs(&self) -> u64 {
-        let lines = self.ready.len() + self.delayed.len() + self.buried.len();
-        lines as u64 + self.cold + self.reserved + self.blocked
+        let lines = self.delayed.len() + self.buried.len();
+        self.ready_jobs() + lines as u64 + self.cold + self.reserved + self.blocked
     }
 
     /// Until when a job is kept that ends at `now`.
@@ -216,6 +240,8 @@ pub struct QueueView {
     pub urgent: u64,
     /// Jobs that can be reserved.
     pub ready: u64,
+    /// Those of them that are not handed out now because of their limit keys.
+    pub held_back: u64,
     /// Jobs that are held.
     pub reserved: u64,
     /// Jobs whose `run_at` is ahead.

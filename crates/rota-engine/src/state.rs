@@ -17,6 +17,7 @@ mod decide;
 mod due;
 mod far;
 mod graph;
+mod groups;
 mod kept;
 mod replay;
 mod schedules;
@@ -80,6 +81,8 @@ pub(crate) struct State {
     pub(crate) near_until: Time,
     pub(crate) far: Far,
     graph: Graph,
+    /// Queues some of whose limit keys were not told yet what holds for them now.
+    telling_groups: BTreeSet<QueueId>,
     answers: Answers,
     /// When they are to be looked at next.
     answers_wake_at: Option<Time>,
@@ -171,6 +174,7 @@ impl State {
             near_until: Time(0),
             far: Far::default(),
             graph: Graph::default(),
+            telling_groups: BTreeSet::new(),
             answers: Answers::default(),
             answers_wake_at: None,
             schedules: Schedules::default(),
@@ -362,17 +366,21 @@ impl State {
         let queue = self.queues.remove(id.slot()).expect("a queue is forgotten once");
         self.queues_in_order.remove(&queue.created);
         self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
+        self.telling_groups.remove(&id);
     }
 
     /// Takes a job out of the line it stands in, whichever it is. To be followed by an attach or a removal.
     fn detach(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
         let (id, state) = (job.queue, job.state);
-        let urgent = job.is_urgent();
+        let (urgent, extra) = (job.is_urgent(), job.extra);
         let queue = &mut self.queues[id.slot()];
         match state {
             JobState::Ready => {
-                queue.ready.remove(slot, &ReadyOrder(&self.jobs));
+                if extra == MaybeSlot::NONE || !self.leave_group(slot) {
+                    self.queues[id.slot()].ready.remove(slot, &ReadyOrder(&self.jobs));
+                }
+                let queue = &mut self.queues[id.slot()];
                 queue.urgent -= u64::from(urgent);
                 self.totals.urgent -= u64::from(urgent);
             }
@@ -398,7 +406,10 @@ impl State {
                 let forgotten = (session.left && session.leases.len() == 0).then_some(session.id);
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
-                // As many were held as may be: now another can be.
+                if extra != MaybeSlot::NONE {
+                    self.give_back_to_group(slot);
+                }
+                // As many were held as may be, of it or of a limit key: now another can be.
                 if self.queues[id.slot()].settings.is_some() {
                     self.serve(id);
                 }
@@ -449,13 +460,16 @@ impl State {
         self.totals.by_state[state as usize] += 1;
         let job = &self.jobs[slot];
         let (id, run_at, urgent) = (job.queue, job.run_at, job.is_urgent());
-        let queue = &mut self.queues[id.slot()];
         if state == JobState::Ready {
-            queue.ready.insert(slot, &ReadyOrder(&self.jobs));
+            if job.extra == MaybeSlot::NONE || !self.join_group(slot) {
+                self.queues[id.slot()].ready.insert(slot, &ReadyOrder(&self.jobs));
+            }
+            let queue = &mut self.queues[id.slot()];
             queue.urgent += u64::from(urgent);
             self.totals.urgent += u64::from(urgent);
             self.serve(id);
         } else {
+            let queue = &mut self.queues[id.slot()];
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
             if self.near.is_some() && self.is_distant(job) {
                 self.distant_bytes += self.record_bytes(job);
@@ -587,12 +601,12 @@ impl State {
     /// Whether nothing follows at once from what happened.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        self.unserved.is_empty() && self.left.is_empty() && !self.graph.is_behind()
+        self.unserved.is_empty() && self.left.is_empty() && !self.graph.is_behind() && self.telling_groups.is_empty()
     }
 
     /// When `due` has something to do next: never later than the next deadline, at times before it.
     pub(crate) fn next_wake(&self) -> Time {
-        if self.graph.is_behind() {
+        if self.graph.is_behind() || !self.telling_groups.is_empty() {
             return Time(0);
         }
         self.wakes.first().map_or(Time::NEVER, |&(at, _)| at).min(self.schedules.wake)

@@ -4,7 +4,7 @@
 //! job that does not use them nothing. Nothing here decides anything but how long a back-off lasts.
 
 use crate::job::{JobId, JobState, Time};
-use crate::limits::{HEADERS_BYTES, KIND_BYTES, PARENTS};
+use crate::limits::{HEADERS_BYTES, KIND_BYTES, LIMIT_KEY_BYTES, PARENTS};
 use crate::schedule::Fired;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Terms {
     pub failed_parent: Option<JobId>,
     /// The schedule that put it, if one did, and at which tick.
     pub fired: Option<Box<Fired>>,
+    /// Whose job it is where a queue bounds what is done at a time for each: 1 to `limits::LIMIT_KEY_BYTES` bytes.
+    pub limit_key: Option<Box<str>>,
 }
 
 /// What becomes of a job when one that it waits for is cancelled, or expires.
@@ -90,6 +92,9 @@ pub enum BadTerms {
     /// The kind is empty or too long.
     #[error("a kind has 1 to {KIND_BYTES} bytes")]
     Kind,
+    /// The limit key is empty or too long.
+    #[error("a limit key has 1 to {LIMIT_KEY_BYTES} bytes")]
+    LimitKey,
     /// There is too much of headers.
     #[error("headers have at most {HEADERS_BYTES} bytes, names and values together")]
     Headers,
@@ -118,6 +123,8 @@ impl Terms {
         let headers: usize = self.headers.iter().map(|(name, value)| header_bytes(name, value)).sum();
         if self.kind.as_ref().is_some_and(|kind| !(1..=KIND_BYTES).contains(&kind.len())) {
             Err(BadTerms::Kind)
+        } else if self.limit_key.as_ref().is_some_and(|key| !(1..=LIMIT_KEY_BYTES).contains(&key.len())) {
+            Err(BadTerms::LimitKey)
         } else if headers > HEADERS_BYTES || self.headers.iter().any(|(name, _)| name.is_empty() || name.len() > 255) {
             Err(BadTerms::Headers)
         } else if self.after.len() > PARENTS {
@@ -134,7 +141,8 @@ impl Terms {
         let kind = self.kind.as_ref().map_or(0, |kind| kind.len() + 5);
         let headers: usize = self.headers.iter().map(|(name, value)| header_bytes(name, value)).sum();
         let fired = self.fired.as_ref().map_or(0, |fired| fired.schedule.as_str().len() + 40);
-        64 + kind + headers + self.after.len() * 8 + fired
+        let limit_key = self.limit_key.as_ref().map_or(0, |key| key.len() + 5);
+        64 + kind + headers + self.after.len() * 8 + limit_key + fired
     }
 
     /// Whether the job must be in memory whatever its time: something may happen to it before that.

@@ -8,6 +8,7 @@ pub mod storage;
 #[cfg(test)]
 pub(crate) mod server;
 
+pub mod limit_keys;
 pub mod lockstep;
 pub mod model;
 pub mod workload;

@@ -71,6 +71,7 @@ enum Comparison {
 enum Text {
     Queue,
     Kind,
+    LimitKey,
     Key,
     Error,
     Progress,
@@ -137,10 +138,11 @@ const fn field(name: &'static str, about: About, example: &'static str, says: &'
 }
 
 /// Every field, in the order in which they are explained. Those that a job's JSON has too have its names.
-pub const FIELDS: [Field; 25] = [
+pub const FIELDS: [Field; 26] = [
     field("queue", About::Text(Text::Queue), "queue:mail*", "its queue"),
     field("state", About::State, "state:buried,delayed", "where it stands"),
     field("kind", About::Text(Text::Kind), "kind:welcome", "its class of work; kind:* where it has one"),
+    field("limit_key", About::Text(Text::LimitKey), "limit_key:customer-7", "whose job it is, where that is bounded"),
     field("key", About::Text(Text::Key), "key:user-42-*", "the name that it was put with"),
     field("header.NAME", About::Header, "header.trace:00-*", "its header of that name"),
     field("error", About::Text(Text::Error), "error:\"timed out\"", "what went wrong last has that in it"),

@@ -362,6 +362,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         | Event::LeaseDropped { .. }
         | Event::PauseOver { .. }
         | Event::ThrottleOver { .. }
+        | Event::KeyThrottleOver { .. }
         | Event::JobUnblocked { .. }
         | Event::JobHeldUp { .. }
         | Event::JobForgotten { .. }

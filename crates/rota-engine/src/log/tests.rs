@@ -12,7 +12,7 @@ mod salvage;
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
-use crate::queue::{QueueId, QueueSettings, QueueTotals, Rate};
+use crate::queue::{PerKey, QueueId, QueueSettings, QueueTotals, Rate};
 use crate::schedule::{
     Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
     TickPassed, Timing,
@@ -237,6 +237,7 @@ fn every_rest() -> Vec<Event> {
         back_off: Some(back_off),
         failed_parent: Some(JobId(1)),
         fired: None,
+        limit_key: Some("customer-7".into()),
     };
     let run = Terms { on_parent_failure: OnParentFailure::Run, ..Terms::default() };
     let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Attempts);
@@ -263,7 +264,10 @@ fn every_rest() -> Vec<Event> {
         max_bytes: Some(u64::MAX),
         concurrency: Some(2),
         rate: Some(Rate { count: 5, per: delay }),
+        per_key: Some(PerKey { concurrency: Some(0), rate: Some(Rate { count: 1, per: run_at.since(Time(0)) }) }),
     };
+    let only =
+        |concurrency, rate| QueueSettings { per_key: Some(PerKey { concurrency, rate }), ..QueueSettings::default() };
     let answer = |key: &[u8], answer: &[u8]| {
         let (key, answer) = (key.into(), answer.into());
         Event::AnswerKept(Box::new(KeptAnswer { key, fingerprint: u64::MAX, answer, until: Time(3) }))
@@ -271,6 +275,8 @@ fn every_rest() -> Vec<Event> {
     vec![
         Event::QueueConfigured { queue: QueueId(2), settings: Box::new(settings.clone()) },
         Event::QueueConfigured { queue: QueueId(2), settings: Box::default() },
+        Event::QueueConfigured { queue: QueueId(2), settings: Box::new(only(Some(3), None)) },
+        Event::QueueConfigured { queue: QueueId(2), settings: Box::new(only(None, settings.rate)) },
         answer(b"k", b""),
         answer(&[b'k'; 255], b"what came of it"),
         Event::JobPut(PutJob { terms: Some(Box::new(terms.clone())), ..put(3, b"body") }),

@@ -127,9 +127,11 @@ impl State {
             }
             Event::QueueConfigured { queue, settings } => {
                 let set_up = self.queue_mut(queue);
+                let before = set_up.per_key();
                 set_up.settings = (!settings.is_empty()).then_some(settings);
                 set_up.logged = true;
                 (set_up.full_at, set_up.throttled_until) = (Time(0), Time(0));
+                self.limits_changed(queue, before);
                 self.serve(queue);
                 self.leave_queue(queue);
             }
@@ -170,10 +172,11 @@ impl State {
             Event::TickPassed(passed) => self.has_passed(&passed, now),
             Event::LeaseGiven { job, session, token, deadline } => {
                 let slot = self.the(job);
-                self.detach(slot);
                 if let Some(extra) = self.jobs[slot].extra.get() {
                     self.extras[extra].last_holder = None;
+                    self.hold_in_group(slot, now);
                 }
+                self.detach(slot);
                 self.numbers.leases = self.numbers.leases.max(token.counter);
                 self.take_token(slot, now);
                 self.note_latency(slot, now);
@@ -208,6 +211,7 @@ impl State {
                 self.queue_mut(queue).throttled_until = Time(0);
                 self.serve(queue);
             }
+            Event::KeyThrottleOver { queue, key } => self.end_throttle_of(queue, &key, now),
             Event::PauseOver { queue } => self.end_pause(queue),
             Event::JobDue { job } => {
                 let slot = self.the(job);

@@ -23,6 +23,7 @@ impl State {
         self.check_wakes();
         self.check_answers();
         self.check_schedules();
+        self.check_groups();
     }
 
     fn check_jobs(&self) {
@@ -114,8 +115,7 @@ impl State {
         for (slot, queue) in self.queues.iter() {
             let jobs = |state| self.jobs.iter().filter(move |(_, job)| job.queue.slot() == slot && job.state == state);
             for (line, state) in [
-                (queue.ready.all().collect::<Vec<_>>(), JobState::Ready),
-                (queue.delayed.all().collect(), JobState::Delayed),
+                (queue.delayed.all().collect::<Vec<_>>(), JobState::Delayed),
                 (queue.buried.values().copied().collect(), JobState::Buried),
             ] {
                 assert_eq!(line.len(), jobs(state).count(), "{} jobs of queue {}", state.name(), queue.name);
@@ -135,8 +135,7 @@ impl State {
             let ended = all().filter_map(|job| Some((self.ended(job)?.until, job.id)));
             assert_eq!(queue.ended, ended.collect(), "final jobs of {}", queue.name);
             assert_eq!(queue.urgent, jobs(JobState::Ready).filter(|(_, job)| job.is_urgent()).count() as u64);
-            let least = jobs(JobState::Ready).min_by_key(|(_, job)| (job.priority, job.run_at, job.id));
-            assert_eq!(queue.ready.first(), least.map(|(slot, _)| slot), "the first ready job of {}", queue.name);
+            self.check_ready(queue, &jobs(JobState::Ready).map(|(slot, _)| slot).collect::<Vec<_>>());
             let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (job.run_at, job.id));
             assert_eq!(queue.delayed.first(), least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
             if !queue.is_closed() && queue.ready.len() > 0 {
@@ -157,6 +156,27 @@ impl State {
         assert!(listed.values().all(|&times| times == 1), "a job stands in one line");
         assert_eq!(self.queues_by_name.len(), self.queues.len());
         assert_eq!(self.queues_in_order.len(), self.queues.len());
+    }
+
+    /// What can be handed out stands in its line: all of the queue's ready jobs, but of those with a limit key the first of
+    /// each at the most, which [`State::check_groups`] looks at.
+    fn check_ready(&self, queue: &Queue, ready: &[Slot]) {
+        let is_of_key = |slot: Slot| {
+            let terms = self.extra(&self.jobs[slot]).and_then(|extra| extra.terms.as_ref());
+            terms.is_some_and(|terms| terms.limit_key.is_some())
+        };
+        let line: BTreeSet<Slot> = queue.ready.all().collect();
+        assert_eq!(line.len(), queue.ready.len(), "a ready job of {} stands there once", queue.name);
+        assert!(line.iter().all(|&slot| self.jobs[slot].state == JobState::Ready), "a job in the line of ready jobs");
+        let without = |slots: &[Slot]| slots.iter().copied().filter(|&slot| !is_of_key(slot)).collect::<BTreeSet<_>>();
+        let all: Vec<Slot> = line.iter().copied().collect();
+        assert_eq!(without(&all), without(ready), "ready jobs without a limit key of {}", queue.name);
+        assert_eq!(queue.ready_jobs(), ready.len() as u64, "ready jobs of {}", queue.name);
+        let least = all.iter().copied().min_by_key(|&slot| {
+            let job = &self.jobs[slot];
+            (job.priority, job.run_at, job.id)
+        });
+        assert_eq!(queue.ready.first(), least, "the first ready job of {}", queue.name);
     }
 
     fn check_sessions(&self) {
@@ -305,6 +325,7 @@ impl State {
         for (_, queue) in self.queues.iter() {
             let rate = (queue.full_at, queue.throttled_until);
             let _ = writeln!(text, "{} {:?} {} {} {rate:?}", queue.name, queue.waiting, queue.using, queue.watching);
+            text += &queue.groups_text();
         }
         text
     }

@@ -9,7 +9,7 @@ use crate::limits::{
     RESULT_BYTES, STEP_OBJECTS,
 };
 use crate::pages::Slot;
-use crate::queue::{QueueId, QueueSettings, Rate};
+use crate::queue::{PerKey, QueueId, QueueSettings, Rate};
 use crate::session::SessionId;
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
 use std::time::Duration;
@@ -110,7 +110,12 @@ impl State {
             Command::Configure { queue, settings } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
                 let rate = settings.rate.map(|rate| Rate { per: storable(rate.per), ..rate });
-                let settings = QueueSettings { retain: settings.retain.map(storable), rate, ..settings.clone() };
+                let per_key = settings.per_key.filter(|per_key| *per_key != PerKey::default()).map(|per_key| PerKey {
+                    rate: per_key.rate.map(|rate| Rate { per: storable(rate.per), ..rate }),
+                    ..per_key
+                });
+                let retain = settings.retain.map(storable);
+                let settings = QueueSettings { retain, rate, per_key, ..settings.clone() };
                 events.push(Event::QueueConfigured { queue, settings: Box::new(settings) });
                 Ok(Answer::Done)
             }

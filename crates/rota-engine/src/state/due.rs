@@ -6,6 +6,7 @@ use crate::job::{JobId, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::Queue;
 use crate::session::SessionId;
+use std::sync::Arc;
 
 /// One thing whose time has come.
 #[derive(Debug)]
@@ -82,7 +83,8 @@ impl State {
                 let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };
                 let throttle = if queue.throttled_until == Time(0) { Time::NEVER } else { queue.throttled_until };
                 let first = self.first_of_queue(queue).map_or(Time::NEVER, |(at, _)| at);
-                first.min(pause).min(throttle)
+                let of_key = queue.groups.as_ref().and_then(|groups| groups.first_throttled());
+                first.min(pause).min(throttle).min(of_key.map_or(Time::NEVER, |&(at, _)| at))
             }
             Owner::Session(id) if self.session(id).closing => {
                 if self.session(id).leases.len() > 0 {
@@ -102,6 +104,10 @@ impl State {
         }
         if queue.throttled_until != Time(0) && queue.throttled_until <= now {
             return Some(Due::Happens(Event::ThrottleOver { queue: id }));
+        }
+        let of_key = queue.groups.as_ref().and_then(|groups| groups.first_throttled());
+        if let Some((_, key)) = of_key.filter(|&&(at, _)| at <= now) {
+            return Some(Due::Happens(Event::KeyThrottleOver { queue: id, key: Arc::clone(key) }));
         }
         let (at, what) = self.first_of_queue(queue)?;
         let event = || match what {

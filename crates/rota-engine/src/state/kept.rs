@@ -104,6 +104,7 @@ impl State {
 
     pub(super) fn restore_queue(&mut self, kept: &KeptQueue, now: Time) {
         let queue = self.queue_mut(kept.queue);
+        let before = queue.per_key();
         queue.totals = kept.totals;
         queue.settings.clone_from(&kept.settings);
         queue.logged = true;
@@ -112,6 +113,7 @@ impl State {
             queue.pause_length = kept.pause_length;
             self.wake_queue_at(kept.queue, kept.paused_until);
         }
+        self.limits_changed(kept.queue, before);
     }
 
     pub(crate) fn kept_numbers(&self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> KeptNumbers {

@@ -35,12 +35,15 @@ impl State {
         Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
 
-    /// The first job of a queue in that state: next to be reserved, next due, first buried. None for others, which stand in
+    /// The first job of a queue in that state: next to be reserved (where limit keys hold all back, the first of those), next due, first buried. None for others, which stand in
     /// no line.
     pub(crate) fn view_first(&self, queue: QueueId, state: JobState, now: Time) -> Option<JobView<'_>> {
         let queue = self.queue(queue);
         let slot = match state {
-            JobState::Ready => queue.ready.first(),
+            JobState::Ready => {
+                let held_back = || queue.groups.as_ref().and_then(|groups| groups.first_held_back());
+                queue.ready.first().or_else(held_back)
+            }
             JobState::Delayed => queue.delayed.first(),
             JobState::Buried => queue.buried.first_key_value().map(|(_, &slot)| slot),
             _ => None,
@@ -88,7 +91,8 @@ impl State {
         QueueView {
             name: queue.name.clone(),
             urgent: queue.urgent,
-            ready: queue.ready.len() as u64,
+            ready: queue.ready_jobs(),
+            held_back: queue.groups.as_ref().map_or(0, |groups| groups.held_back()),
             reserved: queue.reserved,
             delayed: queue.delayed.len() as u64 + queue.cold,
             buried: queue.buried.len() as u64,

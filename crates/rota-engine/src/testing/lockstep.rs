@@ -4,6 +4,7 @@
 //! [`Lockstep::check`] compares everything.
 
 use super::calendar::PlainCalendar;
+use super::limit_keys::HandedOut;
 use super::model::{Model, Outcome, Place, Said};
 use super::storage::SimulatedDisk;
 use super::workload::{Client, Input};
@@ -30,6 +31,7 @@ pub struct Lockstep {
     far: Option<(Arc<FarFiles<SimulatedDisk>>, Duration)>,
     sessions: BTreeMap<Client, SessionId>,
     clients: BTreeMap<SessionId, Client>,
+    handed_out: HandedOut,
 }
 
 /// What both of them said.
@@ -48,7 +50,15 @@ impl Lockstep {
     #[must_use]
     pub fn new(mut engine: Engine, model: Model) -> Lockstep {
         engine.set_calendar(Arc::new(PlainCalendar));
-        Lockstep { engine, model, disk: None, far: None, sessions: BTreeMap::new(), clients: BTreeMap::new() }
+        Lockstep {
+            engine,
+            model,
+            disk: None,
+            far: None,
+            sessions: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            handed_out: HandedOut::default(),
+        }
     }
 
     /// The same, with the disk that the engine's log is on.
@@ -171,6 +181,7 @@ impl Lockstep {
         outcome.fired = expected.fired;
         let says_done = matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_));
         assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
+        self.handed_out.check(&self.model, input, &outcome);
         self.compare_counts();
         if let Some(id) = outcome.answer.and_then(named) {
             self.compare_job(id);
@@ -207,6 +218,8 @@ impl Lockstep {
             let jobs = || self.model.jobs().values().filter(|job| job.queue == *name);
             let count = |state| jobs().filter(|job| job.place.state() == state).count() as u64;
             let ready = count(JobState::Ready);
+            let held_back = jobs().filter(|job| job.place == Place::Ready && self.model.is_held_back(job)).count();
+            assert_eq!(view.held_back, held_back as u64, "ready jobs that are held back in {name}");
             let counts = [view.delayed, view.ready, view.reserved, view.buried, view.blocked];
             assert_eq!(counts[..], JobState::ALL.map(count)[..JobState::OPEN], "jobs by state in {name}");
             let ended: u64 = JobState::ALL.map(count)[JobState::OPEN..].iter().sum();
@@ -279,7 +292,11 @@ impl Lockstep {
         let buried = jobs().filter(|(_, job)| job.place.state() == JobState::Buried);
         let number = |place: &Place| if let Place::Buried(number) = place { *number } else { 0 };
         for (state, first) in [
-            (JobState::Ready, ready.min_by_key(|(id, job)| (job.priority, job.run_at, **id))),
+            // One that its limit key holds back comes behind all that none does.
+            (
+                JobState::Ready,
+                ready.min_by_key(|(id, job)| (self.model.is_held_back(job), job.priority, job.run_at, **id)),
+            ),
             (JobState::Delayed, delayed.min_by_key(|(id, job)| (job.run_at, **id))),
             (JobState::Buried, buried.min_by_key(|(_, job)| number(&job.place))),
         ] {

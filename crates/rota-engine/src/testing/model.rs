@@ -15,7 +15,7 @@ use crate::limits::{
     ANSWER_BYTES, ANSWER_KEPT, ANSWER_KEY_BYTES, ERROR_BYTES, KEY_BYTES, LEASE_SAFETY_MARGIN, PARENTS, PROGRESS_BYTES,
     RESULT_BYTES, STEP_OBJECTS,
 };
-use crate::queue::{QueueSettings, QueueTotals};
+use crate::queue::{PerKey, QueueSettings, QueueTotals};
 use crate::schedule::TurnNote;
 use crate::state::Totals;
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
@@ -120,6 +120,16 @@ pub struct Queue {
     full_at: Time,
     /// Zero while that has a token, as far as was found.
     pub throttled_until: Time,
+    /// The same of each limit key that had a job handed out.
+    keys: BTreeMap<Box<str>, Bucket>,
+}
+
+/// The bucket of a limit key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    full_at: Time,
+    /// Zero while it has a token, as far as was found.
+    throttled_until: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -273,6 +283,7 @@ impl Model {
         self.failed.clear();
         for queue in self.queues.values_mut() {
             (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
+            queue.keys.clear();
         }
         self.homeless.clear();
         self.now = now;
@@ -492,7 +503,11 @@ impl Model {
             }
             Request::Configure { queue, settings } => {
                 let queue = self.queues.entry(queue.clone()).or_default();
-                queue.settings = settings.clone();
+                let per_key = settings.per_key.filter(|per_key| *per_key != PerKey::default());
+                if queue.settings.per_key != per_key {
+                    queue.keys.clear();
+                }
+                queue.settings = QueueSettings { per_key, ..settings.clone() };
                 (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
                 Ok(Answer::Done)
             }
@@ -654,8 +669,16 @@ impl Model {
         job.place = Place::Reserved { by: client, token, deadline: now.after(job.ttr) };
         job.tally.reserves += 1;
         job.last_holder = None;
-        let queue = job.queue.clone();
+        let (queue, limit_key) = (job.queue.clone(), job.terms.limit_key.clone());
         let queue = self.queues.get_mut(&queue).expect("a job's queue is there");
+        if let (Some(key), Some(rate)) = (limit_key, queue.settings.per_key.and_then(|per_key| per_key.rate)) {
+            let bucket = queue.keys.entry(key).or_default();
+            let (full_at, next_at) = rate.take(bucket.full_at, now);
+            bucket.full_at = full_at;
+            if next_at > now {
+                bucket.throttled_until = next_at;
+            }
+        }
         if let Some(rate) = queue.settings.rate {
             let (full_at, next_at) = rate.take(queue.full_at, now);
             queue.full_at = full_at;
@@ -683,7 +706,9 @@ impl Model {
     fn best_ready(&self, client: Client) -> Option<JobId> {
         let session = &self.sessions[&client];
         let ready = self.jobs.iter().filter(|(_, job)| job.place == Place::Ready);
-        let eligible = ready.filter(|(_, job)| session.watched.contains(&job.queue) && !self.is_closed(&job.queue));
+        let eligible = ready.filter(|(_, job)| {
+            session.watched.contains(&job.queue) && !self.is_closed(&job.queue) && !self.is_held_back(job)
+        });
         eligible.min_by_key(|(id, job)| job.order(**id)).map(|(&id, _)| id)
     }
 
@@ -693,6 +718,22 @@ impl Model {
         let held = || self.jobs.values().filter(|job| job.queue == *name && job.place.state() == JobState::Reserved);
         let is_full = queue.settings.concurrency.is_some_and(|most| held().count() as u64 >= u64::from(most));
         queue.paused_until > Time(0) || queue.throttled_until > Time(0) || is_full
+    }
+
+    /// Whether its limit key lets a job not be handed out, were it ready.
+    #[must_use]
+    pub fn is_held_back(&self, job: &Job) -> bool {
+        let (Some(key), queue) = (&job.terms.limit_key, &self.queues[&job.queue]) else { return false };
+        let most = queue.settings.per_key.and_then(|per_key| per_key.concurrency);
+        let is_throttled = queue.keys.get(key).is_some_and(|bucket| bucket.throttled_until > Time(0));
+        is_throttled || most.is_some_and(|most| self.held_of_key(&job.queue, key) >= u64::from(most))
+    }
+
+    /// How many jobs of a limit key are held.
+    #[must_use]
+    pub fn held_of_key(&self, queue: &QueueName, key: &str) -> u64 {
+        let is_of_key = |job: &&Job| job.queue == *queue && job.terms.limit_key.as_deref() == Some(key);
+        self.jobs.values().filter(|job| job.place.state() == JobState::Reserved).filter(is_of_key).count() as u64
     }
 
     fn first_lease_end(&self, client: Client) -> Option<(Time, JobId)> {

@@ -7,8 +7,10 @@ use super::model::{Model, Place};
 use super::random::Random;
 use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, ScheduleCommand, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
-use crate::limits::{ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES};
-use crate::queue::{QueueSettings, Rate};
+use crate::limits::{
+    ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, LIMIT_KEY_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES,
+};
+use crate::queue::{PerKey, QueueSettings, Rate};
 use crate::schedule::{OnMissed, OnOverlap, ScheduleSpec, Template, Timing};
 use crate::terms::{BackOff, OnParentFailure, Terms};
 use std::sync::Arc;
@@ -200,6 +202,8 @@ pub struct Workload {
     settings: u64,
     /// How often something is asked of schedules.
     schedules: u64,
+    /// How many limit keys there are; jobs have none where that is 0.
+    limit_keys: u64,
     next_client: Client,
     /// Stamps of leases given before, for clients that come back too late.
     tokens: Vec<(JobId, LeaseToken)>,
@@ -228,6 +232,7 @@ impl Workload {
             is_far_sighted,
             settings: *random.pick(&[0, 1, 5]),
             schedules: *random.pick(&[0, 0, 2, 10]),
+            limit_keys: *random.pick(&[0, 1, 3, 20]),
             next_client: 0,
             tokens: Vec::new(),
             bodies: 0,
@@ -470,7 +475,7 @@ impl Workload {
                 1 => Some(Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 8)))),
                 _ => None,
             },
-            terms: random.chance(1, 4).then(|| self.terms(random)),
+            terms: self.terms_or_none(random),
             body,
         }
     }
@@ -483,6 +488,19 @@ impl Workload {
             _ => ParentNamed::Id(self.job(random, model, 0)),
         };
         (0..count).map(|_| parent(random)).collect()
+    }
+
+    fn terms_or_none(&self, random: &mut Random) -> Option<Terms> {
+        let mut terms = random.chance(1, 4).then(|| self.terms(random));
+        if self.limit_keys > 0 && random.chance(2, 3) {
+            let key = match random.below(200) {
+                0 => String::new(),
+                1 => "k".repeat(LIMIT_KEY_BYTES + random.below(2) as usize),
+                _ => random.below(self.limit_keys).to_string(),
+            };
+            terms.get_or_insert_default().limit_key = Some(key.into());
+        }
+        terms
     }
 
     fn terms(&self, random: &mut Random) -> Terms {
@@ -511,6 +529,10 @@ impl Workload {
             max_bytes: random.chance(1, 4).then(|| random.below(40 * self.jobs as u64)),
             concurrency: random.chance(1, 3).then(|| random.below(4) as u32),
             rate: random.chance(1, 3).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
+            per_key: (self.limit_keys > 0 && random.chance(2, 3)).then(|| PerKey {
+                concurrency: random.chance(2, 3).then(|| random.below(4) as u32),
+                rate: random.chance(1, 2).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
+            }),
         }
     }
 

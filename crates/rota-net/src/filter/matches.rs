@@ -20,7 +20,7 @@ impl Term {
             Condition::Text(of, any) => text(*of, job).is_some_and(|text| {
                 *looked_through += text.len() * any.len();
                 match of {
-                    Text::Queue | Text::Kind | Text::Key => any.iter().any(|pattern| pattern.is(text)),
+                    Text::Queue | Text::Kind | Text::LimitKey | Text::Key => any.iter().any(|pattern| pattern.is(text)),
                     Text::Error | Text::Progress | Text::Result => {
                         let text = text.to_ascii_lowercase();
                         any.iter().any(|pattern| pattern.is_in(&text))
@@ -57,6 +57,7 @@ fn text<'a>(of: Text, job: &JobView<'a>) -> Option<&'a [u8]> {
     match of {
         Text::Queue => Some(job.queue.as_str().as_bytes()),
         Text::Kind => job.terms?.kind.as_deref().map(str::as_bytes),
+        Text::LimitKey => job.terms?.limit_key.as_deref().map(str::as_bytes),
         Text::Key => job.key,
         Text::Error => job.course?.error.as_deref(),
         Text::Progress => job.progress,

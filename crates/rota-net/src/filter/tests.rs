@@ -116,6 +116,7 @@ fn a_job_is_taken_by_what_it_is() {
     let queue = QueueName::new("mail-eu").unwrap();
     let terms = Terms {
         kind: Some("welcome".into()),
+        limit_key: Some("customer 7".into()),
         headers: vec![("trace".into(), "00-7".into()), ("trace".into(), "x".into())],
         ..Terms::default()
     };
@@ -143,6 +144,7 @@ fn a_job_is_taken_by_what_it_is() {
         "-state:ready",
         "kind:welcome",
         "kind:*",
+        "limit_key:\"customer 7\"",
         "key:user*",
         "key:\"user,1\\**\"",
         "header.trace:00-*",
@@ -213,7 +215,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         vec(id, 1..4),
     );
     parts.prop_map(|(about, patterns, header, states, number, (test, span), ids)| match about {
-        About::Text(of @ (Text::Queue | Text::Kind | Text::Key)) => Condition::Text(of, patterns),
+        About::Text(of @ (Text::Queue | Text::Kind | Text::LimitKey | Text::Key)) => Condition::Text(of, patterns),
         About::Text(of) => {
             let small = |pattern: Pattern| Pattern(pattern.0.iter().map(|piece| piece.to_ascii_lowercase()).collect());
             Condition::Text(of, patterns.into_iter().map(small).collect())

@@ -24,6 +24,8 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct Queue {
     name: Name,
     jobs: States,
+    /// Ready jobs that are not handed out now because of their limit keys: see `per_key` of the settings.
+    held_back: u64,
     /// Final jobs that are kept.
     ended: u64,
     /// Bytes of the bodies of its open jobs, those aside that are not in memory.
@@ -109,6 +111,23 @@ pub(super) struct Settings {
     /// How often a job of it is handed out at the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
+    /// What holds for the jobs of each limit key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_key: Option<PerKey>,
+}
+
+/// What holds for the jobs of each limit key of a queue, by itself; those without one are not bounded by it. What is absent is
+/// not set.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PerKey {
+    /// The most jobs of one key that are held at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
+    concurrency: Option<u32>,
+    /// How often a job of one key is handed out at the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
 }
 
 /// So many in such a span: a bucket that holds `count` tokens, and gets one more each `per / count`. A restart fills it.
@@ -135,27 +154,43 @@ impl TryFrom<u64> for Count {
     }
 }
 
+impl Rate {
+    fn of(rate: queue::Rate) -> Option<Rate> {
+        NonZeroU32::new(rate.count).map(|count| Rate { count, per: Span(rate.per) })
+    }
+
+    fn rate(self) -> queue::Rate {
+        let Rate { count, per: Span(per) } = self;
+        queue::Rate { count: count.get(), per }
+    }
+}
+
 impl Settings {
     fn of(settings: &QueueSettings) -> Settings {
-        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = *settings;
+        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = *settings;
         Settings {
             retain: retain.map(Span),
             max_jobs: max_jobs.map(Count),
             max_bytes: max_bytes.map(Count),
             concurrency,
-            rate: rate.and_then(|rate| Some(Rate { count: NonZeroU32::new(rate.count)?, per: Span(rate.per) })),
+            rate: rate.and_then(Rate::of),
+            per_key: per_key
+                .map(|per_key| PerKey { concurrency: per_key.concurrency, rate: per_key.rate.and_then(Rate::of) }),
         }
     }
 
     fn settings(self) -> QueueSettings {
-        let Settings { retain, max_jobs, max_bytes, concurrency, rate } = self;
+        let Settings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = self;
         let count = |Count(count)| count;
         QueueSettings {
             retain: retain.map(|Span(retain)| retain),
             max_jobs: max_jobs.map(count),
             max_bytes: max_bytes.map(count),
             concurrency,
-            rate: rate.map(|Rate { count, per: Span(per) }| queue::Rate { count: count.get(), per }),
+            rate: rate.map(Rate::rate),
+            per_key: per_key
+                .map(|PerKey { concurrency, rate }| queue::PerKey { concurrency, rate: rate.map(Rate::rate) })
+                .filter(|per_key| *per_key != queue::PerKey::default()),
         }
     }
 }
@@ -262,6 +297,7 @@ impl Queue {
                 buried: view.buried,
                 blocked: view.blocked,
             },
+            held_back: view.held_back,
             ended: view.ended,
             body_bytes: view.body_bytes,
             settings: Settings::of(&view.settings),

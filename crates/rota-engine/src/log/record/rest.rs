@@ -19,6 +19,7 @@ mod terms_tag {
     pub(super) const EXPIRES_AT: u8 = 10;
     pub(super) const BACK_OFF: u8 = 11;
     pub(super) const FAILED_PARENT: u8 = 12;
+    pub(super) const LIMIT_KEY: u8 = 14;
 }
 
 /// Those of a whole job that say what became of it.
@@ -47,18 +48,28 @@ mod settings_tag {
     pub(super) const MAX_BYTES: u8 = 3;
     pub(super) const CONCURRENCY: u8 = 4;
     pub(super) const RATE: u8 = 5;
+    pub(super) const KEY_CONCURRENCY: u8 = 6;
+    pub(super) const KEY_RATE: u8 = 7;
 }
 
 /// The most bytes that all of it adds to the record of a whole job.
 pub(super) const MOST_BYTES: usize = {
-    let terms =
-        limits::KIND_BYTES + limits::HEADERS_BYTES + limits::PARENTS * 8 + 1 + 8 + 21 + 8 + schedules::FIRED_BYTES;
+    let terms = limits::KIND_BYTES
+        + limits::HEADERS_BYTES
+        + limits::PARENTS * 8
+        + 1
+        + 8
+        + 21
+        + 8
+        + schedules::FIRED_BYTES
+        + limits::LIMIT_KEY_BYTES;
     let course = limits::PARENTS * 8 + 8 + limits::ERROR_BYTES + 17 + limits::RESULT_BYTES;
-    terms + course + 14 * 5
+    terms + course + 15 * 5
 };
 
 pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { kind, headers, after, on_parent_failure, expires_at, back_off, failed_parent, fired } = terms;
+    let Terms { kind, headers, after, on_parent_failure, expires_at, back_off, failed_parent, fired, limit_key } =
+        terms;
     if let Some(kind) = kind {
         put_optional(out, terms_tag::KIND, kind.as_bytes());
     }
@@ -94,6 +105,9 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     }
     if let Some(fired) = fired {
         schedules::put_fired(out, fired);
+    }
+    if let Some(key) = limit_key {
+        put_optional(out, terms_tag::LIMIT_KEY, key.as_bytes());
     }
 }
 
@@ -162,6 +176,7 @@ pub(super) fn take_terms(terms: &mut Terms, tag: u8, value: &mut Fields<'_>) -> 
         }
         schedules::FIRED_TAG => terms.fired = Some(schedules::take_fired(value)?),
         terms_tag::FAILED_PARENT => terms.failed_parent = Some(value.job()?),
+        terms_tag::LIMIT_KEY => terms.limit_key = Some(text(value.rest(), limits::LIMIT_KEY_BYTES, "limit key")?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -249,7 +264,7 @@ pub(super) fn take_answer(fields: &mut Fields<'_>) -> Result<KeptAnswer, RecordF
 }
 
 pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
-    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = settings;
     let numbers = [
         (settings_tag::RETAIN, retain.map(nanos)),
         (settings_tag::MAX_JOBS, *max_jobs),
@@ -260,13 +275,19 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
             put_optional(out, tag, &number.to_le_bytes());
         }
     }
-    if let Some(most) = concurrency {
-        put_optional(out, settings_tag::CONCURRENCY, &most.to_le_bytes());
-    }
-    if let Some(Rate { count, per }) = rate {
-        let mut value = count.to_le_bytes().to_vec();
-        value.extend_from_slice(&nanos(*per).to_le_bytes());
-        put_optional(out, settings_tag::RATE, &value);
+    let of_key = per_key.unwrap_or_default();
+    for (tags, most, rate) in [
+        ((settings_tag::CONCURRENCY, settings_tag::RATE), *concurrency, *rate),
+        ((settings_tag::KEY_CONCURRENCY, settings_tag::KEY_RATE), of_key.concurrency, of_key.rate),
+    ] {
+        if let Some(most) = most {
+            put_optional(out, tags.0, &most.to_le_bytes());
+        }
+        if let Some(Rate { count, per }) = rate {
+            let mut value = count.to_le_bytes().to_vec();
+            value.extend_from_slice(&nanos(per).to_le_bytes());
+            put_optional(out, tags.1, &value);
+        }
     }
 }
 
@@ -280,6 +301,13 @@ pub(super) fn take_settings(fields: Fields<'_>, kind: u8) -> Result<QueueSetting
             settings_tag::MAX_BYTES => settings.max_bytes = Some(value.u64()?),
             settings_tag::CONCURRENCY => settings.concurrency = Some(value.u32()?),
             settings_tag::RATE => settings.rate = Some(Rate { count: value.u32()?, per: value.span()? }),
+            settings_tag::KEY_CONCURRENCY => {
+                settings.per_key.get_or_insert_default().concurrency = Some(value.u32()?);
+            }
+            settings_tag::KEY_RATE => {
+                let rate = Rate { count: value.u32()?, per: value.span()? };
+                settings.per_key.get_or_insert_default().rate = Some(rate);
+            }
             _ => return Ok(false),
         }
         value.end().map(|()| true)

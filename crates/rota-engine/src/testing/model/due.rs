@@ -15,6 +15,14 @@ enum Owner {
     Schedule(QueueName),
 }
 
+impl super::Queue {
+    /// The limit key that has a token again first, of those that have none.
+    fn first_throttled_key(&self) -> Option<(Time, Box<str>)> {
+        let throttled = self.keys.iter().filter(|(_, bucket)| bucket.throttled_until > Time(0));
+        throttled.map(|(key, bucket)| (bucket.throttled_until, key.clone())).min()
+    }
+}
+
 impl Model {
     /// The earliest deadline there is.
     #[must_use]
@@ -48,6 +56,9 @@ impl Model {
         }
         for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.throttled_until > Time(0)) {
             offer(queue.throttled_until, Owner::Queue(name.clone()));
+        }
+        for (name, queue) in &self.queues {
+            queue.first_throttled_key().into_iter().for_each(|(at, _)| offer(at, Owner::Queue(name.clone())));
         }
         for ((at, ..), queue) in self.ends_by_time() {
             offer(at, Owner::Queue(queue));
@@ -109,6 +120,10 @@ impl Model {
         }
         if queue.throttled_until > Time(0) && queue.throttled_until <= now {
             queue.throttled_until = Time(0);
+            return;
+        }
+        if let Some((_, key)) = queue.first_throttled_key().filter(|&(at, _)| at <= now) {
+            queue.keys.get_mut(&key).expect("it has a bucket").throttled_until = Time(0);
             return;
         }
         let delayed = self.jobs.iter().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);

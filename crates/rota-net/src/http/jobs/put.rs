@@ -77,6 +77,9 @@ pub(in crate::http) struct NewJob {
     /// The class of work: 1 to 100 bytes.
     #[schema(min_length = 1, max_length = 100)]
     kind: Option<String>,
+    /// Whose job it is, 1 to 255 bytes, where its queue bounds what is done for each: see `per_key` of the queue's settings.
+    #[schema(min_length = 1, max_length = 255)]
+    limit_key: Option<String>,
     /// Names and values that travel with it: 4,096 bytes together.
     headers: Option<BTreeMap<String, String>>,
     /// Jobs that must be done before, at most 256. One that is over counts as done, unless it is known to have been
@@ -280,11 +283,17 @@ impl NewJob {
             headers: headers.map(|(name, value)| (name.into_boxed_str(), value.into_boxed_str())).collect(),
             on_parent_failure: self.on_parent_failure.into(),
             back_off: back_off.transpose()?,
+            limit_key: self.limit_key.map(String::into_boxed_str),
             ..Terms::default()
         };
-        terms
-            .check()
-            .map_err(|fault| bad(if fault == BadTerms::Kind { "/kind" } else { "/headers" }, fault.to_string()))?;
+        terms.check().map_err(|fault| {
+            let field = match fault {
+                BadTerms::Kind => "/kind",
+                BadTerms::LimitKey => "/limit_key",
+                _ => "/headers",
+            };
+            bad(field, fault.to_string())
+        })?;
         if body.len() > most {
             let detail = format!("the body has {} bytes, and a job's has at most {most}", body.len());
             return Ok(Err(Problem::new(Kind::JobTooLarge, detail).at(format!("{pointer}{field}"))));

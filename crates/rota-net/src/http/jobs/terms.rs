@@ -136,6 +136,10 @@ pub(in crate::http) struct More {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kind: Option<String>,
+    /// Whose job it is, where its queue bounds what is done for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    limit_key: Option<String>,
     /// Names and values that travel with it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
@@ -196,6 +200,7 @@ impl More {
         let mut more = More { progress: view.progress.map(text), ..More::default() };
         if let Some(terms) = view.terms {
             more.kind = terms.kind.as_deref().map(str::to_owned);
+            more.limit_key = terms.limit_key.as_deref().map(str::to_owned);
             more.headers = terms.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
             more.after = ids(&terms.after);
             more.on_parent_failure = (!terms.after.is_empty()).then(|| terms.on_parent_failure.into());

@@ -3,7 +3,7 @@
 use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
-use rota_engine::queue::QueueSettings;
+use rota_engine::queue::{PerKey, QueueSettings, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
 use rota_engine::terms::{Course, OnParentFailure, Terms};
 use serde_json::{Map, Value, json};
@@ -185,22 +185,31 @@ fn ended(job: JobId, kept_until: Option<Time>) -> Value {
 }
 
 fn settings_of(settings: &QueueSettings) -> Value {
-    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = settings;
     let mut fields = json!({});
     set(&mut fields, "retain", retain.map(format_duration));
     set(&mut fields, "max_jobs", *max_jobs);
     set(&mut fields, "max_bytes", *max_bytes);
     set(&mut fields, "concurrency", *concurrency);
-    if let Some(rate) = rate {
-        fields["rate"] = json!({ "count": rate.count, "per": format_duration(rate.per) });
+    set(&mut fields, "rate", rate.map(rate_of));
+    if let Some(PerKey { concurrency, rate }) = per_key {
+        let mut of_key = json!({});
+        set(&mut of_key, "concurrency", *concurrency);
+        set(&mut of_key, "rate", rate.map(rate_of));
+        fields["per_key"] = of_key;
     }
     fields
+}
+
+fn rate_of(rate: Rate) -> Value {
+    json!({ "count": rate.count, "per": format_duration(rate.per) })
 }
 
 /// What was agreed for a job beyond its place in line.
 fn put_terms(fields: &mut Value, terms: &Terms) {
     let ids = |jobs: &[JobId]| jobs.iter().map(|job| job.0).collect::<Vec<u64>>();
     set(fields, "kind", terms.kind.as_deref());
+    set(fields, "limit_key", terms.limit_key.as_deref());
     if !terms.headers.is_empty() {
         let headers = terms.headers.iter().map(|(name, value)| (name.to_string(), Value::from(&**value)));
         fields["headers"] = headers.collect();

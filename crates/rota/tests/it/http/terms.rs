@@ -210,3 +210,61 @@ fn no_more_jobs_are_held_than_a_queue_is_set_up_for_and_none_is_handed_out_too_o
     let none = json!({ "rate": { "count": 0, "per": "1s" } });
     http.put("/v1/queues/slow/settings", &none).problem(422, "bad-value");
 }
+
+#[test]
+fn no_more_jobs_of_a_limit_key_are_held_than_may_be_and_others_go_past_them() {
+    let (_data, _rota, http) = server(&[]);
+    configure(&http, "work", &json!({ "per_key": { "concurrency": 1 } }));
+    let put = |queue: &str, key: &str| {
+        let job = json!({ "queue": queue, "text": key, "limit_key": key });
+        http.post("/v1/jobs", &job).expect(201)["id"].clone()
+    };
+    let ids = ["a", "a", "a", "b"].map(|key| put("work", key));
+    let plain = http.post("/v1/jobs", &json!({ "queue": "work", "text": "x" })).expect(201)["id"].clone();
+    let leases = |queue: &str| {
+        let leases = http.post("/v1/leases", &json!({ "queues": [queue], "count": 10 })).expect(200)["leases"].clone();
+        leases.as_array().unwrap().clone()
+    };
+    let jobs = |leases: &[Value]| leases.iter().map(|lease| lease["job"]["id"].clone()).collect::<Vec<_>>();
+    let held = leases("work");
+    assert_eq!(jobs(&held), [ids[0].clone(), ids[3].clone(), plain]);
+    let queue = http.get("/v1/queues/work").expect(200);
+    assert_eq!((&queue["jobs"]["ready"], &queue["held_back"]), (&json!(2), &json!(2)));
+    assert_eq!(queue["settings"]["per_key"], json!({ "concurrency": 1 }));
+    let shown = http.get(&format!("/v1/jobs/{}", ids[1].as_str().unwrap())).expect(200);
+    assert_eq!((&shown["limit_key"], &shown["state"]), (&json!("a"), &json!("ready")));
+    complete(&http, &held[1], &json!({}));
+    assert_eq!(jobs(&leases("work")), [] as [Value; 0]);
+    complete(&http, &held[0], &json!({}));
+    assert_eq!(jobs(&leases("work")), [ids[1].clone()]);
+    // More of them from now on, and those that wait are looked at again.
+    configure(&http, "work", &json!({ "per_key": { "concurrency": 2 } }));
+    assert_eq!(jobs(&leases("work")), [ids[2].clone()]);
+    configure(&http, "slow", &json!({ "per_key": { "rate": { "count": 2, "per": "3600s" } } }));
+    let ids = ["a", "a", "a", "b", "b"].map(|key| put("slow", key));
+    assert_eq!(jobs(&leases("slow")), [0, 1, 3, 4].map(|n: usize| ids[n].clone()));
+    assert_eq!(jobs(&leases("slow")), [] as [Value; 0]);
+    // The same limits anew give no tokens, others do.
+    configure(&http, "slow", &json!({ "retain": "3600s", "per_key": { "rate": { "count": 2, "per": "3600s" } } }));
+    assert_eq!(jobs(&leases("slow")), [] as [Value; 0]);
+    assert_eq!(http.put("/v1/queues/slow/settings", &json!({ "per_key": {} })).expect(200), json!({}));
+    assert_eq!(jobs(&leases("slow")), [ids[2].clone()]);
+}
+
+#[test]
+fn limits_for_each_key_that_make_no_sense_are_refused_where_they_stand() {
+    let (_data, _rota, http) = server(&[]);
+    for (per_key, kind) in [
+        (json!({ "rate": { "count": 0, "per": "1s" } }), "bad-value"),
+        (json!({ "concurrency": -1 }), "bad-value"),
+        (json!({ "concurency": 1 }), "unknown-field"),
+    ] {
+        http.put("/v1/queues/work/settings", &json!({ "per_key": per_key })).problem(422, kind);
+    }
+    for key in [String::new(), "k".repeat(256)] {
+        let job = json!({ "queue": "work", "text": "x", "limit_key": key });
+        let problem = http.post("/v1/jobs", &job).problem(422, "bad-value");
+        assert_eq!(problem["pointer"], "#/limit_key");
+        assert!(problem["detail"].as_str().unwrap().contains("1 to 255 bytes"), "{problem}");
+    }
+}

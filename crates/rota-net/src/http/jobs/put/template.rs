@@ -41,6 +41,9 @@ pub(in crate::http) struct TemplateJob {
     /// The class of work: 1 to 100 bytes.
     #[schema(min_length = 1, max_length = 100)]
     kind: Option<String>,
+    /// Whose job it is, where the queue bounds what is done at a time for each: 1 to 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
+    limit_key: Option<String>,
     /// Names and values that travel with it: 4,096 bytes together.
     headers: Option<BTreeMap<String, String>>,
     /// If it was not begun so long after its tick fired, it expires.
@@ -67,6 +70,7 @@ impl TemplateJob {
             max_lost_leases: self.max_lost_leases,
             back_off: self.back_off,
             kind: self.kind,
+            limit_key: self.limit_key,
             headers: self.headers,
             after: Vec::new(),
             on_parent_failure: OnParentFailure::default(),
@@ -95,6 +99,9 @@ pub(in crate::http) struct ShownTemplate {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    limit_key: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +126,7 @@ impl ShownTemplate {
             max_lost_leases: template.max_lost_leases,
             back_off: terms.and_then(|terms| terms.back_off.as_ref()).map(BackOff::of),
             kind: terms.and_then(|terms| terms.kind.as_deref()).map(str::to_owned),
+            limit_key: terms.and_then(|terms| terms.limit_key.as_deref()).map(str::to_owned),
             headers: headers.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             expires_in: template.expires.map(Span),
             body_bytes: template.body.len(),
