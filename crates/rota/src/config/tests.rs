@@ -263,9 +263,9 @@ fn a_public_address_needs_insecure() {
     }
     assert_eq!(
         refusal(&[("beanstalkd", "0.0.0.0:11300")], &[], None),
-        "--beanstalkd: 0.0.0.0:11300 can be reached from other machines, and the beanstalkd protocol has no \
-         authentication yet | listen on 127.0.0.1:11300, turn it off with --beanstalkd off (HTTP has tokens), or add \
-         --insecure if only machines you trust can reach this one"
+        "--beanstalkd: 0.0.0.0:11300 can be reached from other machines, and there is no token yet | make a token with \
+         `rota token create --role admin`, listen on 127.0.0.1:11300, or add --insecure if only machines you trust can \
+         reach this one"
     );
     assert!(resolve(&[("http", "[::ffff:127.0.0.1]:1")], &[], None).is_ok());
 }

@@ -77,7 +77,7 @@ impl TokenDoor {
     }
 
     /// Looks at the file, and tells of it if somebody may have lost what was granted.
-    fn look(&self) {
+    pub(super) fn look(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.path.as_deref().is_some_and(|path| known.look_again(path));
         let (since, now) = (known.looked, Timestamp::now());

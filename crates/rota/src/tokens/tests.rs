@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use jiff::ToSpan;
-use rota_net::access::Role;
+use rota_net::access::{Door, NotAdmitted, Role};
 use tempfile::TempDir;
 
 use super::error::TokensError;
@@ -181,4 +181,28 @@ fn files_that_others_may_read_or_change_and_what_is_no_file_are_refused() {
 
 fn write_mode(path: &PathBuf, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+#[test]
+fn a_door_tells_when_somebody_has_lost_what_was_granted() {
+    let (_folder, path) = place();
+    let (kept, _) = token(Timestamp::now());
+    let (lost, secret) = token(Timestamp::now());
+    file::add(&path, &lost).expect("it can be added");
+    let door = door::TokenDoor::open(Some(path.clone()), false).expect("the file is right");
+    let mut changes = door.changes();
+    let grant = door.admit(Some(secret.reveal())).expect("it is valid");
+    door.look();
+    assert!(!changes.has_changed().expect("the door is there"));
+    assert_eq!(door.renew(&grant).as_ref(), Ok(&grant));
+    // Another one changes nothing for it, but has to be looked at.
+    file::add(&path, &kept).expect("it can be added");
+    door.look();
+    assert!(changes.has_changed().expect("the door is there"));
+    changes.mark_unchanged();
+    assert_eq!(door.renew(&grant).as_ref(), Ok(&grant));
+    file::revoke(&path, std::slice::from_ref(&lost.id), Timestamp::now()).expect("it is there");
+    door.look();
+    assert!(changes.has_changed().expect("the door is there"));
+    assert!(matches!(door.renew(&grant), Err(NotAdmitted::Revoked { .. })));
 }

@@ -107,8 +107,8 @@ fn wrong_configuration_is_exit_code_2_and_names_its_place() {
         "error: cannot read the configuration file /nowhere.toml\n  \
          cause: No such file or directory (os error 2)\n  hint: --config and ROTA_CONFIG name a TOML file\n",
     );
-    let public = "192.0.2.1:11300 can be reached from other machines, and the beanstalkd protocol has no authentication yet\n  \
-                  hint: listen on 127.0.0.1:11300, turn it off with --beanstalkd off (HTTP has tokens), or add --insecure \
+    let public = "192.0.2.1:11300 can be reached from other machines, and there is no token yet\n  \
+                  hint: make a token with `rota token create --role admin`, listen on 127.0.0.1:11300, or add --insecure \
                   if only machines you trust can reach this one\n";
     for flag in ["--beanstalkd", "--addr"] {
         let expected = format!("error: --beanstalkd: {public}");

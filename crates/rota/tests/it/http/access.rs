@@ -382,7 +382,7 @@ fn a_server_may_ask_before_there_is_a_token() {
     let rota = start(&data, &["--auth"]);
     let http = Http::to(rota.http());
     http.get("/v1/stats").problem(401, "no-token");
-    assert!(rota.stdout().contains("HTTP asks for a token, of 0 in "), "{}", rota.stdout());
+    assert!(rota.stdout().contains("HTTP and the beanstalkd protocol ask for a token, of 0 in "), "{}", rota.stdout());
     // Jobs in memory alone: tokens are in a file of their own.
     let file = data.path().join("elsewhere");
     let name = file.to_str().unwrap();
@@ -405,8 +405,20 @@ fn with_tokens_http_may_be_reached_from_elsewhere() {
     http.get("/v1/stats").problem(401, "no-token");
     ask(&http, &viewer, "GET /v1/stats", &Value::Null).expect(200);
     drop(rota);
-    let (code, _, err) = Rota::ended(on(data.path(), &["--beanstalkd", "0.0.0.0:0"]));
-    assert!(code == 2 && err.contains("the beanstalkd protocol has no authentication yet"), "{code} {err}");
+    // So may the beanstalkd protocol, which asks for them then.
+    let rota = Rota::ready(on(data.path(), &["--beanstalkd", "0.0.0.0:0"]));
+    let mut wire = crate::wire::Wire::to(([127, 0, 0, 1], rota.address().port()).into());
+    wire.expect("list-tube-used", "UNAUTHENTICATED");
+    wire.expect(&format!("auth {viewer}"), "AUTHENTICATED");
+    wire.expect("list-tube-used", "USING default");
+    drop(rota);
+    let trusting = Rota::ready(on(data.path(), &["--beanstalkd", "0.0.0.0:0", "--insecure"]));
+    let mut wire = crate::wire::Wire::to(([127, 0, 0, 1], trusting.address().port()).into());
+    wire.expect("list-tube-used", "USING default");
+    drop(trusting);
+    let empty = TempDir::new().unwrap();
+    let (code, _, err) = Rota::ended(on(empty.path(), &["--beanstalkd", "0.0.0.0:0"]));
+    assert!(code == 2 && err.contains("there is no token yet") && err.contains("rota token create"), "{code} {err}");
     fs::set_permissions(data.path().join("tokens"), fs::Permissions::from_mode(0o604)).unwrap();
     let (code, _, err) = Rota::ended(on(data.path(), &[]));
     assert!(code == 2 && err.contains("open to other users (mode 0604)") && err.contains("chmod 600"), "{code} {err}");
