@@ -10,6 +10,7 @@ use super::events::Hub;
 use super::fields::Moment;
 use super::guard::Names;
 use super::problem::{Kind, Problem};
+use crate::access::NotAdmitted;
 use crate::beanstalkd::Hole;
 use crate::host::{CommitError, Host, Pin, Shared};
 use crate::timings::Timed;
@@ -231,6 +232,11 @@ impl Asker {
         self.api.decide_for(&self.grant, wants, work).await
     }
 
+    /// The server, for what goes on behind the answer.
+    pub(super) fn shared(&self) -> Arc<Api> {
+        self.api.clone()
+    }
+
     /// What whoever asks may do.
     pub(super) fn grant(&self) -> &Grant {
         &self.grant
@@ -377,6 +383,19 @@ impl Api {
         tokio::select! {
             () = self.host.wait_until_thawed() => Ok(()),
             () = self.stops() => Err(Problem::new(Kind::Stopping, "the server took its last snapshot")),
+        }
+    }
+
+    /// Waits until what was granted is so no more.
+    pub(super) async fn lost(&self, grant: &Grant) -> NotAdmitted {
+        let mut changes = self.door.changes();
+        loop {
+            if let Err(not) = self.door.renew(grant) {
+                return not;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

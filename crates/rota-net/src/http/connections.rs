@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower_service::Service;
@@ -46,13 +46,21 @@ const HEADERS: usize = 64;
 /// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
 /// seconds. Past `most` connections on all ports, the next ones wait to be accepted.
 pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, most: usize) {
-    let room = Arc::new(Semaphore::new(places(most, ports.len())));
+    let all = places(most, ports.len());
+    let room = Arc::new(Semaphore::new(all));
     let mut accepting = JoinSet::new();
     for port in ports {
         accepting.spawn(serve_port(api.clone(), router.clone(), port, room.clone()));
     }
     while accepting.join_next().await.is_some() {}
+    // Those that went on with messages end by themselves.
+    let all = u32::try_from(all).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(all)).await;
 }
+
+/// A place among the connections that are counted: kept by what goes on behind an answer.
+#[derive(Clone)]
+pub(super) struct Place(#[expect(dead_code, reason = "it is kept")] Arc<OwnedSemaphorePermit>);
 
 async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semaphore>) {
     let Port { socket, tls } = port;
@@ -78,18 +86,18 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
         };
         let (api, router, tls) = (api.clone(), router.clone(), tls.clone());
         connections.spawn(async move {
-            let _permit = permit;
+            let place = Place(Arc::new(permit));
             if stream.set_nodelay(true).is_err() {
                 return;
             }
-            let Some(tls) = tls else { return serve_connection(&api, router, stream).await };
+            let Some(tls) = tls else { return serve_connection(&api, router, stream, place).await };
             let shaken = tokio::select! {
                 () = api.stops() => return,
                 shaken = tls.accept(stream) => shaken,
             };
             drop(handshake);
             if let Ok(stream) = shaken {
-                serve_connection(&api, router, stream).await;
+                serve_connection(&api, router, stream, place).await;
             }
         });
         while connections.try_join_next().is_some() {}
@@ -99,7 +107,7 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
     connections.shutdown().await;
 }
 
-async fn serve_connection<S>(api: &Arc<Api>, router: Router, stream: S)
+async fn serve_connection<S>(api: &Arc<Api>, router: Router, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -109,6 +117,7 @@ where
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(outgoing.clone());
+        request.extensions_mut().insert(place.clone());
         router.clone().call(request)
     });
     let connection = http1::Builder::new()
@@ -116,7 +125,8 @@ where
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // However it ends, nobody is left to be told.
     tokio::select! {

@@ -1,4 +1,4 @@
-//! `GET /v1/events`: what happens, as server-sent events, to whoever wants to know.
+//! `GET /v1/events`: what happens, as server-sent events or over a WebSocket, to whoever wants to know.
 //!
 //! ```text
 //! Engine ──► Host::take_news ──► publish ──► Ring ──► a Listener each
@@ -13,18 +13,23 @@ mod choice;
 mod listener;
 mod ring;
 mod shown;
+mod socket;
+mod stream;
 
-use super::api::Api;
+use super::api::{Api, Asker};
+use super::connections::Place;
 use super::fields::{Id, Name};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::Parameters;
-use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Extension, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use choice::{Choice, List};
-use listener::{Events, Listener};
+use listener::Listener;
 use serde::Deserialize;
-use std::sync::Arc;
+use stream::Events;
 use utoipa::IntoParams;
 
 pub(super) use ring::Hub;
@@ -54,21 +59,25 @@ pub(super) struct EventsQuery {
 
 /// Shows what happens, as it happens
 ///
-/// Server-sent events: `id` is the event's number, `event` its kind, `data` an object. It goes on until the client or the
+/// With the headers of a WebSocket (RFC 6455) it goes on as one, on which each message is such an object; the first, `listening`,
+/// says after which event it begins, unless that is `gone`. Else server-sent events: `id` is the event's number, `event` its kind, `data` an object. It goes on until the client or the
 /// server ends it. A first event `gone` says that events were lost since `after`; a last one, `lagged`, that the client
 /// was too slow.
 #[utoipa::path(get, path = "/v1/events", tag = "server", operation_id = "getEvents", params(EventsQuery),
     responses(
+        (status = 101, description = "They come over a WebSocket."),
         (status = 200, description = "The events.", body = Event, content_type = "text/event-stream"),
         (status = 503, description = "As many listen as can.", body = ProblemDocument,
             content_type = "application/problem+json"),
     ))]
 pub(super) async fn events(
-    State(api): State<Arc<Api>>,
+    api: Asker,
     headers: HeaderMap,
+    Upgrade(upgrade): Upgrade,
+    place: Option<Extension<Place>>,
     Parameters(query): Parameters<EventsQuery>,
 ) -> Result<Response, Problem> {
-    let choice = Choice::new(query.kind.as_deref(), query.queue, query.job)?;
+    let choice = Choice::new(query.kind.as_deref(), query.queue, query.job)?.within(api.grant())?;
     // What a browser sends when it comes back is newer than the address that it first asked for.
     let last = headers.get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or("?")).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(number).transpose()?;
@@ -76,14 +85,34 @@ pub(super) async fn events(
     let Some(joined) = joined else {
         return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
     };
-    let listener = Listener::new(api.clone(), choice, joined);
+    let listener = Listener::new(api.shared(), api.grant().clone(), choice, joined);
     api.leaves(depends_on).await;
+    if let Some(upgrade) = upgrade {
+        return Ok(socket::answer(upgrade, listener, place.map(|Extension(place)| place)));
+    }
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         // A proxy that collects an answer before it goes on would hold events back.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((head, axum::body::Body::new(Events::of(listener))).into_response())
+}
+
+/// The wish of a client to go on with messages, if it has that.
+pub(super) struct Upgrade(Option<WebSocketUpgrade>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Upgrade, Problem> {
+        let mut wished = parts.headers.get_all(header::UPGRADE).iter();
+        if !wished.any(|wish| wish.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+            return Ok(Upgrade(None));
+        }
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+        let upgrade = upgrade.map_err(|refused| Problem::new(Kind::MalformedRequest, refused.body_text()))?;
+        Ok(Upgrade(Some(upgrade)))
+    }
 }
 
 fn number(text: &str) -> Result<u64, Problem> {

@@ -162,7 +162,7 @@ pub(super) async fn reserve(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::check(request, api.grant())?;
     let mut holder = Holder::new(api.host.clone());
-    let taken = wanted.take(&api, &mut holder).await?;
+    let taken = wanted.take(&api, api.grant(), &mut holder).await?;
     let (mut leases, bodies): (Vec<Leased>, Vec<KeptBody>) =
         taken.into_iter().map(|Taken { leased, body }| (leased, body)).unzip();
     for (leased, body) in leases.iter_mut().zip(api.read(bodies).await) {
@@ -203,7 +203,7 @@ impl Wanted {
     }
 
     /// Reserves what there is, and waits where there is nothing. What it took may leave when it returns.
-    async fn take(&self, api: &Api, holder: &mut Holder) -> Result<Vec<Taken>, Problem> {
+    async fn take(&self, api: &Api, grant: &Grant, holder: &mut Holder) -> Result<Vec<Taken>, Problem> {
         let (mut until, mut late) = (None, None);
         loop {
             let is_stopping = *api.stop.borrow();
@@ -223,7 +223,7 @@ impl Wanted {
                 Step::Frozen => api.wait_until_thawed().await?,
                 Step::Full => return Err(Problem::new(Kind::Busy, "there are as many sessions as there can be")),
                 Step::Refused(refusal) => return Err(refused(refusal)),
-                Step::Waits(receiver) => late = wait(api, holder, receiver).await,
+                Step::Waits(receiver) => late = wait(api, grant, holder, receiver).await?,
             }
         }
     }
@@ -280,24 +280,33 @@ impl Wanted {
 }
 
 /// Waits for a job, or for the end of the wait.
-async fn wait(api: &Api, holder: &Holder, mut receiver: oneshot::Receiver<Late>) -> Option<(JobId, LeaseToken)> {
+///
+/// # Errors
+/// [`Problem`] if whoever waits may do so no more. What was on its way goes back with the holder.
+async fn wait(
+    api: &Api,
+    grant: &Grant,
+    holder: &Holder,
+    mut receiver: oneshot::Receiver<Late>,
+) -> Result<Option<(JobId, LeaseToken)>, Problem> {
     let late = tokio::select! {
         biased;
         late = &mut receiver => late,
+        not = api.lost(grant) => return Err(not.into()),
         () = api.stops() => {
-            let session = holder.session()?;
+            let Some(session) = holder.session() else { return Ok(None) };
             let (waited, _) = api.host.with(|shared, _| shared.engine.stop_waiting(session));
             if waited {
-                return None;
+                return Ok(None);
             }
             // The delivery was decided before the wait could be ended.
             receiver.await
         }
     };
-    match late.ok()?.what {
-        Delivered::Job { job, token, .. } => Some((job, token)),
-        Delivered::TimedOut | Delivered::DeadlineSoon => None,
-    }
+    Ok(match late.ok().map(|late| late.what) {
+        Some(Delivered::Job { job, token, .. }) => Some((job, token)),
+        Some(Delivered::TimedOut | Delivered::DeadlineSoon) | None => None,
+    })
 }
 
 /// What is told of a job that was just reserved; nothing if it was called off since.

@@ -6,10 +6,14 @@ use super::problem::ProblemDocument;
 use super::{events, jobs, leases, queues, schedules, snapshots, stats};
 use axum::http::Method;
 use std::sync::Arc;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 use utoipa::{OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// What a token is called among the schemes of security.
+const TOKEN: &str = "token";
 
 /// What is the same for all pages.
 #[derive(utoipa::OpenApi)]
@@ -71,6 +75,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
 /// Completes the description: whatever goes wrong anywhere is a problem, and each page says who may ask for it.
 pub(super) fn complete(mut description: OpenApi, version: &str) -> OpenApi {
     version.clone_into(&mut description.info.version);
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("rota_…");
+    let token =
+        token.description(Some("A token of `rota token create`. With each page stand the roles that it takes."));
+    let components = description.components.get_or_insert_default();
+    components.security_schemes.insert(TOKEN.into(), SecurityScheme::Http(token.build()).into());
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(ProblemDocument::name()))));
     for (path, item) in &mut description.paths.paths {
         let operations = [
@@ -83,6 +92,9 @@ pub(super) fn complete(mut description: OpenApi, version: &str) -> OpenApi {
             let Some(operation) = operation else { continue };
             let who = match Page::of(&method, path) {
                 Some(page) => {
+                    // A server that does not ask takes requests without one.
+                    let asked = SecurityRequirement::new(TOKEN, page.role_names());
+                    operation.security = Some(vec![asked, SecurityRequirement::default()]);
                     format!("Where the server asks for tokens, for one of the role {}.", page.roles_in_words())
                 }
                 None if OPEN.contains(&path.as_str()) => String::from("For everybody."),

@@ -65,7 +65,7 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::POST, "/v1/schedules/{schedule}/run", &[Operator]),
     of_server(Method::POST, "/v1/snapshots", &[Operator]),
     of_server(Method::GET, "/v1/stats", LOOK),
-    of_server(Method::GET, "/v1/events", LOOK),
+    page(Method::GET, "/v1/events", LOOK),
     of_server(Method::GET, "/metrics", LOOK),
 ];
 
@@ -91,6 +91,11 @@ impl Page {
             ref other => other.as_str(),
         });
         methods.collect::<Vec<_>>().join(",")
+    }
+
+    /// The names of the roles that may ask for it.
+    pub(in crate::http) fn role_names(&self) -> impl Iterator<Item = &'static str> {
+        self.roles.iter().copied().chain([Role::Admin]).map(Role::name)
     }
 
     /// Who may ask for it: `viewer, operator or admin`.

@@ -1,5 +1,6 @@
 //! Which events somebody wants.
 
+use super::super::access::Grant;
 use super::super::fields::{Id, Name};
 use super::super::problem::{Kind, Problem};
 use rota_engine::job::{JobId, QueueName};
@@ -15,6 +16,8 @@ pub(super) struct Choice {
     kinds: Option<Vec<NewsKind>>,
     queues: Option<Vec<QueueName>>,
     jobs: Option<Vec<JobId>>,
+    /// What whoever listens may see.
+    grant: Option<Grant>,
 }
 
 /// Values with commas between them.
@@ -38,6 +41,15 @@ fn too_many() -> String {
 }
 
 impl Choice {
+    /// The same, of what may be seen with that grant.
+    ///
+    /// # Errors
+    /// [`Problem`] if a queue was chosen that it does not reach.
+    pub(super) fn within(self, grant: &Grant) -> Result<Choice, Problem> {
+        self.queues.iter().flatten().try_for_each(|queue| grant.check_queue(queue))?;
+        Ok(Choice { grant: grant.is_limited().then(|| grant.clone()), ..self })
+    }
+
     /// # Errors
     /// [`Problem`] if a kind is none.
     pub(super) fn new(
@@ -49,6 +61,7 @@ impl Choice {
             kinds: kinds.map(read_kinds).transpose()?,
             queues: queues.map(|List(names)| names.into_iter().map(|Name(name)| name).collect()),
             jobs: jobs.map(|List(ids)| ids.into_iter().map(|Id(job)| job).collect()),
+            grant: None,
         })
     }
 
@@ -57,7 +70,8 @@ impl Choice {
         let is_among = |queues: &Vec<QueueName>| news.queue.as_ref().is_some_and(|queue| queues.contains(queue));
         let by_queue = self.queues.as_ref().is_none_or(is_among);
         let by_job = self.jobs.as_ref().is_none_or(|jobs| news.job.is_some_and(|job| jobs.contains(&job)));
-        by_kind && by_queue && by_job
+        let is_seen = |grant: &Grant| news.queue.as_ref().is_some_and(|queue| grant.covers(queue));
+        by_kind && by_queue && by_job && self.grant.as_ref().is_none_or(is_seen)
     }
 }
 

@@ -1,33 +1,30 @@
-//! One who listens: the body of an answer that goes on as long as it may.
+//! One who listens: a place in the ring, and what comes next there; whichever way it is then told.
 //!
-//! The connection asks for the next part when it has room for it. Whoever takes nothing is not asked for, and falls behind
-//! until the ring is past them; the connection ends them if they take nothing at all.
+//! It is asked for the next part when there is room for it. Whoever takes nothing does not ask, and falls behind until the ring
+//! is past them; the connection ends them if they take nothing at all. It ends by itself when the server stops, and when
+//! the token that it was asked for with is valid no more.
 
+use super::super::access::Grant;
 use super::super::api::Api;
 use super::choice::Choice;
 use super::ring::{Joined, Read, Told};
-use super::shown;
-use axum::body::Bytes;
-use hyper::body::{Body, Frame};
-use serde_json::json;
-use std::convert::Infallible;
-use std::fmt::Write as _;
-use std::future::Future;
-use std::pin::Pin;
+use rota_engine::news::News;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long nothing may be said.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// About how much is said in one part, in bytes.
 const PART_BYTES: usize = 32 << 10;
 
 pub(super) struct Listener {
     api: Arc<Api>,
+    grant: Grant,
+    /// Whether it may be that the grant is so no more.
+    changes: watch::Receiver<u64>,
     choice: Choice,
     /// The place to read from.
     next: u64,
@@ -35,103 +32,101 @@ pub(super) struct Listener {
     seen: u64,
     end: watch::Receiver<u64>,
     /// What is said first.
-    opening: Option<String>,
+    opening: Option<Opening>,
     /// When something is to be said again.
     speaks_by: Instant,
     is_over: bool,
 }
 
+/// Where somebody begins to listen.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// The number after which it begins.
+    pub(super) seen: u64,
+    /// Whether some are gone since the number that was asked for.
+    pub(super) is_gone: bool,
+    /// Whether the server was started since.
+    pub(super) restarted: bool,
+    /// That start, if it was chosen.
+    pub(super) started: Option<News>,
+}
+
+/// The next part of what is told.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Opening(Opening),
+    /// Events that were chosen, at least one.
+    Events(Vec<Arc<Told>>),
+    /// Nothing came for a while; the number of the last event that was passed.
+    Quiet(u64),
+    /// The ring went on without it, after the event of that number. It is the last part.
+    Lagged(u64),
+}
+
 impl Listener {
-    pub(super) fn new(api: Arc<Api>, choice: Choice, joined: Joined) -> Listener {
+    pub(super) fn new(api: Arc<Api>, grant: Grant, choice: Choice, joined: Joined) -> Listener {
         let Joined { next, seen, is_gone, started, end } = joined;
-        let mut opening = String::new();
-        if is_gone {
-            // Whoever comes back before anything happened does not miss it again.
-            let data = json!({ "kind": "gone", "seq": seen.to_string(), "restarted": started.is_some() });
-            let _ = write!(opening, "id: {seen}\nevent: gone\ndata: {data}\n\n");
-        } else {
-            let _ = write!(opening, ": listening\nid: {seen}\n\n");
-        }
-        if let Some(started) = started.filter(|started| choice.takes(started)) {
-            let text = shown::text(&started);
-            // Its own number is among those that are gone.
-            let _ = write!(opening, "id: {seen}\nevent: {}\ndata: {text}\n\n", started.kind.name());
-        }
+        let restarted = started.is_some();
+        let started = started.filter(|started| choice.takes(started));
+        let opening = Some(Opening { seen, is_gone, restarted, started });
+        let changes = api.door.changes();
         let speaks_by = Instant::now() + HEARTBEAT;
-        Listener { api, choice, next, seen, end, opening: Some(opening), speaks_by, is_over: false }
+        Listener { api, grant, changes, choice, next, seen, end, opening, speaks_by, is_over: false }
     }
 
-    /// The next part of what is said; `None` at the end.
-    async fn next(mut self) -> Option<(Bytes, Listener)> {
+    /// The next part of what is told, waited for; `None` at the end. Nothing is lost if it is not waited for to the end.
+    pub(super) async fn hear(&mut self) -> Option<Heard> {
         if self.is_over {
             return None;
         }
-        let mut said = self.opening.take().unwrap_or_default();
-        while said.is_empty() {
-            let (next, seen) = match self.api.events.read(self.next, |news| self.choice.takes(news), PART_BYTES) {
+        if let Some(opening) = self.opening.take() {
+            // It may have been revoked between the question and here.
+            self.changes.mark_changed();
+            return Some(Heard::Opening(opening));
+        }
+        loop {
+            if self.changes.has_changed().unwrap_or(false) {
+                self.changes.mark_unchanged();
+                self.api.door.renew(&self.grant).ok()?;
+            }
+            match self.api.events.read(self.next, |news| self.choice.takes(news), PART_BYTES) {
                 Read::Next { chosen, next, seen } => {
-                    chosen.iter().for_each(|told| say(&mut said, told));
-                    (next, seen)
+                    self.next = next;
+                    self.seen = seen.unwrap_or(self.seen);
+                    if !chosen.is_empty() {
+                        self.speaks_by = Instant::now() + HEARTBEAT;
+                        return Some(Heard::Events(chosen));
+                    }
+                    if seen.is_some() {
+                        // Others want to go on, too, where there is much that this one does not want.
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                 }
                 Read::Lagged => {
-                    let data = json!({ "kind": "lagged", "seq": self.seen.to_string() });
-                    said = format!("event: lagged\ndata: {data}\n\n");
                     self.is_over = true;
-                    break;
+                    return Some(Heard::Lagged(self.seen));
                 }
-            };
-            if let Some(seen) = seen {
-                (self.next, self.seen) = (next, seen);
-                // Others want to go on, too, where there is much that this one does not want.
-                tokio::task::yield_now().await;
-                continue;
             }
+            let next = self.next;
             tokio::select! {
                 () = self.api.stops() => return None,
                 more = self.end.wait_for(|end| *end > next) => drop(more.ok()?),
-                () = tokio::time::sleep_until(self.speaks_by) => said = format!(":\nid: {}\n\n", self.seen),
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => self.changes.mark_changed(),
+                    Err(_) => return None,
+                },
+                () = tokio::time::sleep_until(self.speaks_by) => {
+                    self.speaks_by = Instant::now() + HEARTBEAT;
+                    return Some(Heard::Quiet(self.seen));
+                }
             }
         }
-        self.speaks_by = Instant::now() + HEARTBEAT;
-        Some((Bytes::from(said), self))
     }
-}
-
-fn say(said: &mut String, told: &Told) {
-    let (id, kind) = (told.news.seq, told.news.kind.name());
-    let _ = write!(said, "id: {id}\nevent: {kind}\ndata: {}\n\n", told.text);
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         self.api.events.leave();
-    }
-}
-
-type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Listener)>> + Send>>;
-
-/// What a listener is told, as the body of an answer.
-pub(super) struct Events(Option<Next>);
-
-impl Events {
-    pub(super) fn of(listener: Listener) -> Events {
-        Events(Some(Box::pin(listener.next())))
-    }
-}
-
-impl Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(next) = &mut self.0 else { return Poll::Ready(None) };
-        let said = ready!(next.as_mut().poll(context));
-        self.0 = None;
-        let Some((bytes, listener)) = said else { return Poll::Ready(None) };
-        self.0 = Some(Box::pin(listener.next()));
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }

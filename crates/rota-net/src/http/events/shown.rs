@@ -4,8 +4,24 @@ use super::super::fields::{Id, Moment, Name};
 use rota_engine::job::Time;
 use rota_engine::news::News;
 use serde::Serialize;
+use serde_json::json;
 use std::borrow::Cow;
 use utoipa::ToSchema;
+
+/// Says that listening begins after the event of that number.
+pub(super) fn listening(seen: u64) -> String {
+    json!({ "kind": "listening", "seq": seen.to_string() }).to_string()
+}
+
+/// Says that events are gone which were asked for: those up to that number.
+pub(super) fn gone(seen: u64, restarted: bool) -> String {
+    json!({ "kind": "gone", "seq": seen.to_string(), "restarted": restarted }).to_string()
+}
+
+/// Says that whoever listens was too slow, after the event of that number.
+pub(super) fn lagged(seen: u64) -> String {
+    json!({ "kind": "lagged", "seq": seen.to_string() }).to_string()
+}
 
 /// Something that happened. A member that says nothing of this kind of event is left away.
 #[derive(Debug, Serialize, ToSchema)]

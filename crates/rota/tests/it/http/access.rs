@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::{Answer, Http};
+use super::events::socket::Socket;
+use super::events::stream::Stream;
 use super::start;
 use crate::process::{Rota, on, until};
 use crate::tokens::{ROLES, command, create, good, id};
@@ -88,11 +90,13 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
 /// What a token that is limited to other queues is answered, though its role may: the status, and the kind of problem.
 fn out_of_reach(page: &str) -> (u16, &'static str) {
     match page {
-        "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" | "GET /v1/schedules" => (200, ""),
+        "GET /healthz" | "GET /readyz" | "GET /v1/jobs" | "GET /v1/queues" | "GET /v1/schedules" | "GET /v1/events" => {
+            (200, "")
+        }
         "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => (200, ""),
         "PUT /v1/schedules/{schedule}" => (403, "queue-not-allowed"),
         page if page.contains("{schedule}") => (404, "schedule-not-found"),
-        "GET /v1/stats" | "GET /v1/events" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
+        "GET /v1/stats" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
         page if page.contains("{id}") => (404, "job-not-found"),
         page if page.contains("{lease}") => (409, "lease-outdated"),
         _ => (403, "queue-not-allowed"),
@@ -177,6 +181,8 @@ fn every_page_is_for_whom_it_is_meant_and_for_nobody_else() {
     let mut answers = Vec::new();
 
     let description = http.get("/v1/openapi.json").expect(200);
+    let scheme = &description["components"]["securitySchemes"]["token"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
     let pages = description["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
         let methods = methods.as_object().unwrap().iter().filter(|(_, page)| page["operationId"].is_string());
         methods.map(move |(method, page)| (format!("{} {path}", method.to_uppercase()), page)).collect::<Vec<_>>()
@@ -186,6 +192,12 @@ fn every_page_is_for_whom_it_is_meant_and_for_nobody_else() {
     for (page, described) in &pages {
         let allowed = allowed(page);
         let said = described["description"].as_str().unwrap();
+        let roles = allowed.map(|roles| roles.iter().chain(&["admin"]).map(|role| json!(role)).collect::<Vec<_>>());
+        let mut asked = described["security"][0]["token"].as_array().cloned();
+        if let (Some(asked), Some(roles)) = (&mut asked, &roles) {
+            asked.sort_by_key(|role| roles.iter().position(|known| known == role));
+        }
+        assert_eq!(asked, roles, "{page}");
         match allowed {
             None => assert!(said.ends_with("For everybody."), "{page}: {said}"),
             Some(roles) => assert!(roles.iter().all(|role| said.contains(role)), "{page}: {said}"),
@@ -498,4 +510,65 @@ fn the_command_that_takes_snapshots_shows_a_token() {
     assert!(code == 2 && err.contains("open to other users") && !err.contains(&operator), "{err}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     assert_eq!(snapshot("", Some(&file)), (0, String::new()));
+}
+
+#[test]
+fn a_token_that_ends_ends_what_goes_on() {
+    let data = TempDir::new().unwrap();
+    let [revoked, kept] = [0, 1].map(|_| create(data.path(), &["--role", "admin"]));
+    let short = create(data.path(), &["--role", "admin", "--expires", "4s"]);
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let wait = |token: &str| {
+        let mut stream = http.connect();
+        let headers = format!("{}content-type: application/json\r\n", header(token));
+        let body = json!({ "queues": ["work"], "wait": "10m" }).to_string();
+        stream.write_all(http.bytes("POST /v1/leases", &headers, &body).as_bytes()).unwrap();
+        stream
+    };
+    let mut streams = [&revoked, &short, &kept].map(|token| Stream::open(&http, "/v1/events", &header(token)));
+    let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, "/v1/events", &header(token)));
+    sockets.iter_mut().for_each(|socket| assert_eq!(socket.next()["kind"], "listening"));
+    let mut waiting = [&revoked, &short].map(|token| wait(token));
+    let stats = |kind: &str| ask(&http, &kept, "GET /v1/stats", &Value::Null).expect(200)[kind].clone();
+    until("both wait", || (stats("waiting") == 2).then_some(()));
+    good(command(data.path(), &["revoke", id(&revoked)]));
+    for (at, why) in ["was revoked", "has expired"].into_iter().enumerate() {
+        let problem = Answer::read(&mut waiting[at]).problem(401, "bad-token");
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
+        assert!(streams[at].ended());
+        assert_eq!(sockets[at].closed(), (1001, "the server stops, or the token is valid no more".into()));
+    }
+    assert_eq!(stats("waiting"), 0);
+    // A job that comes now is for nobody of them, and others are told of it.
+    ask(&http, &kept, "POST /v1/jobs", &json!({ "queue": "work", "text": "x" })).expect(201);
+    assert_eq!(streams[2].event().event, "job.put");
+    assert_eq!(ask(&http, &kept, "GET /v1/jobs/1", &Value::Null).expect(200)["state"], "ready");
+}
+
+#[test]
+fn a_limited_token_is_told_of_its_queues() {
+    let data = TempDir::new().unwrap();
+    let admin = create(data.path(), &["--role", "admin"]);
+    let mail = create(data.path(), &["--role", "viewer", "--queues", "mail*"]);
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let mut all = Stream::open(&http, "/v1/events", &header(&mail));
+    let mut socket = Socket::open(&http, "/v1/events?kind=job.*", &header(&mail));
+    assert_eq!(socket.next()["kind"], "listening");
+    for queue in ["news", "mail", "x", "mail-eu"] {
+        ask(&http, &admin, "POST /v1/jobs", &json!({ "queue": queue, "text": "x" })).expect(201);
+    }
+    for queue in ["mail", "mail-eu"] {
+        assert_eq!(all.event().data["queue"], queue);
+        assert_eq!(socket.next()["queue"], queue);
+    }
+    ask(&http, &mail, "GET /v1/events?queue=mail,news", &Value::Null).problem(403, "queue-not-allowed");
+    // What is about the server, such as its start, is not for it.
+    drop(rota);
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let mut all = Stream::open(&http, "/v1/events?after=1", &header(&mail));
+    ask(&http, &admin, "POST /v1/jobs", &json!({ "queue": "mail", "text": "x" })).expect(201);
+    assert_eq!((all.event().event.as_str(), all.event().data["queue"].clone()), ("gone", json!("mail")));
 }

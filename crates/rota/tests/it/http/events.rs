@@ -1,7 +1,8 @@
 //! The stream of events: what is told, to whom, from where on, and that nobody is told too early or costs the others.
 
 mod command;
-mod stream;
+pub(super) mod socket;
+pub(super) mod stream;
 
 use std::io::Write;
 

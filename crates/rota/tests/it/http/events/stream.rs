@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::http::client::Http;
 
 /// A stream of events that is open.
-pub(super) struct Stream {
+pub(in crate::http) struct Stream {
     reader: BufReader<TcpStream>,
     /// What came in chunks and is not taken.
     text: String,
@@ -17,16 +17,16 @@ pub(super) struct Stream {
 
 /// One block: what stands between two empty lines.
 #[derive(Debug)]
-pub(super) struct Said {
-    pub(super) text: String,
-    pub(super) event: String,
-    pub(super) id: Option<u64>,
-    pub(super) data: Value,
+pub(in crate::http) struct Said {
+    pub(in crate::http) text: String,
+    pub(in crate::http) event: String,
+    pub(in crate::http) id: Option<u64>,
+    pub(in crate::http) data: Value,
 }
 
 impl Said {
     #[track_caller]
-    pub(super) fn id(&self) -> u64 {
+    pub(in crate::http) fn id(&self) -> u64 {
         self.id.unwrap_or_else(|| panic!("no id: {self:?}"))
     }
 }
@@ -34,11 +34,11 @@ impl Said {
 impl Stream {
     /// Asks for events with these headers, each with its line end, and waits until the server listens.
     #[track_caller]
-    pub(super) fn open(http: &Http, path: &str, headers: &str) -> Stream {
+    pub(in crate::http) fn open(http: &Http, path: &str, headers: &str) -> Stream {
         Stream::try_open(http, path, headers).unwrap_or_else(|answer| panic!("{answer}"))
     }
 
-    pub(super) fn try_open(http: &Http, path: &str, headers: &str) -> Result<Stream, String> {
+    pub(in crate::http) fn try_open(http: &Http, path: &str, headers: &str) -> Result<Stream, String> {
         let mut stream = http.connect();
         let request = http.bytes(&format!("GET {path}"), headers, "");
         stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
@@ -46,7 +46,7 @@ impl Stream {
     }
 
     /// The stream that was asked for on that connection; else the status line, or why there is none.
-    pub(super) fn of(stream: TcpStream) -> Result<Stream, String> {
+    pub(in crate::http) fn of(stream: TcpStream) -> Result<Stream, String> {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -63,7 +63,7 @@ impl Stream {
 
     /// The block that says where it begins.
     #[track_caller]
-    pub(super) fn opening(&mut self) -> &Said {
+    pub(in crate::http) fn opening(&mut self) -> &Said {
         if self.opening.is_none() {
             let said = self.block().expect("the server goes on").expect("the stream goes on");
             assert!(said.event.is_empty(), "{said:?}");
@@ -74,7 +74,7 @@ impl Stream {
 
     /// The next event.
     #[track_caller]
-    pub(super) fn event(&mut self) -> Said {
+    pub(in crate::http) fn event(&mut self) -> Said {
         loop {
             let said = self.block().expect("the server goes on").expect("the stream goes on");
             if !said.event.is_empty() {
@@ -84,7 +84,7 @@ impl Stream {
     }
 
     /// Whether no event comes any more.
-    pub(super) fn ended(&mut self) -> bool {
+    pub(in crate::http) fn ended(&mut self) -> bool {
         loop {
             match self.block() {
                 Ok(Some(said)) if said.event.is_empty() => {}
