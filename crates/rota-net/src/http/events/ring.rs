@@ -225,3 +225,23 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rota_engine::engine::Options;
+    use rota_engine::job::Time;
+
+    #[tokio::test]
+    async fn as_many_listen_as_may_and_those_who_go_make_room() {
+        let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
+        let hub = Hub::default();
+        for _ in 0..LISTENERS {
+            assert!(hub.join(&mut engine, None).is_some());
+        }
+        assert!(hub.join(&mut engine, None).is_none());
+        hub.leave();
+        assert!(hub.join(&mut engine, None).is_some() && hub.join(&mut engine, None).is_none());
+        assert_eq!(hub.listeners(), LISTENERS);
+    }
+}
