@@ -243,7 +243,9 @@ impl State {
             ScheduleCommand::Pause { name, is_paused } => {
                 let Schedule { spec, course, .. } = self.schedules.the(name)?;
                 if course.is_paused != is_paused {
-                    let next = if is_paused { course.next } else { self.schedules.next(&spec.timing, wall) };
+                    // What was next before is still ahead where the clock was set back: those before it had their turn.
+                    let is_ahead = is_paused || course.next > wall;
+                    let next = if is_ahead { course.next } else { self.schedules.next(&spec.timing, wall) };
                     events.push(Event::SchedulePaused { schedule: name.clone(), is_paused, next });
                 }
                 Ok(Answer::Done)

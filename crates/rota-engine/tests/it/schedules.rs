@@ -4,7 +4,7 @@ use rota_engine::command::{Answer, Command, NewJob, Refusal, ScheduleCommand, Ta
 use rota_engine::engine::{Engine, Options, Room};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::MISSED_TICKS;
-use rota_engine::log::{Group, LogWriter};
+use rota_engine::log::{Group, LogWriter, Take, salvage};
 use rota_engine::queue::QueueSettings;
 use rota_engine::schedule::{
     Became, Calendar, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template, Timing,
@@ -349,4 +349,35 @@ fn schedules_are_bounded_in_number_and_in_bytes() {
     while !world.engine.tick(at(60)) {}
     let unwritten = world.engine.unwritten_bytes();
     assert!(unwritten < 128 << 20, "{unwritten} bytes");
+}
+
+#[test]
+fn what_is_saved_of_a_log_has_its_schedules() {
+    let mut world = World::new();
+    world.set("a", spec(every(60), OnMissed::Once));
+    world.set("gone", spec(every(60), OnMissed::Once));
+    world.until(at(130));
+    world.ask(ScheduleCommand::Remove(&name("gone"))).expect("it is there");
+    world.ask(ScheduleCommand::Pause { name: &name("a"), is_paused: true }).expect("it is there");
+    world.commit();
+    let into = SimulatedDisk::new();
+    salvage(&world.disk, into.clone(), *b"another store...", Take::default()).expect("nothing is wrong with it");
+    let saved = World::start(into, at(131), Arc::new(PlainCalendar));
+    assert_eq!(saved.course("a"), world.course("a"));
+    assert_eq!(saved.engine.schedule_count(), 1);
+    assert_eq!(saved.ticks(), world.ticks());
+}
+
+#[test]
+fn a_pause_over_a_clock_that_is_set_back_brings_no_tick_again() {
+    let mut world = World::new();
+    world.set("a", spec(every(60), OnMissed::All));
+    world.until(at(125));
+    let a = name("a");
+    world.ask(ScheduleCommand::Pause { name: &a, is_paused: true }).expect("it is there");
+    world.engine.clock_stepped(at(125), at(5));
+    world.ask(ScheduleCommand::Pause { name: &a, is_paused: false }).expect("it is there");
+    assert_eq!(world.course("a").next, at(180));
+    world.until(at(400));
+    assert_eq!(world.ticks(), [60, 120, 180, 240], "the clock shows 280 s");
 }

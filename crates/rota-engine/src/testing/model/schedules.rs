@@ -65,7 +65,7 @@ impl Model {
             ScheduleAsk::Pause(is_paused) => {
                 if schedule.course.is_paused != *is_paused {
                     schedule.course.is_paused = *is_paused;
-                    if !is_paused {
+                    if !is_paused && schedule.course.next <= wall {
                         schedule.course.next = after(&schedule.spec, wall);
                     }
                     schedule.due_at = schedule.course.next;
