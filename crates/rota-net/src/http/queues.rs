@@ -4,7 +4,7 @@ use super::api::{Asker, moment, nothing};
 use super::fields::{Moment, Name, Span};
 use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
 use super::problem::{Kind, Problem};
-use super::request::{Json, OptionalJson, Parameters, QueueInPath};
+use super::request::{Json, OptionalJson, Parameters, QueueInPath, maybe_object};
 use super::{answer, refused};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -109,10 +109,10 @@ pub(super) struct Settings {
     #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     concurrency: Option<u32>,
     /// How often a job of it is handed out at the most.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
     /// What holds for the jobs of each limit key.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     per_key: Option<PerKey>,
 }
 
@@ -126,7 +126,7 @@ struct PerKey {
     #[schema(value_type = Option<u64>, maximum = 4294967295u32)]
     concurrency: Option<u32>,
     /// How often a job of one key is handed out at the most.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     rate: Option<Rate>,
 }
 

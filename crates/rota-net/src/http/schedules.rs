@@ -5,7 +5,7 @@ use super::api::{Asker, Desk, moment};
 use super::fields::{BodyForm, Id, Moment, Name, Span};
 use super::jobs::{Job, Limit, PAGE_ENTRIES, ShownTemplate, TemplateJob};
 use super::problem::{Kind, Problem};
-use super::request::{Json, Parameters, ScheduleInPath};
+use super::request::{Json, Parameters, ScheduleInPath, object};
 use super::{answer, refused};
 use crate::calendar::{self, TimingFault};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -43,6 +43,7 @@ pub(super) struct NewSchedule {
     #[serde(default)]
     on_overlap: OnOverlap,
     /// What it puts.
+    #[serde(deserialize_with = "object")]
     job: TemplateJob,
 }
 

@@ -10,7 +10,7 @@ use crate::http::api::Desk;
 use crate::http::fields::{BASE64, Moment, Name, Span, present};
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
-use crate::http::request::{Object, parse};
+use crate::http::request::{Object, maybe_object, parse};
 use base64::Engine as _;
 use rota_engine::command::{self, Command, Due, Parent, Refusal, Target};
 use rota_engine::engine::Engine;
@@ -73,6 +73,7 @@ pub(in crate::http) struct NewJob {
     #[schema(maximum = 65535)]
     max_lost_leases: Option<u16>,
     /// How long it waits after a failed attempt: 1 s, 2 s, 4 s and so on up to an hour unless told.
+    #[serde(default, deserialize_with = "maybe_object")]
     back_off: Option<BackOff>,
     /// The class of work: 1 to 100 bytes.
     #[schema(min_length = 1, max_length = 100)]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::client::Http;
 use super::{end, put, reserve, server, start};
 use crate::disk::not_run;
-use crate::process::{Rota, on, until};
+use crate::process::{Rota, on};
 use crate::strace;
 use stream::{Said, Stream};
 
@@ -266,8 +266,7 @@ fn a_thousand_who_listen_take_little_and_hear_the_same() {
     const LISTENERS: usize = 1_000;
     let (_data, rota, http) = server(&[]);
     let before = rota.resident_bytes();
-    let mut streams: Vec<Stream> =
-        (0..LISTENERS).map(|_| Stream::open(&http, "/v1/events?kind=job.put", "")).collect();
+    let mut streams: Vec<Stream> = (0..LISTENERS).map(|_| Stream::open(&http, "/v1/events?kind=job.put", "")).collect();
     let each = rota.resident_bytes().saturating_sub(before) / LISTENERS as u64;
     assert!(each < 64 << 10, "{each} bytes each");
     put(&http, "x");

@@ -17,7 +17,7 @@ fn a_queue_has_its_counters() {
     let expected = json!({
         "name": "work",
         "jobs": { "delayed": 1, "ready": 2, "reserved": 1, "buried": 1, "blocked": 0 },
-        "ended": 0, "body_bytes": 4, "settings": {},
+        "held_back": 0, "ended": 0, "body_bytes": 4, "settings": {},
         "urgent": 0, "waiting": 0, "using": 0, "watching": 0,
         "totals": { "put": 6, "ended": 1, "lost_leases": 0, "pauses": 0 },
     });

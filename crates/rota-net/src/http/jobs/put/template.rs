@@ -2,6 +2,7 @@
 
 use super::{BackOff, MAX_ATTEMPTS, Name, NewJob, OnConflict, OnParentFailure, Problem, Put, Span, present};
 use crate::http::fields::{BodyForm, ShownBody};
+use crate::http::request::maybe_object;
 use rota_engine::schedule::Template;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -37,6 +38,7 @@ pub(in crate::http) struct TemplateJob {
     #[schema(maximum = 65535)]
     max_lost_leases: Option<u16>,
     /// How long it waits after a failed attempt: 1 s, 2 s, 4 s and so on up to an hour unless told.
+    #[serde(default, deserialize_with = "maybe_object")]
     back_off: Option<BackOff>,
     /// The class of work: 1 to 100 bytes.
     #[schema(min_length = 1, max_length = 100)]
