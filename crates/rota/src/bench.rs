@@ -119,6 +119,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     if global.server.is_tls() {
         return Err(BenchError::NoTls { server: global.server.clone() }.into());
     }
+    let token = crate::command::http::token(global.token_file.as_deref())?;
     let mut client = crate::command::connect(global)?;
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
@@ -130,7 +131,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     let mut summary = Summary::new(&global.server, &args, delays);
     for number in 0..args.rounds {
         let bar = progress_bar(&args, number);
-        let round = round::run(&global.server, &args, delays, number, &mut client, &bar);
+        let round = round::run(&global.server, token.as_deref(), &args, delays, number, &mut client, &bar);
         bar.finish_and_clear();
         summary.add(round?);
     }

@@ -30,6 +30,8 @@ const INPUT_BYTES: usize = 64 << 10;
 /// A stage to be run.
 pub(super) struct Stage<'a> {
     pub(super) server: &'a ServerAddress,
+    /// What each connection shows first.
+    pub(super) token: Option<&'a str>,
     pub(super) queue: &'a QueueName,
     pub(super) tasks: Vec<Task>,
     pub(super) threads: usize,
@@ -62,7 +64,7 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
     let mut lanes: Vec<Vec<Connection>> = (0..stage.threads.min(of)).map(|_| Vec::new()).collect();
     let lane_count = lanes.len();
     for (index, task) in stage.tasks.into_iter().enumerate() {
-        let stream = open(stage.server, stage.queue).map_err(|source| BenchError::Connect {
+        let stream = open(stage.server, stage.token, stage.queue).map_err(|source| BenchError::Connect {
             server: stage.server.clone(),
             number: index + 1,
             of,
@@ -333,13 +335,17 @@ impl Connection {
 }
 
 /// Opens a connection that uses and watches the queue alone.
-fn open(server: &ServerAddress, queue: &QueueName) -> io::Result<mio::net::TcpStream> {
+fn open(server: &ServerAddress, token: Option<&str>, queue: &QueueName) -> io::Result<mio::net::TcpStream> {
     let addresses: Vec<SocketAddr> = (server.host(), server.port()).to_socket_addrs()?.collect();
     let mut stream = TcpStream::connect(addresses.as_slice())?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALL))?;
-    stream.write_all(format!("use {queue}\r\nwatch {queue}\r\nignore default\r\n").as_bytes())?;
-    let expected = format!("USING {queue}\r\nWATCHING 2\r\nWATCHING 1\r\n");
+    let (auth, authenticated) = match token {
+        Some(token) => (format!("auth {token}\r\n"), "AUTHENTICATED\r\n"),
+        None => (String::new(), ""),
+    };
+    stream.write_all(format!("{auth}use {queue}\r\nwatch {queue}\r\nignore default\r\n").as_bytes())?;
+    let expected = format!("{authenticated}USING {queue}\r\nWATCHING 2\r\nWATCHING 1\r\n");
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer)?;
     if answer != expected.as_bytes() {

@@ -38,6 +38,7 @@ pub(super) struct Round {
 /// Where a round happens, and with how much.
 struct Ground<'a> {
     server: &'a ServerAddress,
+    token: Option<&'a str>,
     args: &'a BenchArgs,
     delays: DelayRange,
     queue: QueueName,
@@ -51,6 +52,7 @@ struct Ground<'a> {
 /// Anything that is not exactly as it must be.
 pub(super) fn run(
     server: &ServerAddress,
+    token: Option<&str>,
     args: &BenchArgs,
     delays: DelayRange,
     number: u32,
@@ -60,7 +62,7 @@ pub(super) fn run(
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("rota-bench-{}-{}", process::id(), since_1970.as_nanos());
     let queue = name.parse().expect("digits, letters and minus make a name");
-    let ground = Ground { server, args, delays, queue, bar, number };
+    let ground = Ground { server, token, args, delays, queue, bar, number };
     match args.mix {
         Mix::Put => ground.put(client),
         Mix::Cycle => ground.cycle(client),
@@ -210,6 +212,7 @@ impl Ground<'_> {
         };
         Stage {
             server: self.server,
+            token: self.token,
             queue: &self.queue,
             tasks,
             threads: self.args.threads as usize,

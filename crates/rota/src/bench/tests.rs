@@ -110,6 +110,7 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
     (0..2).for_each(|_| frames::push_put(&mut batch, b"x"));
     let stage = Stage {
         server: &server,
+        token: None,
         queue: &"q".parse().unwrap(),
         tasks: vec![Task::Put(Put {
             frames: Arc::from(batch),

@@ -58,7 +58,7 @@ impl fmt::Display for HttpAddress {
 }
 
 /// The token to ask with: the file's, or that of `ROTA_TOKEN`. A command line would show it to everybody on the machine.
-pub(super) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+pub(crate) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(path) = path else {
         return Ok(std::env::var("ROTA_TOKEN").ok().filter(|token| !token.is_empty()));
     };

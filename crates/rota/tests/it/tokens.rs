@@ -332,6 +332,10 @@ fn the_command_line_shows_its_token() {
     assert_eq!(run(&["put", "mail", "hello", "--key", "k"], &producer), (Some(0), "1\n".into()));
     let file = file.to_str().unwrap();
     assert_eq!(run(&["next", "mail", "--token-file", file], ""), (Some(0), "hello".into()));
+    let admin = create(data.path(), &["--role", "admin"]);
+    until("it is known", || (run(&["list"], &admin).0 == Some(0)).then_some(()));
+    let (code, text) = run(&["bench", "--mix", "cycle", "--jobs", "100", "--connections", "2"], &admin);
+    assert_eq!(code, Some(0), "{text}");
     for (arguments, token, hint) in [
         (&["put", "mail", "x"][..], "", "--token-file"),
         (&["put", "mail", "x"], "rota_wrong", "rota token list"),
