@@ -108,6 +108,9 @@ pub(crate) enum Verb {
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
     Stats(StatsArgs),
+    /// Watch a server: its rates, and a table of its queues, once a second
+    #[command(after_help = TOP_NOTES)]
+    Top(TopArgs),
     /// Put jobs again and again: set schedules up, look at them, pause and run them
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
@@ -145,6 +148,17 @@ environment (AWS_…, GOOGLE_…, AZURE_…).";
 const ADDRESS_NOTES: &str = "\
 ADDRESS is a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX. Credentials \
 come from the environment: AWS_…, GOOGLE_…, AZURE_…";
+
+const TOP_NOTES: &str = "\
+Keys: q quits, arrows, j, k, page up and down, home and end scroll, < and > (or s) choose the column to \
+sort by, r turns the order around, space holds the picture, / filters by name (escape drops the filter).
+
+Where standard output is no terminal, one plain table is printed, as with --once. What is counted by the \
+second needs two looks, so that one table has none of it. With --json it is an object a look: stats and \
+queues as /v1/stats and /v1/queues have them, and per_second from the second look on.
+
+  rota top --once
+  rota top --json --every 10s | jq .per_second";
 
 const EVENTS_NOTES: &str = "\
 A line each, or with --json an object each. The kinds are in docs/http.md.
@@ -449,6 +463,18 @@ pub(crate) struct StatsArgs {
     pub(crate) queue: Option<QueueName>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// How long from one look to the next
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+    pub(crate) every: Duration,
+    /// Look once, print it and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
+}
+
 /// Which server is asked over HTTP.
 #[derive(Debug, Args)]
 pub(crate) struct HttpServer {
@@ -531,6 +557,13 @@ fn parse_filter(text: &str) -> Result<Filter, String> {
         return Err(String::from("it is empty: id>0 are all jobs"));
     }
     Ok(filter)
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        every if every < Duration::from_millis(100) => Err("the server has other things to do: at least 100ms".into()),
+        every => Ok(every),
+    }
 }
 
 fn parse_ttr(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 mod text;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod why;
 
 use crate::cli::Global;

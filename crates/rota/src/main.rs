@@ -52,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::List(args) => command::list::run(&cli.global, args),
         Verb::Kick(args) => command::kick::run(&cli.global, args),
         Verb::Stats(args) => command::stats::run(&cli.global, args),
+        Verb::Top(args) => command::top::run(&cli.global, &args),
         Verb::Schedule(schedule) => command::schedule::run(&cli.global, schedule),
         Verb::Events(args) => command::events::run(&cli.global, &args),
         Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),

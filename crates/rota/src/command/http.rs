@@ -101,6 +101,23 @@ pub(super) fn escape(value: &str) -> String {
     escaped
 }
 
+/// Why a look at a server came to nothing.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// It is not there, or not well: it may be back.
+    Absent(Failure),
+    /// It does not let itself be looked at so, now or later.
+    Refused(Failure),
+}
+
+impl Unanswered {
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Unanswered::Absent(failure) | Unanswered::Refused(failure) => failure,
+        }
+    }
+}
+
 /// Asks a server, request by request, with the token of `ROTA_TOKEN`.
 pub(super) struct Asker<'a> {
     server: &'a HttpAddress,
@@ -126,6 +143,33 @@ impl<'a> Asker<'a> {
         self.ask(Method::POST, path, Some(body), not)
     }
 
+    /// The object that is at that path, for who asks again and again: at most `timeout` is waited for it.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub(super) fn look(&self, path: &str, not: &str, timeout: Duration) -> Result<Map<String, Value>, Unanswered> {
+        let request = self.client.get(format!("{}{path}", self.server)).timeout(timeout);
+        let request = with_token(request, self.token.clone());
+        let (status, body) = self.send(request).map_err(|error| match tls_error(&error) {
+            Some(_) => Unanswered::Refused(no_answer(self.server, &error)),
+            None => Unanswered::Absent(no_answer(self.server, &error)),
+        })?;
+        let failure = || refused(self.server, not, status, &body);
+        match status {
+            200..300 => serde_json::from_slice(&body).map_err(|_| Unanswered::Refused(failure())),
+            429 | 500.. => Err(Unanswered::Absent(failure())),
+            _ => Err(Unanswered::Refused(failure())),
+        }
+    }
+
+    /// The status and the body that a request is answered with.
+    fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<(u16, Vec<u8>)> {
+        self.runtime.block_on(async {
+            let response = request.send().await?;
+            Ok((response.status().as_u16(), response.bytes().await?.into()))
+        })
+    }
+
     /// The object that a request is answered with; `not` says that it was not done.
     pub(super) fn ask(
         &self,
@@ -138,11 +182,7 @@ impl<'a> Asker<'a> {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let answered = self.runtime.block_on(async {
-            let response = request.send().await?;
-            Ok((response.status().as_u16(), response.bytes().await?))
-        });
-        let (status, body) = answered.map_err(|error: reqwest::Error| no_answer(self.server, &error))?;
+        let (status, body) = self.send(request).map_err(|error| no_answer(self.server, &error))?;
         let failure = || refused(self.server, not, status, &body);
         match status {
             200..300 => serde_json::from_slice(&body).map_err(|_| failure()),

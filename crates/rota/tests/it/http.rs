@@ -21,6 +21,7 @@ mod queues;
 mod repeat;
 mod schedules;
 mod terms;
+mod top;
 mod waiting;
 mod why;
 
