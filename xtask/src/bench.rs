@@ -2,7 +2,7 @@
 //!
 //! Each bench is a file that writes its own part of `docs/benchmarks.md` by way of [`page`]: [`throughput`] (whose rows are
 //! in [`plan`]), [`latency`], [`scale`], [`batches`], [`peers`], [`memory`],
-//! [`recovery`], [`stalls`], [`far`], [`build`]. [`server`] starts what is measured; [`load`] drives it with
+//! [`recovery`], [`stalls`], [`far`], [`http`], [`build`]. [`server`] starts what is measured; [`load`] drives it with
 //! `rota bench`, [`jobs`] fills and empties it. [`mod@answer_only`] is the limit: a server that answers puts and does
 //! nothing else. Numbers come from here and never from a test: a machine that is busy makes them worse, not wrong.
 
@@ -22,6 +22,7 @@ mod answer_only;
 mod disk;
 mod draw;
 mod goals;
+mod http;
 mod jobs;
 mod load;
 mod machine;
@@ -55,11 +56,12 @@ pub(crate) enum Which {
     Recovery,
     Stalls,
     Far,
+    Http,
     Build,
 }
 
 /// The benches by name, each with its number of rounds unless told.
-const BENCHES: [(&str, Which, usize); 12] = [
+const BENCHES: [(&str, Which, usize); 13] = [
     ("all", Which::All, 5),
     ("throughput", Which::Throughput, 5),
     ("latency", Which::Latency, 5),
@@ -71,6 +73,7 @@ const BENCHES: [(&str, Which, usize); 12] = [
     ("recovery", Which::Recovery, 5),
     ("stalls", Which::Stalls, 3),
     ("far", Which::Far, 1),
+    ("http", Which::Http, 3),
     ("build", Which::Build, 1),
 ];
 
@@ -182,6 +185,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Which::Recovery => recovery::run(&programs, &machine, options),
         Which::Stalls => stalls::run(&programs, &machine, options),
         Which::Far => far::run(&programs, &machine, options),
+        Which::Http => http::run(&programs, &machine, options),
         Which::Build => unreachable!("it needs no programs, and is done"),
     }
 }

@@ -22,10 +22,11 @@ pub(super) enum Part {
     Recovery,
     Stalls,
     Far,
+    Http,
     Build,
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part::Throughput,
     Part::Latency,
     Part::Scale,
@@ -35,6 +36,7 @@ const PARTS: [Part; 10] = [
     Part::Recovery,
     Part::Stalls,
     Part::Far,
+    Part::Http,
     Part::Build,
 ];
 
@@ -59,6 +61,7 @@ impl Part {
             Part::Recovery => "<!-- part: recovery -->",
             Part::Stalls => "<!-- part: stalls -->",
             Part::Far => "<!-- part: far -->",
+            Part::Http => "<!-- part: http -->",
             Part::Build => "<!-- part: build -->",
         }
     }

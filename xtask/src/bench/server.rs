@@ -86,6 +86,12 @@ impl Subject {
         self
     }
 
+    /// The same with more options.
+    pub(super) fn with(mut self, options: &[&str]) -> Subject {
+        self.options.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
     /// Whether it is Rota.
     pub(super) fn is_rota(&self) -> bool {
         self.program == Program::Rota
