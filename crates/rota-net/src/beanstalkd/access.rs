@@ -180,6 +180,7 @@ impl Gate {
     }
 
     /// Judges a command by what it is; which queue its job is of is asked later, with [`Gate::reaches_job`].
+    #[cold]
     pub(super) fn judge(
         &self,
         request: &Request<'_>,
@@ -209,6 +210,7 @@ impl Gate {
 
     /// Whether the job that a command names by its id, if it does, is of a queue that the token is for. What has to be looked
     /// up for it has been.
+    #[cold]
     pub(super) fn reaches_named(&self, engine: &Engine, request: &Request<'_>) -> bool {
         job_of(request).is_none_or(|job| self.reaches_job(engine, job))
     }

@@ -256,15 +256,18 @@ impl Session {
             match self.parser.next(input) {
                 Parsed::Request(Request::Quit) | Parsed::Foreign(_) => return Status::Close,
                 Parsed::Request(request) => {
-                    if let Some(gate) = &self.client.gate {
-                        match gate.judge(&request, server.engine, self.client.id, out) {
+                    if let Some(judged) = self.client.judge(server.engine, &request, out) {
+                        match judged {
                             Judged::Allowed => {}
                             Judged::Answered => continue,
                             Judged::Ended => return Status::Close,
                         }
                     }
                     match self.client.put_off(server.engine, request, input) {
-                        Some(request) => self.client.ask(server, request, out),
+                        Some(request) if self.client.is_out_of_reach(server.engine, &request) => {
+                            Answer::Word(Word::NotFound).write_to(out);
+                        }
+                        Some(request) => self.client.request(server, request, out),
                         None => return Status::Again,
                     }
                 }
@@ -306,11 +309,22 @@ fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
 }
 
 impl Client {
-    /// Carries out one command, unless its job is of a queue that whoever asks is not to see.
+    /// Judges a command at the gate; none where there is no gate.
+    #[inline]
+    fn judge(&self, engine: &Engine, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Judged> {
+        self.gate.as_ref().map(|gate| gate.judge(request, engine, self.id, out))
+    }
+
+    /// Whether the job that a command names is of a queue that whoever asks is not to see.
+    #[inline]
+    fn is_out_of_reach(&self, engine: &Engine, request: &Request<'_>) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.reaches_named(engine, request))
+    }
+
+    /// Carries out a command that was put off.
+    #[cold]
     fn ask(&mut self, server: &mut Server<'_>, request: Request<'_>, out: &mut Vec<u8>) {
-        if let Some(gate) = &self.gate
-            && !gate.reaches_named(server.engine, &request)
-        {
+        if self.is_out_of_reach(server.engine, &request) {
             return Answer::Word(Word::NotFound).write_to(out);
         }
         self.request(server, request, out);
