@@ -375,7 +375,7 @@ mod tests {
         }
         assert!(view.draw(130, 20)[4].text.contains("PAUSED"));
         let narrow = &view.draw(60, 20)[4].text;
-        assert!(narrow.contains("DELAYED") && !narrow.contains("BUR"), "{narrow}");
+        assert!(narrow.contains("BURIED") && !narrow.contains("BLO"), "{narrow}");
     }
 
     #[test]

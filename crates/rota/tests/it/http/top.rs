@@ -10,10 +10,19 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::{put, reserve, server};
-use crate::process::bare;
+use super::{put, reserve, server, start};
 use crate::server::free_address;
+
+/// The binary, with nothing of this test run's environment.
+fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
+        command.env_remove(name);
+    }
+    command
+}
 
 /// The command, with nothing of this test run's environment.
 fn top(http: SocketAddr, arguments: &[&str]) -> Command {
@@ -93,9 +102,14 @@ fn nobody_there_and_a_refused_token_end_it() {
         output.status.code() == Some(1) && said.starts_with(&format!("error: no answer from http://{nobody}\n")),
         "{said}"
     );
-    let (_data, _rota, http) = server(&[]);
-    let output = top(http.address(), &["--every", "1ms"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let data = TempDir::new().unwrap();
+    let token = bare().args(["token", "create", "--role", "producer", "--data"]).arg(data.path()).output().unwrap();
+    let rota = start(&data, &[]);
+    let output = top(rota.http(), &["--json"]).env("ROTA_TOKEN", text(&token.stdout).trim()).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.starts_with("{\"error\":\"no statistics: "), "{said}");
+    // A server is not to be kept busy by being looked at.
+    assert_eq!(top(rota.http(), &["--every", "1ms"]).output().unwrap().status.code(), Some(2));
 }
 
 /// A command in a terminal of its own.
