@@ -17,7 +17,6 @@ use rota_net::access::{Pattern, Role};
 use rota_net::filter::{FIELDS, Filter, FilterError};
 
 use crate::bench::BenchArgs;
-use crate::client::{Key, QueueName, ServerAddress};
 use crate::command::http::HttpAddress;
 use crate::config::options::ServeFlags;
 use crate::snapshot::address::Address;
@@ -25,6 +24,7 @@ use crate::tls::client::ClientFiles;
 use crate::tokens::TokenId;
 use crate::tokens::file::parse_name;
 use crate::values::{parse_duration, parse_moment};
+use rota_client::{Key, QueueName, ServerAddress};
 
 const EXIT_CODES: &str = "\
 Exit codes:

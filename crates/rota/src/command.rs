@@ -24,7 +24,7 @@ pub(crate) mod top;
 pub(crate) mod why;
 
 use crate::cli::Global;
-use crate::client::Client;
+use rota_client::Client;
 
 /// A connection to the server that the command line names, which knows by then who asks.
 pub(crate) fn connect(global: &Global) -> anyhow::Result<Client> {

@@ -1,12 +1,11 @@
 //! The `rota` binary: reads the command line, does one command, reports, and leaves with a documented exit code.
 //!
 //! A reading order: `cli` is what can be typed, `config` what `serve` can be told, `serve` runs the server,
-//! `command` holds the commands that speak to one through `client`, `snapshot` takes and reads snapshots, `tokens` says
+//! `command` holds the commands that speak to one through `rota-client`, `snapshot` takes and reads snapshots, `tokens` says
 //! who may do what, `bench` is the load generator.
 
 mod bench;
 mod cli;
-mod client;
 mod command;
 mod config;
 mod report;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::bench::BenchError;
-use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::snapshot::error::{ReadError, TakeError};
 use crate::tls::error::TlsError;
 use crate::tokens::error::TokensError;
+use rota_client::ClientError;
 
 /// A failure of the binary itself, with what to try and the exit code.
 #[derive(Debug, Error)]

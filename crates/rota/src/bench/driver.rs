@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::BenchError;
 use super::task::{Moment, Outgoing, Shared, Tally, Task};
-use crate::client::{QueueName, ServerAddress};
+use rota_client::{QueueName, ServerAddress};
 
 /// How long a stage may be without any answer; delays are added to it.
 const STALL: Duration = Duration::from_secs(30);

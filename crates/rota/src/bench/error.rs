@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::task::Verb;
-use crate::client::ServerAddress;
+use rota_client::ServerAddress;
 
 /// Why there is no result. A server that answered wrongly is never reported as fast.
 #[derive(Debug, Error)]

@@ -13,7 +13,7 @@ use super::frames;
 use super::group::Group;
 use super::task::{Cycle, Delete, Put, PutDelayed, Shared, Take, Tally, Task, Verb};
 use super::{BenchArgs, BenchError, DelayRange, Mix};
-use crate::client::{Client, QueueName, ServerAddress};
+use rota_client::{Client, QueueName, ServerAddress};
 
 /// How many deletes are sent at once where they only clean up.
 const CLEANING_DEPTH: usize = 256;

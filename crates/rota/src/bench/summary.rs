@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::round::Round;
 use super::task::{Tally, Verb};
 use super::{BenchArgs, DelayRange, Mix};
-use crate::client::ServerAddress;
 use crate::values::format_duration;
+use rota_client::ServerAddress;
 
 /// The percentiles that are reported, with their names in JSON.
 const PERCENTILES: [(f64, &str); 4] = [(50.0, "p50_us"), (90.0, "p90_us"), (99.0, "p99_us"), (99.9, "p999_us")];

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::HttpServer;
-use crate::client::QueueName;
 use crate::values::{parse_duration, parse_moment};
+use rota_client::QueueName;
 
 /// What can be done with schedules, over the server's HTTP port.
 #[derive(Debug, Subcommand)]

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::text::put_body;
 use crate::cli::{Global, NextArgs};
-use crate::client::{Client, Job, QueueName};
 use crate::report::{self, Failure};
 use crate::values::format_duration;
+use rota_client::{Client, Job, QueueName};
 
 /// What is known about the job that is being worked on.
 struct Lease<'a> {

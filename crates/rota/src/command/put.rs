@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::{Global, PutArgs};
-use crate::client::{Put, When};
 use crate::report::{self, Failure};
+use rota_client::{Put, When};
 
 pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
     let body = match args.body {
@@ -16,7 +16,7 @@ pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
         None => body_from_stdin()?,
     };
     let when = match (args.delay, args.at) {
-        (_, Some(moment)) => When::At(moment),
+        (_, Some(moment)) => When::At(moment.into()),
         (delay, None) => When::In(delay.unwrap_or(Duration::ZERO)),
     };
     let mut client = super::connect(global)?;

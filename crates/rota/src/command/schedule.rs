@@ -11,9 +11,9 @@ use super::http::{self, Asker};
 use super::text::{lines_of, put_body, table};
 use crate::cli::Global;
 use crate::cli::schedule::{ScheduleArgs, ScheduleCommand, ScheduleListArgs, ScheduleSetArgs};
-use crate::client::QueueName;
 use crate::report::{self, Failure};
 use crate::values::format_duration;
+use rota_client::QueueName;
 
 /// What is asked for at a time.
 const PAGE: usize = 1000;

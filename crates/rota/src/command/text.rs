@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::client::Fields;
+use rota_client::Fields;
 
 /// The protocol's names of fields that have another one on screen; a field's unit comes last.
 const NAMES: &[(&str, &str)] = &[

@@ -154,6 +154,7 @@ fn help_says_what_scripts_need() {
         "list",
         "kick",
         "stats",
+        "top",
         "schedule",
         "events",
         "snapshot",

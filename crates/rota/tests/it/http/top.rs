@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -14,6 +16,9 @@ use tempfile::TempDir;
 
 use super::{put, reserve, server, start};
 use crate::server::free_address;
+
+/// How long something may take to be shown.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary, with nothing of this test run's environment.
 fn bare() -> Command {
@@ -118,6 +123,8 @@ struct Screen {
     /// The side of the command, kept open so that its settings can be looked at.
     inner: OwnedFd,
     child: Child,
+    /// What it shows, as a thread reads it: this side sees no end while the other is open.
+    shown: Receiver<Vec<u8>>,
     seen: String,
 }
 
@@ -131,20 +138,32 @@ impl Screen {
         tcsetwinsize(&inner, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let [stdin, stdout] = [inner.try_clone().unwrap(), inner.try_clone().unwrap()];
         let child = command.env("TERM", "xterm").stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
-        Screen { terminal: terminal.into(), inner, child, seen: String::new() }
+        let terminal = File::from(terminal);
+        let (send, shown) = channel();
+        let mut source = terminal.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = source.read(&mut bytes) {
+                if send.send(bytes[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Screen { terminal, inner, child, shown, seen: String::new() }
     }
 
     /// Reads until that was shown after all that was looked for before.
     fn until(&mut self, wanted: &str) {
-        let mut bytes = [0; 4096];
         loop {
             if let Some(at) = self.seen.find(wanted) {
                 self.seen.drain(..at + wanted.len());
                 return;
             }
             assert!(self.seen.len() < 1_000_000, "{wanted:?} is not shown: {:?}", &self.seen[..4096]);
-            let length = self.terminal.read(&mut bytes).unwrap();
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..length]));
+            let Ok(bytes) = self.shown.recv_timeout(DEADLINE) else {
+                panic!("{wanted:?} is not shown: {:?}, {:?}", self.seen, self.child.try_wait());
+            };
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
 

@@ -5,33 +5,31 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
-
 use super::{Client, ClientError, Key, QueueName, whole_seconds_up};
 
 /// A job to be put.
-pub(crate) struct Put<'a> {
+pub struct Put<'a> {
     /// Where it goes.
-    pub(crate) queue: &'a QueueName,
+    pub queue: &'a QueueName,
     /// Its body, without the line end.
-    pub(crate) body: &'a [u8],
+    pub body: &'a [u8],
     /// 0 is the most urgent.
-    pub(crate) priority: u32,
+    pub priority: u32,
     /// When it becomes due.
-    pub(crate) when: When,
+    pub when: When,
     /// How long a worker may hold it; never zero.
-    pub(crate) ttr: Duration,
+    pub ttr: Duration,
     /// Unique among the open jobs of its queue, if there is one.
-    pub(crate) key: Option<&'a Key>,
+    pub key: Option<&'a Key>,
 }
 
 /// When a job becomes due.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum When {
+pub enum When {
     /// This long after the put; zero is at once.
     In(Duration),
     /// At this moment; at once if it is past.
-    At(Timestamp),
+    At(SystemTime),
 }
 
 impl Client {
@@ -41,7 +39,7 @@ impl Client {
     /// [`ClientError::KeyTaken`], [`ClientError::TooBig`], [`ClientError::Buried`]; [`ClientError::NoSuchCommand`]
     /// if the job needs what only Rota has, in which case nothing was put; and all of the connection's, after
     /// which the job may be there or not.
-    pub(crate) fn put(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
+    pub fn put(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
         self.use_queue(put.queue)?;
         let plain_ttr = plain_seconds(put.ttr);
         let plain_delay = match put.when {
@@ -77,8 +75,8 @@ impl Client {
         let (command, moment_ms) = match put.when {
             When::In(delay) => ("put-in", whole_millis_up(delay)),
             When::At(moment) => {
-                let millis = u64::try_from(moment.as_millisecond()).unwrap_or(0);
-                ("put-at", millis + u64::from(moment.subsec_nanosecond() % 1_000_000 > 0))
+                let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                ("put-at", whole_millis_up(since))
             }
         };
         let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
@@ -118,8 +116,8 @@ fn whole_millis_up(span: Duration) -> u64 {
 }
 
 /// How long it is until `moment`; zero if it is past.
-fn until(moment: Timestamp) -> Duration {
-    SystemTime::from(moment).duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
+fn until(moment: SystemTime) -> Duration {
+    moment.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {

@@ -137,7 +137,7 @@ fn an_extended_put_rounds_up_to_milliseconds_and_carries_its_key() {
         key: Some(&key),
     };
     assert_eq!(client.put(&put).unwrap(), 7);
-    put.when = When::At("1970-01-01T00:00:01.0000001Z".parse().unwrap());
+    put.when = When::At(std::time::UNIX_EPOCH + Duration::from_nanos(1_000_000_100));
     let error = client.put(&put).expect_err("the key is taken");
     assert_eq!(error.to_string(), "the key k is taken in queue q: job 7 has it");
     drop(client);

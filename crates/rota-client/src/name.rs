@@ -13,15 +13,16 @@ const MOST_BYTES: usize = 200;
 
 /// The name of a queue: 1 to 200 bytes of `A-Za-z0-9-+/;.$_()`, the first of them not `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QueueName(String);
+pub struct QueueName(String);
 
 /// The key of a job: 1 to 200 bytes of printable ASCII without the space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key(String);
+pub struct Key(String);
 
 /// Why a text is no name or key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum NameError {
+#[non_exhaustive]
+pub enum NameError {
     /// Nothing is no name.
     #[error("it is empty")]
     Empty,
@@ -41,7 +42,7 @@ pub(crate) enum NameError {
 
 impl QueueName {
     /// The name as it is sent.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between the command line and a server: each case with its place, its values and a hint.
+//! What can go wrong between a client and a server: each case with its place, its values and a hint.
 
 use std::io;
 
@@ -8,7 +8,8 @@ use super::{Key, QueueName, ServerAddress};
 
 /// Why a command was not carried out, or is not known to have been.
 #[derive(Debug, Error)]
-pub(crate) enum ClientError {
+#[non_exhaustive]
+pub enum ClientError {
     /// No connection came about; nothing was sent.
     #[error("cannot connect to {address}")]
     Connect {
@@ -140,7 +141,7 @@ impl ClientError {
     }
 
     /// What to try, where that is not plain from the message.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         let hint = match self {
             ClientError::Connect { .. } => {
                 "start a server with `rota serve`, or name another with --server or ROTA_SERVER"
@@ -181,7 +182,7 @@ impl ClientError {
 }
 
 /// What to try when no TLS came about.
-pub(crate) fn handshake_hint(error: &io::Error) -> &'static str {
+pub fn handshake_hint(error: &io::Error) -> &'static str {
     use rustls::{AlertDescription, CertificateError, Error};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {

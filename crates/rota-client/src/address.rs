@@ -13,7 +13,7 @@ const DEFAULT_TLS_PORT: u16 = 11301;
 
 /// A server's host and port, and whether TLS is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServerAddress {
+pub struct ServerAddress {
     tls: bool,
     host: String,
     port: u16,
@@ -21,7 +21,8 @@ pub(crate) struct ServerAddress {
 
 /// Why a text is no address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum AddressError {
+#[non_exhaustive]
+pub enum AddressError {
     /// Another protocol than beanstalkd's.
     #[error("{0:?} is not a protocol that rota speaks: write beanstalkd://host:port or tls://host:port")]
     Scheme(String),
@@ -38,17 +39,17 @@ pub(crate) enum AddressError {
 
 impl ServerAddress {
     /// Whether TLS is spoken there.
-    pub(crate) fn is_tls(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.tls
     }
 
     /// The host, without brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The port.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 }

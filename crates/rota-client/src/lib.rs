@@ -1,4 +1,4 @@
-//! A small blocking client of the beanstalkd protocol, for the command line.
+//! A small blocking client of the beanstalkd protocol: of Rota, and of any other server that speaks it.
 //!
 //! One connection, one command at a time, every read and write under a time-out. Names and keys are checked types,
 //! so that nothing a user typed can end a line early; every answer is checked against what the protocol allows, and
@@ -19,10 +19,10 @@ mod name;
 mod put;
 mod stream;
 
-pub(crate) use address::ServerAddress;
-pub(crate) use error::{ClientError, handshake_hint};
-pub(crate) use name::{Key, QueueName};
-pub(crate) use put::{Put, When};
+pub use address::{AddressError, ServerAddress};
+pub use error::{ClientError, handshake_hint};
+pub use name::{Key, NameError, QueueName};
+pub use put::{Put, When};
 use stream::Stream;
 
 /// How long connecting to one address may take.
@@ -44,7 +44,7 @@ const TOKEN_BYTES: usize = 200;
 const RESERVE_WAIT_SECONDS: u64 = (1 << 31) - 1;
 
 /// A connection to a server.
-pub(crate) struct Client {
+pub struct Client {
     address: ServerAddress,
     stream: BufReader<Stream>,
     extensions: Option<bool>,
@@ -52,15 +52,15 @@ pub(crate) struct Client {
 
 /// A job's id and body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Job {
+pub struct Job {
     /// The id that the server gave it.
-    pub(crate) id: u64,
+    pub id: u64,
     /// What was put.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// Statistics: keys and values in the server's order, without quotes.
-pub(crate) type Fields = Vec<(String, String)>;
+pub type Fields = Vec<(String, String)>;
 
 impl Client {
     /// Connects to `address`; inside TLS, with what it says to shake hands with.
@@ -68,7 +68,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] if no address of the host takes a connection within five seconds, [`ClientError::Handshake`] if
     /// none comes to an agreement then.
-    pub(crate) fn connect(address: &ServerAddress, tls: Option<ClientConfig>) -> Result<Client, ClientError> {
+    pub fn connect(address: &ServerAddress, tls: Option<ClientConfig>) -> Result<Client, ClientError> {
         let failed = |source| ClientError::Connect { address: address.clone(), source };
         let mut last = None;
         for socket in (address.host(), address.port()).to_socket_addrs().map_err(failed)? {
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::BadToken`] if the server does not know it, [`ClientError::NoSuchCommand`] if it knows none.
-    pub(crate) fn authenticate(&mut self, token: &str) -> Result<(), ClientError> {
+    pub fn authenticate(&mut self, token: &str) -> Result<(), ClientError> {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) || token.len() > TOKEN_BYTES {
             return Err(ClientError::NoToken);
         }
@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// Waits at most `wait` (rounded up to whole seconds) for a job of `queue` and reserves it; none if none came.
-    pub(crate) fn reserve(&mut self, queue: &QueueName, wait: Duration) -> Result<Option<Job>, ClientError> {
+    pub fn reserve(&mut self, queue: &QueueName, wait: Duration) -> Result<Option<Job>, ClientError> {
         let watched = self.call("watch", format_args!("watch {queue}"), b"")?;
         self.number(&watched, "watch", "WATCHING ")?;
         if queue.as_str() != "default" {
@@ -127,23 +127,23 @@ impl Client {
     }
 
     /// Deletes a job; false if there is none, or another connection holds it.
-    pub(crate) fn delete(&mut self, id: u64) -> Result<bool, ClientError> {
+    pub fn delete(&mut self, id: u64) -> Result<bool, ClientError> {
         self.found("delete", format_args!("delete {id}"), "DELETED")
     }
 
     /// Gives a job back that this connection holds; false if it does not hold it any more.
-    pub(crate) fn release(&mut self, id: u64, priority: u32) -> Result<bool, ClientError> {
+    pub fn release(&mut self, id: u64, priority: u32) -> Result<bool, ClientError> {
         self.found("release", format_args!("release {id} {priority} 0"), "RELEASED")
     }
 
     /// Starts the lease of a job anew that this connection holds; false if it does not hold it any more.
-    pub(crate) fn touch(&mut self, id: u64) -> Result<bool, ClientError> {
+    pub fn touch(&mut self, id: u64) -> Result<bool, ClientError> {
         self.found("touch", format_args!("touch {id}"), "TOUCHED")
     }
 
     /// Cancels a job in any state; false if there is none. A server without `cancel` is asked to delete it, which
     /// does the same unless another connection holds the job.
-    pub(crate) fn cancel(&mut self, id: u64) -> Result<bool, ClientError> {
+    pub fn cancel(&mut self, id: u64) -> Result<bool, ClientError> {
         if self.has_extensions()? {
             self.found("cancel", format_args!("cancel {id}"), "CANCELLED")
         } else {
@@ -155,7 +155,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NoSuchCommand`] if the server has no keys; and all of the connection's.
-    pub(crate) fn cancel_key(&mut self, queue: &QueueName, key: &Key) -> Result<Option<u64>, ClientError> {
+    pub fn cancel_key(&mut self, queue: &QueueName, key: &Key) -> Result<Option<u64>, ClientError> {
         if !self.has_extensions()? {
             return Err(ClientError::NoSuchCommand {
                 address: self.address.clone(),
@@ -171,19 +171,19 @@ impl Client {
     }
 
     /// Makes at most `count` buried jobs of `queue` ready, or delayed ones if none is buried; gives how many.
-    pub(crate) fn kick(&mut self, queue: &QueueName, count: u32) -> Result<u64, ClientError> {
+    pub fn kick(&mut self, queue: &QueueName, count: u32) -> Result<u64, ClientError> {
         self.use_queue(queue)?;
         let answer = self.call("kick", format_args!("kick {count}"), b"")?;
         self.number(&answer, "kick", "KICKED ")
     }
 
     /// Makes one buried or delayed job ready; false if there is no such job in either state.
-    pub(crate) fn kick_job(&mut self, id: u64) -> Result<bool, ClientError> {
+    pub fn kick_job(&mut self, id: u64) -> Result<bool, ClientError> {
         self.found("kick-job", format_args!("kick-job {id}"), "KICKED")
     }
 
     /// A job's body, in whatever state it is; none if there is no such job.
-    pub(crate) fn peek(&mut self, id: u64) -> Result<Option<Job>, ClientError> {
+    pub fn peek(&mut self, id: u64) -> Result<Option<Job>, ClientError> {
         let answer = self.call("peek", format_args!("peek {id}"), b"")?;
         match answer.as_str() {
             "NOT_FOUND" => Ok(None),
@@ -192,23 +192,23 @@ impl Client {
     }
 
     /// A job's statistics; none if there is no such job.
-    pub(crate) fn stats_job(&mut self, id: u64) -> Result<Option<Fields>, ClientError> {
+    pub fn stats_job(&mut self, id: u64) -> Result<Option<Fields>, ClientError> {
         self.fields("stats-job", format_args!("stats-job {id}"))
     }
 
     /// A queue's statistics; none if there is no such queue.
-    pub(crate) fn stats_queue(&mut self, queue: &QueueName) -> Result<Option<Fields>, ClientError> {
+    pub fn stats_queue(&mut self, queue: &QueueName) -> Result<Option<Fields>, ClientError> {
         self.fields("stats-tube", format_args!("stats-tube {queue}"))
     }
 
     /// The server's statistics.
-    pub(crate) fn stats(&mut self) -> Result<Fields, ClientError> {
+    pub fn stats(&mut self) -> Result<Fields, ClientError> {
         let fields = self.fields("stats", format_args!("stats"))?;
         fields.ok_or_else(|| self.unexpected("stats", "NOT_FOUND"))
     }
 
     /// The names of all queues, in the server's order.
-    pub(crate) fn queues(&mut self) -> Result<Vec<QueueName>, ClientError> {
+    pub fn queues(&mut self) -> Result<Vec<QueueName>, ClientError> {
         let answer = self.call("list-tubes", format_args!("list-tubes"), b"")?;
         let text = self.text(&answer, "list-tubes")?;
         let names = text.lines().filter_map(|line| line.strip_prefix("- "));
@@ -221,7 +221,7 @@ impl Client {
     }
 
     /// Whether the server has Rota's extension commands; asked once, by a `cancel` of the id that no job has.
-    pub(crate) fn has_extensions(&mut self) -> Result<bool, ClientError> {
+    pub fn has_extensions(&mut self) -> Result<bool, ClientError> {
         if let Some(known) = self.extensions {
             return Ok(known);
         }
