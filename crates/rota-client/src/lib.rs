@@ -4,6 +4,33 @@
 //! so that nothing a user typed can end a line early; every answer is checked against what the protocol allows, and
 //! any other is an error that shows it. It also speaks Rota's extension commands, and never sends one that carries
 //! a body before it knows that the server has them: another server would read the body as commands.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use rota_client::{Client, QueueName, Terms};
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Email {
+//!     to: String,
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let queue: QueueName = "emails".parse()?;
+//!     let mut client = Client::connect(&"127.0.0.1:11300".parse()?, None)?;
+//!     client.put_value(&Email { to: "ann@example.org".into() }, &Terms::new(queue.clone()))?;
+//!     match client.reserve_value::<Email>(&queue, Duration::from_secs(5)) {
+//!         Ok(Some(job)) => {
+//!             println!("to {}", job.body().to);
+//!             job.complete()?;
+//!         }
+//!         Ok(None) => println!("nothing to do"),
+//!         // The job is held all the same.
+//!         Err(rota_client::ReserveError::Body { lease, .. }) => drop(lease.bury(1024)?),
+//!         Err(error) => return Err(error.to_string().into()),
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -18,12 +45,15 @@ mod error;
 mod name;
 mod put;
 mod stream;
+mod typed;
 
 pub use address::{AddressError, ServerAddress};
 pub use error::{ClientError, handshake_hint};
 pub use name::{Key, NameError, QueueName};
 pub use put::{Put, When};
+pub use rustls;
 use stream::Stream;
+pub use typed::{Lease, PutError, ReserveError, Terms};
 
 /// How long connecting to one address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +78,8 @@ pub struct Client {
     address: ServerAddress,
     stream: BufReader<Stream>,
     extensions: Option<bool>,
+    /// The one queue that is watched.
+    watched: String,
 }
 
 /// A job's id and body.
@@ -78,7 +110,8 @@ impl Client {
                         Some(config) => shake_hands(address, stream, config)?,
                         None => Stream::Plain(stream),
                     };
-                    return Ok(Client { address: address.clone(), stream: BufReader::new(stream), extensions: None });
+                    let (address, stream) = (address.clone(), BufReader::new(stream));
+                    return Ok(Client { address, stream, extensions: None, watched: "default".into() });
                 }
                 Err(error) => last = Some(error),
             }
@@ -111,9 +144,11 @@ impl Client {
     pub fn reserve(&mut self, queue: &QueueName, wait: Duration) -> Result<Option<Job>, ClientError> {
         let watched = self.call("watch", format_args!("watch {queue}"), b"")?;
         self.number(&watched, "watch", "WATCHING ")?;
-        if queue.as_str() != "default" {
-            let left = self.call("ignore", format_args!("ignore default"), b"")?;
+        if queue.as_str() != self.watched {
+            let watched = self.watched.clone();
+            let left = self.call("ignore", format_args!("ignore {watched}"), b"")?;
             self.number(&left, "ignore", "WATCHING ")?;
+            self.watched = queue.to_string();
         }
         let seconds = whole_seconds_up(wait).min(RESERVE_WAIT_SECONDS);
         self.set_read_timeout(ANSWER_TIMEOUT + Duration::from_secs(seconds))?;
@@ -134,6 +169,11 @@ impl Client {
     /// Gives a job back that this connection holds; false if it does not hold it any more.
     pub fn release(&mut self, id: u64, priority: u32) -> Result<bool, ClientError> {
         self.found("release", format_args!("release {id} {priority} 0"), "RELEASED")
+    }
+
+    /// Puts a job aside that this connection holds, until it is kicked; false if it does not hold it any more.
+    pub fn bury(&mut self, id: u64, priority: u32) -> Result<bool, ClientError> {
+        self.found("bury", format_args!("bury {id} {priority}"), "BURIED")
     }
 
     /// Starts the lease of a job anew that this connection holds; false if it does not hold it any more.
