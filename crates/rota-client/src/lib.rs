@@ -99,8 +99,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Connect`] if no address of the host takes a connection within five seconds, [`ClientError::Handshake`] if
-    /// none comes to an agreement then.
+    /// none comes to an agreement then, or the address is one of TLS and `tls` is not given.
     pub fn connect(address: &ServerAddress, tls: Option<ClientConfig>) -> Result<Client, ClientError> {
+        if address.is_tls() && tls.is_none() {
+            let source = std::io::Error::other("the address is one of TLS, and nothing says whom to trust");
+            return Err(ClientError::Handshake { address: address.clone(), source });
+        }
         let failed = |source| ClientError::Connect { address: address.clone(), source };
         let mut last = None;
         for socket in (address.host(), address.port()).to_socket_addrs().map_err(failed)? {

@@ -193,3 +193,10 @@ fn bodies_must_be_as_long_as_announced() {
     let (mut client, _server) = scripted(b"FOUND 5 4\r\n\r\n\0x\r\n");
     assert_eq!(client.peek(5).unwrap(), Some(Job { id: 5, body: b"\r\n\0x".to_vec() }));
 }
+
+#[test]
+fn an_address_of_tls_is_never_spoken_to_in_plain() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: ServerAddress = format!("tls://{}", listener.local_addr().unwrap()).parse().unwrap();
+    assert!(matches!(Client::connect(&address, None), Err(ClientError::Handshake { .. })));
+}
