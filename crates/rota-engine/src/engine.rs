@@ -337,6 +337,8 @@ impl Engine {
             left -= 1;
             match due {
                 Due::Happens(event) => self.happen(event),
+                Due::AnswerOver => self.state.forget_answer(),
+                Due::KeyOpens(queue, key) => self.state.end_throttle_of(queue, &key, self.now),
                 Due::WaitOver(session) => self.end_wait(session, Delivered::TimedOut),
                 Due::DeadlineSoon(session) => self.end_wait(session, Delivered::DeadlineSoon),
                 Due::Tick(schedule) => left = left.saturating_sub(self.take_turn(&schedule) - 1),

@@ -8,7 +8,6 @@ use crate::queue::{QueueId, QueueSettings, QueueTotals};
 use crate::schedule::{KeptSchedule, TickPassed};
 use crate::session::SessionId;
 use crate::terms::{Course, Terms};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// One fact. Durable variants come first; see [`Event::is_durable`].
@@ -215,13 +214,6 @@ pub enum Event {
         /// Which queue.
         queue: QueueId,
     },
-    /// Soft: the rate of a limit key lets one of its jobs be handed out again.
-    KeyThrottleOver {
-        /// Which queue.
-        queue: QueueId,
-        /// Which limit key of it.
-        key: Arc<str>,
-    },
     /// Soft: a pause ran out.
     PauseOver {
         /// Which queue.
@@ -251,8 +243,6 @@ pub enum Event {
         /// Which job.
         job: JobId,
     },
-    /// Soft: the answer that was to be kept least long was kept long enough.
-    AnswerForgotten,
     /// Soft: a holder said how far it is.
     JobProgressed {
         /// Which job.
@@ -438,13 +428,11 @@ impl Event {
                 | Event::LeaseDropped { .. }
                 | Event::PauseOver { .. }
                 | Event::ThrottleOver { .. }
-                | Event::KeyThrottleOver { .. }
                 | Event::JobDue { .. }
                 | Event::JobUnblocked { .. }
                 | Event::JobHeldUp { .. }
                 | Event::JobForgotten { .. }
                 | Event::JobProgressed { .. }
-                | Event::AnswerForgotten
         )
     }
 
@@ -553,14 +541,12 @@ impl Event {
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
-            | Event::AnswerForgotten
             | Event::ScheduleSet(_)
             | Event::ScheduleRemoved { .. }
             | Event::SchedulePaused { .. }
             | Event::TickPassed(_)
             | Event::ScheduleKept(_)
             | Event::ThrottleOver { .. }
-            | Event::KeyThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }
     }

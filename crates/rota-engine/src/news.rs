@@ -326,14 +326,11 @@ impl News {
             Event::QueueDropped { queue } => of_queue(NewsKind::QueueDropped, queue),
             // When it happened, by the clock as it is from now on.
             Event::ClockStepped { wall_time, .. } => News { wall: wall_time, ..news(NewsKind::ClockStepped) },
-            // One for each job of a busy key would be noise.
-            Event::KeyThrottleOver { .. } => return None,
             Event::NumbersReserved { .. }
             | Event::JobKept(_)
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
-            | Event::AnswerForgotten
             | Event::ScheduleKept(_) => {
                 return None;
             }

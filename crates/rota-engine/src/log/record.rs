@@ -362,12 +362,10 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         | Event::LeaseDropped { .. }
         | Event::PauseOver { .. }
         | Event::ThrottleOver { .. }
-        | Event::KeyThrottleOver { .. }
         | Event::JobUnblocked { .. }
         | Event::JobHeldUp { .. }
         | Event::JobForgotten { .. }
         | Event::JobProgressed { .. }
-        | Event::AnswerForgotten
         | Event::JobDue { .. } => unreachable!("soft events are not appended: {event:?}"),
     }
 }

@@ -108,7 +108,7 @@ impl State {
     }
 
     /// Lets go of the answer that ends first.
-    pub(super) fn forget_answer(&mut self) {
+    pub(crate) fn forget_answer(&mut self) {
         self.answers.remove_first();
     }
 

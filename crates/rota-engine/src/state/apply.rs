@@ -157,7 +157,6 @@ impl State {
                 }
             }
             Event::AnswerKept(kept) => self.keep_answer(*kept),
-            Event::AnswerForgotten => self.forget_answer(),
             Event::QueueKept(kept) => self.restore_queue(&kept, now),
             Event::NumbersKept(kept) => self.restore_numbers(&kept),
             Event::ScheduleSet(kept) => self.put_schedule(*kept),
@@ -211,7 +210,6 @@ impl State {
                 self.queue_mut(queue).throttled_until = Time(0);
                 self.serve(queue);
             }
-            Event::KeyThrottleOver { queue, key } => self.end_throttle_of(queue, &key, now),
             Event::PauseOver { queue } => self.end_pause(queue),
             Event::JobDue { job } => {
                 let slot = self.the(job);

@@ -4,7 +4,7 @@ use super::{Owner, State};
 use crate::event::Event;
 use crate::job::{JobId, QueueName, Time};
 use crate::pages::Slot;
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueId};
 use crate::session::SessionId;
 use std::sync::Arc;
 
@@ -13,6 +13,11 @@ use std::sync::Arc;
 pub(crate) enum Due {
     /// This happens now.
     Happens(Event),
+    /// The answer that was to be kept least long was kept long enough. It is no event, as every one that is not in the log is
+    /// news.
+    AnswerOver,
+    /// This limit key of a queue has a token again. It is no event either.
+    KeyOpens(QueueId, Arc<str>),
     /// This session's time to wait is over.
     WaitOver(SessionId),
     /// One of this waiting session's own leases is about to end.
@@ -46,7 +51,7 @@ impl State {
             let deadline = self.deadline(owner);
             if deadline <= at {
                 let due = match owner {
-                    Owner::Answers => Some(Due::Happens(Event::AnswerForgotten)),
+                    Owner::Answers => Some(Due::AnswerOver),
                     Owner::Queue(id) => self.queue_due(id, now),
                     Owner::Session(id) => self.session_due(id, now),
                 };
@@ -97,7 +102,7 @@ impl State {
         }
     }
 
-    fn queue_due(&self, id: crate::queue::QueueId, now: Time) -> Option<Due> {
+    fn queue_due(&self, id: QueueId, now: Time) -> Option<Due> {
         let queue = self.queue(id);
         if queue.holds_back() && !queue.is_paused(now) {
             return Some(Due::Happens(Event::PauseOver { queue: id }));
@@ -107,7 +112,7 @@ impl State {
         }
         let of_key = queue.groups.as_ref().and_then(|groups| groups.first_throttled());
         if let Some((_, key)) = of_key.filter(|&&(at, _)| at <= now) {
-            return Some(Due::Happens(Event::KeyThrottleOver { queue: id, key: Arc::clone(key) }));
+            return Some(Due::KeyOpens(id, Arc::clone(key)));
         }
         let (at, what) = self.first_of_queue(queue)?;
         let event = || match what {

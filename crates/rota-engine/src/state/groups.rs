@@ -54,7 +54,7 @@ impl State {
     }
 
     /// The bucket of a limit key has a token again.
-    pub(super) fn end_throttle_of(&mut self, queue: QueueId, key: &str, now: Time) {
+    pub(crate) fn end_throttle_of(&mut self, queue: QueueId, key: &str, now: Time) {
         self.queues[queue.slot()].change_group(key, &self.jobs, |group| group.end_throttle(now));
         self.serve(queue);
     }

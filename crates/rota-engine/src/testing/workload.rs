@@ -232,7 +232,8 @@ impl Workload {
             is_far_sighted,
             settings: *random.pick(&[0, 1, 5]),
             schedules: *random.pick(&[0, 0, 2, 10]),
-            limit_keys: *random.pick(&[0, 1, 3, 20]),
+            // Where most is far ahead, jobs that nobody can have would soon be all there are.
+            limit_keys: if is_far_sighted && random.chance(3, 4) { 0 } else { *random.pick(&[0, 1, 3, 20]) },
             next_client: 0,
             tokens: Vec::new(),
             bodies: 0,
@@ -530,7 +531,7 @@ impl Workload {
             concurrency: random.chance(1, 3).then(|| random.below(4) as u32),
             rate: random.chance(1, 3).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
             per_key: (self.limit_keys > 0 && random.chance(2, 3)).then(|| PerKey {
-                concurrency: random.chance(2, 3).then(|| random.below(4) as u32),
+                concurrency: random.chance(2, 3).then(|| *random.pick(&[0, 1, 1, 2, 3])),
                 rate: random.chance(1, 2).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
             }),
         }
