@@ -368,16 +368,16 @@ fn what_goes_in_comes_out() {
     scribe.commit(every_kept());
     scribe.commit(every_rest());
     scribe.commit(every_schedule());
-    assert_eq!(scribe.writer.written(), Lsn(58));
+    assert_eq!(scribe.writer.written(), Lsn(62));
     assert_eq!(scribe.writer.durable(), Lsn(0));
-    assert_eq!(scribe.writer.sync().unwrap(), Lsn(58));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(62));
     let entries = scribe.entries;
     let (writer, recovery, found) = read(disk).unwrap();
     assert_eq!(found, entries);
     assert_eq!(recovery.torn, None);
-    assert_eq!(recovery.last_seq, 157);
-    assert_eq!(recovery.last_at, Time(5_157));
-    assert_eq!(writer.durable(), Lsn(58));
+    assert_eq!(recovery.last_seq, 161);
+    assert_eq!(recovery.last_at, Time(5_161));
+    assert_eq!(writer.durable(), Lsn(62));
 }
 
 #[test]

@@ -104,9 +104,12 @@ fn a_kill_leaves_all_of_a_batch_or_none() {
             let mut rota = Rota::ready(on(data.path(), flags));
             let address = rota.address();
             let mut watcher = Wire::to(address);
+            // Whoever gets to run late finds a connection all the same.
+            let wires: Vec<(u64, Wire)> = (0..4).map(|producer| (producer, Wire::to(address))).collect();
             let answered: Vec<u64> = thread::scope(|scope| {
-                let producers: Vec<_> = (0..4)
-                    .map(|producer| scope.spawn(move || put_until_killed(&mut Wire::to(address), producer)))
+                let producers: Vec<_> = wires
+                    .into_iter()
+                    .map(|(producer, mut wire)| scope.spawn(move || put_until_killed(&mut wire, producer)))
                     .collect();
                 until("some are put", || {
                     (watcher.ask("stats").count("total-jobs") > (1 + round) * 4 * JOBS).then_some(())
