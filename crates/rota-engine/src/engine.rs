@@ -604,8 +604,8 @@ impl Engine {
         self.state.answers_kept()
     }
 
-    /// Whether the log has the room to keep an answer so long, in bytes, with what a request of jobs so long puts. One that
-    /// is kept in the same turn is not refused for want of room then.
+    /// Whether the log has the room to keep an answer so long, in bytes. If it has, one that is kept at the end of this turn is
+    /// not refused for want of room: puts before it leave more than that.
     #[must_use]
     pub fn has_room_for_answer(&self, bytes: usize) -> bool {
         !self.room.is_all || self.room.free > self.wanted_room() + bytes as u64

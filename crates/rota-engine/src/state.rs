@@ -84,8 +84,6 @@ pub(crate) struct State {
     /// Queues some of whose limit keys were not told yet what holds for them now.
     telling_groups: BTreeSet<QueueId>,
     answers: Answers,
-    /// When they are to be looked at next.
-    answers_wake_at: Option<Time>,
     schedules: Schedules,
     /// Nanoseconds that a spoke covers.
     spoke: u64,
@@ -176,7 +174,6 @@ impl State {
             graph: Graph::default(),
             telling_groups: BTreeSet::new(),
             answers: Answers::default(),
-            answers_wake_at: None,
             schedules: Schedules::default(),
             spoke,
         };

@@ -52,12 +52,12 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (times, shown) = self.host.look(|shared| (shared.engine.times().clone(), shown(&shared.engine)));
-        let (totals, queues, commands, connections, snapshots) = self.host.look(|shared| {
+        let (totals, queues, commands, connections, snapshots, times, shown) = self.host.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
             let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
             let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
-            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections, snapshots)
+            let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
+            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections, snapshots, times, shown)
         });
 
         let mut jobs = encoder.encode_descriptor("rota_jobs", "Open jobs by state", None, MetricType::Gauge)?;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What an answer takes beside its key and its bytes: in memory and, about, in the log.
-const ANSWER_BYTES: usize = 128;
+const OVERHEAD_BYTES: usize = 128;
 
 /// The answers that are kept.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Answers {
     by_key: BTreeMap<Arc<[u8]>, Entry>,
     by_end: BTreeSet<(Time, Arc<[u8]>)>,
     bytes: usize,
+    /// When they are to be looked at next: at the first end, or before.
+    wake_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ struct Entry {
 
 impl Entry {
     fn bytes(&self, key: &[u8]) -> usize {
-        ANSWER_BYTES + key.len() + self.answer.len()
+        OVERHEAD_BYTES + key.len() + self.answer.len()
     }
 }
 
@@ -70,6 +72,7 @@ impl Answers {
         }
     }
 
+    /// When the first of them is not kept any more.
     pub(super) fn first_end(&self) -> Option<Time> {
         self.by_end.first().map(|&(until, _)| until)
     }
@@ -112,10 +115,16 @@ impl State {
         self.answers.remove_first();
     }
 
+    /// The wake of the answers was taken: they have another at their first end, if there is one.
+    pub(super) fn rewake_answers(&mut self) {
+        self.answers.wake_at = None;
+        self.answers.first_end().into_iter().for_each(|end| self.wake_answers_at(end));
+    }
+
     /// Has the state look at the answers at that moment, if not before.
-    pub(super) fn wake_answers_at(&mut self, at: Time) {
-        if self.answers_wake_at.is_none_or(|wake| at < wake) {
-            if let Some(wake) = self.answers_wake_at.replace(at) {
+    fn wake_answers_at(&mut self, at: Time) {
+        if self.answers.wake_at.is_none_or(|wake| at < wake) {
+            if let Some(wake) = self.answers.wake_at.replace(at) {
                 self.wakes.remove(&(wake, Owner::Answers));
             }
             self.wakes.insert((at, Owner::Answers));
@@ -129,14 +138,16 @@ impl State {
         kept.map(|(key, entry)| format!("answer {key:?} {entry:?}\n")).collect()
     }
 
+    /// Recounts the answers; returns how many wakes they have.
     #[cfg(any(test, feature = "testing"))]
-    pub(super) fn check_answers(&self) {
-        let Answers { by_key, by_end, bytes } = &self.answers;
+    pub(super) fn check_answers(&self) -> usize {
+        let Answers { by_key, by_end, bytes, wake_at } = &self.answers;
         assert_eq!(*bytes, by_key.iter().map(|(key, entry)| entry.bytes(key)).sum::<usize>());
         let ends: BTreeSet<_> = by_key.iter().map(|(key, entry)| (entry.until, Arc::clone(key))).collect();
         assert_eq!(*by_end, ends);
-        let wake = self.answers_wake_at;
+        let wake = *wake_at;
         assert!(self.answers.first_end().is_none_or(|end| wake.is_some_and(|wake| wake <= end)), "{wake:?}");
         assert_eq!(wake.is_some_and(|wake| self.wakes.contains(&(wake, Owner::Answers))), wake.is_some());
+        usize::from(wake.is_some())
     }
 }

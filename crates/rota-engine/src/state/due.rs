@@ -59,10 +59,7 @@ impl State {
             }
             self.wakes.pop_first();
             match owner {
-                Owner::Answers => {
-                    self.answers_wake_at = None;
-                    self.answers.first_end().into_iter().for_each(|end| self.wake_answers_at(end));
-                }
+                Owner::Answers => self.rewake_answers(),
                 Owner::Queue(id) => {
                     self.queues[id.slot()].wake_at = Time::NEVER;
                     self.wake_queue_at(id, deadline);

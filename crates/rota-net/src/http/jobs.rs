@@ -88,8 +88,9 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
     super::request::check_type(&headers)?;
     let Collected { bytes, room } = collect(&api, &headers, body).await?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
-    let memo = repeat::Memo::of(&headers, &bytes)?;
-    let request = super::request::off_the_way(bytes, move |bytes| PutRequest::read(bytes, most)).await?;
+    let key = repeat::key(&headers)?;
+    let read = move |bytes: &[u8]| Ok((key.map(|key| repeat::Memo::of(key, bytes)), PutRequest::read(bytes, most)?));
+    let (memo, request) = super::request::off_the_way(bytes, read).await?;
     drop(room);
     let (puts, is_one) = match request {
         put::Checked::One(put) => (vec![Ok(put?)], true),

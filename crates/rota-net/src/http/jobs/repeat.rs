@@ -7,10 +7,12 @@ use super::Job;
 use super::put::Put;
 use crate::http::api::Desk;
 use crate::http::problem::{Kind, Problem};
-use axum::http::{HeaderMap, HeaderName};
-use rota_engine::command::Command;
+use crate::http::refused;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use rota_engine::command::{Command, Refusal};
 use rota_engine::job::JobId;
 use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES};
+use std::iter::repeat;
 
 /// The header that names a request.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -21,8 +23,8 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 /// The bytes that are kept of each job.
 const ENTRY_BYTES: usize = 9;
 
-// The answer's own key is no longer than the keys of jobs by more than what tells front ends apart.
-const _: () = assert!(KEY_BYTES < ANSWER_KEY_BYTES);
+// A key that is taken here is one that the engine takes.
+const _: () = assert!(KEY_BYTES <= ANSWER_KEY_BYTES);
 
 /// What a request named itself.
 pub(super) struct Memo {
@@ -46,17 +48,22 @@ pub(super) struct Outcomes {
     pub(super) is_replayed: bool,
 }
 
+/// The key by which a request named itself, if it did.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<Box<[u8]>>, Problem> {
+    let mut keys = headers.get_all(KEY).iter();
+    let Some(key) = keys.next().map(HeaderValue::as_bytes) else { return Ok(None) };
+    let is_sound = (1..=KEY_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    if keys.next().is_some() || !is_sound {
+        let detail = format!("an Idempotency-Key is one header of 1 to {KEY_BYTES} visible ASCII characters");
+        return Err(Problem::new(Kind::MalformedRequest, detail).hint("send a new UUID with each new request"));
+    }
+    Ok(Some(key.into()))
+}
+
 impl Memo {
-    /// The name that a request has, if it has one.
-    pub(super) fn of(headers: &HeaderMap, body: &[u8]) -> Result<Option<Memo>, Problem> {
-        let mut keys = headers.get_all(KEY).iter();
-        let Some(key) = keys.next() else { return Ok(None) };
-        let is_sound = |key: &[u8]| (1..=KEY_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-        if keys.next().is_some() || !is_sound(key.as_bytes()) {
-            let detail = format!("an Idempotency-Key is one header of 1 to {KEY_BYTES} visible ASCII characters");
-            return Err(Problem::new(Kind::MalformedRequest, detail).hint("send a new UUID with each new request"));
-        }
-        Ok(Some(Memo { key: key.as_bytes().into(), fingerprint: fingerprint(body) }))
+    /// Reads all of the body: not to be called where others wait.
+    pub(super) fn of(key: Box<[u8]>, body: &[u8]) -> Memo {
+        Memo { key, fingerprint: fingerprint(body) }
     }
 }
 
@@ -67,27 +74,24 @@ pub(super) fn decide(
     desk: &mut Desk<'_>,
 ) -> Result<Outcomes, Problem> {
     let before = memo.map_or_else(|| Ok(Vec::new()), |memo| before(memo, desk))?;
-    let is_replayed = before.iter().any(Option::is_some);
-    let answer_bytes = puts.len() * ENTRY_BYTES;
-    let has_room = |desk: &Desk<'_>| desk.shared().engine.has_room_for_answer(answer_bytes);
-    if memo.is_some() && !has_room(desk) {
-        return Err(Problem::new(Kind::DiskFull, "the log has no room on its disk"));
+    if memo.is_some() && !desk.shared().engine.has_room_for_answer(puts.len() * ENTRY_BYTES) {
+        return Err(refused(Refusal::NoRoom));
     }
+    let is_replayed = before.iter().any(Option::is_some);
+    let mut is_put = false;
     let mut jobs = Vec::with_capacity(puts.len());
-    for (at, put) in puts.into_iter().enumerate() {
-        jobs.push(match before.get(at).copied().flatten() {
+    for (put, before) in puts.into_iter().zip(before.into_iter().chain(repeat(None))) {
+        jobs.push(match before {
             Some((is_new, id)) => {
                 let job = desk.job(id).map(|view| Job::of(&view, &desk.shared().engine));
                 Ok(Outcome { is_new, id, job })
             }
-            None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| Outcome {
-                is_new,
-                id: job.id.0,
-                job: Some(job),
+            None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| {
+                is_put = true;
+                Outcome { is_new, id: job.id.0, job: Some(job) }
             }),
         });
     }
-    let is_put = jobs.iter().enumerate().any(|(at, job)| job.is_ok() && before.get(at).copied().flatten().is_none());
     if let Some(Memo { key, fingerprint }) = memo.filter(|_| is_put) {
         let answer: Vec<u8> = jobs.iter().flat_map(entry).collect();
         let kept = desk.execute(Command::KeepAnswer { key, fingerprint: *fingerprint, answer: &answer });
