@@ -10,7 +10,7 @@ use crate::log::Lsn;
 use crate::log::record::{NameCache, RECORD_HEADER_BYTES, RecordFault, RecordHeader};
 use crate::log::segment::{Damage, GROUP_ALIGNMENT, GROUP_HEADER_BYTES, SegmentHeader, is_zero};
 use crate::storage::{LogSource, StoreId};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// Who is told what stands in a segment, in order.
 pub(in crate::log) trait Sink {
@@ -145,8 +145,9 @@ impl Pass<'_, '_> {
                 Piece::End => break,
                 Piece::Group(group) => self.group(&group)?,
                 Piece::Hole { from, to, next, found } => {
+                    let is_between = next.is_some();
                     let follows = next.map(|next| next.first_lsn).or(self.place.next.map(|next| next.first_lsn));
-                    self.hole(from, to, follows, found)?;
+                    self.hole(from..to, is_between, follows, found)?;
                     self.reader.due = follows.unwrap_or(self.reader.due).max(self.reader.due);
                     self.is_placed |= follows.is_some();
                     self.chain = None;
@@ -310,6 +311,7 @@ impl Pass<'_, '_> {
             to: group.payload_end,
             begins_with_record: true,
             count: Some(group.header.records.into()),
+            ends_with_record: true,
             after: self.reader.stamp,
             before: self.stamp_behind(group.payload_end),
         };
@@ -317,14 +319,21 @@ impl Pass<'_, '_> {
         self.pass_over(group.at, group.payload_end - group.at, Damage::Payload, first, lost)
     }
 
-    /// Bytes without a group header: what may be left of groups.
-    fn hole(&mut self, from: u64, to: u64, follows: Option<Lsn>, found: Damage) -> ControlFlow<()> {
+    /// Bytes without a group header, between groups or behind the last one: what may be left of groups.
+    fn hole(
+        &mut self,
+        Range { start: from, end: to }: Range<u64>,
+        is_between: bool,
+        follows: Option<Lsn>,
+        found: Damage,
+    ) -> ControlFlow<()> {
         let due = self.reader.due;
         let wreck = Wreck {
             from: (from + GROUP_HEADER_BYTES as u64).min(to),
             to,
             begins_with_record: true,
             count: follows.filter(|_| self.is_placed).map(|follows| follows.0.saturating_sub(due.0)),
+            ends_with_record: is_between,
             after: self.reader.stamp,
             before: self.stamp_behind(to),
         };

@@ -44,6 +44,8 @@ pub(super) struct Wreck {
     pub(super) begins_with_record: bool,
     /// How many records belong here, where that is known.
     pub(super) count: Option<u64>,
+    /// Whether the last of them ends at `to`: else the file may have been cut there.
+    pub(super) ends_with_record: bool,
     /// The last record before.
     pub(super) after: Stamp,
     /// The first record behind.
@@ -57,8 +59,11 @@ pub(super) struct Rescued {
     pub(super) length: u64,
     /// How many of the records that belong here stand before it.
     pub(super) index: u64,
-    /// Whether that is certain: the damage on either side was counted through.
+    /// Whether that is certain: counted through from one side, over no spoilt record, or over those from both sides to
+    /// the same number. The length of a spoilt record may lead past others.
     pub(super) is_counted: bool,
+    /// How many spoilt records of its chain stand before it.
+    spoilt_before: u64,
     stamp: Stamp,
 }
 
@@ -67,7 +72,7 @@ pub(super) fn rescue(window: &mut Window<'_>, wreck: Wreck) -> (Vec<Rescued>, Ve
     let budget = wreck.to.saturating_sub(wreck.from).saturating_mul(MOST_READINGS);
     let mut search = Search { window, wreck, budget, spoilt: Vec::new() };
     let chains = search.all();
-    (place(chains, wreck.count), search.spoilt)
+    (place(chains, &wreck), search.spoilt)
 }
 
 /// Records between which everything was counted.
@@ -78,12 +83,14 @@ struct Chain {
     is_first: bool,
     /// How many records it is, spoilt ones included, if it goes on to the end.
     to_end: Option<u64>,
+    /// How many of them are spoilt.
+    spoilt: u64,
 }
 
 /// Gives the records their places among all that belong here; leaves out what there is no place for.
-fn place(chains: Vec<Chain>, count: Option<u64>) -> Vec<Rescued> {
-    let most = count.unwrap_or(u64::MAX);
-    let tail = chains.last().and_then(|chain| chain.to_end).filter(|_| count.is_some()).filter(|&tail| tail <= most);
+fn place(chains: Vec<Chain>, wreck: &Wreck) -> Vec<Rescued> {
+    let most = wreck.count.unwrap_or(u64::MAX);
+    let tail = chains.last().and_then(|chain| chain.to_end).filter(|&tail| wreck.count.is_some() && tail <= most);
     let mut found: Vec<Rescued> = Vec::new();
     let mut next = 0;
     let chains_found = chains.len();
@@ -101,9 +108,18 @@ fn place(chains: Vec<Chain>, count: Option<u64>) -> Vec<Rescued> {
             continue;
         }
         next = base + last + 1;
-        let is_counted = chain.is_first || is_tail;
-        let placed = chain.records.into_iter();
-        found.extend(placed.map(|record| Rescued { index: base + record.index, is_counted, ..record }));
+        let is_last = is_tail && wreck.ends_with_record;
+        // Counted from both sides to different numbers, some were passed over: each side holds as far as the first spoilt one.
+        let differs = chain.is_first && is_last && tail != wreck.count;
+        let is_all = chain.is_first && is_last && !differs;
+        let placed = chain.records.into_iter().map(|record| {
+            let from_first = chain.is_first && record.spoilt_before == 0;
+            let from_last = is_last && record.spoilt_before == chain.spoilt;
+            let is_counted = is_all || (from_first || from_last) && !(differs && from_first && from_last);
+            let base = if from_last && !from_first { most - tail.unwrap_or(0) } else { base };
+            Rescued { index: base + record.index, is_counted, ..record }
+        });
+        found.extend(placed);
     }
     found
 }
@@ -138,12 +154,12 @@ impl Search<'_, '_> {
 
     /// The records that begin at `at`, over spoilt ones as far as their lengths can be believed.
     fn chain(&mut self, at: &mut u64, after: &mut Stamp, is_first: bool) -> Chain {
-        let mut chain = Chain { records: Vec::new(), is_first, to_end: None };
+        let mut chain = Chain { records: Vec::new(), is_first, to_end: None, spoilt: 0 };
         let mut index = 0;
         loop {
             if let Some(record) = self.record(*at, index, *after) {
                 (*at, *after) = (record.offset + record.length, record.stamp);
-                chain.records.push(record);
+                chain.records.push(Rescued { spoilt_before: chain.spoilt, ..record });
                 index += 1;
                 continue;
             }
@@ -158,6 +174,7 @@ impl Search<'_, '_> {
             }
             let Some(behind) = self.behind_spoilt(*at, *after).filter(|_| is_begun) else { return chain };
             *at = behind;
+            chain.spoilt += 1;
             index += 1;
         }
     }
@@ -210,6 +227,6 @@ impl Search<'_, '_> {
             self.budget -= length;
             return None;
         }
-        Some(Rescued { offset: at, length, index, is_counted: false, stamp })
+        Some(Rescued { offset: at, length, index, is_counted: false, spoilt_before: 0, stamp })
     }
 }

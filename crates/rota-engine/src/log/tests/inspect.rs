@@ -288,6 +288,60 @@ fn a_body_that_looks_like_records_is_not_taken_for_them() {
     }
 }
 
+/// Where the records are: segment, offset and length.
+fn places(disk: &SimulatedDisk) -> Vec<(u64, usize, usize)> {
+    let mut places = Vec::new();
+    inspect::read(disk, Look::default(), None, Lsn(0), &mut |item| {
+        if let Item::Record(record) = item {
+            places.push((record.segment, record.offset as usize, record.bytes as usize));
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    places
+}
+
+#[test]
+fn a_place_is_not_certain_where_the_file_was_cut() {
+    let Sample { disk, entries, .. } = sample(Habit::Closed);
+    for (segment, offset, length) in places(&disk) {
+        let mut bytes = disk.bytes(segment).unwrap();
+        bytes.truncate(offset + length);
+        // The header of its group, if it is the first of it.
+        bytes[offset - 48] ^= 1;
+        let damaged = disk.copy();
+        damaged.set_bytes(segment, Some(bytes));
+        let what = format!("segment {segment} cut behind the record at {offset}");
+        agree(&damaged, &what);
+        read_all(&damaged, &entries, &what);
+    }
+}
+
+#[test]
+fn a_place_is_not_certain_behind_a_length_that_leads_past_records() {
+    let Sample { disk, entries, .. } = sample(Habit::Closed);
+    let places = places(&disk);
+    for (number, &(segment, offset, _)) in places.iter().enumerate() {
+        let behind = places[number + 1..].iter().take_while(|place| place.0 == segment);
+        for &(_, later, _) in behind.take(6) {
+            let mut bytes = disk.bytes(segment).unwrap();
+            let length = (later - offset - 28) as u32;
+            bytes[offset + 4..offset + 8].copy_from_slice(&length.to_le_bytes());
+            // No group header is left in between, nor that of its own group.
+            for at in (64..later).step_by(8) {
+                if at + 48 >= offset && bytes[at..].starts_with(b"RGRP") {
+                    bytes[at] = 0;
+                }
+            }
+            let damaged = disk.copy();
+            damaged.set_bytes(segment, Some(bytes));
+            let what = format!("segment {segment}, the record at {offset} reaches to {later}");
+            agree(&damaged, &what);
+            read_all(&damaged, &entries, &what);
+        }
+    }
+}
+
 #[test]
 fn all_problems_are_listed() {
     let Sample { disk, last, .. } = sample(Habit::Closed);
