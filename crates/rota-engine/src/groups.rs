@@ -107,8 +107,36 @@ impl Group {
 
     /// Whether none of its jobs may be handed out to who asks for any.
     fn is_shut(&self, limits: Option<PerKey>) -> bool {
-        let most = limits.and_then(|limits| limits.concurrency);
-        self.throttled_until != Time(0) || most.is_some_and(|most| self.held >= u64::from(most))
+        self.throttled_until != Time(0)
+            || limits.and_then(|limits| limits.concurrency).is_some_and(|most| self.is_at(most))
+    }
+
+    /// Whether so many of its jobs are held, or more.
+    pub(crate) fn is_at(&self, most: u32) -> bool {
+        self.held >= u64::from(most)
+    }
+
+    /// How many of its jobs are held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// When it has a token again, if it has none.
+    pub(crate) fn throttled_until(&self) -> Option<Time> {
+        self.moments().0
+    }
+
+    /// How many of its jobs come before one of them and do not stand in the queue's line of ready jobs, and whether those are
+    /// all; so many spokes are counted at the most.
+    pub(crate) fn count_before(&self, slot: Slot, order: &ReadyOrder<'_>, most_spokes: usize) -> (usize, bool) {
+        let (before, is_exact) = self.line.count_before(slot, order, most_spokes);
+        let is_head_there = self.head.is_some_and(|(_, is_open)| is_open);
+        (before.saturating_sub(usize::from(is_head_there)), is_exact)
+    }
+
+    /// How many of its ready jobs do not stand in the queue's line of those.
+    pub(crate) fn parked(&self) -> u64 {
+        self.counts().0
     }
 
     /// How many of its ready jobs are parked, and how many are held back.
@@ -136,6 +164,11 @@ impl Groups {
     /// Ready jobs whose limit key lets none of them be handed out.
     pub(crate) fn held_back(&self) -> u64 {
         self.held_back
+    }
+
+    /// The jobs of that limit key, if any is ready or held, or its bucket is not full.
+    pub(crate) fn of(&self, key: &str) -> Option<&Group> {
+        self.by_key.get(key)
     }
 
     /// The first of the jobs that are held back.

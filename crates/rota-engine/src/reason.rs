@@ -17,9 +17,9 @@ pub enum Reason {
     },
     /// Somebody holds it.
     Held {
-        /// When the lease began, or was begun anew last.
+        /// When the lease was given.
         since: Time,
-        /// When the lease ends.
+        /// When the lease ends, as it is now.
         until: Time,
     },
     /// It was set aside, and waits for a kick.
@@ -60,6 +60,18 @@ pub enum Reason {
         /// When it may hand out the next.
         next: Time,
     },
+    /// As many jobs of its limit key are held as may be.
+    KeyConcurrency {
+        /// How many are.
+        held: u64,
+        /// How many may be.
+        most: u32,
+    },
+    /// So many jobs of its limit key were handed out as may be for now.
+    KeyRate {
+        /// When the next may be.
+        next: Time,
+    },
     /// Nobody waits for a job of its queue.
     NobodyWaits {
         /// Sessions that watch the queue, and are busy with something else.
@@ -71,7 +83,7 @@ pub enum Reason {
     Behind {
         /// How many.
         jobs: u64,
-        /// Whether it is just so many, and not at least.
+        /// Whether it is just so many, and not at least: jobs of other limit keys that can't be handed out yet are not counted.
         is_exact: bool,
     },
 }

@@ -59,6 +59,12 @@ impl State {
         self.serve(queue);
     }
 
+    /// The group of a job, if it has one.
+    pub(super) fn group_of(&self, slot: Slot) -> Option<&Group> {
+        let job = &self.jobs[slot];
+        self.queue(job.queue).groups.as_ref()?.of(limit_key(&self.extras, job)?)
+    }
+
     fn wake_for_groups(&mut self, id: QueueId) {
         let groups = self.queue(id).groups.as_ref();
         if let Some(&(at, _)) = groups.and_then(|groups| groups.first_throttled()) {

@@ -3,6 +3,7 @@
 
 use super::State;
 use crate::event::BuryReason;
+use crate::groups::Group;
 use crate::job::{JobId, JobState, ReadyOrder, Time};
 use crate::limits::{SPOKE_JOBS, STEP_OBJECTS};
 use crate::pages::Slot;
@@ -28,9 +29,8 @@ impl State {
                 reasons.extend(self.ended(job).map(|ended| Reason::Over { at: ended.at, until: ended.until }));
             }
             JobState::Reserved => {
-                let until = self.leases[job.lease_slot()].deadline;
-                let length = u64::try_from(self.ttr(job).as_nanos()).unwrap_or(u64::MAX);
-                reasons.push(Reason::Held { since: Time(until.0.saturating_sub(length)), until });
+                let lease = &self.leases[job.lease_slot()];
+                reasons.push(Reason::Held { since: lease.since, until: lease.deadline });
             }
             JobState::Buried => reasons.push(Reason::Buried { why: self.why_buried(slot) }),
             JobState::Blocked => {
@@ -66,10 +66,26 @@ impl State {
         if queue.throttled_until > now {
             reasons.push(Reason::Rate { next: queue.throttled_until });
         }
+        let group = self.group_of(slot);
+        if let Some(group) = group {
+            let limits = queue.per_key();
+            if let Some(most) = limits.and_then(|limits| limits.concurrency).filter(|&most| group.is_at(most)) {
+                reasons.push(Reason::KeyConcurrency { held: group.held(), most });
+            }
+            reasons.extend(group.throttled_until().map(|next| Reason::KeyRate { next }));
+        }
         if queue.waiting.is_empty() {
             reasons.push(Reason::NobodyWaits { watching: queue.watching, held: queue.reserved });
         }
-        let (jobs, is_exact) = queue.ready.count_before(slot, &ReadyOrder(&self.jobs), MOST_SPOKES);
+        let order = &ReadyOrder(&self.jobs);
+        let (mut jobs, mut is_exact) = queue.ready.count_before(slot, order, MOST_SPOKES);
+        if let Some(group) = group {
+            let (others, are_all) = group.count_before(slot, order, MOST_SPOKES);
+            jobs += others;
+            is_exact &= are_all;
+        }
+        let parked = queue.groups.as_ref().map_or(0, |groups| groups.parked());
+        is_exact &= parked == group.map_or(0, Group::parked);
         if jobs > 0 {
             reasons.push(Reason::Behind { jobs: jobs as u64, is_exact });
         }

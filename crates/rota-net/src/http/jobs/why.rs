@@ -45,7 +45,7 @@ struct Explained {
 enum What {
     /// It is over.
     Over { since: Moment, kept_until: Moment },
-    /// Somebody holds it; `since` is when the lease began, or was begun anew last.
+    /// Somebody holds it since then, and until then unless the lease is extended.
     Held {
         since: Moment,
         until: Moment,
@@ -76,6 +76,10 @@ enum What {
     Concurrency { held: u64, limit: u32 },
     /// Its queue has handed out as many jobs as it may for now.
     Rate { until: Moment },
+    /// As many jobs of its limit key are held as may be.
+    KeyConcurrency { limit_key: String, held: u64, limit: u32 },
+    /// So many jobs of its limit key were handed out as may be for now.
+    KeyRate { limit_key: String, until: Moment },
     /// Nobody waits for a job of its queue.
     NobodyWaits {
         /// Connections of the beanstalkd protocol that watch it, and wait for nothing now.
@@ -147,6 +151,7 @@ impl What {
     fn of(reason: Reason, job: &JobView<'_>, engine: &Engine, is_known: &dyn Fn(JobId) -> bool) -> What {
         let at = |time: Time| moment(engine, time);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let key = || job.terms.and_then(|terms| terms.limit_key.as_deref()).unwrap_or_default().to_owned();
         match reason {
             Reason::Over { at: ended, until } => What::Over { since: at(ended), kept_until: at(until) },
             Reason::Held { since, until } => {
@@ -174,6 +179,8 @@ impl What {
             Reason::Paused { until } => What::Paused { until: at(until) },
             Reason::Concurrency { held, most } => What::Concurrency { held, limit: most },
             Reason::Rate { next } => What::Rate { until: at(next) },
+            Reason::KeyConcurrency { held, most } => What::KeyConcurrency { limit_key: key(), held, limit: most },
+            Reason::KeyRate { next } => What::KeyRate { limit_key: key(), until: at(next) },
             Reason::NobodyWaits { watching, held } => What::NobodyWaits { watching, held },
             Reason::Behind { jobs, is_exact } => What::Behind { jobs, is_exact },
         }
@@ -214,9 +221,15 @@ impl What {
             What::NotDue { until } => format!("it is due at {until}"),
             What::Paused { until } => format!("the queue {queue} is paused until {until}"),
             What::Concurrency { held, limit } => {
-                format!("{held} jobs of the queue {queue} are held, and {limit} may be")
+                format!("at most {limit} of the queue {queue} may be held, and {held} are")
             }
             What::Rate { until } => format!("the queue {queue} may hand out the next job at {until}"),
+            What::KeyConcurrency { limit_key, held, limit } => {
+                format!("at most {limit} of the limit key {limit_key:?} may be held, and {held} are")
+            }
+            What::KeyRate { limit_key, until } => {
+                format!("the next job of the limit key {limit_key:?} may be handed out at {until}")
+            }
             What::NobodyWaits { watching: 0, held: 0 } => format!("nobody takes jobs of the queue {queue}"),
             What::NobodyWaits { held, .. } => {
                 format!("nobody waits for a job of the queue {queue} now; {held} of it are held")

@@ -61,6 +61,39 @@ fn a_ready_job_says_what_its_queue_waits_for() {
 }
 
 #[test]
+fn a_job_with_a_limit_key_says_what_that_waits_for() {
+    let (_data, _rota, http) = server(&[]);
+    let limit = |per_key: Value| http.put("/v1/queues/work/settings", &json!({ "per_key": per_key })).expect(200);
+    limit(json!({ "concurrency": 1 }));
+    let [_, second, third] = [(); 3].map(|()| put_with(&http, &json!({ "limit_key": "acme" })));
+    let other = put_with(&http, &json!({ "limit_key": "other" }));
+    let plain = put(&http, "plain");
+    let place = |id: &str| {
+        let reasons = why(&http, id);
+        let behind = reasons.iter().find(|reason| reason["reason"] == "behind");
+        behind.map_or(json!([0, true]), |behind| json!([behind["jobs"], behind["is_exact"]]))
+    };
+    // Those of other keys that stand behind the first of theirs are not counted.
+    assert_eq!([place(&second), place(&third)], [json!([1, true]), json!([2, true])]);
+    assert_eq!([place(&other), place(&plain)], [json!([1, false]), json!([2, false])]);
+    reserve(&http);
+    let reasons = why(&http, &second);
+    assert_eq!(names(&reasons), ["key_concurrency", "nobody_waits"]);
+    assert_eq!(
+        (&reasons[0]["limit_key"], &reasons[0]["held"], &reasons[0]["limit"]),
+        (&json!("acme"), &json!(1), &json!(1))
+    );
+    assert_eq!(reasons[0]["says"], "at most 1 of the limit key \"acme\" may be held, and 1 are");
+    assert_eq!([place(&third), place(&other)], [json!([1, true]), json!([0, true])]);
+    limit(json!({ "rate": { "count": 1, "per": "3600s" } }));
+    reserve(&http);
+    let reasons = why(&http, &third);
+    assert_eq!(names(&reasons), ["key_rate", "nobody_waits"]);
+    assert!(reasons[0]["until"].is_string() && reasons[0]["says"].as_str().unwrap().contains("at 2"), "{reasons:?}");
+    assert_eq!(names(&why(&http, &plain)), ["nobody_waits", "behind"]);
+}
+
+#[test]
 fn a_job_that_is_not_ready_says_what_it_waits_for_and_what_came_of_it() {
     let (data, mut rota, http) = server(&[]);
     let failed = put_with(&http, &json!({ "max_attempts": 1 }));
@@ -103,6 +136,10 @@ fn a_job_that_is_not_ready_says_what_it_waits_for_and_what_came_of_it() {
     http.post(&touch, &json!({ "progress": "half" })).expect(200);
     let reasons = why(&http, &job);
     assert_eq!((names(&reasons), &reasons[0]["progress"]), (vec!["held"], &json!("half")));
+    // Extending a lease does not begin it anew.
+    let since = reasons[0]["since"].clone();
+    http.post(&touch, &json!({})).expect(200);
+    assert_eq!(why(&http, &job)[0]["since"], since);
     super::end(&http, &lease, "complete").expect(200);
     let reasons = why(&http, &job);
     assert_eq!(names(&reasons), ["over"]);
