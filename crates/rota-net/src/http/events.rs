@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use choice::{Choice, List};
 use listener::Listener;
 use serde::Deserialize;
+use std::time::Duration;
 use stream::Events;
 use utoipa::IntoParams;
 
@@ -123,6 +124,13 @@ fn number(text: &str) -> Result<u64, Problem> {
     })
 }
 
+/// How long those who listen are left alone once they were woken, for each of them. Waking one takes about a tenth of it, so
+/// that thousands who listen leave the server to those who work.
+const REST: Duration = Duration::from_micros(10);
+
+/// Rests shorter than this are none.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+
 /// Brings news to the ring until the server stops, or the log failed.
 pub(super) async fn publish(api: &Api) {
     loop {
@@ -138,6 +146,11 @@ pub(super) async fn publish(api: &Api) {
         match api.host.take_news().await {
             Ok(taken) => api.events.publish(taken),
             Err(_) => return,
+        }
+        // All of them are woken, whatever they chose.
+        let rest = REST.saturating_mul(u32::try_from(api.events.listeners()).unwrap_or(u32::MAX));
+        if rest >= SHORTEST_REST {
+            tokio::time::sleep(rest).await;
         }
     }
 }
