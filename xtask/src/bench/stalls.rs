@@ -27,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Jobs that are put and deleted for each that stays: so many that the log is worth compacting while it is filled.
 const PASSING: u64 = 3;
 const BODIES: JobKind = JobKind { body_bytes: 100, is_delayed: false };
+/// The last in line, as `nice` counts.
+const LEAST_PRIORITY: i32 = 19;
 /// How many of the worst round trips are told.
 const WORST: usize = 5;
 
@@ -187,12 +189,18 @@ impl Row {
         let probed = Server::start(programs, subject)?;
         let other = if self.scene == Scene::Beside { Some(Server::start(programs, subject)?) } else { None };
         let loaded = other.as_ref().unwrap_or(&probed);
-        let (address, stop) = (probed.address, &AtomicBool::new(false));
+        let (address, filled, stop) = (probed.address, loaded.address, &AtomicBool::new(false));
         let begin = Instant::now();
         let (load, trips) = thread::scope(|scope| {
             let probers = PROBES.map(|probe| scope.spawn(move || ask(address, probe, begin, stop)));
             let load = match self.scene.load(jobs) {
-                Some(mut mix) => Connection::open(loaded.address).and_then(|mut connection| connection.run(&mut mix)),
+                Some(mut mix) => {
+                    let load = scope.spawn(move || {
+                        step_back()?;
+                        Connection::open(filled).and_then(|mut connection| connection.run(&mut mix))
+                    });
+                    load.join().expect("the load does not panic")
+                }
                 None => {
                     thread::sleep(IDLE);
                     Ok(())
@@ -226,6 +234,12 @@ impl Row {
     fn worst_ms(&self, probe: usize) -> Spread {
         Spread::of(self.samples[probe].iter().map(Sample::worst_ms))
     }
+}
+
+/// Has this thread give way to all others: who waits for a processor that the load has does not wait for the server.
+fn step_back() -> Result<()> {
+    let thread = rustix::thread::gettid();
+    rustix::process::setpriority_process(Some(thread), LEAST_PRIORITY).context("cannot lower the load's priority")
 }
 
 /// Asks every millisecond until told to stop. What is asked late because an answer was late is left out, not asked at
@@ -315,7 +329,8 @@ impl Report<'_> {
         writeln!(
             part,
             "- What the machine adds, with 2 probers, a load generator and a server on its cores: *idle machine* and \
-             *another is filled* probe a server that has nothing to do.\n"
+             *another is filled* probe a server that has nothing to do. The load generator gives way to all others \
+             (nice {LEAST_PRIORITY}).\n"
         )?;
         writeln!(part, "### Goals\n")?;
         for goal in self.goals() {

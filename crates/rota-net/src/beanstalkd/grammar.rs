@@ -47,6 +47,9 @@ const MAX_SPAN_MS: u64 = u32::MAX as u64 * 1000 + 999;
 /// The last moment that engine time reaches, in milliseconds since 1970: the year 2554.
 const MAX_UNIX_MS: u64 = u64::MAX / 1_000_000;
 
+/// Every number of so many digits fits 64 bits.
+const SAFE_DIGITS: usize = 19;
+
 /// Reads a line.
 pub(super) fn line(line: &[u8]) -> Line<'_> {
     if let Some(numbers) = line.strip_prefix(b"put ") {
@@ -296,14 +299,19 @@ impl<'a> Rest<'a> {
     /// The next number, with any spaces before it.
     fn u64(&mut self) -> Option<u64> {
         let digits = skip_spaces(self.0);
+        let mut rest = digits;
         let mut number = 0u64;
-        let mut length = 0;
-        while let Some(digit) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
-            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-            length += 1;
+        while let [digit @ b'0'..=b'9', others @ ..] = rest {
+            let digit = u64::from(digit - b'0');
+            number = if digits.len() - others.len() <= SAFE_DIGITS {
+                number * 10 + digit
+            } else {
+                number.checked_mul(10)?.checked_add(digit)?
+            };
+            rest = others;
         }
-        self.0 = &digits[length..];
-        (length > 0).then_some(number)
+        self.0 = rest;
+        (rest.len() < digits.len()).then_some(number)
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -340,7 +348,9 @@ impl<'a> Rest<'a> {
 }
 
 /// Without the spaces at the start; tabs stay.
-fn skip_spaces(bytes: &[u8]) -> &[u8] {
-    let spaces = bytes.iter().take_while(|&&byte| byte == b' ').count();
-    &bytes[spaces..]
+fn skip_spaces(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
