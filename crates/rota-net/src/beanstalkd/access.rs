@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// The commands by the words that they begin with.
-pub const COMMANDS: [&str; 33] = [
+pub const COMMANDS: [&str; 34] = [
     "put",
     "put-in",
     "put-at",
+    "put-after",
     "put-batch",
     "use",
     "watch",

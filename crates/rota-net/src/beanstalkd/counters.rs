@@ -7,7 +7,7 @@ use super::request::Request;
 /// The verbs that `stats` counts, in its order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
-    /// `put`, `put-in`, `put-at`, and each put of a `put-batch`
+    /// `put`, `put-in`, `put-at`, `put-after`, and each put of a `put-batch`
     Put,
     /// `peek`
     Peek,

@@ -36,6 +36,19 @@ pub(super) struct PutHead<'a> {
     pub(super) size: u32,
     /// What follows the numbers; `Err` if it is neither nothing nor a key. The size is judged before this is.
     pub(super) key: Result<Option<&'a [u8]>, Refusal>,
+    /// The ids of the jobs that must be done before, with commas between them.
+    after: &'a [u8],
+}
+
+impl PutHead<'_> {
+    /// The jobs that must be done before.
+    pub(super) fn after(&self) -> Box<[u64]> {
+        if self.after.is_empty() {
+            return Box::default();
+        }
+        let mut rest = Rest(self.after);
+        std::iter::from_fn(|| rest.listed_id()).collect()
+    }
 }
 
 /// How the one line begins that may be longer than others.
@@ -77,21 +90,43 @@ fn put(numbers: &[u8]) -> Line<'_> {
         let size = rest.u32()?;
         let key = if rest.0.is_empty() { Ok(None) } else { Err(Refusal::BadFormat) };
         // A NUL spoils the line as a whole; other junk is noticed only once the size is judged.
-        memchr::memchr(0, rest.0).is_none().then_some(PutHead { priority, when: When::In(delay), ttr, size, key })
+        memchr::memchr(0, rest.0).is_none().then_some(PutHead {
+            priority,
+            when: When::In(delay),
+            ttr,
+            size,
+            key,
+            after: b"",
+        })
     })();
     head.map_or(Line::Refused(Refusal::BadFormat), Line::Put)
 }
 
-/// The head of Rota's own puts, which differ in what their second number means.
-fn put_in_ms<'a>(numbers: &'a [u8], when: impl FnOnce(u64) -> Option<When>) -> Line<'a> {
+/// The head of Rota's own puts, which differ in what their second number means, and in what comes before the numbers.
+fn put_in_ms<'a>(after: &'a [u8], numbers: &'a [u8], when: impl FnOnce(u64) -> Option<When>) -> Line<'a> {
     let mut rest = Rest(numbers);
     let head = (|| {
         let priority = rest.u32()?;
         let when = when(rest.u64()?)?;
         let ttr = rest.millis()?.max(Duration::from_millis(1));
-        Some(PutHead { priority, when, ttr, size: rest.u32()?, key: rest.optional_key() })
+        Some(PutHead { priority, when, ttr, size: rest.u32()?, key: rest.optional_key(), after })
     })();
     head.map_or(Line::Refused(Refusal::BadFormat), Line::Put)
+}
+
+/// A put whose job waits for others.
+fn put_after(rest: &[u8]) -> Line<'_> {
+    let (after, numbers) = rest.split_at(rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len()));
+    let mut ids = Rest(after);
+    while ids.listed_id().is_some() {}
+    if after.is_empty() || after.ends_with(b",") || !ids.0.is_empty() {
+        return Line::Refused(Refusal::BadFormat);
+    }
+    put_in_ms(after, numbers, delay)
+}
+
+fn delay(ms: u64) -> Option<When> {
+    (ms <= MAX_SPAN_MS).then(|| When::In(Duration::from_millis(ms)))
 }
 
 fn peek_pause_or_put(line: &[u8]) -> Line<'_> {
@@ -106,9 +141,11 @@ fn peek_pause_or_put(line: &[u8]) -> Line<'_> {
     } else if let Some(rest) = line.strip_prefix(b"pause-tube") {
         pause_tube(rest)
     } else if let Some(rest) = line.strip_prefix(b"put-in ") {
-        put_in_ms(rest, |ms| (ms <= MAX_SPAN_MS).then(|| When::In(Duration::from_millis(ms))))
+        put_in_ms(b"", rest, delay)
     } else if let Some(rest) = line.strip_prefix(b"put-at ") {
-        put_in_ms(rest, |unix_ms| (unix_ms <= MAX_UNIX_MS).then_some(When::At { unix_ms }))
+        put_in_ms(b"", rest, |unix_ms| (unix_ms <= MAX_UNIX_MS).then_some(When::At { unix_ms }))
+    } else if let Some(rest) = line.strip_prefix(b"put-after ") {
+        put_after(rest)
     } else if let Some(rest) = line.strip_prefix(b"put-batch ") {
         let mut rest = Rest(rest);
         let head = (|| {
@@ -312,6 +349,21 @@ impl<'a> Rest<'a> {
         }
         self.0 = rest;
         (rest.len() < digits.len()).then_some(number)
+    }
+
+    /// The next id of a list, with the comma behind it.
+    fn listed_id(&mut self) -> Option<u64> {
+        let before = self.0;
+        let id = self.u64()?;
+        match self.0 {
+            [] => {}
+            [b',', rest @ ..] => self.0 = rest,
+            _ => {
+                self.0 = before;
+                return None;
+            }
+        }
+        Some(id)
     }
 
     fn u32(&mut self) -> Option<u32> {

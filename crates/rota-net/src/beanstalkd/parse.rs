@@ -61,6 +61,7 @@ struct PartialPut {
     when: When,
     ttr: Duration,
     key: Option<Box<[u8]>>,
+    after: Box<[u64]>,
     size: usize,
     body: Vec<u8>,
     /// How much of the CRLF after the body was seen, and whether it was one.
@@ -262,6 +263,7 @@ impl PartialPut {
             when: self.when,
             ttr: self.ttr,
             key: self.key.take(),
+            after: std::mem::take(&mut self.after),
             body: std::mem::take(&mut self.body).into_boxed_slice(),
         }))
     }
@@ -271,21 +273,21 @@ impl PartialPut {
 fn put(head: PutHead<'_>, key: Option<&[u8]>, state: &mut State, input: &mut &[u8]) -> Parsed<'static> {
     let PutHead { priority, when, ttr, size, .. } = head;
     let size = size as usize;
-    let key = key.map(Box::from);
+    let (key, after) = (key.map(Box::from), head.after());
     if input.len() < size + CRLF.len() {
         let (body, tail_bytes, tail_fits) = (Vec::new(), 0, true);
-        let mut put = PartialPut { priority, when, ttr, key, size, body, tail_bytes, tail_fits };
+        let mut put = PartialPut { priority, when, ttr, key, after, size, body, tail_bytes, tail_fits };
         put.take(input);
         *state = State::Body(put);
         return Parsed::NeedMore;
     }
-    let (body, after) = input.split_at(size);
-    let (tail, after) = after.split_at(CRLF.len());
-    *input = after;
+    let (body, behind) = input.split_at(size);
+    let (tail, behind) = behind.split_at(CRLF.len());
+    *input = behind;
     if tail != CRLF {
         return Parsed::Refused(Refusal::ExpectedCrlf);
     }
-    Parsed::Request(Request::Put(Put { priority, when, ttr, key, body: body.into() }))
+    Parsed::Request(Request::Put(Put { priority, when, ttr, key, after, body: body.into() }))
 }
 
 /// The most bytes of a batch: any job that can be put fits into one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// One well-formed command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
-    /// `put`, `put-in` or `put-at`, with the whole body.
+    /// `put`, `put-in`, `put-at` or `put-after`, with the whole body.
     Put(Put),
     /// `put-batch COUNT BYTES`, with all of its puts: 1 to [`super::BATCH_JOBS`]; `None` for a job that is larger than a
     /// job may be. Rota's own.
@@ -164,6 +164,8 @@ pub struct Put {
     pub ttr: Duration,
     /// The client's own name for it.
     pub key: Option<Box<[u8]>>,
+    /// The jobs that must be done before.
+    pub after: Box<[u64]>,
     /// The work itself.
     pub body: Box<[u8]>,
 }

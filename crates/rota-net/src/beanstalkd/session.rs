@@ -17,7 +17,9 @@ use super::parse::{Parsed, Parser};
 use super::request::{BatchFault, Put, Refusal, Request, When};
 use super::stats::{self, Document};
 use crate::timings::{Timed, Timings};
-use rota_engine::command::{self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, Target};
+use rota_engine::command::{
+    self, Body, BodyPlace, Command, Delivered, Due, Held, JobView, KickSource, NewJob, Parent, Target,
+};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
@@ -451,8 +453,10 @@ impl Client {
         let is_wanted = match &request {
             Request::PutBatch(puts) => {
                 let used = engine.queue_name(engine.used(id));
-                let keys = puts.iter().flatten().filter_map(|put| put.key.as_deref());
-                self.far.wants_all(engine, keys.filter_map(|key| engine.wanted_key(used, key)))
+                self.far.wants_all(engine, puts.iter().flatten().flat_map(|put| named_by_put(engine, used, put)))
+            }
+            Request::Put(put) if !put.after.is_empty() => {
+                self.far.wants_all(engine, named_by_put(engine, engine.queue_name(engine.used(id)), put))
             }
             Request::DeleteBatch(ids) => {
                 self.far.wants_all(engine, ids.iter().filter_map(|&id| engine.wanted_job(JobId(id))))
@@ -508,6 +512,13 @@ impl Client {
             server.counters.producers += 1;
         }
         // Clients rely on getting a job back however often they lose it, so that there is no limit to that.
+        let parents: Vec<Parent<'_>>;
+        let after = if put.after.is_empty() {
+            &[][..]
+        } else {
+            parents = put.after.iter().map(|&id| Parent::Id(JobId(id))).collect();
+            &parents
+        };
         let job = NewJob {
             priority: Priority(put.priority),
             due: match put.when {
@@ -516,6 +527,7 @@ impl Client {
             },
             ttr: put.ttr,
             key: put.key.as_deref(),
+            after,
             ..NewJob::new(Target::Used, put.body)
         };
         match self.execute(server, Command::Put(job))? {
@@ -632,6 +644,11 @@ fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Optio
     }
 }
 
+fn named_by_put<'a>(engine: &'a Engine, used: &'a QueueName, put: &'a Put) -> impl Iterator<Item = Want> + 'a {
+    let key = put.key.as_deref().and_then(|key| engine.wanted_key(used, key));
+    key.into_iter().chain(put.after.iter().filter_map(|&id| engine.wanted_parent(&Parent::Id(JobId(id)))))
+}
+
 /// The name of a tube as the engine takes it.
 fn name(tube: &str) -> QueueName {
     QueueName::new(tube).expect("the parser lets no other names through")
@@ -647,17 +664,18 @@ fn document_or_not_found(document: Option<Document>, out: &mut Vec<u8>) {
 /// How the engine's refusals are told.
 fn refused(refusal: command::Refusal) -> Answer<'static> {
     match refusal {
-        command::Refusal::NotFound | command::Refusal::NoSuchQueue => Answer::Word(Word::NotFound),
+        command::Refusal::NotFound | command::Refusal::NoSuchQueue | command::Refusal::UnknownParent(_) => {
+            Answer::Word(Word::NotFound)
+        }
         command::Refusal::LastWatched => Answer::Word(Word::NotIgnored),
         command::Refusal::TooManyWatched | command::Refusal::NoRoom | command::Refusal::QueueFull => {
             Answer::Word(Word::OutOfMemory)
         }
         command::Refusal::KeyTaken(id) | command::Refusal::KeyHeld(id) => Answer::KeyTaken(id.0),
         command::Refusal::BadKey => Answer::Word(Word::BadFormat),
-        command::Refusal::UnknownParent(_)
-        | command::Refusal::LaterParent(_)
-        | command::Refusal::BadTerms(_)
-        | command::Refusal::TooLong(_) => unreachable!("nothing here says such things of a job"),
+        command::Refusal::LaterParent(_) | command::Refusal::BadTerms(_) | command::Refusal::TooLong(_) => {
+            unreachable!("nothing here says such things of a job")
+        }
         command::Refusal::NoSuchSchedule
         | command::Refusal::TooManySchedules
         | command::Refusal::TooMuchScheduled

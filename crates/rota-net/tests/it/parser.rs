@@ -163,7 +163,7 @@ fn a_time_out_may_be_followed_by_anything() {
 #[test]
 fn puts_carry_their_bodies() {
     let put = |when: &str, ttr: &str, key: &str, body: &[u8]| {
-        format!("Request(Put(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, body: {body:?} }}))")
+        format!("Request(Put(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, after: [], body: {body:?} }}))")
     };
     check(b"put 1 2 3 2\r\nab", &put("In(2s)", "3s", "None", b"ab"));
     check(b"put  1  2  3  2\r\n\r\n", &put("In(2s)", "3s", "None", b"\r\n"));
@@ -171,6 +171,16 @@ fn puts_carry_their_bodies() {
     check(b"put-in 1 1500 250 1\r\n\x00", &put("In(1.5s)", "250ms", "None", b"\0"));
     check(b"put-in 1 0 0 1 k-1\r\nx", &put("In(0ns)", "1ms", "Some([107, 45, 49])", b"x"));
     check(b"put-at 1 1700000000000 5 1 k\r\nx", &put("At { unix_ms: 1700000000000 }", "5ms", "Some([107])", b"x"));
+    let put_after =
+        |ids: &str, key: &str| put("In(1.5s)", "250ms", key, b"x").replace("after: []", &format!("after: [{ids}]"));
+    check(b"put-after 7 1 1500 250 1\r\nx", &put_after("7", "None"));
+    check(
+        b"put-after 7,9,7,18446744073709551615 1 1500 250 1 k\r\nx",
+        &put_after("7, 9, 7, 18446744073709551615", "Some([107])"),
+    );
+    for ids in ["", ",", "1,", ",1", "1,,2", "1;2", "1, 2", "-1", "x", "18446744073709551616"] {
+        check(format!("put-after {ids} 0 0 60000 0").as_bytes(), BAD);
+    }
     for numbers in ["", "0", "0 0", "0 0 0", "-1 0 0 0", "4294967296 0 0 0", "0 4294967296 0 0", "0 0 4294967296 0"] {
         check(format!("put {numbers}").as_bytes(), BAD);
     }
@@ -196,7 +206,7 @@ fn batch(count: usize, puts: &[u8]) -> Vec<u8> {
 #[test]
 fn batches_of_puts_are_taken_whole() {
     let put = |when: &str, ttr: &str, key: &str, body: &[u8]| {
-        format!("Some(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, body: {body:?} }})")
+        format!("Some(Put {{ priority: 1, when: {when}, ttr: {ttr}, key: {key}, after: [], body: {body:?} }})")
     };
     let a = put("In(2s)", "3s", "None", b"ab");
     let b = put("In(1.5s)", "250ms", "Some([107])", b"\r\n");

@@ -46,7 +46,7 @@ fn allowed(command: &str) -> Option<&'static [&'static str]> {
     Some(match command {
         "auth" | "quit" => return None,
         "use" | "list-tube-used" | "list-tubes-watched" => &["operator", "producer", "consumer", "viewer"],
-        "put" | "put-in" | "put-at" | "put-batch" => &["producer"],
+        "put" | "put-in" | "put-at" | "put-after" | "put-batch" => &["producer"],
         "cancel-key" => &["producer", "operator"],
         "watch"
         | "ignore"
@@ -72,6 +72,7 @@ fn request(command: &str, tube: &str, job: u64) -> (Vec<u8>, &'static str) {
     let line = |text: String, answer: &'static str| (format!("{text}\r\n").into_bytes(), answer);
     match command {
         "put" => (put_bytes("put 0 0 60", b"y"), "INSERTED "),
+        "put-after" => (put_bytes("put-after 1 0 0 60000", b"y"), "INSERTED "),
         "put-in" | "put-at" => (put_bytes(&format!("{command} 0 0 60000"), b"y"), "INSERTED "),
         "put-batch" => (b"put-batch 1 17\r\nput 0 0 60 1\r\ny\r\n".to_vec(), "BATCH_INSERTED 1"),
         "use" => line(format!("use {tube}"), "USING "),
@@ -212,7 +213,7 @@ fn every_command_is_for_whom_it_is_meant_and_for_nobody_else() {
                 } else if is_limited {
                     let expected: &[&str] = match command {
                         // About its own tube.
-                        "put" | "put-in" | "put-at" => &["INSERTED "],
+                        "put" | "put-in" | "put-at" | "put-after" => &["INSERTED "],
                         "put-batch" => &["BATCH_INSERTED 1"],
                         "list-tube-used" => &["USING other-work-"],
                         "list-tubes" | "list-tubes-watched" => &["OK "],

@@ -82,6 +82,7 @@ fn put(bytes: &mut &[u8], max_job_bytes: u32) -> Result<Option<Put>, BatchFault>
         when: head.when,
         ttr: head.ttr,
         key: key.map(Box::from),
+        after: head.after(),
         body: body.into(),
     }))
 }

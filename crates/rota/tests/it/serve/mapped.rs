@@ -87,6 +87,34 @@ fn what_left_memory_can_be_seen_cancelled_and_kicked() {
 }
 
 #[test]
+fn jobs_wait_for_others_that_left_memory() {
+    let data = TempDir::new().unwrap();
+    let (_rota, mut wire) = with_far_jobs(data.path(), 1_000);
+    let put = |wire: &mut Wire, after: &str| {
+        wire.send(format!("put-after {after} 5 0 60000 2\r\nhi\r\n")).unwrap();
+        wire.answer().unwrap().line
+    };
+    assert_eq!(put(&mut wire, "7,9"), "INSERTED 1001");
+    assert_eq!(put(&mut wire, "8"), "INSERTED 1002");
+    assert_eq!(put(&mut wire, "11,5000"), "NOT_FOUND");
+    let puts = ["put-after 10,11 5 0 60000 0\r\n\r\n", "put-after 5000 5 0 60000 0\r\n\r\n"];
+    wire.send(batch_bytes(&puts.map(|put| put.as_bytes().to_vec()))).unwrap();
+    assert_eq!(wire.line().unwrap(), "BATCH_INSERTED 1 1003 NOT_FOUND");
+    // What they wait for is cancelled, and done.
+    wire.expect("cancel 8", "CANCELLED");
+    wire.expect("peek 1002", "NOT_FOUND");
+    for job in [7, 9, 10, 11] {
+        assert_eq!(wire.ask(&format!("reserve-job {job}")).body, body(job));
+    }
+    for (first, last, child) in [(7, 9, 1001), (10, 11, 1003)] {
+        wire.expect(&format!("delete {first}"), "DELETED");
+        assert_eq!(wire.ask(&format!("stats-job {child}")).field("state"), "delayed");
+        wire.expect(&format!("delete {last}"), "DELETED");
+        assert_eq!(wire.ask(&format!("stats-job {child}")).field("state"), "ready");
+    }
+}
+
+#[test]
 fn batches_name_jobs_that_left_memory() {
     let data = TempDir::new().unwrap();
     let (rota, mut wire) = with_far_jobs(data.path(), 3_000);
