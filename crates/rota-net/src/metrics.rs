@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How many queues have numbers of their own: each has some dozens.
-const QUEUES: usize = 100;
+pub const QUEUES: usize = 100;
 
 /// All metrics at this moment.
 #[must_use]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Rota, on};
-use crate::wire::Wire;
+use crate::wire::{Wire, batch_bytes, put_bytes};
 
 /// Asks for a page; its head and its body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> (String, String) {
@@ -133,45 +133,139 @@ fn what_is_no_request_of_http_changes_nothing() {
     assert_eq!(Wire::to(rota.address()).ask("stats").count("total-jobs"), 0);
 }
 
-#[test]
-fn statsd_gets_counters_timers_and_gauges() {
-    let statsd = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    statsd.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let address = statsd.local_addr().unwrap().to_string();
-    let data = TempDir::new().unwrap();
-    let rota = Rota::ready(on(data.path(), &["--statsd", &address]));
-    let _wire = work(&rota);
-    let mut counters: BTreeMap<String, u64> = BTreeMap::new();
-    let mut timers: BTreeMap<String, u64> = BTreeMap::new();
-    let mut gauges: BTreeMap<String, u64> = BTreeMap::new();
-    let mut packet = [0; 65_536];
-    let wanted = [("rota.put", 8), ("rota.next", 3), ("rota.cancel", 3)];
-    // Until all was counted, in however many packets.
-    while wanted.iter().any(|(name, count)| counters.get(*name).is_none_or(|seen| seen < count))
-        || !counters.contains_key("rota.tick")
-        || !timers.contains_key("rota.tick.time")
-        || gauges.get("rota.jobs.buried") != Some(&1)
-    {
-        let bytes = statsd.recv(&mut packet).expect("statsd is sent to each second");
+/// A statsd that remembers what it was sent.
+struct Statsd {
+    socket: UdpSocket,
+    counters: BTreeMap<String, u64>,
+    /// The values of each, with how many each stands for.
+    timers: BTreeMap<String, Vec<(f64, f64)>>,
+    gauges: BTreeMap<String, f64>,
+}
+
+impl Statsd {
+    fn new() -> Statsd {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Statsd { socket, counters: BTreeMap::new(), timers: BTreeMap::new(), gauges: BTreeMap::new() }
+    }
+
+    /// The server that sends here.
+    fn rota(&self, data: &TempDir) -> Rota {
+        Rota::ready(on(data.path(), &["--statsd", &self.socket.local_addr().unwrap().to_string()]))
+    }
+
+    /// Takes one datagram.
+    fn receive(&mut self) {
+        let mut packet = [0; 65_536];
+        let bytes = self.socket.recv(&mut packet).expect("statsd is sent to each second");
+        assert!(bytes <= 1432, "{bytes}");
         for line in std::str::from_utf8(&packet[..bytes]).unwrap().lines() {
             let (name, rest) = line.split_once(':').unwrap();
-            let (value, kind) = rest.split_once('|').unwrap();
-            let value: u64 = value.parse().unwrap();
-            match kind {
-                "c" => *counters.entry(name.to_owned()).or_default() += value,
-                "ms" => *timers.entry(name.to_owned()).or_default() += 1,
-                "g" => drop(gauges.insert(name.to_owned(), value)),
+            let parts: Vec<&str> = rest.split('|').collect();
+            let value: f64 = parts[0].parse().unwrap();
+            match parts[1..] {
+                ["c"] => *self.counters.entry(name.to_owned()).or_default() += value as u64,
+                ["ms"] => self.timers.entry(name.to_owned()).or_default().push((value, 1.0)),
+                ["ms", rate] => {
+                    let rate: f64 = rate.strip_prefix('@').unwrap().parse().unwrap();
+                    assert!(rate > 0.0 && rate < 1.0, "{line}");
+                    self.timers.entry(name.to_owned()).or_default().push((value, 1.0 / rate));
+                }
+                ["g"] => drop(self.gauges.insert(name.to_owned(), value)),
                 _ => panic!("what is {line}?"),
             }
         }
     }
-    for (name, count) in wanted {
-        assert_eq!(counters[name], count, "{name}");
-        assert_eq!(timers[&format!("{name}.time")], count, "{name}");
+
+    fn count(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
     }
-    let gauges: Vec<(&str, u64)> = gauges.iter().map(|(name, value)| (&name[..], *value)).collect();
+
+    /// How much a timer was told of: each value by how many it stands for.
+    fn timed(&self, name: &str) -> u64 {
+        self.timers
+            .get(name)
+            .map_or(0, |values| values.iter().map(|(_, stands_for)| stands_for).sum::<f64>().round() as u64)
+    }
+}
+
+#[test]
+fn statsd_gets_counters_timers_and_gauges() {
+    let mut statsd = Statsd::new();
+    let data = TempDir::new().unwrap();
+    let rota = statsd.rota(&data);
+    let _wire = work(&rota);
+    let counted = [
+        ("rota.put", 8),
+        ("rota.next", 3),
+        ("rota.cancel", 3),
+        ("rota.jobs_put", 8),
+        ("rota.jobs_completed", 1),
+        ("rota.jobs_cancelled", 1),
+    ];
+    let timed = [
+        ("rota.put.time", 8),
+        ("rota.next.time", 3),
+        ("rota.cancel.time", 3),
+        ("rota.job_latency", 3),
+        ("rota.job_run", 1),
+        ("rota.queue_latency.default", 3),
+        ("rota.queue_run.default", 1),
+    ];
+    // Until all was counted, in however many packets.
+    while counted.iter().any(|(name, count)| statsd.count(name) < *count)
+        || timed.iter().any(|(name, count)| statsd.timed(name) < *count)
+        || statsd.count("rota.tick") == 0
+        || !statsd.timers.contains_key("rota.tick.time")
+        || statsd.gauges.get("rota.jobs.buried") != Some(&1.0)
+        || statsd.gauges.get("rota.queue_jobs.default.buried") != Some(&1.0)
+        || statsd.gauges.get("rota.queue_head_age_seconds.default").is_none_or(|age| *age == 0.0)
+    {
+        statsd.receive();
+    }
+    for (name, count) in counted {
+        assert_eq!(statsd.count(name), count, "{name}");
+    }
+    for (name, count) in timed {
+        assert_eq!(statsd.timed(name), count, "{name}");
+        assert!(statsd.timers[name].iter().all(|(millis, _)| (0.0..600_000.0).contains(millis)), "{name}");
+    }
+    // No job takes no time at all, though less than a millisecond.
+    assert!(statsd.timers["rota.job_latency"].iter().all(|(millis, _)| *millis > 0.0));
+    let gauges: Vec<(&str, f64)> = statsd.gauges.iter().map(|(name, value)| (&name[..], *value)).collect();
+    let gauges: Vec<(&str, f64)> = gauges.into_iter().filter(|(name, _)| name.starts_with("rota.jobs.")).collect();
     let states = ["blocked", "buried", "cancelled", "delayed", "done", "expired", "ready", "reserved"];
     let states = states.map(|state| format!("rota.jobs.{state}"));
-    let expected: Vec<(&str, u64)> = states.iter().map(String::as_str).zip([0, 1, 0, 1, 0, 0, 3, 1]).collect();
-    assert_eq!(gauges, expected);
+    let values = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 3.0, 1.0];
+    assert_eq!(gauges, states.iter().map(String::as_str).zip(values).collect::<Vec<_>>());
+    assert_eq!(statsd.gauges["rota.waiting_sessions"], 0.0);
+}
+
+#[test]
+fn statsd_gets_few_timers_that_stand_for_many_jobs() {
+    let mut statsd = Statsd::new();
+    let data = TempDir::new().unwrap();
+    let rota = statsd.rota(&data);
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use a.b", "USING a.b");
+    wire.expect("watch a.b", "WATCHING 2");
+    const JOBS: u64 = 3_000;
+    for thousand in 0..JOBS / 1_000 {
+        let puts = vec![put_bytes("put 0 0 60", b"x"); 1_000];
+        wire.send(batch_bytes(&puts)).unwrap();
+        assert!(wire.answer().unwrap().line.starts_with("BATCH_INSERTED 1000 "));
+        let ids = thousand * 1_000 + 1..=(thousand + 1) * 1_000;
+        wire.send(ids.clone().map(|id| format!("reserve\r\ndelete {id}\r\n")).collect::<String>()).unwrap();
+        for id in ids {
+            assert_eq!(wire.answer().unwrap().number(1), id);
+            assert_eq!(wire.answer().unwrap().line, "DELETED");
+        }
+    }
+    while statsd.timed("rota.job_run") < JOBS || statsd.timed("rota.queue_run.a_b") < JOBS {
+        statsd.receive();
+    }
+    for name in ["rota.job_latency", "rota.job_run", "rota.queue_latency.a_b", "rota.queue_run.a_b"] {
+        assert_eq!(statsd.timed(name), JOBS, "{name}");
+        assert!(statsd.timers[name].len() < JOBS as usize / 2, "{name}: {}", statsd.timers[name].len());
+    }
 }
