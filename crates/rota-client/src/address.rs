@@ -26,6 +26,9 @@ pub enum AddressError {
     /// Another protocol than beanstalkd's.
     #[error("{0:?} is not a protocol that rota speaks: write beanstalkd://host:port or tls://host:port")]
     Scheme(String),
+    /// Something before an @: tokens are no part of an address, which messages show.
+    #[error("a token does not belong into an address, which messages show: it is given beside it")]
+    Token,
     /// No host.
     #[error("it names no host: write beanstalkd://host:port")]
     NoHost,
@@ -65,6 +68,9 @@ impl FromStr for ServerAddress {
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
             None => (false, text),
         };
+        if rest.contains('@') {
+            return Err(AddressError::Token);
+        }
         let (host, port) = match rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
             Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
             None => match rest.split_once(':') {

@@ -4,12 +4,28 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{Key, QueueName, ServerAddress};
+use super::{AddressError, BATCH_JOBS, Key, QueueName, ServerAddress};
 
 /// Why a command was not carried out, or is not known to have been.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {
+    /// A text is no address of a server; nothing was sent.
+    #[error("{text:?} is no address of a server")]
+    Address {
+        /// The text, without what stands before an @.
+        text: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// What TLS was to be spoken with can't be used; nothing was sent.
+    #[error("{what} can't be used for TLS")]
+    Tls {
+        /// Which part of it.
+        what: &'static str,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// No connection came about; nothing was sent.
     #[error("cannot connect to {address}")]
     Connect {
@@ -79,8 +95,41 @@ pub enum ClientError {
         address: ServerAddress,
         /// Rota's command.
         command: &'static str,
-        /// What to do instead.
-        instead: &'static str,
+        /// What it was needed for.
+        need: Need,
+    },
+    /// A command before this one got no whole answer, and no command can be sent on this connection any more; nothing was
+    /// sent.
+    #[error("{command} was not sent to {address}")]
+    Unusable {
+        /// The server.
+        address: ServerAddress,
+        /// The protocol's command.
+        command: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A batch of none, where none makes no sense, or of more than a batch can have; nothing was sent.
+    #[error("a batch can't have {jobs} jobs, only 1 to {BATCH_JOBS}")]
+    BatchSize {
+        /// How many.
+        jobs: usize,
+    },
+    /// The jobs of a batch are of several queues; nothing was sent.
+    #[error("the jobs of a batch are of one queue, and these are of {first} and {other}")]
+    BatchQueues {
+        /// The first job's.
+        first: QueueName,
+        /// Another one's.
+        other: QueueName,
+    },
+    /// The batch is larger than the server takes; nothing was put.
+    #[error("{address} takes no batch of {bytes} bytes: it is too big")]
+    BatchTooBig {
+        /// The server.
+        address: ServerAddress,
+        /// All of the batch.
+        bytes: usize,
     },
     /// What is to be shown is no token; nothing was sent.
     #[error("that is no token: it is empty, too long, or has spaces in it")]
@@ -119,7 +168,42 @@ pub enum ClientError {
     },
 }
 
+/// What a command of Rota's own was needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Need {
+    /// A put under a key.
+    Key,
+    /// A TTR that is not in whole seconds.
+    TtrInMilliseconds,
+    /// A delay that is not in whole seconds.
+    DelayInMilliseconds,
+    /// To cancel a job by its key.
+    CancelByKey,
+    /// To show a token.
+    Token,
+    /// Many jobs in one command.
+    Batch,
+}
+
+impl Need {
+    fn hint(self) -> &'static str {
+        match self {
+            Need::Key => "only Rota has keys: put the job without one",
+            Need::TtrInMilliseconds => "give the TTR in whole seconds",
+            Need::DelayInMilliseconds => "give the delay in whole seconds",
+            Need::CancelByKey => "only Rota has keys: cancel the job by its id, which the put gave",
+            Need::Token => "it asks for no token: connect without one",
+            Need::Batch => "only Rota has batches: send a command for each job",
+        }
+    }
+}
+
 impl ClientError {
+    pub(super) fn no_such_command(address: &ServerAddress, command: &'static str, need: Need) -> Self {
+        ClientError::NoSuchCommand { address: address.clone(), command, need }
+    }
+
     /// What an answer that can't be is reported as; its first 80 characters are kept.
     pub(super) fn unexpected(address: &ServerAddress, command: &'static str, answer: &str) -> Self {
         let answer = answer.chars().take(80).collect();
@@ -140,63 +224,60 @@ impl ClientError {
         }
     }
 
-    /// What to try, where that is not plain from the message.
+    /// What to try, where that is not plain from the message; in the words of this library. A program that has other words
+    /// for it, as options of its command line, says it in those.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            ClientError::Connect { .. } => {
-                "start a server with `rota serve`, or name another with --server or ROTA_SERVER"
+            ClientError::Address { .. } => "write host:port, beanstalkd://host:port or tls://host:port",
+            ClientError::Tls { .. } => {
+                "certificates and keys are given as PEM texts, -----BEGIN CERTIFICATE----- and so on"
             }
-            ClientError::Handshake { source, .. } => return Some(handshake_hint(source).to_owned()),
+            ClientError::Connect { .. } => "is a server running there, and does it listen on that address?",
+            ClientError::Handshake { source, .. } => handshake_hint(source),
             ClientError::Broken { .. } | ClientError::TimedOut { .. } | ClientError::Closed { .. } => {
-                "it may have been carried out: look with `rota list` before you repeat it"
+                "it may have been carried out: connect again, and look before you repeat it"
+            }
+            ClientError::Unusable { .. } => {
+                "connect again: jobs that the old connection held are ready once it is closed"
             }
             ClientError::Unexpected { .. } => "is it a beanstalkd or Rota server that listens there?",
             ClientError::Refused { answer, .. } => match answer.as_str() {
                 "OUT_OF_MEMORY" => "the server is full: take jobs out of it, then try again",
                 "DRAINING" => "the server takes no new jobs: put it into another one",
-                "UNAUTHENTICATED" => "show a token: put it into ROTA_TOKEN, or name its file with --token-file",
-                "NOT_ALLOWED" => "ask with a token of a role, and for queues, that this is for: `rota token create`",
+                "DEADLINE_SOON" => "a lease of this connection ends within a second: complete that job, or touch it",
+                "UNAUTHENTICATED" => "show a token: `Builder::token`, or `Client::authenticate`",
+                "NOT_ALLOWED" => "show a token of a role, and for queues, that this is for",
                 "UNKNOWN_COMMAND" => "this server does not have the command",
                 "INTERNAL_ERROR" => "this is a bug of the server: look into its log",
                 _ => return None,
             },
-            ClientError::NoSuchCommand { instead, .. } => instead,
-            ClientError::NoToken => {
-                "put a token of `rota token create` into ROTA_TOKEN, or into the file of --token-file"
-            }
-            ClientError::BadToken { .. } => {
-                "it was not made there, was revoked, or has expired: `rota token list` shows those that are valid"
-            }
-            ClientError::TooBig { .. } => {
-                "raise the server's limit (rota serve --max-job-size, beanstalkd -z), or put a reference"
-            }
-            ClientError::KeyTaken { id, .. } => {
-                return Some(format!("cancel it with `rota cancel {id}`, or use another key"));
-            }
-            ClientError::Buried { id, .. } => {
-                return Some(format!("free memory, then make it ready with `rota kick --job {id}`"));
-            }
+            ClientError::NoSuchCommand { need, .. } => need.hint(),
+            ClientError::NoToken => "a token is what `rota token create` printed, in one word",
+            ClientError::BadToken { .. } => "it was not made there, was revoked, or has expired",
+            ClientError::TooBig { .. } => "raise the server's limit for jobs, or put a reference",
+            ClientError::BatchTooBig { .. } | ClientError::BatchSize { .. } => "send several batches",
+            ClientError::BatchQueues { .. } => "send a batch for each queue",
+            ClientError::KeyTaken { .. } => "cancel that job first, or use another key",
+            ClientError::Buried { .. } => "free memory of the server, then kick the job",
         };
         Some(hint.to_owned())
     }
 }
 
 /// What to try when no TLS came about.
-pub fn handshake_hint(error: &io::Error) -> &'static str {
+fn handshake_hint(error: &io::Error) -> &'static str {
     use rustls::{AlertDescription, CertificateError, Error};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "name the authority of the server's certificate with --ca FILE"
+            "give the authority of the server's certificate: `Builder::ca`"
         }
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => "name the server as its certificate does",
         Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-            "the server asks for a certificate: show one with --client-cert FILE --client-key FILE"
+            "the server asks for a certificate: `Builder::client_cert` shows one"
         }
-        Some(Error::InvalidMessage(_)) => {
-            "is it the port that speaks TLS, the server's --beanstalkd-tls or --http-tls?"
-        }
-        _ => "is it the port that speaks TLS, and does the server trust the certificate of --client-cert?",
+        Some(Error::InvalidMessage(_)) => "is it the port that speaks TLS?",
+        _ => "is it the port that speaks TLS, and does the server trust the client's certificate, if one is shown?",
     }
 }

@@ -5,9 +5,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Client, ClientError, Key, QueueName, whole_seconds_up};
+use super::connection::Connection;
+use super::{Client, ClientError, Key, Need, QueueName, whole_seconds_up};
 
 /// A job to be put.
+#[derive(Debug, Clone, Copy)]
 pub struct Put<'a> {
     /// Where it goes.
     pub queue: &'a QueueName,
@@ -40,68 +42,69 @@ impl Client {
     /// if the job needs what only Rota has, in which case nothing was put; and all of the connection's, after
     /// which the job may be there or not.
     pub fn put(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
-        self.use_queue(put.queue)?;
+        let mut on = self.connection();
+        on.use_queue(put.queue)?;
         let plain_ttr = plain_seconds(put.ttr);
         let plain_delay = match put.when {
             When::In(delay) => plain_seconds(delay),
             When::At(_) => None,
         };
         if let (Some(ttr), Some(delay), None) = (plain_ttr, plain_delay, put.key) {
-            return self.put_plain(put, delay, ttr);
+            return put_plain(&mut on, put, delay, ttr);
         }
-        if self.has_extensions()? {
-            return self.put_extended(put);
+        if on.has_extensions()? {
+            let (command, line) = extended_line(put);
+            let answer = on.call(command, format_args!("{line}"), &framed(put.body))?;
+            return put_answer(&on, put, command, &answer);
         }
-        let instead = match (put.key, plain_ttr, put.when) {
-            (Some(_), ..) => "only Rota has keys: leave --key away",
-            (None, None, _) => "give --ttr in whole seconds",
-            (None, Some(_), When::In(_)) => "give --delay in whole seconds",
+        let need = match (put.key, plain_ttr, put.when) {
+            (Some(_), ..) => Need::Key,
+            (None, None, _) => Need::TtrInMilliseconds,
+            (None, Some(_), When::In(_)) => Need::DelayInMilliseconds,
             (None, Some(ttr), When::At(moment)) => {
                 let delay = whole_seconds_up(until(moment)).min(u64::from(u32::MAX));
-                return self.put_plain(put, delay, ttr);
+                return put_plain(&mut on, put, delay, ttr);
             }
         };
-        Err(ClientError::NoSuchCommand { address: self.address.clone(), command: "put-in", instead })
+        Err(ClientError::no_such_command(&on.address, "put-in", need))
     }
+}
 
-    fn put_plain(&mut self, put: &Put<'_>, delay: u64, ttr: u64) -> Result<u64, ClientError> {
-        let (priority, bytes) = (put.priority, put.body.len());
-        let frame = framed(put.body);
-        let answer = self.call("put", format_args!("put {priority} {delay} {ttr} {bytes}"), &frame)?;
-        self.put_answer(put, "put", &answer)
-    }
+fn put_plain(on: &mut Connection, put: &Put<'_>, delay: u64, ttr: u64) -> Result<u64, ClientError> {
+    let (priority, bytes) = (put.priority, put.body.len());
+    let answer = on.call("put", format_args!("put {priority} {delay} {ttr} {bytes}"), &framed(put.body))?;
+    put_answer(on, put, "put", &answer)
+}
 
-    fn put_extended(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
-        let (command, moment_ms) = match put.when {
-            When::In(delay) => ("put-in", whole_millis_up(delay)),
-            When::At(moment) => {
-                let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-                ("put-at", whole_millis_up(since))
-            }
-        };
-        let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
-        let key = put.key.map_or(String::new(), |key| format!(" {key}"));
-        let line = format_args!("{command} {priority} {moment_ms} {ttr_ms} {bytes}{key}");
-        let answer = self.call(command, line, &framed(put.body))?;
-        self.put_answer(put, command, &answer)
+fn put_answer(on: &Connection, put: &Put<'_>, command: &'static str, answer: &str) -> Result<u64, ClientError> {
+    if answer == "JOB_TOO_BIG" {
+        return Err(ClientError::TooBig { address: on.address.clone(), bytes: put.body.len() });
     }
+    if let Some(key) = put.key
+        && answer.starts_with("KEY_TAKEN ")
+    {
+        let id = on.number(answer, command, "KEY_TAKEN ")?;
+        return Err(ClientError::KeyTaken { queue: put.queue.clone(), key: key.clone(), id });
+    }
+    if answer.starts_with("BURIED ") {
+        let id = on.number(answer, command, "BURIED ")?;
+        return Err(ClientError::Buried { address: on.address.clone(), id });
+    }
+    on.number(answer, command, "INSERTED ")
+}
 
-    fn put_answer(&self, put: &Put<'_>, command: &'static str, answer: &str) -> Result<u64, ClientError> {
-        if answer == "JOB_TOO_BIG" {
-            return Err(ClientError::TooBig { address: self.address.clone(), bytes: put.body.len() });
+/// Rota's own command for the put, and its line.
+pub(super) fn extended_line(put: &Put<'_>) -> (&'static str, String) {
+    let (command, moment_ms) = match put.when {
+        When::In(delay) => ("put-in", whole_millis_up(delay)),
+        When::At(moment) => {
+            let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+            ("put-at", whole_millis_up(since))
         }
-        if let Some(key) = put.key
-            && answer.starts_with("KEY_TAKEN ")
-        {
-            let id = self.number(answer, command, "KEY_TAKEN ")?;
-            return Err(ClientError::KeyTaken { queue: put.queue.clone(), key: key.clone(), id });
-        }
-        if answer.starts_with("BURIED ") {
-            let id = self.number(answer, command, "BURIED ")?;
-            return Err(ClientError::Buried { address: self.address.clone(), id });
-        }
-        self.number(answer, command, "INSERTED ")
-    }
+    };
+    let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
+    let key = put.key.map_or(String::new(), |key| format!(" {key}"));
+    (command, format!("{command} {priority} {moment_ms} {ttr_ms} {bytes}{key}"))
 }
 
 /// A span in seconds, if plain `put` can say it.
@@ -120,6 +123,6 @@ fn until(moment: SystemTime) -> Duration {
     moment.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
 }
 
-fn framed(body: &[u8]) -> Vec<u8> {
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     [body, b"\r\n"].concat()
 }

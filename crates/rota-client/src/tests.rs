@@ -1,5 +1,6 @@
 //! Names and addresses, and what the client does with a server that answers wrongly.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
@@ -11,7 +12,7 @@ use super::*;
 /// gives what the server read.
 fn scripted(answers: &'static [u8]) -> (Client, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(answers).unwrap();
@@ -20,7 +21,7 @@ fn scripted(answers: &'static [u8]) -> (Client, thread::JoinHandle<Vec<u8>>) {
         stream.read_to_end(&mut read).unwrap();
         read
     });
-    (Client::connect(&address, None).expect("the listener accepts"), server)
+    (Client::connect(&address).expect("the listener accepts"), server)
 }
 
 fn queue(name: &str) -> QueueName {
@@ -195,8 +196,91 @@ fn bodies_must_be_as_long_as_announced() {
 }
 
 #[test]
-fn an_address_of_tls_is_never_spoken_to_in_plain() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address: ServerAddress = format!("tls://{}", listener.local_addr().unwrap()).parse().unwrap();
-    assert!(matches!(Client::connect(&address, None), Err(ClientError::Handshake { .. })));
+fn what_was_to_be_inside_tls_is_never_said_in_plain() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let refused = [
+        (Client::builder().ca(pem), format!("{address}"), "the address can't be used for TLS"),
+        (
+            Client::builder().ca("none"),
+            format!("tls://{address}"),
+            "what was given as authorities can't be used for TLS",
+        ),
+        (Client::builder().ca(pem), format!("tls://{address}"), "what was given as authorities can't be used for TLS"),
+        (
+            Client::builder().client_cert(pem, "none"),
+            format!("tls://{address}"),
+            "the key of the client's certificate can't be used for TLS",
+        ),
+    ];
+    for (builder, address, expected) in refused {
+        let error = builder.token("secret").connect(&address).expect_err("nothing to speak TLS with");
+        assert_eq!(error.to_string(), expected, "{error:?}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().map(drop).map_err(|error| error.kind()), Err(std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn tokens_are_shown_to_the_server_and_to_nobody_else() {
+    let error = Client::connect("tls://rota_secret@example.org").expect_err("a token in the address");
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    assert!(matches!(error, ClientError::Address { source: AddressError::Token, .. }));
+    assert!(!format!("{:?}", Client::builder().token("rota_secret")).contains("secret"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"AUTHENTICATED\r\n").unwrap();
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).unwrap();
+        read
+    });
+    drop(Client::builder().token("rota_secret").connect(&address).unwrap());
+    assert_eq!(server.join().unwrap(), b"auth rota_secret\r\n");
+}
+
+#[test]
+fn what_comes_late_is_never_taken_for_the_next_answer() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = Client::builder().timeout(Duration::from_millis(20)).connect(&address).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    assert!(matches!(client.delete(1), Err(ClientError::TimedOut { command: "delete", .. })));
+    server.write_all(b"DELETED\r\nNOT_FOUND\r\n").unwrap();
+    let error = client.delete(2).expect_err("the answer is that to the first");
+    assert!(matches!(error, ClientError::Unusable { command: "delete", .. }), "{error:?}");
+    let mut read = [0; 10];
+    server.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"delete 1\r\n");
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(server.read(&mut read).map_err(|error| error.kind()), Err(std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn answers_to_batches_are_checked() {
+    let terms = Terms::new(queue("q"));
+    for answer in ["BATCH_INSERTED 2 1", "BATCH_INSERTED 1 x", "BATCH_INSERTED", "INSERTED 1", "BAD_FORMAT 1"] {
+        let answers = format!("NOT_FOUND\r\nUSING q\r\n{answer}\r\n").leak();
+        let (mut client, _server) = scripted(answers.as_bytes());
+        let error = client.put_batch(&["a", "b"], &terms).expect_err(answer);
+        assert!(matches!(error, ClientError::Unexpected { command: "put-batch", .. }), "{error:?}");
+    }
+    for answer in ["BATCH_DELETED x", "BATCH_DELETED 1 NOT_FOUND x", "DELETED"] {
+        let answers = format!("NOT_FOUND\r\n{answer}\r\n").leak();
+        let (mut client, _server) = scripted(answers.as_bytes());
+        let error = client.delete_batch(&[1, 2]).expect_err(answer);
+        assert!(matches!(error, ClientError::Unexpected { command: "delete-batch", .. }), "{error:?}");
+    }
+    let answers = b"NOT_FOUND\r\nWATCHING 2\r\nWATCHING 1\r\nBATCH_RESERVED 3\r\n";
+    let (mut client, _server) = scripted(answers);
+    let error = client.reserve_batch(&queue("q"), 2, Duration::ZERO).expect_err("more than were asked for");
+    assert!(matches!(error, ClientError::Unexpected { command: "reserve-batch", .. }), "{error:?}");
+    // Nothing is sent to a server that would take the puts for commands.
+    let (mut client, server) = scripted(b"UNKNOWN_COMMAND\r\n");
+    let error = client.put_batch(&["quit"], &terms).expect_err("the server has no batches");
+    assert!(matches!(error, ClientError::NoSuchCommand { need: Need::Batch, .. }), "{error:?}");
+    drop(client);
+    assert_eq!(server.join().unwrap(), b"cancel 0\r\n");
 }

@@ -44,6 +44,12 @@ impl Terms {
     pub fn key(self, key: Key) -> Terms {
         Terms { key: Some(key), ..self }
     }
+
+    /// The put of such a body.
+    pub(crate) fn put<'a>(&'a self, body: &'a [u8]) -> Put<'a> {
+        let Terms { queue, priority, when, ttr, key } = self;
+        Put { queue, body, priority: *priority, when: *when, ttr: *ttr, key: key.as_ref() }
+    }
 }
 
 /// Why a value was not put.
@@ -61,12 +67,12 @@ pub enum PutError {
 /// Why no value was reserved.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ReserveError<'a> {
+pub enum ReserveError {
     /// The body is not such a value. The job is held: bury it, release it or complete it.
     #[error("the body of job {} is not what was asked for", lease.id())]
     Body {
         /// The lease of the job, with its body as it came.
-        lease: Lease<'a, Vec<u8>>,
+        lease: Lease<Vec<u8>>,
         /// What is wrong with the body, and where.
         source: serde_json::Error,
     },
@@ -75,22 +81,23 @@ pub enum ReserveError<'a> {
     Client(#[from] ClientError),
 }
 
-/// A job that this connection holds, until its TTR ends or the connection closes.
+/// A job that a connection holds, until its TTR ends or the connection closes; which it does when its client and all of its
+/// leases are gone.
 ///
 /// Dropping it does nothing to the job: it stays held until then.
-pub struct Lease<'a, T> {
-    client: &'a mut Client,
+pub struct Lease<T> {
+    client: Client,
     id: u64,
     body: T,
 }
 
-impl<T: fmt::Debug> fmt::Debug for Lease<'_, T> {
+impl<T: fmt::Debug> fmt::Debug for Lease<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("id", &self.id).field("body", &self.body).finish_non_exhaustive()
     }
 }
 
-impl<T> Lease<'_, T> {
+impl<T> Lease<T> {
     /// The job's id.
     pub fn id(&self) -> u64 {
         self.id
@@ -105,7 +112,7 @@ impl<T> Lease<'_, T> {
     ///
     /// # Errors
     /// [`ClientError`]: the connection's; the job may be done or not.
-    pub fn complete(self) -> Result<bool, ClientError> {
+    pub fn complete(mut self) -> Result<bool, ClientError> {
         self.client.delete(self.id)
     }
 
@@ -113,7 +120,7 @@ impl<T> Lease<'_, T> {
     ///
     /// # Errors
     /// [`ClientError`]: the connection's.
-    pub fn release(self, priority: u32) -> Result<bool, ClientError> {
+    pub fn release(mut self, priority: u32) -> Result<bool, ClientError> {
         self.client.release(self.id, priority)
     }
 
@@ -121,7 +128,7 @@ impl<T> Lease<'_, T> {
     ///
     /// # Errors
     /// [`ClientError`]: the connection's.
-    pub fn bury(self, priority: u32) -> Result<bool, ClientError> {
+    pub fn bury(mut self, priority: u32) -> Result<bool, ClientError> {
         self.client.bury(self.id, priority)
     }
 
@@ -131,6 +138,24 @@ impl<T> Lease<'_, T> {
     /// [`ClientError`]: the connection's.
     pub fn touch(&mut self) -> Result<bool, ClientError> {
         self.client.touch(self.id)
+    }
+
+    /// A lease of a job that this client's connection holds.
+    pub(crate) fn new(client: &Client, id: u64, body: T) -> Lease<T> {
+        Lease { client: Client(client.0.clone()), id, body }
+    }
+}
+
+impl Lease<Vec<u8>> {
+    /// The same with the body as a value.
+    ///
+    /// # Errors
+    /// [`ReserveError::Body`], with the lease, if the body is no such value.
+    pub fn parse<T: DeserializeOwned>(self) -> Result<Lease<T>, ReserveError> {
+        match serde_json::from_slice(&self.body) {
+            Ok(body) => Ok(Lease { client: self.client, id: self.id, body }),
+            Err(source) => Err(ReserveError::Body { lease: self, source }),
+        }
     }
 }
 
@@ -149,8 +174,7 @@ impl Client {
     /// # Errors
     /// Those of [`Client::put`].
     pub fn put_bytes(&mut self, body: &[u8], terms: &Terms) -> Result<u64, ClientError> {
-        let Terms { queue, priority, when, ttr, key } = terms;
-        self.put(&Put { queue, body, priority: *priority, when: *when, ttr: *ttr, key: key.as_ref() })
+        self.put(&terms.put(body))
     }
 
     /// Waits at most `wait` for a job of `queue` and reserves it as a value; none if none came.
@@ -161,24 +185,16 @@ impl Client {
         &mut self,
         queue: &QueueName,
         wait: Duration,
-    ) -> Result<Option<Lease<'_, T>>, ReserveError<'_>> {
-        let Some(Job { id, body }) = self.reserve(queue, wait)? else { return Ok(None) };
-        match serde_json::from_slice(&body) {
-            Ok(value) => Ok(Some(Lease { client: self, id, body: value })),
-            Err(source) => Err(ReserveError::Body { lease: Lease { client: self, id, body }, source }),
-        }
+    ) -> Result<Option<Lease<T>>, ReserveError> {
+        self.reserve_bytes(queue, wait)?.map(Lease::parse).transpose()
     }
 
     /// Waits at most `wait` for a job of `queue` and reserves it with its bytes; none if none came.
     ///
     /// # Errors
     /// [`ClientError`]: the connection's.
-    pub fn reserve_bytes(
-        &mut self,
-        queue: &QueueName,
-        wait: Duration,
-    ) -> Result<Option<Lease<'_, Vec<u8>>>, ClientError> {
+    pub fn reserve_bytes(&mut self, queue: &QueueName, wait: Duration) -> Result<Option<Lease<Vec<u8>>>, ClientError> {
         let found = self.reserve(queue, wait)?;
-        Ok(found.map(|Job { id, body }| Lease { client: self, id, body }))
+        Ok(found.map(|Job { id, body }| Lease::new(self, id, body)))
     }
 }

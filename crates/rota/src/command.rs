@@ -28,10 +28,12 @@ use rota_client::Client;
 
 /// A connection to the server that the command line names, which knows by then who asks.
 pub(crate) fn connect(global: &Global) -> anyhow::Result<Client> {
-    let tls = global.server.is_tls().then(|| global.tls.config()).transpose()?;
-    let mut client = Client::connect(&global.server, tls)?;
-    if let Some(token) = http::token(global.token_file.as_deref())? {
-        client.authenticate(&token)?;
+    let mut builder = Client::builder();
+    if global.server.is_tls() {
+        builder = builder.tls_config(global.tls.config()?);
     }
-    Ok(client)
+    if let Some(token) = http::token(global.token_file.as_deref())? {
+        builder = builder.token(token);
+    }
+    Ok(builder.connect_to(&global.server)?)
 }

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::snapshot::error::{ReadError, TakeError};
 use crate::tls::error::TlsError;
 use crate::tokens::error::TokensError;
-use rota_client::ClientError;
+use rota_client::{ClientError, Need};
 
 /// A failure of the binary itself, with what to try and the exit code.
 #[derive(Debug, Error)]
@@ -112,7 +112,7 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
         return (error.hint(), 2);
     }
     if let Some(error) = error.downcast_ref::<ClientError>() {
-        return (error.hint(), 1);
+        return (client_hint(error).or_else(|| error.hint()), 1);
     }
     if let Some(error) = error.downcast_ref::<BenchError>() {
         return (error.hint(), error.exit_code());
@@ -133,6 +133,65 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
         return (failure.hint.clone(), failure.code);
     }
     (None, 1)
+}
+
+/// What to try at the command line, where the library's own hint speaks of its functions.
+fn client_hint(error: &ClientError) -> Option<String> {
+    let hint = match error {
+        ClientError::Connect { .. } => "start a server with `rota serve`, or name another with --server or ROTA_SERVER",
+        ClientError::Handshake { source, .. } => handshake_hint(source),
+        ClientError::Broken { .. } | ClientError::TimedOut { .. } | ClientError::Closed { .. } => {
+            "it may have been carried out: look with `rota list` before you repeat it"
+        }
+        ClientError::Refused { answer, .. } => match answer.as_str() {
+            "UNAUTHENTICATED" => "show a token: put it into ROTA_TOKEN, or name its file with --token-file",
+            "NOT_ALLOWED" => "ask with a token of a role, and for queues, that this is for: `rota token create`",
+            _ => return None,
+        },
+        ClientError::NoSuchCommand { need, .. } => match need {
+            Need::Key => "only Rota has keys: leave --key away",
+            Need::TtrInMilliseconds => "give --ttr in whole seconds",
+            Need::DelayInMilliseconds => "give --delay in whole seconds",
+            Need::CancelByKey => "only Rota has keys: cancel the job by its id, which put printed",
+            Need::Token => "it asks for no token: unset ROTA_TOKEN and ROTA_TOKEN_FILE",
+            _ => return None,
+        },
+        ClientError::NoToken => "put a token of `rota token create` into ROTA_TOKEN, or into the file of --token-file",
+        ClientError::BadToken { .. } => {
+            "it was not made there, was revoked, or has expired: `rota token list` shows those that are valid"
+        }
+        ClientError::TooBig { .. } => {
+            "raise the server's limit (rota serve --max-job-size, beanstalkd -z), or put a reference"
+        }
+        ClientError::KeyTaken { id, .. } => {
+            return Some(format!("cancel it with `rota cancel {id}`, or use another key"));
+        }
+        ClientError::Buried { id, .. } => {
+            return Some(format!("free memory, then make it ready with `rota kick --job {id}`"));
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to try at the command line when no TLS came about, by whichever protocol.
+pub(crate) fn handshake_hint(error: &io::Error) -> &'static str {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "name the authority of the server's certificate with --ca FILE"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "name the server as its certificate does",
+        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            "the server asks for a certificate: show one with --client-cert FILE --client-key FILE"
+        }
+        Some(Error::InvalidMessage(_)) => {
+            "is it the port that speaks TLS, the server's --beanstalkd-tls or --http-tls?"
+        }
+        _ => "is it the port that speaks TLS, and does the server trust the certificate of --client-cert?",
+    }
 }
 
 /// The causes below the error, each once: one whose text already stands in the line above it adds nothing.

@@ -11,12 +11,11 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
-use crate::report::Failure;
+use crate::report::{Failure, handshake_hint};
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
 use crate::tokens::error::TokensError;
 use crate::tokens::file::{check_private, open};
-use rota_client::handshake_hint;
 
 /// As much as is read of a file with a token.
 const TOKEN_FILE_BYTES: u64 = 4096;

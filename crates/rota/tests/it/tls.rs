@@ -3,6 +3,7 @@
 mod authority;
 mod client;
 mod files;
+mod library;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,0 +1,155 @@
+//! How to connect: whom to trust, what to show of oneself, how long to wait.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use crate::connection::{Connection, Patience};
+use crate::{Client, ClientError, ServerAddress};
+
+/// How long connecting to one address may take, if nothing else is said.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take, on top of what a command itself waits, if nothing else is said.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Says how to connect; [`Client::builder`] makes one. What is wrong with it, `connect` says.
+#[derive(Clone, Default)]
+pub struct Builder {
+    ca: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+    tls: Option<ClientConfig>,
+    token: Option<String>,
+    timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+}
+
+impl fmt::Debug for Builder {
+    /// Without what is to be kept secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Builder");
+        shown.field("ca", &self.ca.is_some()).field("client_cert", &self.identity.is_some());
+        shown.field("tls", &self.tls.is_some()).field("token", &self.token.is_some());
+        shown.field("timeout", &self.timeout).field("connect_timeout", &self.connect_timeout).finish()
+    }
+}
+
+impl Builder {
+    /// Trusts the certificate authorities of this PEM text, and no longer those of the system.
+    pub fn ca(self, pem: impl AsRef<[u8]>) -> Builder {
+        Builder { ca: Some(pem.as_ref().to_vec()), ..self }
+    }
+
+    /// Shows a certificate to the server, with its key: two PEM texts. The first certificate is one's own, others lead from
+    /// there to one that the server trusts.
+    pub fn client_cert(self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Builder {
+        Builder { identity: Some((chain.as_ref().to_vec(), key.as_ref().to_vec())), ..self }
+    }
+
+    /// What to shake hands with, made by oneself, instead of [`Builder::ca`] and [`Builder::client_cert`].
+    pub fn tls_config(self, config: ClientConfig) -> Builder {
+        Builder { tls: Some(config), ..self }
+    }
+
+    /// Shows a token at once, which says what may be done.
+    pub fn token(self, token: impl Into<String>) -> Builder {
+        Builder { token: Some(token.into()), ..self }
+    }
+
+    /// How long an answer may take, on top of what a command itself waits: half a minute, if nothing is said.
+    pub fn timeout(self, timeout: Duration) -> Builder {
+        Builder { timeout: Some(timeout), ..self }
+    }
+
+    /// How long connecting to one address of the host may take: five seconds, if nothing is said.
+    pub fn connect_timeout(self, timeout: Duration) -> Builder {
+        Builder { connect_timeout: Some(timeout), ..self }
+    }
+
+    /// Connects to `host:port`, `beanstalkd://host:port` or `tls://host:port`. The port may be left away: 11300, and 11301
+    /// inside TLS.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] if that is no address; and those of [`Builder::connect_to`].
+    pub fn connect(self, address: &str) -> Result<Client, ClientError> {
+        let parsed = address.parse::<ServerAddress>();
+        // What stands before an @ may be somebody's token.
+        let shown = || address.rsplit('@').next().unwrap_or_default().to_owned();
+        let address = parsed.map_err(|source| ClientError::Address { text: shown(), source })?;
+        self.connect_to(&address)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::Tls`] if the settings of TLS can't be used, or the address is not one of TLS: nothing is spoken in plain
+    /// that was to be inside. [`ClientError::Connect`] if no address of the host takes a connection,
+    /// [`ClientError::Handshake`] if there is no agreement then. With a token those of [`Client::authenticate`].
+    pub fn connect_to(self, address: &ServerAddress) -> Result<Client, ClientError> {
+        let has_settings = self.tls.is_some() || self.ca.is_some() || self.identity.is_some();
+        if !address.is_tls() && has_settings {
+            let source = std::io::Error::other("it is not one of TLS: write tls://host:port");
+            return Err(ClientError::Tls { what: "the address", source });
+        }
+        let second = Duration::from_secs(1);
+        // A socket takes no span of zero.
+        let at_least = |span: Duration| if span.is_zero() { second } else { span };
+        let patience = Patience {
+            connect: at_least(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)),
+            answer: at_least(self.timeout.unwrap_or(ANSWER_TIMEOUT)),
+        };
+        let Builder { ca, identity, tls, token, .. } = self;
+        let tls = match (address.is_tls(), tls) {
+            (false, _) => None,
+            (true, Some(config)) => Some(config),
+            (true, None) => Some(config(ca.as_deref(), identity)?),
+        };
+        let mut client = Client(Arc::new(Mutex::new(Connection::open(address, tls, patience)?)));
+        if let Some(token) = token {
+            client.authenticate(&token)?;
+        }
+        Ok(client)
+    }
+}
+
+fn config(ca: Option<&[u8]>, identity: Option<(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, ClientError> {
+    let unusable =
+        |what| move |source| ClientError::Tls { what, source: std::io::Error::other::<rustls::Error>(source) };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has the suites of TLS 1.2 and 1.3");
+    let builder = match ca {
+        Some(pem) => {
+            let what = "what was given as authorities";
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(pem, what)? {
+                roots.add(certificate).map_err(unusable(what))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder.with_platform_verifier().map_err(unusable("the system's store of authorities"))?,
+    };
+    let Some((chain, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    let what = "the client's certificate";
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| ClientError::Tls {
+        what: "the key of the client's certificate",
+        source: std::io::Error::other(error),
+    })?;
+    builder.with_client_auth_cert(certificates(&chain, what)?, key).map_err(unusable(what))
+}
+
+/// The certificates of a PEM text; at least one.
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let failed = |source| ClientError::Tls { what, source };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| failed(std::io::Error::other(error)))?;
+    match found.is_empty() {
+        true => Err(failed(std::io::Error::other("no certificate is in it"))),
+        false => Ok(found),
+    }
+}
