@@ -140,7 +140,8 @@ const SERVE_NOTES: &str = "\
 A flag beats its environment variable, which beats its line of the --config file, which beats the \
 default. In the file the name of a flag is the key: sync = \"50ms\". -d, -r, -s and --addr are goyaad's.
 
-SIGTERM and SIGINT stop the server in good order. SIGUSR1 has it refuse puts, take a snapshot to \
+SIGTERM and SIGINT stop the server in good order. SIGHUP has it read certificates, keys and tokens \
+again at once, which it does by itself within two seconds of a change. SIGUSR1 has it refuse puts, take a snapshot to \
 --snapshot-to, and stop; if the snapshot fails, it says so and goes on. An ADDRESS of snapshots is a \
 folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX, with credentials in the \
 environment (AWS_…, GOOGLE_…, AZURE_…).";

@@ -3,6 +3,7 @@
 //! Everything runs on this one thread but the log's and the timer's, which are the host's. It owns nothing that could
 //! be lost: a stop at any moment, however rude, leaves a log that the next start reads.
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     // Before anybody is told that it is ready, so that a stop from then on is an orderly one.
     let stop_signal = stop_signal()?;
     let last_signal = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let has_terminal = io::stderr().is_terminal();
     let taker = Arc::new(Taker::new(host.clone(), config.snapshot_to.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
@@ -119,12 +122,15 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         served.spawn(statsd.run(host.clone(), stopped));
     }
 
+    let again = watch::Sender::new(());
+    let (tls_again, tokens_again) = (again.subscribe(), again.subscribe());
     tokio::select! {
         () = stop_signal => {}
+        () = hung_up(hangup, has_terminal, again) => {}
         () = last_snapshot(&host, &taker, last_signal) => {}
         () = give_memory_back() => {}
-        () = watch(tls) => {}
-        () = door.watch(), if asking.is_some() => {}
+        () = watch(tls, tls_again) => {}
+        () = door.watch(tokens_again), if asking.is_some() => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to.
             return Err(Failure::log_failed(failure).into());
@@ -297,10 +303,23 @@ async fn give_memory_back() {
     }
 }
 
-/// Looks after the files of TLS, for ever.
-async fn watch(tls: Option<ServerTls>) {
+/// Has certificates and tokens read again for every SIGHUP. Ends if it is the terminal that hung up, to which nothing can be
+/// said any more: who started the server by hand has gone.
+async fn hung_up(mut told: Signal, has_terminal: bool, again: watch::Sender<()>) {
+    while told.recv().await.is_some() {
+        if has_terminal && !io::stderr().is_terminal() {
+            return;
+        }
+        eprintln!("rota: SIGHUP: certificates and tokens are read again");
+        again.send_replace(());
+    }
+    std::future::pending().await
+}
+
+/// Looks after the files of TLS, for ever; at once when it is told to.
+async fn watch(tls: Option<ServerTls>, again: watch::Receiver<()>) {
     match tls {
-        Some(tls) => tls.watch().await,
+        Some(tls) => tls.watch(again).await,
         None => std::future::pending().await,
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(global: &Global, args: &TopArgs) -> anyhow::Result<ExitCode> {
         report::raw(View::new(&args.server.http.to_string(), first).plain().as_bytes())?;
     } else {
         let view = View::new(&args.server.http.to_string(), first);
-        terminal::show(view, looker::start(global, args, looker))?;
+        return terminal::show(view, looker::start(global, args, looker));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rota_net::tls::Tls;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use tokio::sync::watch;
 
 use super::error::{Problem, TlsError};
 use super::{Identity, authorities, provider, revocation_lists};
@@ -102,17 +103,22 @@ impl ServerTls {
         self.http.clone()
     }
 
-    /// Reads the files again whenever they have changed, for ever. Files that do not do change nothing, and are told of.
-    pub(crate) async fn watch(mut self) {
+    /// Reads the files again whenever they have changed, and at once whenever `again` says so, for ever. Files that do not do
+    /// change nothing, and are told of.
+    pub(crate) async fn watch(mut self, mut again: watch::Receiver<()>) {
         let mut interval = tokio::time::interval(LOOK_EVERY);
         let mut seen = self.stamps.clone();
         loop {
-            interval.tick().await;
+            let is_told = tokio::select! {
+                _ = interval.tick() => false,
+                Ok(()) = again.changed() => true,
+            };
             let now = self.files.look();
-            // A certificate and its key are written one after the other: they are read once they have come to rest.
+            // A certificate and its key are written one after the other: they are read once they have come to rest, unless
+            // somebody says that they are as they should be.
             let rests = now == seen;
             seen = now;
-            if !rests || seen == self.stamps {
+            if !is_told && (!rests || seen == self.stamps) {
                 continue;
             }
             self.stamps.clone_from(&seen);

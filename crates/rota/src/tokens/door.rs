@@ -67,12 +67,27 @@ impl TokenDoor {
         known.asks.then(|| (self.path.clone().unwrap_or_default(), count))
     }
 
-    /// Looks at the file once a second, for ever.
-    pub(crate) async fn watch(&self) {
+    /// Looks at the file once a second, and reads it at once whenever `again` says so, for ever.
+    pub(crate) async fn watch(&self, mut again: watch::Receiver<()>) {
         let mut interval = tokio::time::interval(LOOK_EVERY);
         loop {
-            interval.tick().await;
-            self.look();
+            tokio::select! {
+                _ = interval.tick() => self.look(),
+                Ok(()) = again.changed() => self.read_again(),
+            }
+        }
+    }
+
+    /// Reads the file, whether it looks changed or not.
+    fn read_again(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // No file has this, so that what it says is read, and whatever is wrong with it told of once more.
+        known.stamp = None;
+        drop(known);
+        self.look();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(path), Some(tokens)) = (&self.path, &known.tokens) {
+            eprintln!("rota: tokens: read {} again, {} tokens", path.display(), tokens.len());
         }
     }
 

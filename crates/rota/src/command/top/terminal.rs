@@ -1,8 +1,12 @@
 //! The terminal: what [`View`] draws goes there, and keys come from it. However it ends, the terminal is as before.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::panic;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use crossterm::cursor::{Hide, MoveTo, Show};
@@ -10,6 +14,7 @@ use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifier
 use crossterm::style::{Attribute, Print, SetAttribute};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::looker::Looked;
 use super::view::{Key, Line, Style, View};
@@ -19,12 +24,15 @@ use crate::report::Failure;
 /// How long a key is waited for before looks are looked for.
 const KEY_WAIT: Duration = Duration::from_millis(50);
 
-/// Shows looks as they come, until a key ends it.
+/// Shows looks as they come, until a key ends it, or a signal from outside: then with the exit code that a shell gives whom
+/// that signal ends.
 ///
 /// # Errors
 /// The server refuses to be looked at, or the terminal fails.
-pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> anyhow::Result<()> {
+pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> anyhow::Result<ExitCode> {
     let failed = |error| Failure::at_run_time("cannot use the terminal").caused_by(error).hint("try rota top --once");
+    // Before the terminal is changed: from here on nothing ends the program that does not come by here.
+    let ended = signals().map_err(failed)?;
     let _screen = Screen::open().map_err(failed)?;
     let mut is_drawn = false;
     loop {
@@ -47,11 +55,19 @@ pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> a
             draw(&view.draw(usize::from(width), usize::from(height))).map_err(failed)?;
             is_drawn = true;
         }
-        if event::poll(KEY_WAIT).map_err(failed)? {
+        let has_key = match event::poll(KEY_WAIT) {
+            Ok(has_key) => has_key,
+            // A terminal that is gone can't be asked for keys; the signal that says so may still be under way.
+            Err(error) => return ended.recv_timeout(KEY_WAIT).map_err(|_| failed(error).into()),
+        };
+        if let Ok(code) = ended.try_recv() {
+            return Ok(code);
+        }
+        if has_key {
             match event::read().map_err(failed)? {
                 Event::Key(pressed) if pressed.kind != KeyEventKind::Release => {
                     if view.press(key(pressed)) {
-                        return Ok(());
+                        return Ok(ExitCode::SUCCESS);
                     }
                     is_drawn = false;
                 }
@@ -60,6 +76,29 @@ pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> a
             }
         }
     }
+}
+
+/// What comes when the program is told to end: its exit code.
+fn signals() -> io::Result<Receiver<ExitCode>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
+    let mut told = Vec::new();
+    for kind in kinds {
+        told.push((kind, signal(kind)?));
+    }
+    drop(entered);
+    let (sender, receiver) = sync_channel(1);
+    thread::spawn(move || {
+        let first = runtime.block_on(poll_fn(|context| {
+            let come = told.iter_mut().find_map(|(kind, told)| told.poll_recv(context).is_ready().then_some(*kind));
+            come.map_or(Poll::Pending, Poll::Ready)
+        }));
+        let number = u8::try_from(first.as_raw_value()).unwrap_or(0);
+        // Nobody listens any more if a key was faster.
+        let _ = sender.send(ExitCode::from(128 + number));
+    });
+    Ok(receiver)
 }
 
 fn key(pressed: KeyEvent) -> Key {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use serde_json::{Value, json};
@@ -193,4 +194,20 @@ fn a_terminal_shows_the_queues_until_q_and_is_as_before_then() {
     screen.until("\x1b[?1049l");
     assert_eq!(screen.child.wait().unwrap().code(), Some(0));
     assert!(!screen.is_raw());
+}
+
+#[test]
+fn a_signal_from_outside_leaves_the_terminal_as_before() {
+    let (_data, _rota, http) = server(&[]);
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130), (Signal::QUIT, 131)] {
+        let mut screen = Screen::of(top(http.address(), &[]), 100, 12);
+        screen.until("\x1b[?1049h");
+        screen.until("jobs: 0 ready, 0 held");
+        assert!(screen.is_raw());
+        kill_process(Pid::from_child(&screen.child), signal).unwrap();
+        screen.until("\x1b[?25h");
+        screen.until("\x1b[?1049l");
+        assert_eq!(screen.child.wait().unwrap().code(), Some(code));
+        assert!(!screen.is_raw());
+    }
 }

@@ -1,5 +1,12 @@
 //! Told to stop: what was read is answered, what waits is told, and the exit code is 0.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 use crate::process::{Rota, on, until};
@@ -76,4 +83,30 @@ fn a_store_that_was_stopped_says_what_it_recovers() {
     let rota = Rota::ready(on(data.path(), &[]));
     let told = rota.line(0, |line| line.starts_with("recovered "));
     assert!(told.starts_with("recovered 1 jobs from ") && told.ends_with(" in 1 segments"), "{told}");
+}
+
+#[test]
+fn a_server_ends_in_good_order_when_its_terminal_is_gone() {
+    let data = TempDir::new().unwrap();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let inner = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let mut command = on(data.path(), &[]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(inner);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(" ready: ")));
+    // As long as the terminal is there, it is told there that files are read again.
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let mut terminal = BufReader::new(File::from(terminal));
+    let mut said = String::new();
+    terminal.read_line(&mut said).unwrap();
+    assert_eq!(said.trim_end(), "rota: SIGHUP: certificates and tokens are read again");
+    drop(terminal);
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let status = until("it stops", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }

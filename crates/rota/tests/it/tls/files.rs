@@ -102,3 +102,29 @@ fn a_client_that_is_called_off_comes_no_more() {
     server.line(1, |line| line.contains("there is no list of revoked certificates in it"));
     assert!(come().is_err());
 }
+
+#[test]
+fn a_sighup_has_files_read_at_once() {
+    let place = Place::new();
+    let made = rota(&["token", "create", "--role", "admin", "--data", place.path().join("data").to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    let mut server = place.start(&["--auth"]);
+    let said = |server: &Rota, wanted: &str| server.stderr().matches(wanted).count();
+    let again = format!("rota: TLS: read {} again\n", place.server.certificate.display());
+    let tokens = "again, 1 tokens\n";
+    // Nothing has changed: only who is told to reads anything.
+    for times in 1..=2 {
+        server.signal("HUP");
+        until("both are read again", || {
+            (said(&server, &again) == times && said(&server, tokens) == times).then_some(())
+        });
+    }
+    fs::write(&place.server.certificate, "nothing").unwrap();
+    server.signal("HUP");
+    let refused = "TLS goes on with what it had: new files do not do";
+    until("what does not do is told of", || (said(&server, refused) >= 1).then_some(()));
+    // Whoever comes is served all the same.
+    place.hands().shake(server.beanstalkd_tls()).unwrap();
+    assert_eq!(server.terminate().code(), Some(0));
+    assert_eq!(said(&server, "rota: SIGHUP: certificates and tokens are read again\n"), 3);
+}
