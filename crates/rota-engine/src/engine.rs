@@ -24,7 +24,7 @@ use crate::queue::{QueueId, QueueView, Times};
 use crate::reason::Reason;
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
-use crate::session::SessionId;
+use crate::session::{Actor, SessionId};
 use crate::snapshot::{Snapshot, SnapshotCounts};
 use crate::state::{Due, Replay, State, Totals};
 use crate::storage::Storage;
@@ -112,6 +112,10 @@ pub struct Engine {
     /// The number and the moment of this start.
     started: (u64, Time),
     now: Time,
+    /// In whose name is asked for what happens; `None` for what comes about by itself.
+    actor: Option<Actor>,
+    /// The most that an actor adds to a record, in bytes, by those that were named so far.
+    actor_bytes: u64,
     events: Vec<Event>,
     deliveries: Vec<Delivery>,
     /// The turns of schedules since somebody asked.
@@ -208,6 +212,8 @@ impl Engine {
             news: None,
             started: (0, now),
             now,
+            actor: None,
+            actor_bytes: 0,
             events: Vec::new(),
             deliveries: Vec::new(),
             #[cfg(any(test, feature = "testing"))]
@@ -224,6 +230,17 @@ impl Engine {
     /// Opens a session; it uses and watches the queue `default`. `None` when there are as many as there can be.
     pub fn open_session(&mut self) -> Option<SessionId> {
         self.state.open_session()
+    }
+
+    /// Says in whose name a session asks from now on: what its commands bring about, and that jobs are handed to it, carries the
+    /// name in the log and the news. `None`: in nobody's, as it is at first.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn set_actor(&mut self, session: SessionId, actor: Option<Actor>) {
+        let bytes = actor.as_ref().map_or(0, log::actor_bytes);
+        self.actor_bytes = self.actor_bytes.max(bytes);
+        self.state.set_actor(session, actor);
     }
 
     /// Ends a session: its leases end without fault and its jobs are ready again, a slice at a time where it holds many.
@@ -304,9 +321,15 @@ impl Engine {
             events.clear();
             answer = Err(Refusal::NoRoom);
         }
+        self.actor = self.state.actor(session).cloned();
         for event in events.drain(..) {
+            // Who puts a job behind one that came to nothing did not call it off: that is the last that comes of the put.
+            if self.actor.is_some() && matches!(event, Event::JobCancelled { because_of: Some(_), .. }) {
+                self.actor = None;
+            }
             self.happen(event);
         }
+        self.actor = None;
         self.events = events;
         if let (Ok(Answer::Waiting), Some(wait)) = (answer, wait) {
             self.state.begin_wait(session, wait, self.now);
@@ -747,7 +770,13 @@ impl Engine {
     }
 
     fn room_for_ends(&self) -> u64 {
-        self.state.totals().open() * FINAL_RECORD_BYTES
+        self.state.totals().open() * (FINAL_RECORD_BYTES + self.actor_bytes)
+    }
+
+    /// In whose name the record says that it was asked for. The room for the ends of jobs may have been measured before
+    /// somebody with so long a name came: an end without it always fits.
+    fn actor_in_log(&self) -> Option<&Actor> {
+        self.actor.as_ref().filter(|_| !self.room.is_all || self.room.free >= self.room_for_ends())
     }
 
     /// Whether an event can be written without taking the room of those that must always be.
@@ -766,7 +795,7 @@ impl Engine {
         // What it waits for may stand there twice.
         let terms = put.terms.as_ref().map_or(0, |terms| 2 * terms.bytes());
         let record = (put.body.len() + key + terms) as u64;
-        let record = record + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES;
+        let record = record + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES + 2 * self.actor_bytes;
         self.room.free >= self.wanted_room().saturating_add(record)
     }
 
@@ -783,9 +812,10 @@ impl Engine {
             if let Some(snapshot) = &mut self.snapshot {
                 snapshot.follow(seq, self.now, &event, &self.state);
             }
+            let actor = if self.actor.is_some() { self.actor_in_log().cloned() } else { None };
             if let Some(pending) = &mut self.pending {
                 let before = pending.bytes();
-                let lsn = pending.append(seq, self.now, &event, &self.state);
+                let lsn = pending.append_by(seq, self.now, &event, actor.as_ref(), &self.state);
                 self.state.far.at = lsn;
                 let taken = (pending.bytes() - before) as u64 + RECORD_OVERHEAD_BYTES;
                 self.room.free = self.room.free.saturating_sub(taken);
@@ -796,7 +826,7 @@ impl Engine {
         }
         match &mut self.news {
             None => self.state.apply(event, self.now),
-            Some(news) => news.apply(seq, event, self.now, &mut self.state),
+            Some(news) => news.apply(seq, event, self.actor.as_ref(), self.now, &mut self.state),
         }
     }
 
@@ -812,7 +842,9 @@ impl Engine {
         }
         let job_ids_below = numbers.next_job_id + self.number_block;
         let seqs_below = numbers.next_seq + self.number_block;
+        let actor = self.actor.take();
         self.happen(Event::NumbersReserved { job_ids_below, seqs_below });
+        self.actor = actor;
         self.reserved_at = [self.reserved_at[1], self.promised];
     }
 
@@ -856,9 +888,11 @@ impl Engine {
             self.state.end_wait(session);
             let mut events = std::mem::take(&mut self.events);
             let answer = self.state.lease_to(session, job, self.now, &mut events);
+            self.actor = self.state.actor(session).cloned();
             for event in events.drain(..) {
                 self.happen(event);
             }
+            self.actor = None;
             self.events = events;
             if let Answer::Reserved(job, token) = answer {
                 let body = self.job(job).expect("it was just reserved").body.to_owned();

@@ -8,6 +8,9 @@ pub const QUEUE_NAME_BYTES: usize = 200;
 /// Longest key of a job, in bytes.
 pub const KEY_BYTES: usize = 200;
 
+/// The longest name that something is asked for in, in bytes.
+pub const ACTOR_BYTES: usize = 100;
+
 /// Longest kind of a job, in bytes.
 pub const KIND_BYTES: usize = 100;
 

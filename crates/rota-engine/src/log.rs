@@ -27,13 +27,14 @@ mod tests;
 use crate::event::Event;
 use crate::job::{QueueName, Time};
 use crate::queue::QueueId;
+use crate::session::Actor;
 
 pub use compaction::{Compaction, is_due, is_over};
 pub use pending::{BodyWritten, Group, Pending};
 pub use reader::SegmentError;
 pub(crate) use reader::SegmentReader;
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
-pub(crate) use record::{NameCache, decode_record};
+pub(crate) use record::{NameCache, actor_bytes, decode_record};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{FarLoss, JobRange, LostJob, Salvage, SalvageError, Take, salvage};
 pub use segment::{Damage, FORMAT_VERSION};
@@ -73,6 +74,7 @@ pub struct LoggedEvent<'a> {
     /// Its queue is none of this process's until it is resolved.
     event: Event,
     queue: Option<&'a QueueName>,
+    actor: Option<&'a Actor>,
 }
 
 impl LoggedEvent<'_> {
@@ -88,9 +90,15 @@ impl LoggedEvent<'_> {
         self.queue
     }
 
+    /// In whose name it was asked for, if the record says it.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Actor> {
+        self.actor
+    }
+
     /// The event, with the process's own number for its queue: `number` is asked for it if the event names a queue.
     pub fn resolve(self, number: &mut dyn FnMut(&QueueName) -> QueueId) -> Event {
-        let LoggedEvent { mut event, queue } = self;
+        let LoggedEvent { mut event, queue, .. } = self;
         if let Some(name) = queue {
             let resolved = number(name);
             match &mut event {

@@ -8,6 +8,7 @@ use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::limits::{NEWS_HELD, NEWS_HELD_BYTES};
 use crate::queue::QueueId;
 use crate::schedule::TickPassed;
+use crate::session::Actor;
 use crate::state::State;
 
 /// What kind of thing happened.
@@ -130,6 +131,8 @@ pub struct News {
     pub wall: Time,
     /// What.
     pub kind: NewsKind,
+    /// In whose name it was asked for; `None` where nobody said, or it came about by itself.
+    pub actor: Option<Actor>,
     /// To which job.
     pub job: Option<JobId>,
     /// The queue, or the job's; `None` where it is about the whole server.
@@ -180,6 +183,7 @@ impl News {
             at,
             wall,
             kind,
+            actor: None,
             job: None,
             queue: None,
             state: None,
@@ -357,11 +361,12 @@ pub(crate) struct NewsDesk {
 
 impl NewsDesk {
     /// Has the event happen, and takes it down if it is news.
-    pub(crate) fn apply(&mut self, seq: u64, event: Event, now: Time, state: &mut State) {
+    pub(crate) fn apply(&mut self, seq: u64, event: Event, actor: Option<&Actor>, now: Time, state: &mut State) {
         let news = News::of(seq, now, &event, state);
         let is_over = event.ends_job().is_some();
         state.apply(event, now);
         let Some(mut news) = news else { return };
+        news.actor = actor.cloned();
         news.state = match (news.job, news.kind) {
             (Some(_), NewsKind::JobCompleted) => Some(JobState::Done),
             (Some(_), NewsKind::JobCancelled) => Some(JobState::Cancelled),

@@ -5,13 +5,59 @@
 //! whoever has their tokens holds the jobs then.
 
 use crate::job::{JobId, Time};
+use crate::limits::ACTOR_BYTES;
 use crate::pages::Slot;
 use crate::queue::QueueId;
 use crate::wheel::Wheel;
+use std::fmt;
+use std::sync::Arc;
 
 /// A session's number, never used twice in one process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
+
+/// In whose name something is asked for: that of a token, where a front end asks for tokens. It is cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Actor(Arc<str>);
+
+/// A name that nothing can be asked for in.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadActor {
+    /// It is empty, or too long.
+    #[error("an actor has 1 to {ACTOR_BYTES} bytes, and that one has {0}")]
+    Length(usize),
+    /// It has something in it that cannot be seen.
+    #[error("{0:?} can't be in the name of an actor")]
+    Control(char),
+}
+
+impl Actor {
+    /// Takes a name as it came from outside.
+    ///
+    /// # Errors
+    /// [`BadActor`], which says what is wrong with it.
+    pub fn new(name: &str) -> Result<Actor, BadActor> {
+        if !(1..=ACTOR_BYTES).contains(&name.len()) {
+            return Err(BadActor::Length(name.len()));
+        }
+        match name.chars().find(|c| c.is_control()) {
+            Some(control) => Err(BadActor::Control(control)),
+            None => Ok(Actor(name.into())),
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 const SLOT_BITS: u32 = 24;
 
@@ -31,6 +77,8 @@ impl SessionId {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
+    /// In whose name it asks, if anybody said.
+    pub(crate) actor: Option<Actor>,
     pub(crate) used: QueueId,
     /// In the order they were watched in; no queue twice.
     pub(crate) watched: Vec<QueueId>,

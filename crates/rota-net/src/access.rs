@@ -8,6 +8,7 @@ mod pattern;
 pub use pattern::{BadPattern, Pattern};
 
 use rota_engine::job::QueueName;
+use rota_engine::session::Actor;
 use std::str::FromStr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub struct Grant {
     queues: Option<Arc<[Pattern]>>,
     /// What it was granted for; none where nobody was asked.
     pass: Option<Pass>,
+    /// In whose name whoever asks does so; none where nobody was asked.
+    actor: Option<Actor>,
 }
 
 /// Which token was shown: enough to ask for it again, and no secret.
@@ -122,13 +125,19 @@ impl Grant {
     /// What a token of these roles grants, in the queues of these patterns; none for all queues.
     #[must_use]
     pub fn new(roles: &[Role], queues: Option<&[Pattern]>) -> Grant {
-        Grant { roles: roles.into(), queues: queues.map(Arc::from), pass: None }
+        Grant { roles: roles.into(), queues: queues.map(Arc::from), pass: None, actor: None }
     }
 
     /// The same, and which token it was granted for.
     #[must_use]
     pub fn for_pass(self, pass: Pass) -> Grant {
         Grant { pass: Some(pass), ..self }
+    }
+
+    /// The same, and in whose name whoever shows the token asks.
+    #[must_use]
+    pub fn in_name_of(self, actor: Actor) -> Grant {
+        Grant { actor: Some(actor), ..self }
     }
 
     /// What everybody may do where nobody is asked for a token.
@@ -141,6 +150,12 @@ impl Grant {
     #[must_use]
     pub fn pass(&self) -> Option<&Pass> {
         self.pass.as_ref()
+    }
+
+    /// In whose name whoever asks does so; none where nobody was asked.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Actor> {
+        self.actor.as_ref()
     }
 
     /// Whether it is of one of those roles, or of an admin.

@@ -226,7 +226,7 @@ pub(crate) struct TokenCreateArgs {
     /// How long it is valid: 90d, 12h. Without end unless told
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) expires: Option<Duration>,
-    /// What it is for, for whoever reads the list
+    /// What it is for, for whoever reads the list; what is asked for with it carries the name
     #[arg(long, value_name = "TEXT", value_parser = parse_name)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
@@ -501,6 +501,9 @@ pub(crate) struct EventsArgs {
     /// Only events of these jobs
     #[arg(long = "job", value_name = "ID", value_delimiter = ',')]
     pub(crate) jobs: Vec<u64>,
+    /// Only events that these asked for: what their tokens are called
+    #[arg(long = "actor", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) actors: Vec<String>,
     /// Go on after the event of this number, as far as the server still has what came then
     #[arg(long, value_name = "SEQ")]
     pub(crate) after: Option<u64>,

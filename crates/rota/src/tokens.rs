@@ -15,6 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
+use rota_engine::limits::ACTOR_BYTES;
+use rota_engine::session::Actor;
 use rota_net::access::{Grant, Pass, Pattern, Role};
 
 /// What every token begins with: secrets that are found where they should not be are known by it.
@@ -26,8 +28,8 @@ const SECRET_BYTES: usize = 32;
 /// How many digits an id has.
 const ID_DIGITS: usize = 8;
 
-/// The longest name of a token, in bytes.
-pub(crate) const NAME_BYTES: usize = 100;
+/// The longest name of a token, in bytes: what is asked for with it carries the name.
+pub(crate) const NAME_BYTES: usize = ACTOR_BYTES;
 
 /// The most patterns of queues of one token.
 pub(crate) const PATTERNS: usize = 100;
@@ -116,7 +118,13 @@ impl Secret {
 impl Token {
     pub(crate) fn grant(&self) -> Grant {
         let pass = Pass { id: self.id.as_str().into(), digest: self.digest };
-        Grant::new(&self.roles, self.queues.as_deref()).for_pass(pass)
+        Grant::new(&self.roles, self.queues.as_deref()).for_pass(pass).in_name_of(self.actor())
+    }
+
+    /// What it is called, or its id if it is called nothing: in that name its bearer asks.
+    fn actor(&self) -> Actor {
+        let name = self.name.as_deref().unwrap_or(self.id.as_str());
+        Actor::new(name).expect("names of tokens keep to the same rule")
     }
 
     /// `valid`, `expired` or `revoked`.

@@ -8,6 +8,7 @@ use super::segment::{GROUP_ALIGNMENT, GROUP_HEADER_BYTES};
 use super::{Lsn, Place};
 use crate::event::{Event, QueueNames};
 use crate::job::{JobId, Time};
+use crate::session::Actor;
 
 /// Capacity that a buffer keeps when it is emptied, in bytes.
 const KEPT_CAPACITY_BYTES: usize = 1 << 20;
@@ -68,13 +69,28 @@ impl Pending {
     /// # Panics
     /// If the event is a soft one (see [`Event::is_durable`]).
     pub fn append(&mut self, seq: u64, at: Time, event: &Event, names: &impl QueueNames) -> Lsn {
+        self.append_by(seq, at, event, None, names)
+    }
+
+    /// The same of an event that was asked for in somebody's name.
+    ///
+    /// # Panics
+    /// As [`Pending::append`].
+    pub fn append_by(
+        &mut self,
+        seq: u64,
+        at: Time,
+        event: &Event,
+        actor: Option<&Actor>,
+        names: &impl QueueNames,
+    ) -> Lsn {
         if self.group.records == 0 {
             self.group.first_lsn = self.next_lsn;
         }
         if let Some(job) = event.with_body().filter(|_| self.notes_bodies) {
             self.group.notes.push((job, self.group.buffer.len()));
         }
-        record::encode(&mut self.group.buffer, seq, at, event, names);
+        record::encode(&mut self.group.buffer, seq, at, event, actor, names);
         self.group.records += 1;
         let lsn = self.next_lsn;
         self.next_lsn = Lsn(lsn.0 + 1);

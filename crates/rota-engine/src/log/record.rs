@@ -4,6 +4,7 @@
 //! [`super::recovery`] decodes. The layout is a table in `docs/disk-format.md`. Bytes are never trusted: garbage gives a
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
+mod fields;
 mod rest;
 mod schedules;
 
@@ -13,19 +14,20 @@ use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResul
 use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
 use crate::queue::{QueueId, QueueTotals};
+use crate::session::Actor;
 use crate::terms::{Course, Terms};
+use fields::{
+    Fields, OPTIONAL_BYTES, nanos, put_actor, put_job, put_length, put_name, put_numbers, put_optional, put_span,
+    put_time,
+};
 use rest::{bounded, end_tag};
 use std::ops::Range;
-use std::time::Duration;
 
 /// Length of a record's header in bytes.
 pub(super) const RECORD_HEADER_BYTES: usize = 28;
 
 /// Flag of a record that a reader who does not know its type passes over.
 const SKIPPABLE: u16 = 1;
-
-/// Tags from here on may be passed over by a reader who does not know them.
-const FIRST_SKIPPABLE_TAG: u8 = 128;
 
 /// The version of every type's fixed fields so far.
 pub(super) const VERSION: u8 = 1;
@@ -152,8 +154,9 @@ pub enum BodyFault {
 /// to read it at once.
 #[must_use]
 pub fn body_record_bytes(body_bytes: u32) -> usize {
-    // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally.
-    let optional = (5 + 8) + (5 + limits::KEY_BYTES) + (5 + 8) + (5 + 8) + (5 + 24);
+    // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally, an actor.
+    let values = 8 + limits::KEY_BYTES + 8 + 8 + 24 + limits::ACTOR_BYTES;
+    let optional = values + 6 * OPTIONAL_BYTES;
     RECORD_HEADER_BYTES + NAME_AT_IN_PUT + 1 + limits::QUEUE_NAME_BYTES + body_bytes as usize + optional
 }
 
@@ -161,6 +164,11 @@ pub fn body_record_bytes(body_bytes: u32) -> usize {
 #[must_use]
 pub fn most_body_record_bytes(body_bytes: u32) -> usize {
     body_record_bytes(body_bytes) + rest::MOST_BYTES
+}
+
+/// What an actor adds to a record, in bytes.
+pub(crate) fn actor_bytes(actor: &Actor) -> u64 {
+    (OPTIONAL_BYTES + actor.as_str().len()) as u64
 }
 
 /// Where the body is in `bytes`, which begin with the record at its place and go on at will. It is right: the record's
@@ -191,10 +199,20 @@ pub(super) struct RecordHeader {
 ///
 /// # Panics
 /// If the event is a soft one, or its body is longer than any that a put may have: the engine has a bug then.
-pub(super) fn encode(buffer: &mut Vec<u8>, seq: u64, at: Time, event: &Event, names: &impl QueueNames) {
+pub(super) fn encode(
+    buffer: &mut Vec<u8>,
+    seq: u64,
+    at: Time,
+    event: &Event,
+    actor: Option<&Actor>,
+    names: &impl QueueNames,
+) {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
     let kind = encode_payload(buffer, event, names);
+    if let Some(actor) = actor {
+        put_actor(buffer, actor);
+    }
     let payload_bytes = buffer.len() - start - RECORD_HEADER_BYTES;
     let payload_bytes = u32::try_from(payload_bytes).expect("a body is at most MAX_JOB_BYTES_CEILING long");
     let record = &mut buffer[start..];
@@ -415,48 +433,11 @@ fn encode_kept(out: &mut Vec<u8>, kept: &KeptJob, names: &impl QueueNames) {
     kept.course.iter().for_each(|course| rest::put_course(out, course));
 }
 
-fn put_optional(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    out.push(tag);
-    put_length(out, value.len());
-    out.extend_from_slice(value);
-}
-
-fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
-    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-}
-
-fn put_job(out: &mut Vec<u8>, job: JobId) {
-    out.extend_from_slice(&job.0.to_le_bytes());
-}
-
-fn put_time(out: &mut Vec<u8>, time: Time) {
-    out.extend_from_slice(&time.0.to_le_bytes());
-}
-
-fn put_span(out: &mut Vec<u8>, span: Duration) {
-    out.extend_from_slice(&nanos(span).to_le_bytes());
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    let length = u32::try_from(length).expect("a body is at most MAX_JOB_BYTES_CEILING long");
-    out.extend_from_slice(&length.to_le_bytes());
-}
-
-fn put_name(out: &mut Vec<u8>, name: &QueueName) {
-    let length = u8::try_from(name.as_str().len()).expect("a queue name is at most 200 bytes long");
-    out.push(length);
-    out.extend_from_slice(name.as_str().as_bytes());
-}
-
 impl RecordHeader {
     /// Reads the header of the record that `bytes` begin with, and checks the whole record's checksum.
     pub(super) fn read(bytes: &[u8]) -> Result<RecordHeader, RecordFault> {
         let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(RecordFault::Short)?;
-        let mut fields = Fields { left: header };
+        let mut fields = Fields::of(header);
         let checksum = fields.u32()?;
         let payload_bytes = fields.u32()? as usize;
         let kind = fields.u8()?;
@@ -495,7 +476,7 @@ impl RecordHeader {
         if !self.holds_job() || self.version != VERSION {
             return Ok(None);
         }
-        let mut fields = Fields { left: record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)? };
+        let mut fields = Fields::of(record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?);
         let job = fields.job()?;
         let _other_fixed_fields = fields.bytes(NAME_AT_IN_PUT - 8 - 4)?;
         let body_bytes = fields.u32()? as usize;
@@ -517,7 +498,7 @@ impl RecordHeader {
                 | kind::JOB_PULLED
         );
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
-        if changes { Fields { left: payload }.job().map(Some) } else { Ok(None) }
+        if changes { Fields::of(payload).job().map(Some) } else { Ok(None) }
     }
 
     /// The key of the answer that this record keeps: a compaction must keep it.
@@ -526,7 +507,7 @@ impl RecordHeader {
             return Ok(None);
         }
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
-        rest::answer_key(&mut Fields { left: payload }).map(Some)
+        rest::answer_key(&mut Fields::of(payload)).map(Some)
     }
 
     /// The schedule that this record is about, which was written whole, or moved on by a firing: a compaction must keep it.
@@ -544,14 +525,15 @@ impl RecordHeader {
             kind::QUEUE_KEPT => NAME_AT_IN_QUEUE_KEPT,
             _ => return Ok(None),
         };
-        Fields { left: payload.get(name_at..).ok_or(RecordFault::Short)? }.name().map(Some)
+        Fields::of(payload.get(name_at..).ok_or(RecordFault::Short)?).name().map(Some)
     }
 }
 
-/// The queue name read last: most records name the queue that the record before named.
+/// The queue name and the actor read last: most records name those that the record before named.
 #[derive(Debug, Default)]
 pub(crate) struct NameCache {
     last: Option<QueueName>,
+    actor: Option<Actor>,
 }
 
 impl NameCache {
@@ -583,9 +565,11 @@ pub(super) fn decode_payload<'n>(
     payload: &[u8],
     names: &'n mut NameCache,
 ) -> Result<Option<LoggedEvent<'n>>, RecordFault> {
-    let event = if version == VERSION { decode_event(kind, Fields { left: payload }, names)? } else { None };
+    let mut fields = Fields::of(payload);
+    let event = if version == VERSION { decode_event(kind, &mut fields, names)? } else { None };
     match event {
         Some(event) => {
+            let has_actor = fields.take_actor(&mut names.actor)?;
             let names_queue = matches!(
                 event,
                 Event::JobPut(_)
@@ -596,7 +580,11 @@ pub(super) fn decode_payload<'n>(
                     | Event::JobKept(_)
                     | Event::QueueKept(_)
             );
-            Ok(Some(LoggedEvent { queue: names.last.as_ref().filter(|_| names_queue), event }))
+            Ok(Some(LoggedEvent {
+                event,
+                queue: names.last.as_ref().filter(|_| names_queue),
+                actor: names.actor.as_ref().filter(|_| has_actor),
+            }))
         }
         None if skippable => Ok(None),
         None => Err(RecordFault::UnknownType { kind, version }),
@@ -604,7 +592,7 @@ pub(super) fn decode_payload<'n>(
 }
 
 /// Reads the fields of a type; `None` if it does not know the type.
-fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result<Option<Event>, RecordFault> {
+fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Result<Option<Event>, RecordFault> {
     let event = match kind {
         kind::STARTED => {
             Event::Started { epoch: fields.u32()?, engine_time: fields.time()?, wall_time: fields.time()? }
@@ -657,15 +645,15 @@ fn decode_event(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Resu
             return Ok(Some(Event::QueueConfigured { queue, settings }));
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
-        kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(&mut fields)?)),
+        kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(fields)?)),
         _ => return schedules::decode(kind, fields),
     };
-    // No other type has optional fields so far, so every tag below 128 is one of a newer server.
+    // No other type has optional fields of its own so far, so every tag below 128 is one of a newer server.
     fields.each_optional(kind, |_, _| Ok(false))?;
     Ok(Some(event))
 }
 
-fn decode_numbers(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+fn decode_numbers(fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
     let mut kept = KeptNumbers {
         oldest_segment: fields.u64()?,
         puts: fields.u64()?,
@@ -694,7 +682,7 @@ fn decode_numbers(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
     Ok(Event::NumbersKept(Box::new(kept)))
 }
 
-fn decode_burial(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+fn decode_burial(fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
     let job = fields.job()?;
     let priority = Priority(fields.u32()?);
     let reason = match fields.u8()? {
@@ -716,7 +704,7 @@ fn decode_burial(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
     Ok(Event::JobBuried { job, priority, reason, reserves, number, error })
 }
 
-fn decode_failure(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+fn decode_failure(fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
     let (job, delay, run_at, reserves) = (fields.job()?, fields.span()?, fields.time()?, fields.u32()?);
     let mut error = None;
     fields.each_optional(kind::JOB_FAILED, |tag, mut value| {
@@ -728,7 +716,7 @@ fn decode_failure(mut fields: Fields<'_>) -> Result<Event, RecordFault> {
     Ok(Event::JobFailed { job, delay, run_at, reserves, error })
 }
 
-fn decode_end(kind: u8, mut fields: Fields<'_>) -> Result<Event, RecordFault> {
+fn decode_end(kind: u8, fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
     let job = fields.job()?;
     let (mut kept_until, mut result, mut because_of) = (None, None, None);
     fields.each_optional(kind, |tag, mut value| {
@@ -753,7 +741,7 @@ fn decode_end(kind: u8, mut fields: Fields<'_>) -> Result<Event, RecordFault> {
 }
 
 /// Reads a put, or a job that is kept: the fields of a put, and more of those that may be absent.
-fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result<Event, RecordFault> {
+fn decode_put(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Result<Event, RecordFault> {
     let job = fields.job()?;
     let priority = Priority(fields.u32()?);
     let created_at = fields.time()?;
@@ -808,98 +796,4 @@ fn decode_put(kind: u8, mut fields: Fields<'_>, names: &mut NameCache) -> Result
         kind::JOB_REPLACED => Event::JobReplaced(Box::new(KeptJob { put, delay, tally, buried, course })),
         _ => Event::JobKept(Box::new(KeptJob { put, delay, tally, buried, course })),
     })
-}
-
-/// Bytes not yet read of a record.
-struct Fields<'a> {
-    left: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], RecordFault> {
-        let (taken, left) = self.left.split_at_checked(count).ok_or(RecordFault::Short)?;
-        self.left = left;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
-        let (taken, left) = self.left.split_first_chunk::<N>().ok_or(RecordFault::Short)?;
-        self.left = left;
-        Ok(*taken)
-    }
-
-    /// All that is left.
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.left)
-    }
-
-    fn u8(&mut self) -> Result<u8, RecordFault> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, RecordFault> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, RecordFault> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, RecordFault> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn job(&mut self) -> Result<JobId, RecordFault> {
-        self.u64().map(JobId)
-    }
-
-    fn time(&mut self) -> Result<Time, RecordFault> {
-        self.u64().map(Time)
-    }
-
-    fn span(&mut self) -> Result<Duration, RecordFault> {
-        self.u64().map(Duration::from_nanos)
-    }
-
-    fn tally(&mut self) -> Result<JobTally, RecordFault> {
-        Ok(JobTally {
-            reserves: self.u32()?,
-            lost_leases: self.u32()?,
-            releases: self.u32()?,
-            buries: self.u32()?,
-            kicks: self.u32()?,
-            attempts: self.u32()?,
-        })
-    }
-
-    fn name(&mut self) -> Result<&'a [u8], RecordFault> {
-        let length = self.u8()?;
-        self.bytes(length.into())
-    }
-
-    fn end(&self) -> Result<(), RecordFault> {
-        if self.left.is_empty() { Ok(()) } else { Err(RecordFault::LeftOver) }
-    }
-
-    /// Walks the optional fields up to the end; `known` says whether it knows the tag, and takes the value if so.
-    fn each_optional(
-        mut self,
-        kind: u8,
-        mut known: impl FnMut(u8, Fields<'a>) -> Result<bool, RecordFault>,
-    ) -> Result<(), RecordFault> {
-        let mut last_tag = None;
-        while !self.left.is_empty() {
-            let tag = self.u8()?;
-            let length = self.u32()? as usize;
-            let value = Fields { left: self.bytes(length)? };
-            if last_tag.is_some_and(|last| last >= tag) {
-                return Err(RecordFault::TagOrder);
-            }
-            last_tag = Some(tag);
-            if !known(tag, value)? && tag < FIRST_SKIPPABLE_TAG {
-                return Err(RecordFault::UnknownField { kind, tag });
-            }
-        }
-        Ok(())
-    }
 }

@@ -17,6 +17,7 @@ use crate::schedule::{
     Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
     TickPassed, Timing,
 };
+use crate::session::Actor;
 use crate::storage::Storage;
 use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
@@ -51,6 +52,7 @@ struct Entry {
     seq: u64,
     at: Time,
     event: Event,
+    actor: Option<Actor>,
 }
 
 fn put(job: u64, body: &[u8]) -> PutJob {
@@ -304,6 +306,29 @@ fn every_rest() -> Vec<Event> {
     ]
 }
 
+/// One of every record that a command can make, with who asked for it; each fourth says nobody.
+fn every_asked() -> Vec<(Event, Option<Actor>)> {
+    let events = [every_event(), every_rest(), every_schedule()].concat();
+    let is_asked = |event: &Event| {
+        let by_itself = matches!(
+            event,
+            Event::Started { .. }
+                | Event::NumbersReserved { .. }
+                | Event::Stopped { .. }
+                | Event::JobExpired { .. }
+                | Event::LeaseLost { .. }
+                | Event::QueueDropped { .. }
+                | Event::ClockStepped { .. }
+                | Event::TickPassed(_)
+        );
+        event.is_awaited() && !by_itself
+    };
+    let actors = ["m".into(), "die \"Post\", München".into(), "x".repeat(100)];
+    let actors = actors.map(|name: String| Actor::new(&name).unwrap());
+    let actor = |at: usize| actors.get(at % (actors.len() + 1)).cloned();
+    events.into_iter().filter(is_asked).enumerate().map(|(at, event)| (event, actor(at))).collect()
+}
+
 /// A log being written, and what went into it.
 struct Scribe<S: Storage> {
     writer: LogWriter<S>,
@@ -321,10 +346,14 @@ impl<S: Storage> Scribe<S> {
     }
 
     fn append(&mut self, event: Event) {
+        self.append_by(event, None);
+    }
+
+    fn append_by(&mut self, event: Event, actor: Option<Actor>) {
         let seq = 100 + self.entries.len() as u64;
         let at = Time(5_000 + seq);
-        let lsn = self.pending.append(seq, at, &event, &self.names);
-        self.entries.push(Entry { lsn, seq, at, event });
+        let lsn = self.pending.append_by(seq, at, &event, actor.as_ref(), &self.names);
+        self.entries.push(Entry { lsn, seq, at, event, actor });
     }
 
     fn write(&mut self) -> Result<Lsn, super::LogError> {
@@ -334,7 +363,12 @@ impl<S: Storage> Scribe<S> {
 
     /// Appends the events as one group.
     fn commit(&mut self, events: Vec<Event>) {
-        events.into_iter().for_each(|event| self.append(event));
+        self.commit_by(events.into_iter().map(|event| (event, None)).collect());
+    }
+
+    /// The same, with who asked for them.
+    fn commit_by(&mut self, events: Vec<(Event, Option<Actor>)>) {
+        events.into_iter().for_each(|(event, actor)| self.append_by(event, actor));
         self.write().unwrap();
     }
 }
@@ -343,8 +377,9 @@ fn read<S: Storage>(storage: S) -> Result<(LogWriter<S>, Recovery, Vec<Entry>), 
     let names = Names::new();
     let mut entries = Vec::new();
     let (writer, recovery) = open(storage, STORE, &mut |record| {
+        let actor = record.event.actor().cloned();
         let event = record.event.resolve(&mut |name| names.number(name));
-        entries.push(Entry { lsn: record.lsn, seq: record.seq, at: record.at, event });
+        entries.push(Entry { lsn: record.lsn, seq: record.seq, at: record.at, event, actor });
         Ok(())
     })?;
     assert_eq!(recovery.records, entries.len() as u64);
@@ -368,16 +403,20 @@ fn what_goes_in_comes_out() {
     scribe.commit(every_kept());
     scribe.commit(every_rest());
     scribe.commit(every_schedule());
-    assert_eq!(scribe.writer.written(), Lsn(62));
+    let asked = every_asked();
+    let end = 62 + asked.len() as u64;
+    assert!(asked.len() > 30, "{asked:?}");
+    scribe.commit_by(asked);
+    assert_eq!(scribe.writer.written(), Lsn(end));
     assert_eq!(scribe.writer.durable(), Lsn(0));
-    assert_eq!(scribe.writer.sync().unwrap(), Lsn(62));
+    assert_eq!(scribe.writer.sync().unwrap(), Lsn(end));
     let entries = scribe.entries;
     let (writer, recovery, found) = read(disk).unwrap();
     assert_eq!(found, entries);
     assert_eq!(recovery.torn, None);
-    assert_eq!(recovery.last_seq, 161);
-    assert_eq!(recovery.last_at, Time(5_161));
-    assert_eq!(writer.durable(), Lsn(62));
+    assert_eq!(recovery.last_seq, 99 + end);
+    assert_eq!(recovery.last_at, Time(5_099 + end));
+    assert_eq!(writer.durable(), Lsn(end));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::command::{Answer, Refusal};
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{LEASE_SAFETY_MARGIN, WATCHED_QUEUES};
 use crate::queue::QueueId;
-use crate::session::{Session, SessionId, Wait};
+use crate::session::{Actor, Session, SessionId, Wait};
 use crate::wheel::Wheel;
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -23,6 +23,7 @@ impl State {
         self.numbers.sessions += 1;
         let slot = self.sessions.insert(Session {
             id: SessionId(0),
+            actor: None,
             used: default,
             watched: vec![default],
             leases: Wheel::default(),
@@ -100,6 +101,17 @@ impl State {
         let session = &self.sessions[id.slot()];
         assert_eq!(session.id, id, "a front end asks for its own, open session");
         session
+    }
+
+    /// In whose name a session asks; `None` where nobody said.
+    #[inline]
+    pub(crate) fn actor(&self, id: SessionId) -> Option<&Actor> {
+        self.session(id).actor.as_ref()
+    }
+
+    pub(crate) fn set_actor(&mut self, id: SessionId, actor: Option<Actor>) {
+        assert_eq!(self.sessions[id.slot()].id, id, "a front end asks for its own, open session");
+        self.sessions[id.slot()].actor = actor;
     }
 
     pub(crate) fn use_queue(&mut self, session: SessionId, name: &QueueName) -> Answer {

@@ -7,7 +7,7 @@ use super::calendar::PlainCalendar;
 use super::limit_keys::HandedOut;
 use super::model::{Model, Outcome, Place, Said};
 use super::storage::SimulatedDisk;
-use super::workload::{Client, Input};
+use super::workload::{Client, Input, actor_of};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::far::{FarFiles, FarFound, Want};
@@ -140,6 +140,7 @@ impl Lockstep {
         match input {
             Input::Open(client) => {
                 let session = engine.open_session().expect("there are few sessions");
+                engine.set_actor(session, actor_of(*client));
                 self.sessions.insert(*client, session);
                 self.clients.insert(session, *client);
             }

@@ -8,16 +8,30 @@ use super::random::Random;
 use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, ScheduleCommand, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{
-    ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, LIMIT_KEY_BYTES, PARENTS, PROGRESS_BYTES, RESULT_BYTES,
+    ACTOR_BYTES, ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, LIMIT_KEY_BYTES, PARENTS, PROGRESS_BYTES,
+    RESULT_BYTES,
 };
 use crate::queue::{PerKey, QueueSettings, Rate};
 use crate::schedule::{OnMissed, OnOverlap, ScheduleSpec, Template, Timing};
+use crate::session::Actor;
 use crate::terms::{BackOff, OnParentFailure, Terms};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A client of a simulation; a number is never used twice.
 pub type Client = u32;
+
+/// In whose name a client asks: some in nobody's, some share a name, and some names are as long as they can be.
+#[must_use]
+pub fn actor_of(client: Client) -> Option<Actor> {
+    let name = match client % 5 {
+        0 | 1 => return None,
+        2 => "the mailer".into(),
+        3 => format!("client {client}"),
+        _ => "x".repeat(ACTOR_BYTES),
+    };
+    Some(Actor::new(&name).expect("it keeps to the rule"))
+}
 
 /// One thing that happens to the engine from outside.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! What is told to who listens, held against the log: every number from the first to the last is one of a record or of
-//! news, and every record that is news to anybody is told of.
+//! news, and every record that is news to anybody is told of. So are the actors: each record and each piece of news names
+//! who asked for it, and nobody where it came about by itself.
 
-use rota_engine::command::{Answer, Command, NewJob, Target};
+use rota_engine::command::{Answer, Command, Delivered, NewJob, Target};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::event::Event;
 use rota_engine::job::{JobId, QueueName, Time};
@@ -9,11 +10,12 @@ use rota_engine::limits::NEWS_HELD;
 use rota_engine::log::{Group, open};
 use rota_engine::news::{News, NewsKind};
 use rota_engine::queue::QueueId;
-use rota_engine::testing::lockstep::Lockstep;
+use rota_engine::session::Actor;
+use rota_engine::testing::lockstep::{Agreed, Lockstep};
 use rota_engine::testing::model::Model;
 use rota_engine::testing::random::Random;
-use rota_engine::testing::storage::SimulatedDisk;
-use rota_engine::testing::workload::Workload;
+use rota_engine::testing::storage::{Crash, SimulatedDisk};
+use rota_engine::testing::workload::{Input, Workload, actor_of};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const STORE: [u8; 16] = *b"a log and a tale";
@@ -23,13 +25,94 @@ const START: Time = Time(1_700_000_000_000_000_000);
 struct Logged {
     at: Time,
     job: Option<JobId>,
+    actor: Option<Actor>,
     is_news: bool,
+}
+
+/// What is known of an input beside what the engine tells.
+struct Turn {
+    /// Its events have numbers from here on.
+    from: u64,
+    /// In whose name it was asked for.
+    actor: Option<Actor>,
+    /// The jobs that it handed out, and in whose name somebody has them.
+    handed_out: Vec<(JobId, Option<Actor>)>,
+}
+
+/// Who is to be named by news.
+#[derive(PartialEq, Eq, Debug)]
+enum Names {
+    /// Who asked.
+    Asker,
+    /// Who has the job from then on.
+    Holder,
+    Nobody,
+    /// Who asked, if it was not a tick.
+    AskerOrNobody,
+}
+
+fn names(news: &News) -> Names {
+    match (news.kind, news.reason) {
+        (NewsKind::JobPut | NewsKind::ScheduleSkipped, _) if news.schedule.is_some() => Names::AskerOrNobody,
+        (NewsKind::JobReserved, _) => Names::Holder,
+        (NewsKind::JobReady | NewsKind::QueueResumed, Some("time" | "rate"))
+        | (NewsKind::JobCancelled, Some("parent"))
+        | (NewsKind::JobBuried, Some("lost-leases"))
+        | (
+            NewsKind::JobExpired
+            | NewsKind::JobUnblocked
+            | NewsKind::JobHeldUp
+            | NewsKind::JobForgotten
+            | NewsKind::LeaseLost
+            | NewsKind::LeaseDropped
+            | NewsKind::QueueDropped
+            | NewsKind::ServerStarted
+            | NewsKind::ServerStopped
+            | NewsKind::ClockStepped,
+            _,
+        ) => Names::Nobody,
+        _ => Names::Asker,
+    }
+}
+
+impl Turn {
+    fn of(from: u64, input: &Input, agreed: Agreed) -> Turn {
+        let actor = if let Input::Ask(client, _) = input { actor_of(*client) } else { None };
+        let mut handed_out = Vec::new();
+        if let Some(Ok(Answer::Reserved(job, _))) = agreed.outcome.answer {
+            handed_out.push((job, actor.clone()));
+        }
+        for (client, what) in agreed.outcome.deliveries {
+            if let Delivered::Job { job, .. } = what {
+                handed_out.push((job, actor_of(client)));
+            }
+        }
+        Turn { from, actor, handed_out }
+    }
+
+    /// Holds the actors of its news against who asked.
+    fn check(mut self, news: &[&News]) {
+        for news in news {
+            let names = names(news);
+            match names {
+                Names::Asker => assert_eq!(news.actor, self.actor, "{news:?}"),
+                Names::Nobody => assert_eq!(news.actor, None, "{news:?}"),
+                Names::AskerOrNobody => assert!(news.actor.is_none() || news.actor == self.actor, "{news:?}"),
+                Names::Holder => {
+                    let held = (news.job.expect("a job is reserved"), news.actor.clone());
+                    let at = self.handed_out.iter().position(|handed| *handed == held);
+                    self.handed_out.remove(at.unwrap_or_else(|| panic!("{news:?} is not of {:?}", self.handed_out)));
+                }
+            }
+        }
+        assert!(self.handed_out.is_empty(), "nobody was told of {:?}", self.handed_out);
+    }
 }
 
 fn read(disk: SimulatedDisk) -> BTreeMap<u64, Logged> {
     let mut records = BTreeMap::new();
     let mut take = |record: rota_engine::log::ReplayedRecord<'_>| {
-        let (seq, at) = (record.seq, record.at);
+        let (seq, at, actor) = (record.seq, record.at, record.event.actor().cloned());
         let event = record.event.resolve(&mut |_| QueueId(0));
         let is_kept = matches!(
             event,
@@ -39,7 +122,7 @@ fn read(disk: SimulatedDisk) -> BTreeMap<u64, Logged> {
                 | Event::NumbersKept(_)
                 | Event::AnswerKept(_)
         );
-        records.insert(seq, Logged { at, job: event.job(), is_news: !is_kept });
+        records.insert(seq, Logged { at, job: event.job(), actor, is_news: !is_kept });
         Ok(())
     };
     open(disk, STORE, &mut take).expect("it was written in good order");
@@ -56,11 +139,13 @@ fn tell(world: u64, steps: u64) -> Vec<News> {
     let mut both = Lockstep::new(engine, Model::new(START, START)).on(disk.observer());
     let random = &mut Random::new(world);
     let mut workload = Workload::new(random, 150);
-    let (mut news, mut group) = (Vec::new(), Group::default());
+    let (mut news, mut turns, mut group) = (Vec::new(), Vec::new(), Group::default());
     for _ in 0..steps {
         let at = both.model.now().after(workload.lapse(random, &both.model));
         let input = workload.input(random, &both.model);
-        both.feed(&input, at);
+        let from = both.engine.next_seq();
+        let agreed = both.feed(&input, at);
+        turns.push(Turn::of(from, &input, agreed));
         if random.chance(1, 7) {
             let taken = both.engine.take_news();
             assert_eq!(taken.lost_below, None);
@@ -76,11 +161,20 @@ fn tell(world: u64, steps: u64) -> Vec<News> {
 
     assert!(news.windows(2).all(|two| two[0].seq < two[1].seq), "numbers rise");
     let told: BTreeMap<u64, &News> = news.iter().map(|news| (news.seq, news)).collect();
-    let records = read(disk.copy());
+    // The power fails, and what was synced is there.
+    let records = read(disk.restart(Crash::KeepSynced, world));
     for (seq, record) in records.range(began..) {
         let news = told.get(seq);
         assert_eq!(news.is_some(), record.is_news, "record {seq}");
-        assert!(news.is_none_or(|news| (news.at, news.job) == (record.at, record.job)), "record {seq}: {news:?}");
+        let of_news = |news: &News| (news.at, news.job, news.actor.clone());
+        let of_record = (record.at, record.job, record.actor.clone());
+        assert!(news.is_none_or(|news| of_news(news) == of_record), "record {seq}: {news:?}");
+    }
+    let mut until = end;
+    for turn in turns.into_iter().rev() {
+        let from = turn.from;
+        turn.check(&told.range(from..until).map(|(_, news)| *news).collect::<Vec<_>>());
+        until = from;
     }
     let numbers: BTreeSet<u64> = told.keys().chain(records.keys()).copied().filter(|seq| *seq >= began).collect();
     assert!(numbers.into_iter().eq(began..end), "no number is left out that is not of a record");
@@ -94,9 +188,15 @@ fn tell(world: u64, steps: u64) -> Vec<News> {
 
 #[test]
 fn every_event_is_told_of_once_and_in_order() {
-    let mut kinds = HashSet::new();
+    let (mut kinds, mut named) = (HashSet::new(), HashSet::new());
     for world in 1..25 {
-        kinds.extend(tell(world, 4_000).iter().map(|news| news.kind));
+        let news = tell(world, 4_000);
+        kinds.extend(news.iter().map(|news| news.kind));
+        named.extend(news.iter().map(|news| (news.kind, news.actor.is_some(), names(news) == Names::Nobody)));
+    }
+    // Each kind that somebody asks for was asked for in a name, and in none.
+    for &(kind, _, _) in named.iter().filter(|(.., by_itself)| !by_itself) {
+        assert!(named.contains(&(kind, true, false)) && named.contains(&(kind, false, false)), "{kind:?}");
     }
     let missing: Vec<NewsKind> = NewsKind::ALL.into_iter().filter(|kind| !kinds.contains(kind)).collect();
     assert_eq!(missing, [NewsKind::ServerStarted, NewsKind::ServerStopped], "the worlds have everything else");

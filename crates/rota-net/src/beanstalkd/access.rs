@@ -9,7 +9,7 @@ use crate::access::Role::{self, Consumer, Operator, Producer, Viewer};
 use crate::access::{Door, Grant};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, QueueName};
-use rota_engine::session::SessionId;
+use rota_engine::session::{Actor, SessionId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -172,6 +172,11 @@ impl Gate {
         let renewed = self.door.renew(grant);
         held.grant = renewed.ok();
         held.grant.is_some()
+    }
+
+    /// In whose name whoever went through asks.
+    pub(super) fn actor(&self) -> Option<Actor> {
+        self.held().grant.as_ref().and_then(Grant::actor).cloned()
     }
 
     /// Changes whenever it is to be asked whether it is still open.

@@ -261,7 +261,10 @@ impl Session {
                     if let Some(judged) = self.client.judge(server.engine, &request, out) {
                         match judged {
                             Judged::Allowed => {}
-                            Judged::Answered => continue,
+                            Judged::Answered => {
+                                self.client.take_name(server.engine, &request);
+                                continue;
+                            }
                             Judged::Ended => return Status::Close,
                         }
                     }
@@ -315,6 +318,14 @@ impl Client {
     #[inline]
     fn judge(&self, engine: &Engine, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Judged> {
         self.gate.as_ref().map(|gate| gate.judge(request, engine, self.id, out))
+    }
+
+    /// After a token was shown, the session asks in its name.
+    #[cold]
+    fn take_name(&self, engine: &mut Engine, request: &Request<'_>) {
+        if let (Request::Auth { .. }, Some(gate)) = (request, &self.gate) {
+            engine.set_actor(self.id, gate.actor());
+        }
     }
 
     /// Whether the job that a command names is of a queue that whoever asks is not to see.

@@ -209,6 +209,15 @@ pub(super) fn execute(
     answer
 }
 
+/// Opens a session in the name of whoever asks; `None` when there are as many as there can be.
+pub(super) fn open_session(engine: &mut Engine, grant: &Grant) -> Option<SessionId> {
+    let session = engine.open_session()?;
+    if let Some(actor) = grant.actor() {
+        engine.set_actor(session, Some(actor.clone()));
+    }
+    Some(session)
+}
+
 /// What the wall clock shows at a moment of engine time.
 pub(super) fn moment(engine: &Engine, at: Time) -> Moment {
     Moment(engine.wall_time(at))
@@ -287,7 +296,7 @@ impl Api {
                 if shared.is_frozen {
                     return (Step::Frozen, false);
                 }
-                let Some(session) = shared.engine.open_session() else { return (Step::Full, false) };
+                let Some(session) = open_session(&mut shared.engine, grant) else { return (Step::Full, false) };
                 shared.engine.tick(now);
                 let step = looked_up.bring_near(&mut shared.engine, now, |engine| wants(engine, session));
                 let step = step.unwrap_or_else(|| {

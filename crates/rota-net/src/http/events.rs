@@ -53,6 +53,9 @@ pub(super) struct EventsQuery {
     /// Only events of these jobs, with commas between them.
     #[param(value_type = Option<String>, example = "17")]
     job: Option<List<Id>>,
+    /// Only events that these asked for, with commas between them: what their tokens are called.
+    #[param(value_type = Option<String>, example = "mailer")]
+    actor: Option<String>,
     /// Go on after the event of this number, as far as it is still there; the header `Last-Event-ID` says the same.
     #[param(value_type = Option<String>, example = "170")]
     after: Option<String>,
@@ -78,7 +81,8 @@ pub(super) async fn events(
     place: Option<Extension<Place>>,
     Parameters(query): Parameters<EventsQuery>,
 ) -> Result<Response, Problem> {
-    let choice = Choice::new(query.kind.as_deref(), query.queue, query.job)?.within(api.grant())?;
+    let choice = Choice::new(query.kind.as_deref(), query.queue, query.job, query.actor.as_deref())?;
+    let choice = choice.within(api.grant())?;
     // What a browser sends when it comes back is newer than the address that it first asked for.
     let last = headers.get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or("?")).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(number).transpose()?;

@@ -4,7 +4,7 @@
 //! before the answer was sent gives everything back at once: see [`super::handed`].
 
 use super::access::Grant;
-use super::api::{Api, Asker, Desk, KeptBody, execute, moment};
+use super::api::{Api, Asker, Desk, KeptBody, execute, moment, open_session};
 use super::fields::{BodyForm, Id, Lease, Moment, Name, Span};
 use super::handed::{Handed, Holder, Outgoing};
 use super::jobs::{Ended, Job, said};
@@ -210,8 +210,11 @@ impl Wanted {
             let (step, depends_on) = api.host.with_and_wait(|shared, now| {
                 let until = *until.get_or_insert(now.after(self.wait));
                 let until = if is_stopping { now } else { until };
-                let step =
-                    if shared.is_frozen { Step::Frozen } else { self.step(shared, holder, &mut late, until, now) };
+                let step = if shared.is_frozen {
+                    Step::Frozen
+                } else {
+                    self.step(shared, grant, holder, &mut late, until, now)
+                };
                 let will_wait = matches!(step, Step::Taken(_));
                 (step, will_wait)
             });
@@ -232,6 +235,7 @@ impl Wanted {
     fn step(
         &self,
         shared: &mut Shared,
+        grant: &Grant,
         holder: &mut Holder,
         late: &mut Option<(JobId, LeaseToken)>,
         until: Time,
@@ -239,7 +243,7 @@ impl Wanted {
     ) -> Step {
         let session = match holder.session() {
             Some(session) => session,
-            None => match self.open(shared, holder, now) {
+            None => match self.open(shared, grant, holder, now) {
                 Ok(Some(session)) => session,
                 Ok(None) => return Step::Full,
                 Err(refusal) => return Step::Refused(refusal),
@@ -265,8 +269,14 @@ impl Wanted {
 
 impl Wanted {
     /// Opens a session that watches those queues alone.
-    fn open(&self, shared: &mut Shared, holder: &mut Holder, now: Time) -> Result<Option<SessionId>, Refusal> {
-        let Some(session) = shared.engine.open_session() else { return Ok(None) };
+    fn open(
+        &self,
+        shared: &mut Shared,
+        grant: &Grant,
+        holder: &mut Holder,
+        now: Time,
+    ) -> Result<Option<SessionId>, Refusal> {
+        let Some(session) = open_session(&mut shared.engine, grant) else { return Ok(None) };
         holder.holds(session);
         for queue in &self.queues {
             execute(shared, session, Command::Watch(queue), now)?;

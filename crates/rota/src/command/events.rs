@@ -99,6 +99,7 @@ fn query(args: &EventsArgs) -> String {
         ("kind", join(args.kinds.clone())),
         ("queue", join(args.queues.iter().map(ToString::to_string).collect())),
         ("job", join(args.jobs.iter().map(ToString::to_string).collect())),
+        ("actor", join(args.actors.clone())),
         ("after", join(args.after.iter().map(ToString::to_string).collect())),
     ];
     let given = parameters.iter().filter(|(_, value)| !value.is_empty());

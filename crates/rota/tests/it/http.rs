@@ -2,6 +2,7 @@
 //! holders are gone.
 
 mod access;
+mod actors;
 mod client;
 mod clients;
 mod command;

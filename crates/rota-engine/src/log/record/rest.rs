@@ -2,7 +2,7 @@
 //!
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
-use super::{Fields, RecordFault, nanos, put_optional, schedules};
+use super::{Fields, RecordFault, nanos, put_length, put_optional, schedules};
 use crate::event::{KeptAnswer, KeptResult};
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
@@ -78,7 +78,7 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
         for (name, text) in headers {
             value.push(u8::try_from(name.len()).expect("a header's name is at most 255 bytes long"));
             value.extend_from_slice(name.as_bytes());
-            super::put_length(&mut value, text.len());
+            put_length(&mut value, text.len());
             value.extend_from_slice(text.as_bytes());
         }
         put_optional(out, terms_tag::HEADERS, &value);
@@ -244,7 +244,7 @@ pub(super) fn put_answer(out: &mut Vec<u8>, kept: &KeptAnswer) {
     out.extend_from_slice(key);
     out.extend_from_slice(&fingerprint.to_le_bytes());
     out.extend_from_slice(&until.0.to_le_bytes());
-    super::put_length(out, answer.len());
+    put_length(out, answer.len());
     out.extend_from_slice(answer);
 }
 
@@ -292,7 +292,7 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
 }
 
 /// Reads how a queue is set up, which is all that is left of a record.
-pub(super) fn take_settings(fields: Fields<'_>, kind: u8) -> Result<QueueSettings, RecordFault> {
+pub(super) fn take_settings(fields: &mut Fields<'_>, kind: u8) -> Result<QueueSettings, RecordFault> {
     let mut settings = QueueSettings::default();
     fields.each_optional(kind, |tag, mut value| {
         match tag {

@@ -89,19 +89,19 @@ pub(super) fn encode(out: &mut Vec<u8>, event: &Event) -> Option<u8> {
 }
 
 /// Reads an event that is about a schedule; `None` if the type is none of theirs.
-pub(super) fn decode(kind: u8, mut fields: Fields<'_>) -> Result<Option<Event>, RecordFault> {
+pub(super) fn decode(kind: u8, fields: &mut Fields<'_>) -> Result<Option<Event>, RecordFault> {
     let event = match kind {
         kind::SCHEDULE_SET => return take_whole(kind, fields).map(Event::ScheduleSet).map(Some),
         kind::SCHEDULE_KEPT => return take_whole(kind, fields).map(Event::ScheduleKept).map(Some),
-        kind::SCHEDULE_REMOVED => Event::ScheduleRemoved { schedule: name(&mut fields)? },
+        kind::SCHEDULE_REMOVED => Event::ScheduleRemoved { schedule: name(fields)? },
         kind::SCHEDULE_PAUSED => {
-            let (schedule, next) = (name(&mut fields)?, fields.time()?);
+            let (schedule, next) = (name(fields)?, fields.time()?);
             Event::SchedulePaused { schedule, is_paused: flag(fields.u8()?)?, next }
         }
         kind::TICK_PASSED => {
-            let schedule = name(&mut fields)?;
+            let schedule = name(fields)?;
             let (tick, next, missed) = (fields.time()?, fields.time()?, fields.u64()?);
-            let Became::Nothing(why) = take_became(&mut fields)? else { return Err(RecordFault::BadField("reason")) };
+            let Became::Nothing(why) = take_became(fields)? else { return Err(RecordFault::BadField("reason")) };
             Event::TickPassed(Box::new(TickPassed { schedule, tick, next, missed, why }))
         }
         _ => return Ok(None),
@@ -112,7 +112,7 @@ pub(super) fn decode(kind: u8, mut fields: Fields<'_>) -> Result<Option<Event>, 
 
 /// The schedule that a record is about: one of theirs, or a firing.
 pub(super) fn schedule_of(kind: u8, payload: &[u8]) -> Result<Option<QueueName>, RecordFault> {
-    let mut fields = Fields { left: payload };
+    let mut fields = Fields::of(payload);
     match kind {
         kind::SCHEDULE_SET
         | kind::SCHEDULE_KEPT
@@ -193,8 +193,8 @@ fn put_whole(out: &mut Vec<u8>, KeptSchedule { name, spec, course }: &KeptSchedu
     }
 }
 
-fn take_whole(kind: u8, mut fields: Fields<'_>) -> Result<Box<KeptSchedule>, RecordFault> {
-    let own_name = name(&mut fields)?;
+fn take_whole(kind: u8, fields: &mut Fields<'_>) -> Result<Box<KeptSchedule>, RecordFault> {
+    let own_name = name(fields)?;
     let (created_at, next) = (fields.time()?, fields.time()?);
     let (fired, missed, overlapped, refused) = (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
     let is_paused = flag(fields.u8()?)?;
@@ -213,7 +213,7 @@ fn take_whole(kind: u8, mut fields: Fields<'_>) -> Result<Box<KeptSchedule>, Rec
     let ttr = fields.span()?;
     let (max_lost_leases, max_attempts) = (fields.u16()?, fields.u16()?);
     let body_bytes = fields.u32()? as usize;
-    let queue = name(&mut fields)?;
+    let queue = name(fields)?;
     let body: Box<[u8]> = fields.bytes(body_bytes)?.into();
     let (mut timing, mut key, mut expires, mut terms) = (None, None, None, Terms::default());
     let (mut last, mut last_fired) = (None, None);

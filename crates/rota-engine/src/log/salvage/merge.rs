@@ -122,7 +122,7 @@ impl Pool {
                 ledger.doubt_place();
             }
             ledger.rescued += u64::from(kept.is_rescued);
-            let event = LoggedEvent { event: kept.event.clone(), queue: kept.queue.as_ref() };
+            let event = LoggedEvent { event: kept.event.clone(), queue: kept.queue.as_ref(), actor: None };
             ledger.take(*lsn, kept.seq, kept.at, event);
         }
     }

@@ -2,11 +2,13 @@
 //! as it asked for.
 
 use super::{
-    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_event, every_kept, every_schedule, open, put, read,
+    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_rest, every_schedule,
+    open, put, read,
 };
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
 use crate::log::{Group, OpenError, RecordFault, Refusal, check_record};
+use crate::session::Actor;
 use crate::storage::StoreId;
 use crate::testing::storage::SimulatedDisk;
 use std::fmt::Write;
@@ -21,14 +23,29 @@ const VERSION_1_KEPT: &str = include_str!("version-1-kept.hex");
 /// The same, of the records about schedules.
 const VERSION_1_SCHEDULES: &str = include_str!("version-1-schedules.hex");
 
-fn all() -> [(Vec<Event>, &'static str); 3] {
-    [(every_event(), VERSION_1), (every_kept(), VERSION_1_KEPT), (every_schedule(), VERSION_1_SCHEDULES)]
+/// The same, of what plain jobs and queues have nothing of: terms, settings, results, answers that are kept.
+const VERSION_1_REST: &str = include_str!("version-1-rest.hex");
+
+/// The same, of every record that a command can make, with who asked for it.
+const VERSION_1_ACTORS: &str = include_str!("version-1-actors.hex");
+
+type Asked = Vec<(Event, Option<Actor>)>;
+
+fn all() -> [(Asked, &'static str); 5] {
+    let by_nobody = |events: Vec<Event>| events.into_iter().map(|event| (event, None)).collect();
+    [
+        (by_nobody(every_event()), VERSION_1),
+        (by_nobody(every_kept()), VERSION_1_KEPT),
+        (by_nobody(every_schedule()), VERSION_1_SCHEDULES),
+        (by_nobody(every_rest()), VERSION_1_REST),
+        (every_asked(), VERSION_1_ACTORS),
+    ]
 }
 
-fn on_disk(events: Vec<Event>) -> (SimulatedDisk, Vec<Entry>) {
+fn on_disk(events: Asked) -> (SimulatedDisk, Vec<Entry>) {
     let disk = disk_with_segments_of(4_096);
     let mut scribe = Scribe::open(disk.clone()).unwrap();
-    scribe.commit(events);
+    scribe.commit_by(events);
     scribe.writer.close().unwrap();
     (disk, scribe.entries)
 }
@@ -152,7 +169,21 @@ fn a_mandatory_thing_of_a_newer_server_refuses_the_start() {
 fn a_skippable_thing_of_a_newer_server_is_passed_over() {
     assert_eq!(check_record_of(&record(200, 1, 1, b"??")).unwrap(), 1);
     assert_eq!(check_record_of(&record(5, 9, 1, b"??")).unwrap(), 1);
-    assert_eq!(check_record_of(&record(5, 1, 0, &completion_with(128))).unwrap(), 2);
+    assert_eq!(check_record_of(&record(5, 1, 0, &completion_with(129))).unwrap(), 2);
+}
+
+#[test]
+fn an_actor_that_nobody_writes_refuses_the_start() {
+    let with = |actor: &[u8]| {
+        let length = (actor.len() as u32).to_le_bytes();
+        record(5, 1, 0, &[&7_u64.to_le_bytes(), [128].as_slice(), &length, actor].concat())
+    };
+    assert_eq!(check_record_of(&with(b"new")).unwrap(), 2);
+    let long = [b'x'; 101];
+    for bad in [b"".as_slice(), b"a\nb", b"\xff", &long] {
+        let text = check_record_of(&with(bad)).unwrap_err().to_string();
+        assert!(text.contains("impossible actor"), "{text}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::super::problem::{Kind, Problem};
 use rota_engine::job::{JobId, QueueName};
 use rota_engine::limits::LISTENER_NAMES;
 use rota_engine::news::{News, NewsKind};
+use rota_engine::session::{Actor, BadActor};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use std::str::FromStr;
@@ -16,6 +17,7 @@ pub(super) struct Choice {
     kinds: Option<Vec<NewsKind>>,
     queues: Option<Vec<QueueName>>,
     jobs: Option<Vec<JobId>>,
+    actors: Option<Vec<Actor>>,
     /// What whoever listens may see.
     grant: Option<Grant>,
 }
@@ -51,16 +53,18 @@ impl Choice {
     }
 
     /// # Errors
-    /// [`Problem`] if a kind is none.
+    /// [`Problem`] if a kind is none, or nobody can be called so.
     pub(super) fn new(
         kinds: Option<&str>,
         queues: Option<List<Name>>,
         jobs: Option<List<Id>>,
+        actors: Option<&str>,
     ) -> Result<Choice, Problem> {
         Ok(Choice {
             kinds: kinds.map(read_kinds).transpose()?,
             queues: queues.map(|List(names)| names.into_iter().map(|Name(name)| name).collect()),
             jobs: jobs.map(|List(ids)| ids.into_iter().map(|Id(job)| job).collect()),
+            actors: actors.map(read_actors).transpose()?,
             grant: None,
         })
     }
@@ -71,7 +75,9 @@ impl Choice {
         let by_queue = self.queues.as_ref().is_none_or(is_among);
         let by_job = self.jobs.as_ref().is_none_or(|jobs| news.job.is_some_and(|job| jobs.contains(&job)));
         let is_seen = |grant: &Grant| news.queue.as_ref().is_some_and(|queue| grant.covers(queue));
-        by_kind && by_queue && by_job && self.grant.as_ref().is_none_or(is_seen)
+        let is_theirs = |actors: &Vec<Actor>| news.actor.as_ref().is_some_and(|actor| actors.contains(actor));
+        let by_actor = self.actors.as_ref().is_none_or(is_theirs);
+        by_kind && by_queue && by_job && by_actor && self.grant.as_ref().is_none_or(is_seen)
     }
 }
 
@@ -97,6 +103,22 @@ fn read_kinds(text: &str) -> Result<Vec<NewsKind>, Problem> {
     Ok(kinds)
 }
 
+/// Names with commas between them, or one that may have commas in it.
+fn read_actors(text: &str) -> Result<Vec<Actor>, Problem> {
+    if text.split(',').count() > LISTENER_NAMES {
+        return Err(Problem::new(Kind::BadParameter, too_many()));
+    }
+    let bad = |error: BadActor| {
+        let hint = "write what a token is called, as `rota token list` shows it, or its id if it has no name";
+        Problem::new(Kind::BadParameter, format!("actor: {error}")).hint(hint)
+    };
+    let mut actors = text.split(',').map(Actor::new).collect::<Result<Vec<Actor>, BadActor>>().map_err(bad)?;
+    if actors.len() > 1 {
+        actors.extend(Actor::new(text));
+    }
+    Ok(actors)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,14 +127,30 @@ mod tests {
     #[test]
     fn kinds_are_chosen_by_name_and_by_beginning() {
         let takes = |text: &str, kind| {
-            let choice = Choice::new(Some(text), None, None).unwrap();
+            let choice = Choice::new(Some(text), None, None, None).unwrap();
             choice.takes(&News::new(1, Time(1), Time(1), kind))
         };
         assert!(takes("job.put", NewsKind::JobPut) && !takes("job.put", NewsKind::JobReady));
         assert!(takes("lease.lost,job.*", NewsKind::JobReady) && takes("lease.lost,job.*", NewsKind::LeaseLost));
         assert!(!takes("lease.lost,job.*", NewsKind::QueuePaused) && takes("*", NewsKind::QueuePaused));
         for bad in ["", ",", "job.putt", "job", "jobs.*", "job.put,", "Job.put", " job.put"] {
-            assert!(Choice::new(Some(bad), None, None).is_err(), "{bad:?}");
+            assert!(Choice::new(Some(bad), None, None, None).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn actors_are_chosen_by_name_with_commas_between_them_or_within() {
+        let takes = |text: &str, actor: Option<&str>| {
+            let choice = Choice::new(None, None, None, Some(text)).unwrap();
+            let actor = actor.map(|actor| Actor::new(actor).unwrap());
+            choice.takes(&News { actor, ..News::new(1, Time(1), Time(1), NewsKind::JobPut) })
+        };
+        assert!(takes("mailer", Some("mailer")) && !takes("mailer", Some("mail")) && !takes("mailer", None));
+        assert!(takes("a,the b", Some("the b")) && takes("a,the b", Some("a,the b")) && !takes("a,the b", Some("b")));
+        let long = "x".repeat(101);
+        let many = ["x"; LISTENER_NAMES + 1].join(",");
+        for bad in ["", "a,", "a\nb", &long, &many] {
+            assert!(Choice::new(None, None, None, Some(bad)).is_err(), "{bad:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::super::fields::{Id, Moment, Name};
 use rota_engine::job::Time;
 use rota_engine::news::News;
+use rota_engine::session::Actor;
 use serde::Serialize;
 use serde_json::json;
 use std::borrow::Cow;
@@ -34,6 +35,10 @@ pub(in crate::http) struct Event<'a> {
     kind: &'static str,
     /// When.
     at: Moment,
+    /// Who asked for it: what their token is called. Absent where nobody is asked for a token, and of what came about by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "mailer")]
+    actor: Option<&'a str>,
     /// To which job.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -110,6 +115,7 @@ pub(super) fn text(news: &News) -> Box<str> {
         seq: news.seq.to_string(),
         kind: news.kind.name(),
         at: Moment(news.wall),
+        actor: news.actor.as_ref().map(Actor::as_str),
         job: news.job.map(Id),
         queue: news.queue.clone().map(Name),
         state: news.state.map(|state| state.name()),

@@ -167,7 +167,10 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         }
         soft => unreachable!("soft events are not in the log: {soft:?}"),
     };
-    let Value::Object(fields) = fields else { unreachable!("each is an object") };
+    let Value::Object(mut fields) = fields else { unreachable!("each is an object") };
+    if let Some(actor) = event.actor() {
+        fields.insert("actor".to_owned(), actor.as_str().into());
+    }
     (kind.to_owned(), fields)
 }
 

@@ -158,6 +158,8 @@ fn what_cannot_be_chosen_is_refused() {
         ("after=-1", "id of the last event"),
         ("queue=-x", ""),
         ("job=0", ""),
+        ("actor=", "rota token list"),
+        ("actor=a%0Ab", "rota token list"),
         ("kin=job.put", "kind"),
         (&format!("job={}", vec!["1"; 65].join(",")), ""),
     ] {
