@@ -47,13 +47,13 @@ enum Names {
     /// Who has the job from then on.
     Holder,
     Nobody,
-    /// Who asked, if it was not a tick.
+    /// Who asked for the run of a schedule; nobody where it was a tick.
     AskerOrNobody,
 }
 
 fn names(news: &News) -> Names {
     match (news.kind, news.reason) {
-        (NewsKind::JobPut | NewsKind::ScheduleSkipped, _) if news.schedule.is_some() => Names::AskerOrNobody,
+        (NewsKind::JobPut, _) if news.schedule.is_some() => Names::AskerOrNobody,
         (NewsKind::JobReserved, _) => Names::Holder,
         (NewsKind::JobReady | NewsKind::QueueResumed, Some("time" | "rate"))
         | (NewsKind::JobCancelled, Some("parent"))
@@ -66,6 +66,7 @@ fn names(news: &News) -> Names {
             | NewsKind::LeaseLost
             | NewsKind::LeaseDropped
             | NewsKind::QueueDropped
+            | NewsKind::ScheduleSkipped
             | NewsKind::ServerStarted
             | NewsKind::ServerStopped
             | NewsKind::ClockStepped,
