@@ -26,6 +26,9 @@ pub enum NotPut {
     /// The server has no room.
     #[error("the server has no room for the job")]
     OutOfMemory,
+    /// A job that it should wait for was never put.
+    #[error("a job that it should wait for was never put")]
+    UnknownParent,
 }
 
 impl Client {
@@ -46,8 +49,8 @@ impl Client {
     /// Puts jobs of one queue, each on terms of its own, as [`Client::put_batch`] does.
     ///
     /// # Errors
-    /// [`ClientError::BatchSize`] above [`BATCH_JOBS`] jobs, [`ClientError::BatchQueues`] if they are of several queues:
-    /// nothing was sent. [`ClientError::NoSuchCommand`] if the server is no Rota, [`ClientError::BatchTooBig`] if it takes no
+    /// [`ClientError::BatchSize`] above [`BATCH_JOBS`] jobs, [`ClientError::BatchQueues`] if they are of several queues,
+    /// [`ClientError::TooManyParents`]: nothing was sent. [`ClientError::NoSuchCommand`] if the server is no Rota, [`ClientError::BatchTooBig`] if it takes no
     /// batch of so many bytes: nothing was put. And all of the connection's, after which all of the jobs may be there, or none.
     pub fn put_batch_of(&mut self, puts: &[Put<'_>]) -> Result<Vec<Result<u64, NotPut>>, ClientError> {
         let command = "put-batch";
@@ -63,7 +66,7 @@ impl Client {
         on.use_queue(first.queue)?;
         let mut bytes = Vec::new();
         for put in puts {
-            bytes.extend_from_slice(extended_line(put).1.as_bytes());
+            bytes.extend_from_slice(extended_line(put)?.1.as_bytes());
             bytes.extend_from_slice(b"\r\n");
             bytes.extend_from_slice(&framed(put.body));
         }
@@ -154,6 +157,7 @@ fn outcome(word: &str) -> Option<Result<u64, NotPut>> {
     match word {
         "JOB_TOO_BIG" => Some(Err(NotPut::TooBig)),
         "OUT_OF_MEMORY" => Some(Err(NotPut::OutOfMemory)),
+        "NOT_FOUND" => Some(Err(NotPut::UnknownParent)),
         _ => match word.strip_prefix("KEY_TAKEN:") {
             Some(id) => id.parse().ok().map(|id| Err(NotPut::KeyTaken(id))),
             None => word.parse().ok().map(Ok),

@@ -158,6 +158,18 @@ pub enum ClientError {
         /// The job that has it.
         id: u64,
     },
+    /// A job that was to be waited for was never put there; nothing was put.
+    #[error("a job that is to be waited for was never put on {address}")]
+    UnknownParent {
+        /// The server.
+        address: ServerAddress,
+    },
+    /// The ids of the jobs that are to be waited for do not fit into the line of a command; nothing was sent.
+    #[error("the ids of {jobs} jobs to be waited for are too long for one command")]
+    TooManyParents {
+        /// How many.
+        jobs: usize,
+    },
     /// The server had no memory to queue the job and buried it.
     #[error("{address} is short of memory and buried the job as {id}")]
     Buried {
@@ -178,6 +190,8 @@ pub enum Need {
     TtrInMilliseconds,
     /// A delay that is not in whole seconds.
     DelayInMilliseconds,
+    /// A job that waits for others.
+    After,
     /// To cancel a job by its key.
     CancelByKey,
     /// To show a token.
@@ -192,6 +206,7 @@ impl Need {
             Need::Key => "only Rota has keys: put the job without one",
             Need::TtrInMilliseconds => "give the TTR in whole seconds",
             Need::DelayInMilliseconds => "give the delay in whole seconds",
+            Need::After => "only Rota has jobs that wait for others: put it once they are done",
             Need::CancelByKey => "only Rota has keys: cancel the job by its id, which the put gave",
             Need::Token => "it asks for no token: connect without one",
             Need::Batch => "only Rota has batches: send a command for each job",
@@ -258,6 +273,10 @@ impl ClientError {
             ClientError::BatchTooBig { .. } | ClientError::BatchSize { .. } => "send several batches",
             ClientError::BatchQueues { .. } => "send a batch for each queue",
             ClientError::KeyTaken { .. } => "cancel that job first, or use another key",
+            ClientError::UnknownParent { .. } => "wait for ids that puts on this server gave",
+            ClientError::TooManyParents { .. } => {
+                "wait for fewer, or for a job that waits for some of them; over HTTP a job can wait for 256"
+            }
             ClientError::Buried { .. } => "free memory of the server, then kick the job",
         };
         Some(hint.to_owned())

@@ -1,7 +1,7 @@
 //! The put: which of the protocol's commands carries it, and what the answers mean.
 //!
-//! Plain `put` is used wherever it can say all that was asked, so that any beanstalkd understands it; `put-in` and
-//! `put-at` are for milliseconds, keys and moments.
+//! Plain `put` is used wherever it can say all that was asked, so that any beanstalkd understands it; `put-in`, `put-at` and
+//! `put-after` are for milliseconds, keys, moments, and jobs that wait for others.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,12 @@ pub struct Put<'a> {
     pub ttr: Duration,
     /// Unique among the open jobs of its queue, if there is one.
     pub key: Option<&'a Key>,
+    /// The jobs that must be done before, of whatever queue; if one is cancelled, this one is too.
+    pub after: &'a [u64],
 }
+
+/// The longest line of a command, with its end.
+const LINE_BYTES: usize = 224;
 
 /// When a job becomes due.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +43,9 @@ impl Client {
     /// Puts a job and gives its id.
     ///
     /// # Errors
-    /// [`ClientError::KeyTaken`], [`ClientError::TooBig`], [`ClientError::Buried`]; [`ClientError::NoSuchCommand`]
-    /// if the job needs what only Rota has, in which case nothing was put; and all of the connection's, after
-    /// which the job may be there or not.
+    /// [`ClientError::KeyTaken`], [`ClientError::TooBig`], [`ClientError::Buried`], [`ClientError::UnknownParent`],
+    /// [`ClientError::TooManyParents`]; [`ClientError::NoSuchCommand`] if the job needs what only Rota has, in which case
+    /// nothing was put; and all of the connection's, after which the job may be there or not.
     pub fn put(&mut self, put: &Put<'_>) -> Result<u64, ClientError> {
         let mut on = self.connection();
         on.use_queue(put.queue)?;
@@ -49,19 +54,20 @@ impl Client {
             When::In(delay) => plain_seconds(delay),
             When::At(_) => None,
         };
-        if let (Some(ttr), Some(delay), None) = (plain_ttr, plain_delay, put.key) {
+        if let (Some(ttr), Some(delay), None, []) = (plain_ttr, plain_delay, put.key, put.after) {
             return put_plain(&mut on, put, delay, ttr);
         }
         if on.has_extensions()? {
-            let (command, line) = extended_line(put);
+            let (command, line) = extended_line(put)?;
             let answer = on.call(command, format_args!("{line}"), &framed(put.body))?;
             return put_answer(&on, put, command, &answer);
         }
-        let need = match (put.key, plain_ttr, put.when) {
+        let need = match (put.key, put.after, plain_ttr, put.when) {
             (Some(_), ..) => Need::Key,
-            (None, None, _) => Need::TtrInMilliseconds,
-            (None, Some(_), When::In(_)) => Need::DelayInMilliseconds,
-            (None, Some(ttr), When::At(moment)) => {
+            (None, [_, ..], ..) => Need::After,
+            (None, [], None, _) => Need::TtrInMilliseconds,
+            (None, [], Some(_), When::In(_)) => Need::DelayInMilliseconds,
+            (None, [], Some(ttr), When::At(moment)) => {
                 let delay = whole_seconds_up(until(moment)).min(u64::from(u32::MAX));
                 return put_plain(&mut on, put, delay, ttr);
             }
@@ -86,6 +92,9 @@ fn put_answer(on: &Connection, put: &Put<'_>, command: &'static str, answer: &st
         let id = on.number(answer, command, "KEY_TAKEN ")?;
         return Err(ClientError::KeyTaken { queue: put.queue.clone(), key: key.clone(), id });
     }
+    if answer == "NOT_FOUND" && !put.after.is_empty() {
+        return Err(ClientError::UnknownParent { address: on.address.clone() });
+    }
     if answer.starts_with("BURIED ") {
         let id = on.number(answer, command, "BURIED ")?;
         return Err(ClientError::Buried { address: on.address.clone(), id });
@@ -94,9 +103,14 @@ fn put_answer(on: &Connection, put: &Put<'_>, command: &'static str, answer: &st
 }
 
 /// Rota's own command for the put, and its line.
-pub(super) fn extended_line(put: &Put<'_>) -> (&'static str, String) {
+///
+/// # Errors
+/// [`ClientError::TooManyParents`]
+pub(super) fn extended_line(put: &Put<'_>) -> Result<(&'static str, String), ClientError> {
     let (command, moment_ms) = match put.when {
-        When::In(delay) => ("put-in", whole_millis_up(delay)),
+        When::In(delay) if put.after.is_empty() => ("put-in", whole_millis_up(delay)),
+        When::In(delay) => ("put-after", whole_millis_up(delay)),
+        When::At(moment) if !put.after.is_empty() => ("put-after", whole_millis_up(until(moment))),
         When::At(moment) => {
             let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
             ("put-at", whole_millis_up(since))
@@ -104,7 +118,13 @@ pub(super) fn extended_line(put: &Put<'_>) -> (&'static str, String) {
     };
     let (priority, ttr_ms, bytes) = (put.priority, whole_millis_up(put.ttr), put.body.len());
     let key = put.key.map_or(String::new(), |key| format!(" {key}"));
-    (command, format!("{command} {priority} {moment_ms} {ttr_ms} {bytes}{key}"))
+    let after: Vec<String> = put.after.iter().map(|id| id.to_string()).collect();
+    let after = if after.is_empty() { String::new() } else { format!(" {}", after.join(",")) };
+    let line = format!("{command}{after} {priority} {moment_ms} {ttr_ms} {bytes}{key}");
+    if line.len() + 2 > LINE_BYTES && !put.after.is_empty() {
+        return Err(ClientError::TooManyParents { jobs: put.after.len() });
+    }
+    Ok((command, line))
 }
 
 /// A span in seconds, if plain `put` can say it.

@@ -117,6 +117,7 @@ fn a_body_is_sent_only_to_a_server_that_has_the_command() {
             when: When::In(Duration::from_millis(1)),
             ttr: Duration::from_secs(1),
             key: None,
+            after: &[],
         })
         .expect_err("the server has no put-in");
     assert!(matches!(error, ClientError::NoSuchCommand { command: "put-in", .. }), "{error:?}");
@@ -136,6 +137,7 @@ fn an_extended_put_rounds_up_to_milliseconds_and_carries_its_key() {
         when: When::In(Duration::from_micros(1_500)),
         ttr: Duration::from_secs(2),
         key: Some(&key),
+        after: &[],
     };
     assert_eq!(client.put(&put).unwrap(), 7);
     put.when = When::At(std::time::UNIX_EPOCH + Duration::from_nanos(1_000_000_100));

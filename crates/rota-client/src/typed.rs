@@ -17,12 +17,20 @@ pub struct Terms {
     when: When,
     ttr: Duration,
     key: Option<Key>,
+    after: Vec<u64>,
 }
 
 impl Terms {
     /// Into `queue` at once, with priority 1024 and a minute for its worker.
     pub fn new(queue: QueueName) -> Terms {
-        Terms { queue, priority: 1024, when: When::In(Duration::ZERO), ttr: Duration::from_secs(60), key: None }
+        Terms {
+            queue,
+            priority: 1024,
+            when: When::In(Duration::ZERO),
+            ttr: Duration::from_secs(60),
+            key: None,
+            after: Vec::new(),
+        }
     }
 
     /// 0 is the most urgent.
@@ -45,10 +53,16 @@ impl Terms {
         Terms { key: Some(key), ..self }
     }
 
+    /// The jobs that must be done before, of whatever queue; if one is cancelled, this one is too. Only Rota has that.
+    #[must_use]
+    pub fn after(self, jobs: impl IntoIterator<Item = u64>) -> Terms {
+        Terms { after: jobs.into_iter().collect(), ..self }
+    }
+
     /// The put of such a body.
     pub(crate) fn put<'a>(&'a self, body: &'a [u8]) -> Put<'a> {
-        let Terms { queue, priority, when, ttr, key } = self;
-        Put { queue, body, priority: *priority, when: *when, ttr: *ttr, key: key.as_ref() }
+        let Terms { queue, priority, when, ttr, key, after } = self;
+        Put { queue, body, priority: *priority, when: *when, ttr: *ttr, key: key.as_ref(), after }
     }
 }
 

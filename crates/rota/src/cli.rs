@@ -362,6 +362,9 @@ pub(crate) struct PutArgs {
     /// A key that no other open job of the queue may have (Rota servers only)
     #[arg(long)]
     pub(crate) key: Option<Key>,
+    /// Jobs that must be done before, with commas between them; if one is cancelled, this one is too (Rota servers only)
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "at")]
+    pub(crate) after: Vec<u64>,
 }
 
 #[derive(Debug, Args)]

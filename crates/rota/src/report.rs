@@ -150,6 +150,7 @@ fn client_hint(error: &ClientError) -> Option<String> {
         },
         ClientError::NoSuchCommand { need, .. } => match need {
             Need::Key => "only Rota has keys: leave --key away",
+            Need::After => "only Rota has jobs that wait for others: leave --after away",
             Need::TtrInMilliseconds => "give --ttr in whole seconds",
             Need::DelayInMilliseconds => "give --delay in whole seconds",
             Need::CancelByKey => "only Rota has keys: cancel the job by its id, which put printed",

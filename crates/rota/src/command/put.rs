@@ -27,6 +27,7 @@ pub(crate) fn run(global: &Global, args: PutArgs) -> anyhow::Result<ExitCode> {
         when,
         ttr: args.ttr,
         key: args.key.as_ref(),
+        after: &args.after,
     })?;
     report::line(global.json, || id.to_string(), json!({ "id": id, "queue": args.queue.as_str() }))?;
     Ok(ExitCode::SUCCESS)

@@ -119,7 +119,7 @@ fn batches_say_of_each_job_what_became_of_it() {
     let large = vec![0; 70_000];
     let put = |body, key| {
         let (priority, when) = (7, When::In(Duration::ZERO));
-        Put { queue: &mails, body, priority, when, ttr: Duration::from_secs(60), key }
+        Put { queue: &mails, body, priority, when, ttr: Duration::from_secs(60), key, after: &[] }
     };
     let puts = [put(b"a\r\n", Some(&key)), put(b"b", Some(&key)), put(&large, None), put(b"", None)];
     let outcomes = client.put_batch_of(&puts).unwrap();
@@ -154,6 +154,38 @@ fn batches_say_of_each_job_what_became_of_it() {
     assert!(matches!(error, ClientError::BatchTooBig { bytes: 1_200_000.., .. }), "{error:?}");
     // After all that the connection is where it was.
     assert_eq!(client.queues().unwrap(), [queue("default"), mails]);
+}
+
+#[test]
+fn jobs_wait_for_others() {
+    let server = Server::rota(&[]);
+    let mut client = client(&server);
+    let (builds, mails) = (queue("builds"), queue("mails"));
+    let parents = client.put_batch(&["compile", "lint"], &Terms::new(builds.clone())).unwrap();
+    let parents: Vec<u64> = parents.into_iter().collect::<Result<_, _>>().unwrap();
+    let terms = Terms::new(mails.clone());
+    let mail = client.put_bytes(b"it is built", &terms.clone().after(parents.clone())).unwrap();
+    let outcomes = client.put_batch(&["late"], &terms.clone().after([mail])).unwrap();
+    let late = outcomes[0].unwrap();
+    assert!(client.reserve_bytes(&mails, NO_WAIT).unwrap().is_none());
+    for _ in &parents {
+        assert!(client.reserve_bytes(&builds, NO_WAIT).unwrap().unwrap().complete().unwrap());
+    }
+    for job in [mail, late] {
+        let lease = client.reserve_bytes(&mails, NO_WAIT).unwrap().unwrap();
+        assert_eq!(lease.id(), job);
+        assert!(lease.complete().unwrap());
+    }
+    let error = client.put_bytes(b"x", &terms.clone().after([99])).unwrap_err();
+    assert!(matches!(error, ClientError::UnknownParent { .. }), "{error:?}");
+    assert_eq!(client.put_batch(&["x"], &terms.clone().after([99])).unwrap(), [Err(NotPut::UnknownParent)]);
+    let error = client.put_bytes(b"x", &terms.clone().after(vec![u64::MAX; 100])).unwrap_err();
+    assert!(matches!(error, ClientError::TooManyParents { jobs: 100 }), "{error:?}");
+    // After all that the connection is where it was.
+    assert!(client.reserve_bytes(&mails, NO_WAIT).unwrap().is_none());
+    let mut beanstalkd = self::client(&Server::beanstalkd());
+    let error = beanstalkd.put_bytes(b"x", &terms.after([1])).unwrap_err();
+    assert!(matches!(error, ClientError::NoSuchCommand { need: Need::After, .. }), "{error:?}");
 }
 
 #[test]
