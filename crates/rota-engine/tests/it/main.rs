@@ -1,6 +1,7 @@
 //! Tests of the engine through its public face. The simulator and the model that they use are in
 //! `rota_engine::testing`.
 
+mod actors;
 mod left;
 mod limit_keys;
 mod log_bytes;

@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::http::{put, server};
+use crate::http::client::Http;
+use crate::http::{put, server, start};
+use crate::tokens::create;
 
 /// The binary, with nothing of this test run's environment.
 fn command(http: &str, arguments: &[&str]) -> Command {
@@ -24,7 +27,11 @@ struct Follows(Child, BufReader<ChildStdout>);
 
 impl Follows {
     fn start(http: &str, arguments: &[&str]) -> Follows {
-        let mut child = command(http, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Follows::of(command(http, arguments))
+    }
+
+    fn of(mut command: Command) -> Follows {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Follows(child, out)
     }
@@ -66,6 +73,24 @@ fn it_prints_what_was_chosen_until_the_server_ends() {
     assert!(rota.terminate().success());
     assert_eq!(text.line(), "");
     assert_eq!(text.0.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn it_chooses_by_who_asked() {
+    let data = TempDir::new().unwrap();
+    let [mailer, admin] = ["the mailer", "admin"].map(|name| create(data.path(), &["--role", "admin", "--name", name]));
+    let rota = start(&data, &["--auth"]);
+    let http = Http::to(rota.http());
+    let mut command = command(&http.address().to_string(), &["--after", "0", "--actor", "nobody,the mailer"]);
+    command.env("ROTA_TOKEN", &admin);
+    let mut follows = Follows::of(command);
+    assert!(follows.line().contains(" gone "));
+    for token in [&admin, &mailer] {
+        let headers = format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+        http.ask("POST /v1/jobs", &headers, r#"{ "queue": "work", "text": "x" }"#).expect(201);
+    }
+    let line = follows.line();
+    assert!(line.contains("job.put") && line.contains(r#" actor="the mailer""#) && line.contains(" job=2"), "{line}");
 }
 
 #[test]
