@@ -478,6 +478,12 @@ impl Engine {
         self.state.wall_time(moment)
     }
 
+    /// The queue of a job, open or kept; `None` if it is not known.
+    #[must_use]
+    pub fn queue_of(&self, job: JobId) -> Option<&QueueName> {
+        self.state.queue_of(job).map(|queue| self.queue_name(queue))
+    }
+
     /// The first job of a queue in that state: the next to be reserved, the next due, the first buried. `None` if there
     /// is none, and always for [`JobState::Reserved`].
     #[must_use]
@@ -727,6 +733,19 @@ impl Engine {
     #[must_use]
     pub fn next_seq(&self) -> u64 {
         self.state.numbers().next_seq
+    }
+
+    /// The number of the newest of what was taken down since that began, be it fetched already.
+    #[must_use]
+    pub fn newest_news(&self) -> Option<u64> {
+        self.news.as_ref().and_then(|news| news.newest())
+    }
+
+    /// The place of the newest record, be it written or not; 0 if nothing is logged. All events so far that are in the log stand
+    /// there or before.
+    #[must_use]
+    pub fn last_record(&self) -> Lsn {
+        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
     }
 
     /// That this start of the engine happened, which was before anybody could listen.

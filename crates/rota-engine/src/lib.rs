@@ -62,6 +62,7 @@ pub mod far;
 mod groups;
 mod index;
 pub mod job;
+pub mod journal;
 mod lease;
 pub mod limits;
 pub mod log;

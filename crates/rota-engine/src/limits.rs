@@ -117,6 +117,15 @@ pub const NEWS_KEPT: usize = 1 << 16;
 /// The same, in bytes of their text.
 pub const NEWS_KEPT_BYTES: usize = 32 << 20;
 
+/// The most jobs whose queue a reader of the journal keeps in mind, of the puts that it passed.
+pub const JOURNAL_JOBS: usize = 1 << 16;
+
+/// About how much a reader of the journal reads in one step, in bytes.
+pub const JOURNAL_STEP_BYTES: u64 = 1 << 20;
+
+/// The most who read the journal at a time, to hear what is past; others wait their turn.
+pub const JOURNAL_READERS: usize = 32;
+
 /// The most who listen at a time.
 pub const LISTENERS: usize = 16_384;
 

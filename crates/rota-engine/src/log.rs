@@ -19,6 +19,7 @@ mod record;
 mod recovery;
 mod salvage;
 mod segment;
+mod trail;
 mod writer;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub(crate) use record::{NameCache, actor_bytes, decode_record};
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{FarLoss, JobRange, LostJob, Salvage, SalvageError, Take, salvage};
 pub use segment::{Damage, FORMAT_VERSION};
+pub(crate) use trail::{Lost, Passed, Trail, Walked};
 pub use writer::{LogError, LogStats, LogWriter, SyncUnderWay};
 
 /// A record's place in the log: 1 for the first, without gaps; 0 stands for none.

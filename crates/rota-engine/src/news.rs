@@ -118,6 +118,16 @@ impl NewsKind {
             NewsKind::ClockStepped => "clock.stepped",
         }
     }
+
+    /// The state that a job ends in, where it ends.
+    pub(crate) fn final_state(self) -> Option<JobState> {
+        match self {
+            NewsKind::JobCompleted => Some(JobState::Done),
+            NewsKind::JobCancelled => Some(JobState::Cancelled),
+            NewsKind::JobExpired => Some(JobState::Expired),
+            _ => None,
+        }
+    }
 }
 
 /// One thing that happened.
@@ -214,16 +224,13 @@ impl News {
         size_of::<News>() + text(&self.error) + text(&self.progress)
     }
 
-    /// What is to be told of an event before it is applied, if it is news.
-    fn of(seq: u64, now: Time, event: &Event, state: &State) -> Option<News> {
-        let news = |kind| News::new(seq, now, state.wall_time(now), kind);
-        let of_job = |kind, job| {
-            let queue = state.queue_of(job).map(|queue| state.queue(queue).name.clone());
-            News { job: Some(job), queue, ..news(kind) }
-        };
-        let of_queue = |kind, queue: QueueId| News { queue: Some(state.queue(queue).name.clone()), ..news(kind) };
+    /// What is to be told of an event before it is applied, if it is news; all but the state of its job.
+    pub(crate) fn of(seq: u64, now: Time, event: &Event, around: &impl Around) -> Option<News> {
+        let news = |kind| News::new(seq, now, around.wall_time(now), kind);
+        let of_job = |kind, job| News { job: Some(job), queue: around.queue_of(job), ..news(kind) };
+        let of_queue = |kind, queue| News { queue: around.queue_name(queue), ..news(kind) };
         let of_schedule = |kind, name: &QueueName, tick, next, missed| {
-            let queue = state.schedule_queue(name).cloned();
+            let queue = around.queue_of_schedule(name);
             let next = Some(next).filter(|next| *next < Time::NEVER);
             let schedule = Some(Box::new(ScheduleNews { name: name.clone(), tick, next, missed }));
             News { queue, schedule, ..news(kind) }
@@ -343,6 +350,36 @@ impl News {
     }
 }
 
+/// What an event does not say itself.
+pub(crate) trait Around {
+    /// What the wall clock shows at a moment of engine time.
+    fn wall_time(&self, moment: Time) -> Time;
+    /// The queue of a job, if that is known.
+    fn queue_of(&self, job: JobId) -> Option<QueueName>;
+    /// The name of the queue that the event names.
+    fn queue_name(&self, queue: QueueId) -> Option<QueueName>;
+    /// The queue that a schedule puts into, if that is known.
+    fn queue_of_schedule(&self, schedule: &QueueName) -> Option<QueueName>;
+}
+
+impl Around for State {
+    fn wall_time(&self, moment: Time) -> Time {
+        self.wall_time(moment)
+    }
+
+    fn queue_of(&self, job: JobId) -> Option<QueueName> {
+        self.queue_of(job).map(|queue| self.queue(queue).name.clone())
+    }
+
+    fn queue_name(&self, queue: QueueId) -> Option<QueueName> {
+        Some(self.queue(queue).name.clone())
+    }
+
+    fn queue_of_schedule(&self, schedule: &QueueName) -> Option<QueueName> {
+        self.schedule_queue(schedule).cloned()
+    }
+}
+
 /// What was taken down.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Taken {
@@ -357,6 +394,7 @@ pub struct Taken {
 pub(crate) struct NewsDesk {
     taken: Taken,
     bytes: usize,
+    newest: Option<u64>,
 }
 
 impl NewsDesk {
@@ -367,20 +405,20 @@ impl NewsDesk {
         state.apply(event, now);
         let Some(mut news) = news else { return };
         news.actor = actor.cloned();
-        news.state = match (news.job, news.kind) {
-            (Some(_), NewsKind::JobCompleted) => Some(JobState::Done),
-            (Some(_), NewsKind::JobCancelled) => Some(JobState::Cancelled),
-            (Some(_), NewsKind::JobExpired) => Some(JobState::Expired),
-            (Some(job), _) => state.state_of(job),
-            (None, _) => None,
-        };
+        news.state = news.kind.final_state().or_else(|| state.state_of(news.job?));
         debug_assert!(!is_over || news.state.is_some_and(JobState::is_final), "{news:?}");
         self.bytes += news.bytes();
+        self.newest = Some(seq);
         if self.taken.news.len() >= NEWS_HELD || self.bytes > NEWS_HELD_BYTES {
             self.bytes = news.bytes();
             self.taken = Taken { news: Vec::new(), lost_below: Some(seq) };
         }
         self.taken.news.push(news);
+    }
+
+    /// The number of the newest, be it fetched already.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.newest
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -115,6 +115,11 @@ impl Terms {
         *self == Terms::default()
     }
 
+    /// Whether the job was put to wait for others.
+    pub(crate) fn waits(&self) -> bool {
+        !self.after.is_empty() || self.failed_parent.is_some()
+    }
+
     /// Whether they keep the bounds.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod bodies;
 mod commit;
 mod far;
+mod journal;
 mod keeper;
 mod news;
 pub mod pins;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 pub use commit::{CommitError, LogFigures};
+pub use journal::HostJournal;
 pub use keeper::{History, KeeperFigures};
 pub use pins::{Pin, Pins};
 pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};

@@ -164,7 +164,8 @@ queues as /v1/stats and /v1/queues have them, and per_second from the second loo
 const EVENTS_NOTES: &str = "\
 A line each, or with --json an object each. The kinds are in docs/http.md.
 
-  rota events --kind 'job.*,lease.lost' --queue mail";
+  rota events --kind 'job.*,lease.lost' --queue mail
+  rota events --no-follow --job 17                        # what became of it, as far as the log has it";
 
 const NEXT_NOTES: &str = "\
 With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its \
@@ -507,9 +508,12 @@ pub(crate) struct EventsArgs {
     /// Only events that these asked for: what their tokens are called
     #[arg(long = "actor", value_name = "NAME", value_delimiter = ',')]
     pub(crate) actors: Vec<String>,
-    /// Go on after the event of this number, as far as the server still has what came then
+    /// Go on after the event of this number, as far as the server still has what came then; 0 for all that is there
     #[arg(long, value_name = "SEQ")]
     pub(crate) after: Option<u64>,
+    /// Print what is past and end: all that is there, or what came after --after
+    #[arg(long)]
+    pub(crate) no_follow: bool,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }

@@ -466,6 +466,17 @@ impl RecordHeader {
         decode_payload(self.kind, self.version, self.skippable, payload, names)
     }
 
+    /// Whether a server's start wrote it.
+    pub(super) fn is_start(&self) -> bool {
+        self.kind == kind::STARTED
+    }
+
+    /// The length of the record whose header that is, in bytes, as it says.
+    pub(super) fn length_in(header: &[u8]) -> Option<u64> {
+        let payload_bytes = header.get(4..8)?.first_chunk()?;
+        Some(RECORD_HEADER_BYTES as u64 + u64::from(u32::from_le_bytes(*payload_bytes)))
+    }
+
     /// Whether the record holds a job whole.
     pub(super) fn holds_job(&self) -> bool {
         holds_job(self.kind)

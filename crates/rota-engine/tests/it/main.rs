@@ -2,6 +2,7 @@
 //! `rota_engine::testing`.
 
 mod actors;
+mod journal;
 mod left;
 mod limit_keys;
 mod log_bytes;

@@ -19,7 +19,7 @@ const OPEN_SEGMENTS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Bodies {
-    directory: DataDirectory,
+    pub(super) directory: DataDirectory,
     /// Held by those who are about to read.
     pub(super) pins: Arc<Pins>,
     /// The segment that was read last comes first.

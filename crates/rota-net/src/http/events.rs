@@ -11,6 +11,7 @@
 
 mod choice;
 mod listener;
+mod past;
 mod ring;
 mod shown;
 mod socket;
@@ -59,13 +60,17 @@ pub(super) struct EventsQuery {
     /// Go on after the event of this number, as far as it is still there; the header `Last-Event-ID` says the same.
     #[param(value_type = Option<String>, example = "170")]
     after: Option<String>,
+    /// `false`: end when all is told that there is now, with an event `end`. It takes `after`.
+    follow: Option<bool>,
 }
 
 /// Shows what happens, as it happens
 ///
 /// With the headers of a WebSocket (RFC 6455) it goes on as one, on which each message is such an object; the first, `listening`,
-/// says after which event it begins, unless that is `gone`. Else server-sent events: `id` is the event's number, `event` its kind, `data` an object. It goes on until the client or the
-/// server ends it. A first event `gone` says that events were lost since `after`; a last one, `lagged`, that the client
+/// says after which event it begins, unless that is `gone` or `resumed`. Else server-sent events: `id` is the event's number, `event` its kind, `data` an object. It goes on until the client or the
+/// server ends it, or with `follow=false` up to the present. What is past is read from the log, as far as that reaches: a first event `resumed`
+/// says so, with `"soft": "missing"`, since events that are in no log (a job was reserved, became ready, a lease was extended or dropped …) are
+/// told as they happen, and not later. An event `gone` says that events were lost since `after`; a last one, `lagged`, that the client
 /// was too slow.
 #[utoipa::path(get, path = "/v1/events", tag = "server", operation_id = "getEvents", params(EventsQuery),
     responses(
@@ -86,11 +91,20 @@ pub(super) async fn events(
     // What a browser sends when it comes back is newer than the address that it first asked for.
     let last = headers.get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or("?")).filter(|last| !last.is_empty());
     let after = last.or(query.after.as_deref()).map(number).transpose()?;
+    let is_followed = query.follow.unwrap_or(true);
+    if !is_followed && after.is_none() {
+        return Err(Problem::new(
+            Kind::BadParameter,
+            "\"follow=false\" tells what is past, and wants to know from where on",
+        )
+        .hint("write after=0 for all that is there, or the id of the last event that you got"));
+    }
     let (joined, depends_on) = api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after), true));
     let Some(joined) = joined else {
         return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
     };
     let listener = Listener::new(api.shared(), api.grant().clone(), choice, joined);
+    let listener = if is_followed { listener } else { listener.until_now() };
     api.leaves(depends_on).await;
     if let Some(upgrade) = upgrade {
         return Ok(socket::answer(upgrade, listener, place.map(|Extension(place)| place)));

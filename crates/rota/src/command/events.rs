@@ -1,4 +1,4 @@
-//! `rota events`: prints what happens on the server, as it happens, a line each.
+//! `rota events`: prints what happens on the server, as it happens, a line each; or what is past.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -32,7 +32,9 @@ async fn follow(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> 
     loop {
         while let Some(block) = stream.next() {
             if let Some(data) = block.lines().find_map(|line| line.strip_prefix("data: ")) {
-                tell(global.json, data)?;
+                if !tell(global.json, data)? {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
         }
         if stream.0.len() > EVENT_BYTES {
@@ -52,17 +54,21 @@ fn ended(args: &EventsArgs) -> Failure {
         .hint("run it again with --after and the number of the last event, once the server is there")
 }
 
-/// Prints an event.
-fn tell(json: bool, data: &str) -> anyhow::Result<()> {
+/// Prints an event; false if it says that this is all.
+fn tell(json: bool, data: &str) -> anyhow::Result<bool> {
     let Ok(event) = serde_json::from_str::<Map<String, Value>>(data) else {
         return Err(Failure::at_run_time("the server sent an event that is no object").into());
     };
+    if event.get("kind").is_some_and(|kind| kind == "end") {
+        return Ok(false);
+    }
     if event.get("kind").is_some_and(|kind| kind == "lagged") {
         let after = event.get("seq").and_then(Value::as_str).unwrap_or_default();
         let hint = format!("choose with --kind or --queue, and go on with --after {after}");
         return Err(Failure::at_run_time("events come faster than they were taken").hint(hint).into());
     }
-    report::line(json, || line(&event), Value::Object(event.clone()))
+    report::line(json, || line(&event), Value::Object(event.clone()))?;
+    Ok(true)
 }
 
 /// When, what, and then the members that there are.
@@ -95,12 +101,14 @@ impl Stream {
 
 fn query(args: &EventsArgs) -> String {
     let join = |values: Vec<String>| values.iter().map(|value| escape(value)).collect::<Vec<_>>().join(",");
+    let after = args.after.or(args.no_follow.then_some(0));
     let parameters = [
         ("kind", join(args.kinds.clone())),
         ("queue", join(args.queues.iter().map(ToString::to_string).collect())),
         ("job", join(args.jobs.iter().map(ToString::to_string).collect())),
         ("actor", join(args.actors.clone())),
-        ("after", join(args.after.iter().map(ToString::to_string).collect())),
+        ("after", join(after.iter().map(ToString::to_string).collect())),
+        ("follow", if args.no_follow { "false".to_owned() } else { String::new() }),
     ];
     let given = parameters.iter().filter(|(_, value)| !value.is_empty());
     let given: Vec<String> = given.map(|(name, value)| format!("{name}={value}")).collect();

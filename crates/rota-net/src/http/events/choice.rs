@@ -69,6 +69,11 @@ impl Choice {
         })
     }
 
+    /// The jobs that were chosen, if some were.
+    pub(super) fn jobs(&self) -> Option<&[JobId]> {
+        self.jobs.as_deref()
+    }
+
     pub(super) fn takes(&self, news: &News) -> bool {
         let by_kind = self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&news.kind));
         let is_among = |queues: &Vec<QueueName>| news.queue.as_ref().is_some_and(|queue| queues.contains(queue));

@@ -1,12 +1,14 @@
 //! One who listens: a place in the ring, and what comes next there; whichever way it is then told.
 //!
 //! It is asked for the next part when there is room for it. Whoever takes nothing does not ask, and falls behind until the ring
-//! is past them; the connection ends them if they take nothing at all. It ends by itself when the server stops, and when
+//! is past them; the connection ends them if they take nothing at all. Who comes back after more than the ring has reads the
+//! journal first, up to where the ring is whole, and goes over to it there. It ends by itself when the server stops, and when
 //! the token that it was asked for with is valid no more.
 
 use super::super::access::Grant;
 use super::super::api::Api;
 use super::choice::Choice;
+use super::past::{Goal, Passed, Past};
 use super::ring::{Joined, Read, Told};
 use rota_engine::news::News;
 use std::sync::Arc;
@@ -31,8 +33,16 @@ pub(super) struct Listener {
     /// The number of the last event that was passed.
     seen: u64,
     end: watch::Receiver<u64>,
+    /// What is to be heard before what is in the ring.
+    past: Option<Past>,
     /// What is said first.
     opening: Option<Opening>,
+    /// This start of the server, where it was after the number that was asked for.
+    started: Option<News>,
+    /// The number of the newest event that there was at the begin, if it ends with that.
+    ends_with: Option<u64>,
+    /// The number of the newest event that there was at the begin.
+    newest: u64,
     /// When something is to be said again.
     speaks_by: Instant,
     is_over: bool,
@@ -47,13 +57,16 @@ pub(super) struct Opening {
     pub(super) is_gone: bool,
     /// Whether the server was started since.
     pub(super) restarted: bool,
-    /// That start, if it was chosen.
+    /// That start, if it was chosen and is not among the events that follow.
     pub(super) started: Option<News>,
+    /// Whether only what is in the log follows, up to now: not that a job was reserved, for one.
+    pub(super) is_from_log: bool,
 }
 
 /// The next part of what is told.
 #[derive(Debug)]
 pub(super) enum Heard {
+    /// Where it begins; and again where it goes on, if events are gone that were asked for.
     Opening(Opening),
     /// Events that were chosen, at least one.
     Events(Vec<Arc<Told>>),
@@ -61,17 +74,43 @@ pub(super) enum Heard {
     Quiet(u64),
     /// The ring went on without it, after the event of that number. It is the last part.
     Lagged(u64),
+    /// All was told that there was at the begin, up to the event of that number. It is the last part.
+    End(u64),
 }
 
 impl Listener {
     pub(super) fn new(api: Arc<Api>, grant: Grant, choice: Choice, joined: Joined) -> Listener {
-        let Joined { next, seen, is_gone, started, end } = joined;
+        let Joined { next, seen, is_gone, past, started, newest, end } = joined;
         let restarted = started.is_some();
-        let started = started.filter(|started| choice.takes(started));
-        let opening = Some(Opening { seen, is_gone, restarted, started });
+        let past = past.map(|goal| Past::new(Arc::clone(&api), choice.clone(), seen, goal));
+        let opening = past.is_none().then(|| {
+            let started = started.clone().filter(|started| choice.takes(started));
+            Opening { seen, is_gone, restarted, started, is_from_log: false }
+        });
         let changes = api.door.changes();
         let speaks_by = Instant::now() + HEARTBEAT;
-        Listener { api, grant, changes, choice, next, seen, end, opening, speaks_by, is_over: false }
+        Listener {
+            api,
+            grant,
+            changes,
+            choice,
+            next,
+            seen,
+            end,
+            past,
+            opening,
+            started,
+            ends_with: None,
+            newest,
+            speaks_by,
+            is_over: false,
+        }
+    }
+
+    /// The same, which ends when all was told that there was at the begin.
+    pub(super) fn until_now(mut self) -> Listener {
+        self.ends_with = Some(self.newest);
+        self
     }
 
     /// The next part of what is told, waited for; `None` at the end. Nothing is lost if it is not waited for to the end.
@@ -89,36 +128,103 @@ impl Listener {
                 self.changes.mark_unchanged();
                 self.api.door.renew(&self.grant).ok()?;
             }
-            match self.api.events.read(self.next, |news| self.choice.takes(news), PART_BYTES) {
-                Read::Next { chosen, next, seen } => {
-                    self.next = next;
-                    self.seen = seen.unwrap_or(self.seen);
-                    if !chosen.is_empty() {
-                        self.speaks_by = Instant::now() + HEARTBEAT;
-                        return Some(Heard::Events(chosen));
-                    }
-                    if seen.is_some() {
-                        // Others want to go on, too, where there is much that this one does not want.
-                        tokio::task::yield_now().await;
-                        continue;
-                    }
+            let heard = match &self.past {
+                Some(_) => self.hear_past().await?,
+                None => self.hear_ring().await?,
+            };
+            if let Some(heard) = heard {
+                self.speaks_by = Instant::now() + HEARTBEAT;
+                self.is_over = matches!(heard, Heard::Lagged(_) | Heard::End(_));
+                return Some(heard);
+            }
+        }
+    }
+
+    /// What comes next in the ring; `Some(None)` if nothing of it was chosen.
+    async fn hear_ring(&mut self) -> Option<Option<Heard>> {
+        let ends_with = self.ends_with.unwrap_or(u64::MAX);
+        if self.seen >= ends_with {
+            return Some(Some(Heard::End(self.seen)));
+        }
+        let choose = |news: &News| news.seq <= ends_with && self.choice.takes(news);
+        match self.api.events.read(self.next, choose, PART_BYTES) {
+            Read::Next { chosen, next, seen } => {
+                self.next = next;
+                self.seen = seen.unwrap_or(self.seen);
+                if !chosen.is_empty() {
+                    return Some(Some(Heard::Events(chosen)));
                 }
-                Read::Lagged => {
-                    self.is_over = true;
-                    return Some(Heard::Lagged(self.seen));
+                if seen.is_some() {
+                    // Others want to go on, too, where there is much that this one does not want.
+                    tokio::task::yield_now().await;
+                    return Some(None);
                 }
             }
-            let next = self.next;
-            tokio::select! {
-                () = self.api.stops() => return None,
-                more = self.end.wait_for(|end| *end > next) => drop(more.ok()?),
-                changed = self.changes.changed() => match changed {
-                    Ok(()) => self.changes.mark_changed(),
-                    Err(_) => return None,
-                },
-                () = tokio::time::sleep_until(self.speaks_by) => {
-                    self.speaks_by = Instant::now() + HEARTBEAT;
-                    return Some(Heard::Quiet(self.seen));
+            Read::Lagged => return Some(Some(Heard::Lagged(self.seen))),
+        }
+        let next = self.next;
+        tokio::select! {
+            () = self.api.stops() => None,
+            more = self.end.wait_for(|end| *end > next) => more.ok().map(|_| None),
+            changed = self.changes.changed() => changed.ok().map(|()| {
+                self.changes.mark_changed();
+                None
+            }),
+            () = tokio::time::sleep_until(self.speaks_by) => Some(Some(Heard::Quiet(self.seen))),
+        }
+    }
+
+    /// What comes next in the journal; `Some(None)` if nothing of it was chosen, or the ring is next.
+    async fn hear_past(&mut self) -> Option<Option<Heard>> {
+        let past = self.past.as_mut()?;
+        let passed = tokio::select! {
+            () = self.api.stops() => return None,
+            passed = past.read() => passed?,
+            changed = self.changes.changed() => return changed.ok().map(|()| {
+                self.changes.mark_changed();
+                None
+            }),
+            () = tokio::time::sleep_until(self.speaks_by) => return Some(Some(Heard::Quiet(self.seen))),
+        };
+        let goal = past.goal();
+        Some(match passed {
+            Passed::Begun { is_late: true } => None,
+            Passed::Begun { is_late: false } => Some(Heard::Opening(Opening {
+                seen: self.seen,
+                is_gone: false,
+                restarted: self.started.is_some(),
+                started: None,
+                is_from_log: true,
+            })),
+            Passed::Gone { seen } => {
+                let seen = seen.unwrap_or(goal.below - 1).clamp(self.seen, goal.below - 1);
+                // What is to be told of that start comes, or is gone.
+                let started = self.started.take_if(|started| started.seq <= seen);
+                self.seen = seen;
+                let restarted = started.is_some() || self.started.is_some();
+                let started = started.filter(|started| self.choice.takes(started));
+                Some(Heard::Opening(Opening { seen, is_gone: true, restarted, started, is_from_log: true }))
+            }
+            Passed::Events { told, seen, is_goal } => {
+                self.seen = self.seen.max(seen);
+                self.started.take_if(|started| started.seq <= self.seen);
+                if is_goal {
+                    self.go_live(goal.below);
+                }
+                (!told.is_empty()).then_some(Heard::Events(told))
+            }
+        })
+    }
+
+    /// Goes over to the ring, all below that number heard; unless that is further on by now.
+    fn go_live(&mut self, below: u64) {
+        match self.api.events.place_of(below) {
+            Ok(place) => (self.next, self.past) = (place, None),
+            Err(below) => {
+                // What has a lower number stands before what was decided by now.
+                let (until, _) = self.api.host.with(|shared, _| shared.engine.last_record());
+                if let Some(past) = &mut self.past {
+                    past.set_goal(Goal { until, below });
                 }
             }
         }

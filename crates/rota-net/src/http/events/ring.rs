@@ -3,14 +3,16 @@
 //! It is fed while somebody listens, and for a minute after the last one went, so that who comes back finds what they
 //! missed. An event's place counts on from the first one; the ring holds the places from `first` on.
 
+use super::past::Goal;
 use super::shown;
 use rota_engine::engine::Engine;
-use rota_engine::limits::{LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS};
+use rota_engine::limits::{JOURNAL_READERS, LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS};
+use rota_engine::log::Lsn;
 use rota_engine::news::{News, Taken};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// How long the ring is fed when nobody listens any more.
@@ -38,6 +40,8 @@ pub(in crate::http) struct Hub {
     end: watch::Sender<u64>,
     /// How many listen.
     listeners: watch::Sender<usize>,
+    /// Whose turn it is to read what is past.
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -62,8 +66,12 @@ pub(super) struct Joined {
     pub(super) seen: u64,
     /// Whether some are gone since the number that was asked for.
     pub(super) is_gone: bool,
+    /// What is to be read of the journal before, if there is one. Nothing is known to be gone then.
+    pub(super) past: Option<Goal>,
     /// This start of the server, where it was after that number.
     pub(super) started: Option<News>,
+    /// The number of the newest of what was told, or is to be told soon; 0 if there is none.
+    pub(super) newest: u64,
     pub(super) end: watch::Receiver<u64>,
 }
 
@@ -86,7 +94,12 @@ impl Default for Hub {
     fn default() -> Hub {
         let left_at = Instant::now();
         let ring = Ring { told: VecDeque::new(), first: 0, bytes: 0, whole_from: 0, is_open: false, left_at };
-        Hub { ring: Mutex::new(ring), end: watch::Sender::new(0), listeners: watch::Sender::new(0) }
+        Hub {
+            ring: Mutex::new(ring),
+            end: watch::Sender::new(0),
+            listeners: watch::Sender::new(0),
+            readers: Arc::new(Semaphore::new(JOURNAL_READERS)),
+        }
     }
 }
 
@@ -107,7 +120,16 @@ impl Hub {
         let end = ring.end();
         let newest = ring.told.back().map_or(ring.whole_from.saturating_sub(1), |told| told.news.seq);
         let receiver = self.end.subscribe();
-        let at = |next, seen, is_gone| Joined { next, seen, is_gone, started: None, end: receiver };
+        let newest_told = engine.newest_news().unwrap_or(0);
+        let at = |next, seen, is_gone| Joined {
+            next,
+            seen,
+            is_gone,
+            past: None,
+            started: None,
+            newest: newest_told,
+            end: receiver,
+        };
         let Some(after) = after else { return Some(at(end, newest, false)) };
         // A number that was never given is of other data, or of a server that kept nothing.
         if after >= next_seq {
@@ -116,10 +138,30 @@ impl Hub {
         let started = engine.started();
         let started = (after < started.seq).then_some(started);
         if after + 1 < ring.whole_from {
+            let until = engine.last_record();
+            if until > Lsn(0) {
+                let past = Some(Goal { until, below: ring.whole_from });
+                return Some(Joined { started, past, ..at(ring.first, after, false) });
+            }
             return Some(Joined { started, ..at(ring.first, ring.whole_from - 1, true) });
         }
         let passed = ring.told.partition_point(|told| told.news.seq <= after);
         Some(at(ring.first + passed as u64, after, false))
+    }
+
+    /// The place from which on all from the number `below` on are there; else the number from which on they are.
+    pub(super) fn place_of(&self, below: u64) -> Result<u64, u64> {
+        let ring = self.ring();
+        if below < ring.whole_from {
+            return Err(ring.whole_from);
+        }
+        let passed = ring.told.partition_point(|told| told.news.seq < below);
+        Ok(ring.first + passed as u64)
+    }
+
+    /// Waits until it is somebody's turn to read what is past.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.readers).acquire_owned().await.ok()
     }
 
     /// How many listen.

@@ -14,9 +14,23 @@ pub(super) fn listening(seen: u64) -> String {
     json!({ "kind": "listening", "seq": seen.to_string() }).to_string()
 }
 
-/// Says that events are gone which were asked for: those up to that number.
-pub(super) fn gone(seen: u64, restarted: bool) -> String {
-    json!({ "kind": "gone", "seq": seen.to_string(), "restarted": restarted }).to_string()
+/// Says that what follows that event comes from the log up to now, without what is not in there.
+pub(super) fn resumed(seen: u64) -> String {
+    json!({ "kind": "resumed", "seq": seen.to_string(), "soft": "missing" }).to_string()
+}
+
+/// Says that events are gone which were asked for: those up to that number; and whether what follows comes from the log.
+pub(super) fn gone(seen: u64, restarted: bool, is_from_log: bool) -> String {
+    let mut gone = json!({ "kind": "gone", "seq": seen.to_string(), "restarted": restarted });
+    if is_from_log {
+        gone["soft"] = json!("missing");
+    }
+    gone.to_string()
+}
+
+/// Says that all was told that there was, up to the event of that number.
+pub(super) fn end(seen: u64) -> String {
+    json!({ "kind": "end", "seq": seen.to_string() }).to_string()
 }
 
 /// Says that whoever listens was too slow, after the event of that number.

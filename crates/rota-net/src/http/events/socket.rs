@@ -69,6 +69,7 @@ async fn tell(socket: &mut WebSocket, mut listener: Listener) -> Option<(u16, &'
             Heard::Events(told) => (told.iter().map(|told| text(&told.text)).collect(), None),
             Heard::Quiet(seen) => (vec![Message::Ping(seen.to_string().into())], None),
             Heard::Lagged(seen) => (vec![text(&shown::lagged(seen))], Some((close_code::AGAIN, "too slow"))),
+            Heard::End(seen) => (vec![text(&shown::end(seen))], Some((close_code::NORMAL, "that is all"))),
         };
         for message in messages {
             socket.send(message).await.ok()?;
@@ -79,8 +80,12 @@ async fn tell(socket: &mut WebSocket, mut listener: Listener) -> Option<(u16, &'
     }
 }
 
-fn opened(Opening { seen, is_gone, restarted, started }: &Opening) -> Vec<Message> {
-    let first = if *is_gone { shown::gone(*seen, *restarted) } else { shown::listening(*seen) };
+fn opened(Opening { seen, is_gone, restarted, started, is_from_log }: &Opening) -> Vec<Message> {
+    let first = match (is_gone, is_from_log) {
+        (true, _) => shown::gone(*seen, *restarted, *is_from_log),
+        (false, true) => shown::resumed(*seen),
+        (false, false) => shown::listening(*seen),
+    };
     let started = started.as_ref().map(|started| text(&shown::text(started)));
     std::iter::once(text(&first)).chain(started).collect()
 }

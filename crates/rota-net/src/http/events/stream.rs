@@ -35,15 +35,18 @@ fn said(heard: &Heard) -> String {
         }),
         Heard::Quiet(seen) => write!(said, ":\nid: {seen}\n\n"),
         Heard::Lagged(seen) => write!(said, "event: lagged\ndata: {}\n\n", shown::lagged(*seen)),
+        Heard::End(seen) => write!(said, "id: {seen}\nevent: end\ndata: {}\n\n", shown::end(*seen)),
     };
     said
 }
 
-fn opened(Opening { seen, is_gone, restarted, started }: &Opening) -> String {
+fn opened(Opening { seen, is_gone, restarted, started, is_from_log }: &Opening) -> String {
     let mut said = String::new();
     let _ = if *is_gone {
         // Whoever comes back before anything happened does not miss it again.
-        write!(said, "id: {seen}\nevent: gone\ndata: {}\n\n", shown::gone(*seen, *restarted))
+        write!(said, "id: {seen}\nevent: gone\ndata: {}\n\n", shown::gone(*seen, *restarted, *is_from_log))
+    } else if *is_from_log {
+        write!(said, "id: {seen}\nevent: resumed\ndata: {}\n\n", shown::resumed(*seen))
     } else {
         write!(said, ": listening\nid: {seen}\n\n")
     };

@@ -54,13 +54,13 @@ impl Drop for Follows {
 fn it_prints_what_was_chosen_until_the_server_ends() {
     let (_data, mut rota, http) = server(&[]);
     let address = http.address().to_string();
-    // That something is gone is said at once, so that it is known to listen.
+    // Where it begins is said at once, so that it is known to listen.
     let chosen = ["--after", "0", "--kind", "job.put,job.cancelled", "--queue", "work"];
     let mut text = Follows::start(&address, &chosen);
     let mut objects = Follows::start(&address, &[&chosen[..], &["--json"]].concat());
     assert!(text.line().contains(" seq="));
-    let gone: Value = serde_json::from_str(&objects.line()).unwrap();
-    assert_eq!(gone["kind"], "gone");
+    let resumed: Value = serde_json::from_str(&objects.line()).unwrap();
+    assert_eq!((&resumed["kind"], &resumed["soft"]), (&json!("resumed"), &json!("missing")));
     http.post("/v1/jobs", &json!({ "queue": "other", "text": "x" })).expect(201);
     let id = put(&http, "x");
     http.delete(&format!("/v1/jobs/{id}")).expect(200);
@@ -84,13 +84,30 @@ fn it_chooses_by_who_asked() {
     let mut command = command(&http.address().to_string(), &["--after", "0", "--actor", "nobody,the mailer"]);
     command.env("ROTA_TOKEN", &admin);
     let mut follows = Follows::of(command);
-    assert!(follows.line().contains(" gone "));
+    assert!(follows.line().contains(" resumed "));
     for token in [&admin, &mailer] {
         let headers = format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
         http.ask("POST /v1/jobs", &headers, r#"{ "queue": "work", "text": "x" }"#).expect(201);
     }
     let line = follows.line();
     assert!(line.contains("job.put") && line.contains(r#" actor="the mailer""#) && line.contains(" job=2"), "{line}");
+}
+
+#[test]
+fn without_follow_it_prints_what_is_past_and_ends() {
+    let (_data, _rota, http) = server(&[]);
+    let id = put(&http, "x");
+    http.delete(&format!("/v1/jobs/{id}")).expect(200);
+    let address = http.address().to_string();
+    let output = command(&address, &["--after", "0", "--no-follow", "--job", &id, "--json"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let kinds: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["resumed", "job.put", "job.cancelled"]);
+    // It is told from the begin if nothing else is said.
+    let all = command(&address, &["--no-follow", "--kind", "job.*"]).output().unwrap();
+    assert!(all.status.success() && String::from_utf8(all.stdout).unwrap().contains("job.cancelled"));
 }
 
 #[test]
