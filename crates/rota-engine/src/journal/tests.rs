@@ -159,6 +159,33 @@ fn a_damaged_segment_is_gone_and_named() {
 }
 
 #[test]
+fn what_was_taken_over_from_elsewhere_is_gone_up_to_the_first_start() {
+    let (mut elsewhere, ids) = worked(30);
+    assert!(elsewhere.engine.begin_snapshot());
+    let mut ended = ids.iter().step_by(2);
+    while !elsewhere.engine.snapshot_slice(3, elsewhere.now) {
+        // It goes on meanwhile, and some of that is in the snapshot.
+        elsewhere.put(&queue("work"), Duration::ZERO, b"meanwhile");
+        ended.next().into_iter().for_each(|&id| _ = elsewhere.ask(Command::Cancel(id)));
+    }
+    let (disk, mut group) = (SimulatedDisk::new(), Group::default());
+    disk.set_segment_bytes(Some(900));
+    let (mut writer, _) = crate::log::open(disk.clone(), *b"another store ..", &mut |_| Ok(())).unwrap();
+    assert!(elsewhere.engine.take_snapshot_records(&mut group));
+    writer.write(&mut group).unwrap();
+    writer.close().unwrap();
+    let mut server = Server::start(disk, 900, Options::default()).unwrap();
+    (0..20).for_each(|_| _ = server.put(&queue("here"), Duration::ZERO, b"here"));
+    for after in [0, 5] {
+        let heard = read_all(&server, after);
+        let start = &heard.news[0];
+        assert_eq!((start.kind, &heard.gone[..]), (NewsKind::ServerStarted, &[Some(start.seq)][..]));
+        assert_eq!((heard.jobs(NewsKind::JobPut).len(), heard.damage), (20, 0));
+        assert!(heard.jobs(NewsKind::JobCancelled).is_empty());
+    }
+}
+
+#[test]
 fn nothing_is_told_behind_the_record_that_may_be_told() {
     let (server, _) = worked(20);
     let all = read_all(&server, 0).news;

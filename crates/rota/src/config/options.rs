@@ -251,8 +251,8 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "AGE,BYTES|0",
         default: "24h,1GiB",
-        doc: "Keep segments of the log that no start needs any more, up to that age and that many bytes; a full disk takes \
-              them first",
+        doc: "Keep segments of the log that no start needs any more, for who asks what happened, up to that age and that many \
+              bytes; a full disk takes them first",
         switch: false,
         read: |text| read_history(text).map(Setting::History),
     },

@@ -87,7 +87,11 @@ impl Listener {
             let started = started.clone().filter(|started| choice.takes(started));
             Opening { seen, is_gone, restarted, started, is_from_log: false }
         });
-        let changes = api.door.changes();
+        let mut changes = api.door.changes();
+        if past.is_some() {
+            // It may have been revoked between the question and here.
+            changes.mark_changed();
+        }
         let speaks_by = Instant::now() + HEARTBEAT;
         Listener {
             api,
@@ -150,7 +154,8 @@ impl Listener {
         match self.api.events.read(self.next, choose, PART_BYTES) {
             Read::Next { chosen, next, seen } => {
                 self.next = next;
-                self.seen = seen.unwrap_or(self.seen);
+                // What comes behind the end is not told.
+                self.seen = seen.map_or(self.seen, |seen| seen.min(ends_with));
                 if !chosen.is_empty() {
                     return Some(Some(Heard::Events(chosen)));
                 }
@@ -197,12 +202,16 @@ impl Listener {
                 is_from_log: true,
             })),
             Passed::Gone { seen } => {
+                let is_all_gone = seen.is_none();
                 let seen = seen.unwrap_or(goal.below - 1).clamp(self.seen, goal.below - 1);
                 // What is to be told of that start comes, or is gone.
                 let started = self.started.take_if(|started| started.seq <= seen);
                 self.seen = seen;
                 let restarted = started.is_some() || self.started.is_some();
                 let started = started.filter(|started| self.choice.takes(started));
+                if is_all_gone {
+                    self.go_live(goal.below);
+                }
                 Some(Heard::Opening(Opening { seen, is_gone: true, restarted, started, is_from_log: true }))
             }
             Passed::Events { told, seen, is_goal } => {

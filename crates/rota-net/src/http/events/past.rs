@@ -101,6 +101,7 @@ impl Past {
                     Err(error) => {
                         eprintln!("rota: cannot read the journal: {error}. Whoever asked for events goes on behind it");
                         self.reading = Reading::NotBegun;
+                        self.after = self.goal.below - 1;
                         return Some(Passed::Gone { seen: None });
                     }
                 },

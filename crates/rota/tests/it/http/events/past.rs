@@ -116,7 +116,7 @@ fn who_begins_with_what_is_past_and_goes_on_with_what_happens_misses_nothing_and
 
 #[test]
 fn what_is_history_no_more_is_gone_and_the_rest_is_told() {
-    let (_data, rota, http) = server(&["--sync", "never", "--segment-size", "64KiB", "--history", "0"]);
+    let (_data, _rota, http) = server(&["--sync", "never", "--segment-size", "64KiB", "--history", "0"]);
     let first = put(&http, "x");
     let gone = loop {
         fill(&http, 1);
@@ -128,12 +128,12 @@ fn what_is_history_no_more_is_gone_and_the_rest_is_told() {
         http.post("/v1/jobs/cancel", &json!({ "all": true })).expect(200);
     };
     assert_eq!(gone[0].data["soft"], "missing");
-    assert!(gone.iter().all(|said| said.data["job"] != first), "its put is gone");
-    check_numbers(&gone);
+    let is_put = |said: &&Said| said.event == "job.put";
+    assert!(gone.iter().filter(is_put).all(|said| said.data["job"] != first), "its put is gone");
+    check_numbers(&gone[..gone.len() - 1]);
     // What came after is there without a hole.
     let id = put(&http, "y");
     let rest = all(&http, &format!("after={}", gone.last().unwrap().id()));
     assert!(rest.iter().any(|said| said.event == "job.put" && said.data["job"] == id), "{rest:?}");
     assert!(rest.iter().all(|said| said.event != "gone"), "{rest:?}");
-    drop(rota);
 }
