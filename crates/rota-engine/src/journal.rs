@@ -200,9 +200,9 @@ impl Learned {
                 self.wall_offset = Some(i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0));
             }
             Event::ScheduleSet(kept) | Event::ScheduleKept(kept) => {
-                if self.schedules.len() < SCHEDULES || self.schedules.contains_key(&kept.name) {
-                    self.schedules.insert(kept.name.clone(), kept.spec.template.queue.clone());
-                }
+                let has_room = self.schedules.len() < SCHEDULES || self.schedules.contains_key(&kept.name);
+                let queue = has_room.then(|| kept.spec.template.queue.clone());
+                self.schedules.extend(queue.map(|queue| (kept.name.clone(), queue)));
             }
             Event::JobPut(put) => self.keep(put.job, queue),
             Event::JobKept(kept) | Event::JobReplaced(kept) => self.keep(kept.put.job, queue),

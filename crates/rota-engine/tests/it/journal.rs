@@ -44,7 +44,7 @@ fn simulate(seed: u64, steps: u64) -> World {
         }
     }
     writer.sync().expect("the disk syncs");
-    assert!(disk.segments().unwrap().len() > 10);
+    assert!(disk.segments().expect("the disk is there").len() > 10);
     World { engine: both.engine, disk, live }
 }
 

@@ -31,10 +31,11 @@ async fn follow(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> 
     let mut stream = Stream::default();
     loop {
         while let Some(block) = stream.next() {
-            if let Some(data) = block.lines().find_map(|line| line.strip_prefix("data: ")) {
-                if !tell(global.json, data)? {
-                    return Ok(ExitCode::SUCCESS);
-                }
+            let data = block.lines().find_map(|line| line.strip_prefix("data: "));
+            if let Some(data) = data
+                && !tell(global.json, data)?
+            {
+                return Ok(ExitCode::SUCCESS);
             }
         }
         if stream.0.len() > EVENT_BYTES {
