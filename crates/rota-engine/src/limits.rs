@@ -173,3 +173,15 @@ pub const WRITTEN_AGAIN: Duration = Duration::from_millis(20);
 
 /// A segment of the log is closed, and the next one begun, once it is this long, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// The most webhooks.
+pub const WEBHOOKS: usize = 100;
+
+/// The longest address of a webhook, in bytes.
+pub const WEBHOOK_URL_BYTES: usize = 2_000;
+
+/// The most events that a webhook is called with at once.
+pub const WEBHOOK_BATCH_EVENTS: usize = 100;
+
+/// The same, in bytes of their text; one event may be longer.
+pub const WEBHOOK_BATCH_BYTES: usize = 64 << 10;

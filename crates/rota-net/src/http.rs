@@ -1,4 +1,4 @@
-//! The HTTP port: jobs, queues and leases as JSON, statistics, snapshots, whether the server is well, its metrics.
+//! The HTTP port: jobs, queues and leases as JSON, statistics, snapshots, webhooks, whether the server is well, its metrics.
 //!
 //! `docs/http.md` is the guide; the pages describe themselves at `/v1/openapi.json`, and to people at `/v1/docs`. Read in
 //! this order: `access` (who may ask for what), `api` (how a handler comes to the engine), `request` and `fields` (what is read), `problem` (what is
@@ -21,10 +21,14 @@ mod request;
 mod schedules;
 mod snapshots;
 mod stats;
+mod webhooks;
 
 pub use api::Counts;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
+pub use webhooks::WebhookFigures;
+pub use webhooks::hook::{BadWebhook, KeptWebhook, Pause, Webhook};
+pub use webhooks::outside::{Call, Called, Calling, Keeping, Place, Webhooks};
 
 use crate::access::Door;
 use crate::host::Host;
@@ -56,12 +60,13 @@ const LEAST_REQUEST_BYTES: usize = 4 << 20;
 /// How many of the longest requests fit into the room that the bodies of all of them have.
 const LONGEST_REQUESTS: usize = 16;
 
-/// Serves the API on these ports until `stop` says true (or is gone).
+/// Serves the API on these ports, and calls webhooks, until `stop` says true (or is gone).
 pub async fn serve(
     host: Arc<Host>,
     ports: Vec<Port>,
     options: HttpOptions,
     snapshots: Arc<dyn Snapshots>,
+    webhooks: Arc<dyn Webhooks>,
     door: Arc<dyn Door>,
     stop: watch::Receiver<bool>,
 ) {
@@ -77,8 +82,11 @@ pub async fn serve(
         bodies: Semaphore::new(request_bytes.saturating_mul(LONGEST_REQUESTS).min(Semaphore::MAX_PERMITS)),
         counts: Counts::default(),
         events: events::Hub::default(),
+        webhooks: webhooks::Book::new(webhooks),
         stop,
     });
+    // Before anybody can do anything, so that all of it is told.
+    webhooks::begin(&api);
     let (router, description) = openapi::router().split_for_parts();
     let description = openapi::complete(description, version);
     let router = router
@@ -88,7 +96,7 @@ pub async fn serve(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check));
     let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.max_connections));
-    tokio::join!(serving, events::publish(&api));
+    tokio::join!(serving, events::publish(&api), webhooks::keep_places(&api));
 }
 
 async fn no_such_page(uri: Uri) -> Problem {

@@ -2,7 +2,7 @@
 
 use crate::beanstalkd::Verb;
 use crate::host::Host;
-use crate::http::Counts;
+use crate::http::{Counts, WebhookFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -23,11 +23,11 @@ pub const QUEUES: usize = 100;
 
 /// All metrics at this moment.
 #[must_use]
-pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize) -> String {
+pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize, webhooks: Vec<WebhookFigures>) -> String {
     let mut registry = Registry::default();
     let answers = [2, 3, 4, 5].map(|hundreds| (hundreds, http.answers[hundreds - 2].load(Ordering::Relaxed)));
     let connections = http.connections.load(Ordering::Relaxed);
-    let measured = Measured { host: host.clone(), answers, connections, listeners: listeners as u64 };
+    let measured = Measured { host: host.clone(), answers, connections, listeners: listeners as u64, webhooks };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
@@ -42,6 +42,7 @@ struct Measured {
     connections: u64,
     /// Who listens to events.
     listeners: u64,
+    webhooks: Vec<WebhookFigures>,
 }
 
 impl fmt::Debug for Measured {
@@ -101,6 +102,7 @@ impl Collector for Measured {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(descriptor)?;
         }
+        encode_webhooks(&mut encoder, &self.webhooks)?;
         encode_times(&mut encoder, &times)?;
         encode_queues(&mut encoder, &shown)?;
         self.encode_log(&mut encoder)
@@ -133,6 +135,36 @@ const RUN_TIME: [(&str, &str); 2] = [
     ("rota_job_run_seconds", "From when a job was handed out until its holder completed it"),
     ("rota_queue_run_seconds", "The same by queue"),
 ];
+
+fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookFigures]) -> Result<(), fmt::Error> {
+    let (name, help) = ("rota_webhook_deliveries", "Calls of webhooks by what came of them");
+    let mut calls = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for webhook in webhooks {
+        for (outcome, count) in webhook.calls {
+            let labels = [("webhook", webhook.name.as_str()), ("outcome", outcome)];
+            ConstCounter::new(count).encode(calls.encode_family(&labels)?)?;
+        }
+    }
+    let (name, help) = ("rota_webhook_events_delivered", "Events that webhooks were called with, and took");
+    let mut delivered = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for webhook in webhooks {
+        let labels = [("webhook", webhook.name.as_str())];
+        ConstCounter::new(webhook.delivered).encode(delivered.encode_family(&labels)?)?;
+    }
+    let (name, help) = ("rota_webhook_lag_seconds", "How old the oldest event is that a webhook is being called with");
+    let mut lags = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for webhook in webhooks {
+        let lag = webhook.lag.as_secs_f64();
+        ConstGauge::new(lag).encode(lags.encode_family(&[("webhook", webhook.name.as_str())])?)?;
+    }
+    let (name, help) = ("rota_webhook_paused", "Whether a webhook is paused (1)");
+    let mut paused = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for webhook in webhooks {
+        let labels = [("webhook", webhook.name.as_str())];
+        ConstGauge::new(u64::from(webhook.is_paused)).encode(paused.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
 
 fn encode_times(encoder: &mut DescriptorEncoder<'_>, times: &Times) -> Result<(), fmt::Error> {
     for ([(name, help), _], spans) in [(LATENCY, &times.latency), (RUN_TIME, &times.run_time)] {

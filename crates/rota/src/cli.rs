@@ -4,6 +4,7 @@
 //! the table in `config::options`.
 
 pub(crate) mod schedule;
+pub(crate) mod webhook;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -114,6 +115,9 @@ pub(crate) enum Verb {
     /// Put jobs again and again: set schedules up, look at them, pause and run them
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Have an address called with what happens: set webhooks up, look at them, pause and try them
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Print what happens on the server, as it happens, until it is interrupted
     #[command(after_help = EVENTS_NOTES)]
     Events(EventsArgs),

@@ -21,6 +21,7 @@ pub(crate) mod stats;
 mod text;
 pub(crate) mod token;
 pub(crate) mod top;
+pub(crate) mod webhook;
 pub(crate) mod why;
 
 use crate::cli::Global;

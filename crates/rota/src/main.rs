@@ -15,6 +15,7 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod values;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Stats(args) => command::stats::run(&cli.global, args),
         Verb::Top(args) => command::top::run(&cli.global, &args),
         Verb::Schedule(schedule) => command::schedule::run(&cli.global, schedule),
+        Verb::Webhook(webhook) => command::webhook::run(&cli.global, webhook),
         Verb::Events(args) => command::events::run(&cli.global, &args),
         Verb::Snapshot(args) => command::snapshot::run(&cli.global, &args),
         Verb::Inspect(args) => command::inspect::run(&cli.global, &args),

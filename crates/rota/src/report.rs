@@ -15,6 +15,7 @@ use crate::config::ConfigError;
 use crate::snapshot::error::{ReadError, TakeError};
 use crate::tls::error::TlsError;
 use crate::tokens::error::TokensError;
+use crate::webhooks::error::WebhooksError;
 use rota_client::{ClientError, Need};
 
 /// A failure of the binary itself, with what to try and the exit code.
@@ -124,6 +125,9 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
         return (error.hint(), 1);
     }
     if let Some(error) = error.downcast_ref::<TokensError>() {
+        return (error.hint(), error.exit_code());
+    }
+    if let Some(error) = error.downcast_ref::<WebhooksError>() {
         return (error.hint(), error.exit_code());
     }
     if let Some(error) = error.downcast_ref::<TlsError>() {

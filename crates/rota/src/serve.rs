@@ -37,6 +37,7 @@ use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
 use crate::tls::server::ServerTls;
 use crate::tokens::door::TokenDoor;
+use crate::webhooks::{self, Outside};
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -69,6 +70,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
     let (engine, log) = open(&config, wall)?;
     let door = Arc::new(TokenDoor::open(config.tokens.clone(), config.auth)?);
+    let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(webhooks::file::FILE_NAME));
+    let webhooks = Outside::open(kept)?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let timings = statsd.is_some().then(Timings::default);
     let facts = facts(&config, &engine, log.as_ref())?;
@@ -114,9 +117,11 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         served.spawn(listener::serve(host.clone(), entrances, max_connections, stopped.clone()));
     }
     let ports: Vec<Port> = port(http, None).into_iter().chain(port(http_tls, tls_of(ServerTls::http))).collect();
-    if !ports.is_empty() {
+    // Webhooks that were set up are called, though nobody may look at them.
+    if !ports.is_empty() || webhooks.has_any() {
         let options = HttpOptions { max_connections: http_connections, names: config.http_names };
-        served.spawn(http::serve(host.clone(), ports, options, taker.clone(), door.clone(), stopped.clone()));
+        let webhooks = Arc::new(webhooks);
+        served.spawn(http::serve(host.clone(), ports, options, taker.clone(), webhooks, door.clone(), stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));

@@ -13,7 +13,20 @@ use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`: `restore` is a snapshot on its way in, `snapshots` are those of
 /// an earlier log, `tokens` may be made before the first start, `lost+found` is the file system's own.
-const OURS: [&str; 8] = ["lock", "log", "store.new", "restore", "snapshots", "tokens", "tokens.new", "lost+found"];
+const OURS: [&str; 12] = [
+    "lock",
+    "log",
+    "store.new",
+    "restore",
+    "snapshots",
+    "tokens",
+    "tokens.new",
+    "webhooks",
+    "webhooks.new",
+    "webhooks.places",
+    "webhooks.places.new",
+    "lost+found",
+];
 
 /// What the names of spare segments begin with, finished or not.
 pub(super) const SPARE_BEGIN: &str = "spare";

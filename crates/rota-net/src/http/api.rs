@@ -10,6 +10,7 @@ use super::events::Hub;
 use super::fields::Moment;
 use super::guard::Names;
 use super::problem::{Kind, Problem};
+use super::webhooks::Book;
 use crate::access::NotAdmitted;
 use crate::beanstalkd::Hole;
 use crate::host::{CommitError, Host, Pin, Shared};
@@ -47,6 +48,8 @@ pub(super) struct Api {
     pub(super) counts: Counts,
     /// What happens, to who listens.
     pub(super) events: Hub,
+    /// Who is called with it.
+    pub(super) webhooks: Book,
     pub(super) stop: watch::Receiver<bool>,
 }
 

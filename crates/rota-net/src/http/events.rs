@@ -10,6 +10,7 @@
 //! waits for them.
 
 mod choice;
+mod follow;
 mod listener;
 mod past;
 mod ring;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use stream::Events;
 use utoipa::IntoParams;
 
+pub(super) use follow::{Chosen, Followable, Followed, Following};
 pub(super) use ring::Hub;
 pub(super) use shown::Event;
 

@@ -3,7 +3,7 @@
 use super::access::{OPEN, Page};
 use super::api::Api;
 use super::problem::ProblemDocument;
-use super::{events, jobs, leases, queues, schedules, snapshots, stats};
+use super::{events, jobs, leases, queues, schedules, snapshots, stats, webhooks};
 use axum::http::Method;
 use std::sync::Arc;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -30,6 +30,7 @@ const TOKEN: &str = "token";
         (name = "leases", description = "Reserve jobs, and say what became of them."),
         (name = "queues", description = "What is in them, and their pauses."),
         (name = "schedules", description = "Jobs that are put again and again."),
+        (name = "webhooks", description = "Addresses that are called with what happens."),
         (name = "server", description = "How it does."),
     ),
     components(schemas(ProblemDocument)),
@@ -64,6 +65,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(schedules::pause))
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::set, webhooks::delete))
+        .routes(routes!(webhooks::pause))
+        .routes(routes!(webhooks::resume))
+        .routes(routes!(webhooks::test))
         .routes(routes!(events::events))
         .routes(routes!(snapshots::take))
         .routes(routes!(stats::stats))

@@ -31,6 +31,8 @@ pub enum Kind {
     QueueNotFound,
     ScheduleNotFound,
     TooManySchedules,
+    WebhookNotFound,
+    TooManyWebhooks,
     KeyNotFound,
     MethodNotAllowed,
     TooSlow,
@@ -52,6 +54,7 @@ pub enum Kind {
     Busy,
     Stopping,
     TokensUnreadable,
+    WebhooksNotKept,
     DiskFull,
     SnapshotAddress,
     SnapshotUnderWay,
@@ -95,6 +98,8 @@ impl Kind {
         Kind::QueueNotFound,
         Kind::ScheduleNotFound,
         Kind::TooManySchedules,
+        Kind::WebhookNotFound,
+        Kind::TooManyWebhooks,
         Kind::KeyNotFound,
         Kind::MethodNotAllowed,
         Kind::TooSlow,
@@ -116,6 +121,7 @@ impl Kind {
         Kind::Busy,
         Kind::Stopping,
         Kind::TokensUnreadable,
+        Kind::WebhooksNotKept,
         Kind::DiskFull,
         Kind::SnapshotAddress,
         Kind::SnapshotUnderWay,
@@ -235,6 +241,24 @@ impl Kind {
                 429,
                 "There is no room for another schedule",
                 "delete schedules that are not needed, or have them put less",
+            ),
+            Kind::WebhookNotFound => row(
+                "webhook-not-found",
+                404,
+                "There is no such webhook",
+                "GET /v1/webhooks lists those there are; PUT sets one up",
+            ),
+            Kind::TooManyWebhooks => row(
+                "too-many-webhooks",
+                429,
+                "There is no room for another webhook",
+                "delete webhooks that are not needed, or let one have the events of several",
+            ),
+            Kind::WebhooksNotKept => row(
+                "webhooks-not-kept",
+                500,
+                "The webhooks could not be written down",
+                "nothing was changed: see to the server's data directory and ask again",
             ),
             Kind::KeyNotFound => row(
                 "key-not-found",
@@ -378,6 +402,11 @@ impl Problem {
     #[must_use]
     pub(super) fn at_place(self, line: usize, column: usize) -> Problem {
         Problem { place: Some((line, column)), ..self }
+    }
+
+    /// What is wrong, and what better to try than its kind says.
+    pub(super) fn into_words(self) -> (String, Option<String>) {
+        (self.detail, self.hint)
     }
 
     /// The same, about a job.

@@ -97,6 +97,9 @@ pub(super) struct QueueInPath(pub(super) QueueName);
 /// A schedule, named by the path.
 pub(super) struct ScheduleInPath(pub(super) QueueName);
 
+/// A webhook, named by the path.
+pub(super) struct WebhookInPath(pub(super) QueueName);
+
 /// A key of a queue, named by the path: of one that whoever asks reaches.
 pub(super) struct KeyInPath(pub(super) QueueName, pub(super) String);
 
@@ -354,14 +357,27 @@ impl<S: Sync> FromRequestParts<S> for ScheduleInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let text: String = segments(parts).await?;
-        let read: Result<Name, String> = text.parse();
-        read.map(|Name(name)| ScheduleInPath(name)).map_err(|detail| {
-            let detail =
-                detail.replace("name of a queue", "name of a schedule").replace("queue name", "schedule's name");
-            Problem::new(Kind::MalformedRequest, detail).hint("in a path, %2F stands for the / of a name")
-        })
+        Ok(ScheduleInPath(named(parts, "schedule").await?))
     }
+}
+
+impl<S: Sync> FromRequestParts<S> for WebhookInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(WebhookInPath(named(parts, "webhook").await?))
+    }
+}
+
+/// A name in the path that keeps the rule for names of queues, and is not one's.
+async fn named(parts: &mut Parts, what: &str) -> Result<QueueName, Problem> {
+    let text: String = segments(parts).await?;
+    let read: Result<Name, String> = text.parse();
+    read.map(|Name(name)| name).map_err(|detail| {
+        let detail = detail.replace("name of a queue", &format!("name of a {what}"));
+        let detail = detail.replace("queue name", &format!("{what}'s name"));
+        Problem::new(Kind::MalformedRequest, detail).hint("in a path, %2F stands for the / of a name")
+    })
 }
 
 impl<S: Sync> FromRequestParts<S> for KeyInPath {

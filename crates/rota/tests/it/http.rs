@@ -3,7 +3,7 @@
 
 mod access;
 mod actors;
-mod client;
+pub(crate) mod client;
 mod clients;
 mod command;
 mod errors;
@@ -24,6 +24,7 @@ mod schedules;
 mod terms;
 mod top;
 mod waiting;
+mod webhooks;
 mod why;
 
 use serde_json::{Value, json};

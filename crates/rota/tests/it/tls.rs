@@ -253,3 +253,24 @@ fn the_command_line_speaks_it() {
     let bench = rota(&["bench", "--server", &queue]);
     assert!(bench.status.code() == Some(2) && text(&bench).contains("speaks no TLS"), "{}", text(&bench));
 }
+
+#[test]
+fn a_webhook_is_called_inside_tls_by_who_trusts_its_authority() {
+    let place = Place::new();
+    let receiver = place.start(&[]);
+    let folder = TempDir::new().unwrap();
+    let stranger = Authority::new("another one").file(&folder.path().join("ca.pem"));
+    for (trusted, outcome, words) in
+        [(&place.ca, "refused", "\"status\":404"), (&stranger, "unanswered", "certificate")]
+    {
+        let mut command = on(folder.path(), &["--http", "127.0.0.1:0", "--storage", "memory"]);
+        command.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+        let caller = Rota::ready(command);
+        let http = crate::http::client::Http::to(caller.http());
+        let url = format!("https://{}/nowhere", receiver.http_tls());
+        http.put("/v1/webhooks/hook", &serde_json::json!({ "url": url, "paused": true })).expect(201);
+        let tried = http.post_nothing("/v1/webhooks/hook/test").expect(200);
+        assert_eq!(tried["call"]["outcome"], outcome, "{tried}");
+        assert!(tried.to_string().contains(words), "{tried}");
+    }
+}

@@ -63,6 +63,14 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::POST, "/v1/schedules/{schedule}/pause", &[Operator]),
     page(Method::POST, "/v1/schedules/{schedule}/resume", &[Operator]),
     page(Method::POST, "/v1/schedules/{schedule}/run", &[Operator]),
+    of_server(Method::GET, "/v1/webhooks", LOOK),
+    of_server(Method::GET, "/v1/webhooks/{webhook}", LOOK),
+    // Whoever sets one up has the server call any address.
+    of_server(Method::PUT, "/v1/webhooks/{webhook}", &[]),
+    of_server(Method::DELETE, "/v1/webhooks/{webhook}", &[]),
+    of_server(Method::POST, "/v1/webhooks/{webhook}/pause", &[Operator]),
+    of_server(Method::POST, "/v1/webhooks/{webhook}/resume", &[Operator]),
+    of_server(Method::POST, "/v1/webhooks/{webhook}/test", &[Operator]),
     of_server(Method::POST, "/v1/snapshots", &[Operator]),
     of_server(Method::GET, "/v1/stats", LOOK),
     page(Method::GET, "/v1/events", LOOK),
@@ -100,6 +108,9 @@ impl Page {
 
     /// Who may ask for it: `viewer, operator or admin`.
     pub(in crate::http) fn roles_in_words(&self) -> String {
+        if self.roles.is_empty() {
+            return Role::Admin.name().to_owned();
+        }
         let names: Vec<&str> = self.roles.iter().map(|role| role.name()).collect();
         format!("{} or admin", names.join(", "))
     }

@@ -24,7 +24,8 @@ const PART_BYTES: usize = 32 << 10;
 
 pub(super) struct Listener {
     api: Arc<Api>,
-    grant: Grant,
+    /// None where it is the server itself that listens.
+    grant: Option<Grant>,
     /// Whether it may be that the grant is so no more.
     changes: watch::Receiver<u64>,
     choice: Choice,
@@ -79,7 +80,7 @@ pub(super) enum Heard {
 }
 
 impl Listener {
-    pub(super) fn new(api: Arc<Api>, grant: Grant, choice: Choice, joined: Joined) -> Listener {
+    pub(super) fn new(api: Arc<Api>, grant: impl Into<Option<Grant>>, choice: Choice, joined: Joined) -> Listener {
         let Joined { next, seen, is_gone, past, started, newest, end } = joined;
         let restarted = started.is_some();
         let past = past.map(|goal| Past::new(Arc::clone(&api), choice.clone(), seen, goal));
@@ -95,7 +96,7 @@ impl Listener {
         let speaks_by = Instant::now() + HEARTBEAT;
         Listener {
             api,
-            grant,
+            grant: grant.into(),
             changes,
             choice,
             next,
@@ -130,7 +131,7 @@ impl Listener {
         loop {
             if self.changes.has_changed().unwrap_or(false) {
                 self.changes.mark_unchanged();
-                self.api.door.renew(&self.grant).ok()?;
+                self.grant.as_ref().map(|grant| self.api.door.renew(grant)).transpose().ok()?;
             }
             let heard = match &self.past {
                 Some(_) => self.hear_past().await?,

@@ -59,6 +59,8 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "GET /v1/queues/{queue}/keys/{key}"
         | "GET /v1/schedules"
         | "GET /v1/schedules/{schedule}"
+        | "GET /v1/webhooks"
+        | "GET /v1/webhooks/{webhook}"
         | "GET /v1/stats"
         | "GET /v1/events"
         | "GET /metrics" => &["viewer", "operator"],
@@ -76,7 +78,11 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "POST /v1/schedules/{schedule}/pause"
         | "POST /v1/schedules/{schedule}/resume"
         | "POST /v1/schedules/{schedule}/run"
+        | "POST /v1/webhooks/{webhook}/pause"
+        | "POST /v1/webhooks/{webhook}/resume"
+        | "POST /v1/webhooks/{webhook}/test"
         | "POST /v1/snapshots" => &["operator"],
+        "PUT /v1/webhooks/{webhook}" | "DELETE /v1/webhooks/{webhook}" => &[],
         "POST /v1/leases"
         | "POST /v1/leases/{lease}/complete"
         | "POST /v1/leases/{lease}/fail"
@@ -95,6 +101,7 @@ fn out_of_reach(page: &str) -> (u16, &'static str) {
         }
         "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => (200, ""),
         "PUT /v1/schedules/{schedule}" => (403, "queue-not-allowed"),
+        page if page.contains("/v1/webhooks") => (403, "not-allowed"),
         page if page.contains("{schedule}") => (404, "schedule-not-found"),
         "GET /v1/stats" | "GET /metrics" | "POST /v1/snapshots" => (403, "not-allowed"),
         page if page.contains("{id}") => (404, "job-not-found"),
@@ -129,7 +136,14 @@ impl Stage {
         if page.contains("{schedule}") {
             ask(&self.http, &self.admin, &format!("PUT /v1/schedules/{queue}"), &schedule).expect(201);
         }
+        // Nobody is at port 1.
+        let webhook = json!({ "url": "http://127.0.0.1:1/" });
+        if page.contains("{webhook}") {
+            let set = ask(&self.http, &self.admin, "PUT /v1/webhooks/hook", &webhook);
+            assert!(set.status == 200 || set.status == 201, "{set:?}");
+        }
         let body = match page {
+            "PUT /v1/webhooks/{webhook}" => webhook,
             "PUT /v1/schedules/{schedule}" => schedule,
             "POST /v1/jobs" => json!({ "queue": queue, "text": "y" }),
             "POST /v1/leases" => json!({ "queues": [queue] }),
@@ -140,9 +154,10 @@ impl Stage {
             "POST /v1/queues/{queue}/pause" => json!({ "for": "1h" }),
             _ => Value::Null,
         };
-        let key = String::from("k");
+        let [key, hook] = ["k", "hook"].map(String::from);
         let parts = [("{id}", &id), ("{lease}", &lease), ("{queue}", &queue), ("{schedule}", &queue), ("{key}", &key)];
-        let request = parts.iter().fold(page.to_owned(), |page, (name, part)| page.replace(name, part));
+        let parts = parts.into_iter().chain([("{webhook}", &hook)]);
+        let request = parts.fold(page.to_owned(), |page, (name, part)| page.replace(name, part));
         let kind = if body.is_null() { "" } else { "content-type: application/json\r\n" };
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = format!("{headers}{kind}");

@@ -10,65 +10,65 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where to ask.
 #[derive(Clone, Copy)]
-pub(super) struct Http(SocketAddr);
+pub(crate) struct Http(SocketAddr);
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// The status line and the headers, in small letters.
-    pub(super) head: String,
-    pub(super) body: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Http {
-    pub(super) fn to(address: SocketAddr) -> Http {
+    pub(crate) fn to(address: SocketAddr) -> Http {
         Http(address)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.0
     }
 
-    pub(super) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), "", "")
     }
 
-    pub(super) fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.ask(&format!("DELETE {path}"), "", "")
     }
 
-    pub(super) fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &body.to_string())
     }
 
-    pub(super) fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
         self.ask(&format!("PUT {path}"), "content-type: application/json\r\n", &body.to_string())
     }
 
-    pub(super) fn post_text(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn post_text(&self, path: &str, body: &str) -> Answer {
         self.ask(&format!("POST {path}"), "content-type: application/json\r\n", body)
     }
 
-    pub(super) fn post_nothing(&self, path: &str) -> Answer {
+    pub(crate) fn post_nothing(&self, path: &str) -> Answer {
         self.ask(&format!("POST {path}"), "", "")
     }
 
     /// Asks, with more headers, each with its line end.
-    pub(super) fn ask(&self, request: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn ask(&self, request: &str, headers: &str, body: &str) -> Answer {
         let mut stream = self.connect();
         stream.write_all(self.bytes(request, headers, body).as_bytes()).unwrap();
         Answer::read(&mut stream)
     }
 
-    pub(super) fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.0).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream
     }
 
     /// What a request looks like on the wire.
-    pub(super) fn bytes(&self, request: &str, headers: &str, body: &str) -> String {
+    pub(crate) fn bytes(&self, request: &str, headers: &str, body: &str) -> String {
         let host =
             if headers.to_lowercase().contains("host:") { String::new() } else { format!("host: {}\r\n", self.0) };
         let length = body.len();
@@ -78,7 +78,7 @@ impl Http {
 
 impl Answer {
     /// Reads until the server closes.
-    pub(super) fn read(stream: &mut TcpStream) -> Answer {
+    pub(crate) fn read(stream: &mut TcpStream) -> Answer {
         let mut text = Vec::new();
         // A server that refuses a body may close before all of it was sent: what it said before counts.
         stream.read_to_end(&mut text).ok();
@@ -88,13 +88,13 @@ impl Answer {
         Answer { status: status.expect("a status"), head: head.to_lowercase(), body: body.to_owned() }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The answer, which must have that status.
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.head.contains("content-type: application/json"), "{self:?}");
         self.json()
@@ -102,7 +102,7 @@ impl Answer {
 
     /// The problem, which must have that status and be of that kind, and has all that a problem has.
     #[track_caller]
-    pub(super) fn problem(self, status: u16, kind: &str) -> Value {
+    pub(crate) fn problem(self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
         let problem = self.json();

@@ -93,6 +93,15 @@ fn the_dashboard_of_grafana_shows_metrics_that_there_are() {
     let data = TempDir::new().unwrap();
     let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
     let _wire = work(&rota);
+    let hook = "{\"url\":\"http://127.0.0.1:1/\",\"paused\":true}";
+    let mut stream = TcpStream::connect(rota.http()).unwrap();
+    let (kind, length) = ("Content-Type: application/json", hook.len());
+    write!(stream, "PUT /v1/webhooks/hook HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {length}\r\n")
+        .unwrap();
+    write!(stream, "Connection: close\r\n\r\n{hook}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     let (_, page) = get(rota.http(), "/metrics");
     let names: std::collections::BTreeSet<&str> =
         page.lines().filter_map(|line| line.split(['{', ' ']).next()).filter(|name| *name != "#").collect();

@@ -1,0 +1,166 @@
+//! `rota webhook`: sets up, lists and shows webhooks, and does the rest that there is to do with them, over HTTP.
+
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::http::{self, Asker};
+use super::text::{lines_of, table};
+use crate::cli::Global;
+use crate::cli::webhook::{WebhookArgs, WebhookCommand, WebhookListArgs, WebhookSetArgs};
+use crate::report::{self, Failure};
+use rota_client::QueueName;
+
+pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<ExitCode> {
+    let json = global.json;
+    match command {
+        WebhookCommand::Set(args) => set(global, &args)?,
+        WebhookCommand::List(args) => list(global, &args)?,
+        WebhookCommand::Show(args) => {
+            let webhook = ask_of(global, &args, Method::GET, "", "it is not shown")?;
+            report::line(json, || lines_of(&shown(&webhook)), Value::Object(webhook.clone()))?;
+        }
+        WebhookCommand::Delete(args) => {
+            let webhook = ask_of(global, &args, Method::DELETE, "", "it is not deleted")?;
+            report::line(json, || format!("deleted {}", args.name), Value::Object(webhook))?;
+        }
+        WebhookCommand::Pause(args) => {
+            let webhook = ask_of(global, &args, Method::POST, "/pause", "it is not paused")?;
+            report::line(json, || format!("paused {}", args.name), Value::Object(webhook))?;
+        }
+        WebhookCommand::Resume(args) => {
+            let webhook = ask_of(global, &args, Method::POST, "/resume", "it is not resumed")?;
+            let shown = || format!("resumed {}: after event {}", args.name, text(&webhook, "seq"));
+            report::line(json, shown, Value::Object(webhook.clone()))?;
+        }
+        WebhookCommand::Test(args) => test(global, &args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
+    let mut object = json!({ "url": args.url });
+    let mut put = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            object[field] = value;
+        }
+    };
+    put("events", args.events.clone().map(Value::from));
+    put("queues", args.queues.clone().map(Value::from));
+    put(
+        "secret",
+        http::token(args.secret_file.as_deref()).map(|secret| {
+            // Without a file it would be the token that asks.
+            secret.filter(|_| args.secret_file.is_some()).map(Value::from)
+        })?,
+    );
+    put("paused", args.paused.then_some(Value::Bool(true)));
+    put("after", args.after.map(|after| after.to_string().into()));
+    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let webhook = asker.ask(Method::PUT, &path(&args.name, ""), Some(&object), "it is not set up")?;
+    let shown = || {
+        let secret = webhook.get("secret").and_then(Value::as_str);
+        let secret = secret.map(|secret| format!("\nsecret {secret}")).unwrap_or_default();
+        format!("{}: {} after event {}{secret}", args.name, state(&webhook), text(&webhook, "seq"))
+    };
+    report::line(global.json, shown, Value::Object(webhook.clone()))
+}
+
+fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
+    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let answer = asker.get("/v1/webhooks", "no webhooks")?;
+    let mut rows = Vec::new();
+    for webhook in answer.get("webhooks").and_then(Value::as_array).into_iter().flatten() {
+        match webhook {
+            webhook if global.json => report::line(true, String::new, webhook.clone())?,
+            Value::Object(webhook) => rows.push(row(webhook)),
+            _ => {}
+        }
+    }
+    if !rows.is_empty() {
+        let head = ["WEBHOOK", "URL", "EVENTS", "STATE", "SEQ", "LAG", "DELIVERED", "FAILURES"];
+        report::line(false, || table(&head, &rows), Value::Null)?;
+    }
+    Ok(())
+}
+
+fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
+    let tried = ask_of(global, args, Method::POST, "/test", "it was not called")?;
+    if tried.get("delivered") != Some(&Value::Bool(true)) {
+        let call = tried.get("call").and_then(Value::as_object);
+        let why = call.map_or("?", |call| text(call, "error"));
+        let failure = Failure::at_run_time(format!("{} did not take it: {why}", args.name));
+        return Err(failure.hint("see to what is called; `rota webhook show` has the address").into());
+    }
+    let shown = || format!("{} took it in {}", args.name, text(&tried, "took"));
+    report::line(global.json, shown, Value::Object(tried.clone()))
+}
+
+fn row(webhook: &Map<String, Value>) -> Vec<String> {
+    let number = |name: &str| webhook.get(name).map_or_else(|| String::from("?"), Value::to_string);
+    vec![
+        text(webhook, "name").to_owned(),
+        text(webhook, "url").to_owned(),
+        words(webhook.get("events")),
+        state(webhook).to_owned(),
+        text(webhook, "seq").to_owned(),
+        text(webhook, "lag").to_owned(),
+        number("delivered"),
+        number("failures"),
+    ]
+}
+
+/// A webhook as lines.
+fn shown(webhook: &Map<String, Value>) -> Map<String, Value> {
+    let line = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::Array(_) => words(Some(value)).into(),
+            Value::Object(parts) => {
+                let part = |(name, value): (&String, &Value)| match value {
+                    Value::String(text) => format!("{name}={text}"),
+                    other => format!("{name}={other}"),
+                };
+                Value::from(parts.iter().map(part).collect::<Vec<_>>().join(" "))
+            }
+            other => other.clone(),
+        };
+        (name.clone(), value)
+    };
+    webhook.iter().map(line).collect()
+}
+
+fn words(list: Option<&Value>) -> String {
+    let words = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    words.collect::<Vec<_>>().join(",")
+}
+
+/// What it does: `paused`, `gone` where it paused itself, `failing` where the last call failed, or `on`.
+fn state(webhook: &Map<String, Value>) -> &'static str {
+    let failures = webhook.get("failures").and_then(Value::as_u64).unwrap_or_default();
+    match (text(webhook, "paused_because"), failures) {
+        ("asked", _) => "paused",
+        ("gone", _) => "gone",
+        (_, 0) => "on",
+        _ => "failing",
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("?")
+}
+
+fn path(name: &QueueName, rest: &str) -> String {
+    format!("/v1/webhooks/{}{rest}", http::escape(name.as_str()))
+}
+
+fn ask_of(
+    global: &Global,
+    args: &WebhookArgs,
+    method: Method,
+    rest: &str,
+    what: &str,
+) -> anyhow::Result<Map<String, Value>> {
+    let asker = Asker::new(&args.server.http, &global.tls)?;
+    Ok(asker.ask(method, &path(&args.name, rest), None, what)?)
+}

@@ -1,0 +1,114 @@
+//! Webhooks, as far as they need the world outside: the files that keep them, and the calls.
+//!
+//! When an address is called, and with what, `rota-net` decides; see [`rota_net::http::Webhooks`]. With jobs in memory alone
+//! webhooks are in memory alone, too. Nothing here prints a secret, or an address that may have one in it.
+
+pub(crate) mod call;
+pub(crate) mod error;
+pub(crate) mod file;
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rota_net::http::{Call, Calling, Keeping, Kind, Place, Problem, Webhook, Webhooks};
+
+use crate::report;
+use call::Caller;
+use error::WebhooksError;
+
+/// Who keeps and calls them for a server.
+pub(crate) struct Outside {
+    kept: Vec<(Webhook, u64)>,
+    /// None where nothing is kept.
+    path: Option<PathBuf>,
+    caller: Arc<Caller>,
+    /// Whether it was told that places cannot be written.
+    is_told: Arc<AtomicBool>,
+}
+
+impl Outside {
+    /// Reads those that were kept in that file, if there is to be one.
+    ///
+    /// # Errors
+    /// [`WebhooksError`]: the file is not what it has to be.
+    pub(crate) fn open(path: Option<PathBuf>) -> Result<Outside, WebhooksError> {
+        let kept = path.as_deref().map(read).transpose()?.unwrap_or_default();
+        Ok(Outside { kept, path, caller: Arc::default(), is_told: Arc::default() })
+    }
+
+    /// Whether there were any.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.kept.is_empty()
+    }
+}
+
+/// The webhooks of a file, and how far each is.
+fn read(path: &Path) -> Result<Vec<(Webhook, u64)>, WebhooksError> {
+    let webhooks = file::read(path)?;
+    let places = file::read_places(path).unwrap_or_else(|error| {
+        let text =
+            "how far webhooks are cannot be read: they are called again with what there is since they were set up";
+        report::failure(&anyhow::Error::new(error).context(text), false);
+        Vec::new()
+    });
+    let place = |webhook: &Webhook| {
+        let kept = webhook.kept();
+        let is_its_own = |place: &&Place| place.name == kept.name && place.set_at_ns == kept.set_at_ns;
+        places.iter().find(is_its_own).map_or(kept.after, |place| place.seq)
+    };
+    Ok(webhooks.into_iter().map(|webhook| (webhook.clone(), place(&webhook))).collect())
+}
+
+impl Webhooks for Outside {
+    fn kept(&self) -> Vec<(Webhook, u64)> {
+        self.kept.clone()
+    }
+
+    fn keep(&self, webhooks: Vec<Webhook>) -> Keeping {
+        let Some(path) = self.path.clone() else { return Box::pin(std::future::ready(Ok(()))) };
+        let written = tokio::task::spawn_blocking(move || file::write(&path, &webhooks));
+        Box::pin(async move {
+            let written = written.await.map_err(|_| Problem::new(Kind::Stopping, "the server stops"))?;
+            written.map_err(|error| {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                Problem::new(Kind::WebhooksNotKept, format!("{error}{cause}"))
+            })
+        })
+    }
+
+    fn keep_places(&self, places: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let Some(path) = self.path.clone() else { return Box::pin(std::future::ready(())) };
+        let is_told = self.is_told.clone();
+        let written = tokio::task::spawn_blocking(move || file::write_places(&path, &places));
+        Box::pin(async move {
+            match written.await {
+                Ok(Err(error)) if !is_told.swap(true, Ordering::Relaxed) => {
+                    let text =
+                        "how far webhooks are is not written down: after a start some are called with events again";
+                    report::failure(&anyhow::Error::new(error).context(text), false);
+                }
+                Ok(Ok(())) => is_told.store(false, Ordering::Relaxed),
+                _ => {}
+            }
+        })
+    }
+
+    fn check_url(&self, url: &str) -> Result<(), String> {
+        let parsed = reqwest::Url::parse(url).map_err(|error| format!("that is not the address of a page: {error}"))?;
+        parsed.host().map(|_| ()).ok_or_else(|| String::from("the address names no host"))
+    }
+
+    fn random(&self) -> Result<[u8; 32], Problem> {
+        crate::serve::random().map_err(|error| Problem::new(Kind::Busy, error.to_string()))
+    }
+
+    fn call(&self, call: Call) -> Calling {
+        let caller = self.caller.clone();
+        Box::pin(async move { caller.call(call).await })
+    }
+}
+
+#[cfg(test)]
+mod tests;

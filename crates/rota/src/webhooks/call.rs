@@ -1,0 +1,160 @@
+//! A call of a webhook: one POST, signed as Standard Webhooks says, straight to its address.
+//!
+//! No redirect is followed and no proxy asked: what is called is what an admin wrote. Of an answer a few KiB are read.
+
+use std::error::Error as _;
+use std::net::ToSocketAddrs;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use ring::digest::{SHA256, digest};
+use ring::hmac;
+use rota_net::http::{Call, Called};
+use tokio::sync::Semaphore;
+
+use crate::snapshot::place::provide_tls;
+use crate::tls::client::ClientFiles;
+
+/// How long a call may take in all.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How much of an answer is read, in bytes.
+const ANSWER_BYTES: usize = 4 << 10;
+
+/// How many names are looked up at a time: each has a thread wait for it, and the threads are few.
+const LOOK_UPS: usize = 4;
+
+/// How long a connection without a call is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Who makes the calls.
+#[derive(Default)]
+pub(crate) struct Caller {
+    /// Made at the first call: only who calls https needs the system's authorities.
+    plain: OnceLock<Result<reqwest::Client, String>>,
+    tls: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl Caller {
+    /// Makes a call, once.
+    pub(crate) async fn call(&self, call: Call) -> Called {
+        let client = match call.url.get(..6) {
+            Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls.get_or_init(|| client(true)),
+            _ => self.plain.get_or_init(|| client(false)),
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => return Called::Unanswered(error.clone()),
+        };
+        let id = id(&call);
+        let timestamp = Timestamp::now().as_second();
+        let request = client
+            .post(&*call.url)
+            .timeout(TIMEOUT)
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-signature", signature(&call.secret, &id, timestamp, &call.body))
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-id", id)
+            .body(call.body.to_string());
+        match answer(request).await {
+            Ok(called) => called,
+            Err(error) if error.is_timeout() => Called::Unanswered(format!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(error) => Called::Unanswered(innermost(&error)),
+        }
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Called> {
+    let mut response = request.send().await?;
+    let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+    let mut said = Vec::new();
+    while said.len() < ANSWER_BYTES {
+        // The status counts, whatever becomes of the rest.
+        let Ok(Some(more)) = response.chunk().await else { break };
+        said.extend_from_slice(&more);
+    }
+    said.truncate(ANSWER_BYTES);
+    Ok(Called::Answered { status, retry_after, said: String::from_utf8_lossy(&said).into_owned() })
+}
+
+fn client(is_tls: bool) -> Result<reqwest::Client, String> {
+    provide_tls();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(IDLE)
+        .dns_resolver(Arc::new(Names::default()));
+    if is_tls {
+        let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
+        builder = builder.tls_backend_preconfigured(config);
+    }
+    builder.build().map_err(|error| innermost(&error))
+}
+
+/// The system's names, a few of them looked up at a time.
+struct Names(Arc<Semaphore>);
+
+impl Default for Names {
+    fn default() -> Names {
+        Names(Arc::new(Semaphore::new(LOOK_UPS)))
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let room = self.0.clone();
+        Box::pin(async move {
+            let permit = room.acquire_owned().await?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                // Its thread waits on, though who asked may have given up.
+                drop(permit);
+                found
+            });
+            let found: Addrs = Box::new(found.await??);
+            Ok(found)
+        })
+    }
+}
+
+/// The id of a call: the same for the same events, and another for others, whenever they are sent.
+pub(super) fn id(call: &Call) -> String {
+    let digest = digest(&SHA256, call.body.as_bytes());
+    let digits: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{digits}", call.id)
+}
+
+/// The header that says who calls.
+pub(super) fn signature(secret: &[u8], id: &str, timestamp: i64, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+/// How long to wait, as seconds or as a moment.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = rfc2822::parse(text).ok()?.timestamp();
+    Some(until.duration_since(Timestamp::now()).try_into().unwrap_or_default())
+}
+
+/// What the system said. What is around it has the address in it, and that may have a secret in its query.
+fn innermost(error: &reqwest::Error) -> String {
+    let Some(mut cause) = error.source() else { return String::from("the request could not be made") };
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

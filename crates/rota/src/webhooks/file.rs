@@ -1,0 +1,145 @@
+//! The files of webhooks in a data directory: `webhooks`, a JSON object a line with its secret, and `webhooks.places`, how far
+//! each is. Both are for their owner alone, and replaced as a whole.
+//!
+//! A running server holds the directory, and changes them alone. A place is of the webhook that was set up at that moment: one
+//! of the same name that was set up later does not go on from there.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rota_engine::limits::WEBHOOKS;
+use rota_net::http::{KeptWebhook, Place, Webhook};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::WebhooksError;
+use crate::tokens::file::open;
+
+/// The name of the file in a data directory.
+pub(crate) const FILE_NAME: &str = "webhooks";
+
+/// The longest file, in bytes: an entry has some thousand bytes, and at most some ten thousand where each pattern is long.
+pub(crate) const FILE_BYTES: u64 = 4 << 20;
+
+/// A line of the file of places.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct PlaceLine {
+    name: String,
+    set_at_ns: u64,
+    seq: u64,
+}
+
+/// The webhooks of a file, none where there is none.
+///
+/// # Errors
+/// [`WebhooksError`]: the file is not what it has to be, or cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<Webhook>, WebhooksError> {
+    let (mut webhooks, mut names) = (Vec::new(), HashSet::new());
+    for (line, kept) in lines::<KeptWebhook>(path)? {
+        let wrong = |reason: String| WebhooksError::Line { path: path.to_owned(), line, reason };
+        let webhook = Webhook::check(kept).map_err(|bad| wrong(bad.to_string()))?;
+        if !names.insert(webhook.name().clone()) {
+            return Err(wrong(format!("the webhook {} is there twice", webhook.name())));
+        }
+        if webhooks.len() == WEBHOOKS {
+            return Err(wrong(format!("a file has at most {WEBHOOKS} webhooks")));
+        }
+        webhooks.push(webhook);
+    }
+    Ok(webhooks)
+}
+
+/// Replaces the webhooks of a file. They are durable on return.
+///
+/// # Errors
+/// [`WebhooksError`]; the file is as it was.
+pub(crate) fn write(path: &Path, webhooks: &[Webhook]) -> Result<(), WebhooksError> {
+    replace(path, webhooks.iter().map(Webhook::kept))
+}
+
+/// How far the webhooks of a file were.
+///
+/// # Errors
+/// [`WebhooksError`]: nobody knows.
+pub(crate) fn read_places(path: &Path) -> Result<Vec<Place>, WebhooksError> {
+    let lines = lines(&places_of(path))?.into_iter();
+    Ok(lines.map(|(_, PlaceLine { name, set_at_ns, seq })| Place { name, set_at_ns, seq }).collect())
+}
+
+/// Replaces what is kept of how far the webhooks of a file are.
+///
+/// # Errors
+/// [`WebhooksError`]; what is kept is as it was.
+pub(crate) fn write_places(path: &Path, places: &[Place]) -> Result<(), WebhooksError> {
+    let line = |place: &Place| PlaceLine { name: place.name.clone(), set_at_ns: place.set_at_ns, seq: place.seq };
+    replace(&places_of(path), places.iter().map(line))
+}
+
+fn places_of(path: &Path) -> PathBuf {
+    path.with_added_extension("places")
+}
+
+/// The lines of a file, with their numbers; none where there is no file.
+fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksError> {
+    let failed = |doing| move |source| WebhooksError::Io { doing, path: path.to_owned(), source };
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    let found = file.metadata().map_err(failed("look at"))?;
+    if !found.is_file() {
+        return Err(WebhooksError::NotAFile { path: path.to_owned() });
+    }
+    let mode = found.mode() & 0o7777;
+    // A group may read it: that is how a service is given what root keeps.
+    if mode & 0o027 != 0 {
+        return Err(WebhooksError::TooOpen { path: path.to_owned(), mode });
+    }
+    let mut text = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(failed("read"))?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(WebhooksError::TooLong { path: path.to_owned(), bytes: found.len() });
+    }
+    let full = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let read = |(at, line): (usize, &[u8])| {
+        let read = serde_json::from_slice(line).map(|value| (at + 1, value));
+        // The message of a wrong value would have the value in it, which may be a secret.
+        read.map_err(|error| WebhooksError::Line {
+            path: path.to_owned(),
+            line: at + 1,
+            reason: format!("column {}: that is not an object as the server writes it", error.column()),
+        })
+    };
+    full.map(read).collect()
+}
+
+/// Replaces a file by these lines.
+fn replace<T: Serialize>(path: &Path, lines: impl Iterator<Item = T>) -> Result<(), WebhooksError> {
+    let failed = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| WebhooksError::Io { doing, path, source }
+    };
+    let text: String =
+        lines.map(|line| serde_json::to_string(&line).expect("texts and numbers make JSON") + "\n").collect();
+    let new = path.with_added_extension("new");
+    match fs::remove_file(&new) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &new)(source)),
+        _ => {}
+    }
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    })();
+    written.map_err(|source| {
+        fs::remove_file(&new).ok();
+        failed("write", path)(source)
+    })
+}
