@@ -13,7 +13,7 @@ use anyhow::Context;
 use rota_engine::clock::{Clock, SystemClock};
 use rota_engine::engine::{BodyHome, Engine, Options};
 use rota_engine::job::Time;
-use rota_engine::limits::SEGMENT_BYTES;
+use rota_engine::limits::{SEGMENT_BYTES, WEBHOOKS};
 use rota_engine::log::Recovery;
 use rota_engine::storage::DataDirectory;
 use rota_net::access::Door;
@@ -41,6 +41,9 @@ use crate::webhooks::{self, Outside};
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Where there are at least so many, as many as webhooks can be called by are kept free, too.
+const MANY_DESCRIPTORS: u64 = 1024;
 
 /// How often the allocator is reminded of free memory.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
@@ -269,7 +272,9 @@ fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let connections = current.unwrap_or(1 << 20).saturating_sub(OTHER_DESCRIPTORS).max(1);
+    let all = current.unwrap_or(1 << 20);
+    let webhooks = if all >= MANY_DESCRIPTORS { WEBHOOKS as u64 } else { 0 };
+    let connections = all.saturating_sub(OTHER_DESCRIPTORS + webhooks).max(1);
     // A semaphore's counts end somewhere too.
     usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
 }

@@ -37,6 +37,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Who makes the calls.
 #[derive(Default)]
 pub(crate) struct Caller {
+    names: Arc<Names>,
     /// Made at the first call: only who calls https needs the system's authorities.
     plain: OnceLock<Result<reqwest::Client, String>>,
     tls: OnceLock<Result<reqwest::Client, String>>,
@@ -46,8 +47,8 @@ impl Caller {
     /// Makes a call, once.
     pub(crate) async fn call(&self, call: Call) -> Called {
         let client = match call.url.get(..6) {
-            Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls.get_or_init(|| client(true)),
-            _ => self.plain.get_or_init(|| client(false)),
+            Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls.get_or_init(|| self.client(true)),
+            _ => self.plain.get_or_init(|| self.client(false)),
         };
         let client = match client {
             Ok(client) => client,
@@ -69,6 +70,22 @@ impl Caller {
             Err(error) => Called::Unanswered(innermost(&error)),
         }
     }
+
+    fn client(&self, is_tls: bool) -> Result<reqwest::Client, String> {
+        provide_tls();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(IDLE)
+            .dns_resolver(self.names.clone());
+        if is_tls {
+            let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
+            builder = builder.tls_backend_preconfigured(config);
+        }
+        builder.build().map_err(|error| innermost(&error))
+    }
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Called> {
@@ -82,22 +99,6 @@ async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Called> {
     }
     said.truncate(ANSWER_BYTES);
     Ok(Called::Answered { status, retry_after, said: String::from_utf8_lossy(&said).into_owned() })
-}
-
-fn client(is_tls: bool) -> Result<reqwest::Client, String> {
-    provide_tls();
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .no_proxy()
-        .pool_max_idle_per_host(1)
-        .pool_idle_timeout(IDLE)
-        .dns_resolver(Arc::new(Names::default()));
-    if is_tls {
-        let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
-        builder = builder.tls_backend_preconfigured(config);
-    }
-    builder.build().map_err(|error| innermost(&error))
 }
 
 /// The system's names, a few of them looked up at a time.

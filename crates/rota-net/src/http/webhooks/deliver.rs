@@ -47,8 +47,10 @@ impl Delivery {
         while let Some(followed) = self.following.next().await {
             match followed {
                 Followed::Passed(seq) => {
-                    self.course().seq = seq;
-                    self.api.webhooks.moved.notify_one();
+                    let before = std::mem::replace(&mut self.course().seq, seq);
+                    if before != seq {
+                        self.api.webhooks.moved.notify_one();
+                    }
                 }
                 Followed::Events(events) => {
                     let mut rest = &events[..];

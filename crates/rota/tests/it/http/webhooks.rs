@@ -367,6 +367,29 @@ fn files_that_are_wrong_stop_the_start() {
 }
 
 #[test]
+fn what_cannot_be_written_down_changes_nothing() {
+    let (data, _rota, http) = server(&[]);
+    let receiver = Receiver::new();
+    let secret = set(&http, &receiver, &["job.put"]);
+    let shown = show(&http);
+    // A folder cannot be replaced by a file.
+    let way = data.path().join("webhooks.new");
+    fs::create_dir(&way).unwrap();
+    let other = json!({ "url": "http://127.0.0.1:1/" });
+    http.put("/v1/webhooks/other", &other).problem(500, "webhooks-not-kept");
+    http.put("/v1/webhooks/hook", &other).problem(500, "webhooks-not-kept");
+    http.post_nothing("/v1/webhooks/hook/pause").problem(500, "webhooks-not-kept");
+    http.delete("/v1/webhooks/hook").problem(500, "webhooks-not-kept");
+    let job = put(&http, "a");
+    receiver.events_until(&secret, |event| event["job"] == job.as_str());
+    assert_eq!(http.get("/v1/webhooks").expect(200)["webhooks"].as_array().unwrap().len(), 1);
+    assert_eq!((&show(&http)["url"], &show(&http)["paused"]), (&shown["url"], &json!(false)));
+    fs::remove_dir(&way).unwrap();
+    http.put("/v1/webhooks/other", &other).expect(201);
+    http.delete("/v1/webhooks/hook").expect(200);
+}
+
+#[test]
 fn with_tokens_and_without_http_it_is_called_all_the_same() {
     let data = TempDir::new().unwrap();
     let admin = create(data.path(), &["--role", "admin"]);
