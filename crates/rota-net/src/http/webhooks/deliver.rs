@@ -7,7 +7,7 @@
 use super::super::api::Api;
 use super::super::events::{Followable, Followed, Following};
 use super::book::set_pause;
-use super::course::{Attempt, Course, Outcome, moment_in};
+use super::course::{Attempt, Course, Outcome, moment_in, wall_now};
 use super::hook::{Pause, Webhook};
 use super::outside::{Call, Called};
 use rota_engine::limits::{WEBHOOK_BATCH_BYTES, WEBHOOK_BATCH_EVENTS};
@@ -69,7 +69,8 @@ impl Delivery {
     /// Calls with a batch until it is taken. False if the webhook is to be called no more.
     async fn deliver_batch(&mut self, batch: &[Followable]) -> bool {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return true };
-        self.course().oldest = batch.iter().find_map(|event| event.at);
+        // That some are gone is news of this moment.
+        self.course().oldest = batch.iter().find_map(|event| event.at).or_else(|| Some(wall_now()));
         let body: Arc<str> = body(&self.webhook, batch.iter().map(Followable::text)).into();
         let id = format!("{}-{}", self.webhook.name, first.seq);
         loop {

@@ -179,6 +179,7 @@ fn a_pause_keeps_the_place_and_a_resume_tries_at_once() {
     let moment = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let wait = moment(&shown["next_try"]).duration_since(moment(&shown["last"]["at"]));
     assert!((2990..3010).contains(&wait.as_secs()), "{shown}");
+    assert_ne!(shown["lag"], "0s", "{shown}");
     assert!(shown["last"]["error"].as_str().unwrap().starts_with("answered 503"), "{shown}");
     http.post_nothing("/v1/webhooks/hook/resume").expect(200);
     assert_eq!(receiver.events_until(&secret, |_| true)[0]["job"], job.as_str());
