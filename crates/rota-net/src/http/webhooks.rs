@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Delivery is at least once and in order: a batch is called with until it is taken, and only then the next. Where they are kept
-//! and how an address is called is the binary's business, which hands in a [`Webhooks`].
+//! and how an address is called is the binary's business, which hands in a [`Webhooks`](outside::Webhooks).
 
 mod book;
 mod course;
