@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     // After setup, which installs what it counts with.
     let counted = times.part("counts", || counts::run(false));
-    let mut outcome = test::all(&mut times, &[])?;
+    let mut outcome = test::everything(&mut times)?;
     match counted {
         Ok(Counted::Agreed) => {}
         Ok(Counted::NotRun(why)) => outcome.leave_out(format!("the instructions per job: {why}")),
@@ -60,14 +60,20 @@ fn format() -> Result<()> {
     process::run(process::cargo().args(["fmt", "--all", "--check", "--", "--files-with-diff"]))
 }
 
+/// Of the default build, and of what that leaves out.
 fn lints() -> Result<()> {
-    process::run(process::cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ]))
+    for features in ["", "rota/otel"] {
+        process::run(process::cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            features,
+            "--locked",
+            "--",
+            "--deny",
+            "warnings",
+        ]))?;
+    }
+    Ok(())
 }

@@ -25,10 +25,24 @@ use crate::setup;
 pub(crate) fn run(selection: &[String]) -> Result<ExitCode> {
     let mut times = Times::default();
     times.part("setup", setup::run)?;
-    let outcome = all(&mut times, selection)?;
+    let outcome = if selection.is_empty() { everything(&mut times)? } else { all(&mut times, selection)? };
     times.print();
     outcome.print();
     Ok(if outcome.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests of what the default build leaves out: all that is built for them is the binary and its tests once more, since
+/// the same crates are selected as before.
+const TRACES: [&str; 7] = ["--workspace", "--features", "rota/otel", "--test", "it", "--", "otel::"];
+
+/// All the tests, then those of what the default build leaves out.
+///
+/// # Errors
+///
+/// Cargo cannot be started.
+pub(crate) fn everything(times: &mut Times) -> Result<Outcome> {
+    let outcome = all(times, &[])?;
+    Ok(outcome.and(all(times, &TRACES.map(String::from))?))
 }
 
 /// Builds the tests and runs them, without setup.

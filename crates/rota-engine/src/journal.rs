@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{JOURNAL_JOBS, JOURNAL_STEP_BYTES, SCHEDULES, STEP_OBJECTS};
 use crate::log::{Lost, Lsn, Passed, SegmentError, Trail, Walked};
-use crate::news::{Around, News};
+use crate::news::{Around, News, Trace};
 use crate::queue::QueueId;
 use crate::session::Actor;
 use crate::storage::Storage;
@@ -309,6 +309,11 @@ impl<K: Known> Around for OfRecord<'_, K> {
 
     fn queue_of_schedule(&self, schedule: &QueueName) -> Option<QueueName> {
         self.learned.schedules.get(schedule).cloned()
+    }
+
+    fn trace_of(&self, _: JobId) -> Option<Box<Trace>> {
+        // That a job is handed out is in no log.
+        None
     }
 }
 

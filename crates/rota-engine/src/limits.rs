@@ -129,6 +129,9 @@ pub const JOURNAL_READERS: usize = 32;
 /// The most who listen at a time.
 pub const LISTENERS: usize = 16_384;
 
+/// The most jobs whose traces are followed while they wait; as many again while they are held.
+pub const TRACED_JOBS: usize = 1 << 16;
+
 /// The most names that who listens may choose by: kinds, queues, jobs, each.
 pub const LISTENER_NAMES: usize = 64;
 

@@ -10,6 +10,7 @@ use crate::queue::QueueId;
 use crate::schedule::TickPassed;
 use crate::session::Actor;
 use crate::state::State;
+use crate::terms::Terms;
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -161,6 +162,8 @@ pub struct News {
     pub reason: Option<&'static str>,
     /// The job that it waited for; of a tick that was left out, the job that was in the way.
     pub parent: Option<JobId>,
+    /// The trace that whoever put the job said it is part of, where it is put or handed out.
+    pub trace: Option<Box<Trace>>,
     /// What the holder said of an attempt that failed.
     pub error: Option<Box<[u8]>>,
     /// What the holder said of how far it is.
@@ -169,6 +172,30 @@ pub struct News {
     pub epoch: Option<u32>,
     /// The schedule, or the one that put the job.
     pub schedule: Option<Box<ScheduleNews>>,
+}
+
+/// Which trace a job is part of: its headers of W3C's Trace Context, as they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trace {
+    /// `traceparent`.
+    pub parent: Box<str>,
+    /// `tracestate`.
+    pub state: Option<Box<str>>,
+}
+
+impl Trace {
+    fn of(terms: Option<&Terms>) -> Option<Box<Trace>> {
+        let headers = &terms?.headers;
+        let value = |wanted: &str| {
+            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.clone())
+        };
+        Some(Box::new(Trace { parent: value("traceparent")?, state: value("tracestate") }))
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Trace>() + self.parent.len() + self.state.as_ref().map_or(0, |state| state.len())
+    }
 }
 
 /// What there is to tell of a schedule.
@@ -203,6 +230,7 @@ impl News {
             reserves: None,
             reason: None,
             parent: None,
+            trace: None,
             error: None,
             progress: None,
             epoch: None,
@@ -221,7 +249,8 @@ impl News {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let text = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
-        size_of::<News>() + text(&self.error) + text(&self.progress)
+        let trace = self.trace.as_ref().map_or(0, |trace| trace.bytes());
+        size_of::<News>() + text(&self.error) + text(&self.progress) + trace
     }
 
     /// What is to be told of an event before it is applied, if it is news; all but the state of its job.
@@ -260,6 +289,7 @@ impl News {
                 job: Some(put.job),
                 priority: Some(put.priority),
                 run_at: Some(put.run_at),
+                trace: Trace::of(put.terms.as_deref()),
                 schedule: put.terms.as_ref().and_then(|terms| terms.fired.as_ref()).map(|fired| {
                     let next = Some(fired.next).filter(|next| *next < Time::NEVER);
                     let (name, tick) = (fired.schedule.clone(), Some(fired.tick));
@@ -271,6 +301,7 @@ impl News {
                 job: Some(kept.put.job),
                 priority: Some(kept.put.priority),
                 run_at: Some(kept.put.run_at),
+                trace: Trace::of(kept.put.terms.as_deref()),
                 ..of_queue(NewsKind::JobReplaced, kept.put.queue)
             },
             Event::JobCompleted { job, ref kept } => {
@@ -313,7 +344,7 @@ impl News {
             Event::JobDue { job } => News { reason: Some("time"), ..of_job(NewsKind::JobReady, job) },
             Event::LeaseLost { job, reserves } => News { reserves: Some(reserves), ..of_job(NewsKind::LeaseLost, job) },
             Event::LeaseGiven { job, deadline, .. } => {
-                News { until: Some(deadline), ..of_job(NewsKind::JobReserved, job) }
+                News { until: Some(deadline), trace: around.trace_of(job), ..of_job(NewsKind::JobReserved, job) }
             }
             Event::LeaseExtended { job, deadline } => {
                 News { until: Some(deadline), ..of_job(NewsKind::LeaseExtended, job) }
@@ -360,6 +391,8 @@ pub(crate) trait Around {
     fn queue_name(&self, queue: QueueId) -> Option<QueueName>;
     /// The queue that a schedule puts into, if that is known.
     fn queue_of_schedule(&self, schedule: &QueueName) -> Option<QueueName>;
+    /// The trace of a job that is handed out.
+    fn trace_of(&self, job: JobId) -> Option<Box<Trace>>;
 }
 
 impl Around for State {
@@ -377,6 +410,10 @@ impl Around for State {
 
     fn queue_of_schedule(&self, schedule: &QueueName) -> Option<QueueName> {
         self.schedule_queue(schedule).cloned()
+    }
+
+    fn trace_of(&self, job: JobId) -> Option<Box<Trace>> {
+        Trace::of(self.terms_of(job))
     }
 }
 

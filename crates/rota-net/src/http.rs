@@ -24,6 +24,7 @@ mod stats;
 mod webhooks;
 
 pub use api::Counts;
+pub use events::Follower;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 pub use webhooks::WebhookFigures;
@@ -51,6 +52,18 @@ pub struct HttpOptions {
     pub names: Vec<String>,
 }
 
+/// What the program around it does for the API: nothing in here knows files, tokens or other servers.
+pub struct Services {
+    /// Takes snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
+    /// Keeps webhooks and calls them.
+    pub webhooks: Arc<dyn Webhooks>,
+    /// Says what a token grants.
+    pub door: Arc<dyn Door>,
+    /// Is told what happens.
+    pub follower: Option<Box<dyn Follower>>,
+}
+
 /// What a request may have beside the bodies of its jobs, in bytes.
 const ENVELOPE_BYTES: usize = 64 << 10;
 
@@ -60,16 +73,15 @@ const LEAST_REQUEST_BYTES: usize = 4 << 20;
 /// How many of the longest requests fit into the room that the bodies of all of them have.
 const LONGEST_REQUESTS: usize = 16;
 
-/// Serves the API on these ports, and calls webhooks, until `stop` says true (or is gone).
+/// Serves the API on these ports, has webhooks called, and tells the follower what happens, until `stop` says true (or is gone).
 pub async fn serve(
     host: Arc<Host>,
     ports: Vec<Port>,
     options: HttpOptions,
-    snapshots: Arc<dyn Snapshots>,
-    webhooks: Arc<dyn Webhooks>,
-    door: Arc<dyn Door>,
+    services: Services,
     stop: watch::Receiver<bool>,
 ) {
+    let Services { snapshots, webhooks, door, follower } = services;
     let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
     // A body in base64 is a third longer.
     let request_bytes = (most.div_ceil(3) * 4 + ENVELOPE_BYTES).max(LEAST_REQUEST_BYTES);
@@ -96,7 +108,12 @@ pub async fn serve(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check));
     let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.max_connections));
-    tokio::join!(serving, events::publish(&api), webhooks::keep_places(&api));
+    let following = async {
+        if let Some(mut follower) = follower {
+            events::follow(&api, follower.as_mut()).await;
+        }
+    };
+    tokio::join!(serving, events::publish(&api), webhooks::keep_places(&api), following);
 }
 
 async fn no_such_page(uri: Uri) -> Problem {

@@ -14,6 +14,7 @@ mod snapshot;
 mod telemetry;
 mod tls;
 mod tokens;
+mod traces;
 mod values;
 mod webhooks;
 

@@ -19,7 +19,7 @@ use rota_engine::storage::DataDirectory;
 use rota_net::access::Door;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, Promise};
-use rota_net::http::HttpOptions;
+use rota_net::http::{HttpOptions, Services};
 use rota_net::listener::Entrance;
 use rota_net::timings::Timings;
 use rota_net::tls::{Port, Tls};
@@ -37,6 +37,7 @@ use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
 use crate::tls::server::ServerTls;
 use crate::tokens::door::TokenDoor;
+use crate::traces::Traces;
 use crate::webhooks::{self, Outside};
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
@@ -76,6 +77,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(webhooks::file::FILE_NAME));
     let webhooks = Outside::open(kept)?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
+    let traces = Traces::of_environment(has_http)?;
     let timings = statsd.is_some().then(Timings::default);
     let facts = facts(&config, &engine, log.as_ref())?;
     let host = Host::start(engine, log, facts, timings, told_at).context("cannot begin the log's new records")?;
@@ -123,8 +125,13 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     // Webhooks that were set up are called, though nobody may look at them.
     if !ports.is_empty() || webhooks.has_any() {
         let options = HttpOptions { max_connections: http_connections, names: config.http_names };
-        let webhooks = Arc::new(webhooks);
-        served.spawn(http::serve(host.clone(), ports, options, taker.clone(), webhooks, door.clone(), stopped.clone()));
+        let services = Services {
+            snapshots: taker.clone(),
+            webhooks: Arc::new(webhooks),
+            door: door.clone(),
+            follower: traces.as_ref().map(Traces::follower),
+        };
+        served.spawn(http::serve(host.clone(), ports, options, services, stopped.clone()));
     }
     if let Some(statsd) = statsd {
         served.spawn(statsd.run(host.clone(), stopped));
@@ -146,6 +153,9 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     }
     stop.send_replace(true);
     while served.join_next().await.is_some() {}
+    if let Some(traces) = traces {
+        traces.end();
+    }
     host.stop().map_err(Failure::log_failed)?;
     Ok(ExitCode::SUCCESS)
 }

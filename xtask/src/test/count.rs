@@ -26,6 +26,19 @@ impl Outcome {
         self.cargo_succeeded && self.failed == 0 && self.ignored == 0 && self.passed > 0
     }
 
+    /// Both runs as one.
+    pub(crate) fn and(self, other: Outcome) -> Outcome {
+        Outcome {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            ignored: self.ignored + other.ignored,
+            failures: [self.failures, other.failures].concat(),
+            not_run: [self.not_run, other.not_run].concat(),
+            // A run in which there was no test at all is no success.
+            cargo_succeeded: self.cargo_succeeded && other.cargo_succeeded && self.passed > 0 && other.passed > 0,
+        }
+    }
+
     /// Counts a part that was not a test's and could not be run here.
     pub(crate) fn leave_out(&mut self, part: String) {
         self.not_run.push(part);
@@ -186,6 +199,17 @@ mod tests {
         assert!(!read(ignored, true).0.passes());
         assert!(!read("", true).0.passes());
         assert!(!Outcome::not_built().passes());
+    }
+
+    #[test]
+    fn two_runs_pass_if_each_does() {
+        let good = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s";
+        let both = read(good, true).0.and(read(good, true).0);
+        assert!(both.passes());
+        assert_eq!(both.count(), "4 passed, 0 failed");
+        for other in [read("", true).0, read(good, false).0, Outcome::not_built()] {
+            assert!(!read(good, true).0.and(other).passes());
+        }
     }
 
     #[test]

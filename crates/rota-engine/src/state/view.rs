@@ -6,6 +6,7 @@ use crate::event::QueueNames;
 use crate::job::{JobId, JobState, JobTally, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{QueueId, QueueView, Times};
+use crate::terms::Terms;
 use std::time::Duration;
 
 impl State {
@@ -107,6 +108,11 @@ impl State {
             pause: if queue.is_paused(now) { queue.pause_length } else { Duration::ZERO },
             pause_left: queue.paused_until.since(now),
         }
+    }
+
+    /// What was agreed for a job that is in memory, beyond its place in line.
+    pub(crate) fn terms_of(&self, id: JobId) -> Option<&Terms> {
+        self.extra(&self.jobs[self.slot_of(id)?])?.terms.as_deref()
     }
 
     pub(crate) fn times_of_queue(&self, id: QueueId) -> Option<&Times> {

@@ -11,6 +11,7 @@
 
 mod choice;
 mod follow;
+mod follower;
 mod listener;
 mod past;
 mod ring;
@@ -36,6 +37,8 @@ use stream::Events;
 use utoipa::IntoParams;
 
 pub(super) use follow::{Chosen, Followable, Followed, Following};
+pub use follower::Follower;
+pub(super) use follower::follow;
 pub(super) use ring::Hub;
 pub(super) use shown::Event;
 

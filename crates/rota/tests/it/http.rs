@@ -18,6 +18,7 @@ mod limits;
 mod lists;
 mod many;
 mod modes;
+mod otel;
 mod queues;
 mod repeat;
 mod schedules;
