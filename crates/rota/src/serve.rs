@@ -147,7 +147,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         () = watch(tls, tls_again) => {}
         () = door.watch(tokens_again), if asking.is_some() => {}
         failure = host.failure() => {
-            // Not one answer more: not even to commands that the log would not matter to.
+            // Not one answer more: not even to commands that the log would not matter to. Nor is a collector waited for.
+            traces.into_iter().for_each(Traces::abandon);
             return Err(Failure::log_failed(failure).into());
         }
     }

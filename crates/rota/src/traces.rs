@@ -105,6 +105,11 @@ mod sent {
             let failed = self.provider.shutdown_with_timeout(LAST_WAIT).err();
             self.told.tell_rest(failed.map(|error| error.to_string()));
         }
+
+        /// Lets go of what is left, for a process that ends at once: to drop it would be to wait.
+        pub(crate) fn abandon(self) {
+            std::mem::forget(self.provider);
+        }
     }
 
     /// Who says so: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, else rota.
@@ -142,6 +147,10 @@ mod none {
         }
 
         pub(crate) fn end(self) {
+            match self {}
+        }
+
+        pub(crate) fn abandon(self) {
             match self {}
         }
     }

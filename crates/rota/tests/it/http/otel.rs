@@ -24,7 +24,7 @@ mod with_traces {
     use super::super::client::Http;
     use super::collector::{Collector, Span};
     use crate::process::{Rota, on, until};
-    use crate::wire::Wire;
+    use crate::wire::{Wire, batch_bytes, put_bytes};
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const PRODUCER: &str = "00f067aa0ba902b7";
@@ -167,6 +167,31 @@ mod with_traces {
         let lost: Vec<&str> = said.lines().filter(|line| line.starts_with("rota: traces: lost ")).collect();
         assert!(lost.concat().contains("spans that came faster than they were taken"), "{said}");
         assert!(lost.concat().contains("spans that the collector did not take"), "{said}");
+    }
+
+    #[test]
+    fn jobs_past_the_bound_are_not_followed_and_that_is_told() {
+        const FOLLOWED: u64 = 1 << 16;
+        const BATCHES: u64 = 66;
+        let data = TempDir::new().unwrap();
+        let mut command = command(&data, "http://127.0.0.1:1");
+        // What is followed is so, sampled or not.
+        command.env("OTEL_TRACES_SAMPLER", "always_off");
+        let mut rota = Rota::ready(command);
+        let mut wire = Wire::to(rota.address());
+        let puts = batch_bytes(&vec![put_bytes("put 0 0 60", b"x"); 1_000]);
+        for _ in 0..BATCHES {
+            wire.send(&puts).unwrap();
+            assert!(wire.answer().unwrap().line.starts_with("BATCH_INSERTED 1000 "));
+        }
+        let told =
+            |line: &str| line.strip_prefix("rota: traces: lost ").is_some_and(|rest| rest.contains(" not followed"));
+        rota.line(1, told);
+        assert_eq!(rota.terminate().code(), Some(0));
+        let said = rota.stderr();
+        let counts = said.lines().filter(|line| told(line)).map(|line| line.split(' ').nth(3).unwrap());
+        let lost: u64 = counts.map(|count| count.parse::<u64>().unwrap()).sum();
+        assert_eq!(lost, BATCHES * 1_000 - FOLLOWED, "{said}");
     }
 
     #[test]
