@@ -183,8 +183,8 @@ fn jobs_wait_for_others() {
     assert!(matches!(error, ClientError::TooManyParents { jobs: 100 }), "{error:?}");
     // After all that the connection is where it was.
     assert!(client.reserve_bytes(&mails, NO_WAIT).unwrap().is_none());
-    let mut beanstalkd = self::client(&Server::beanstalkd());
-    let error = beanstalkd.put_bytes(b"x", &terms.after([1])).unwrap_err();
+    let beanstalkd = Server::beanstalkd();
+    let error = self::client(&beanstalkd).put_bytes(b"x", &terms.after([1])).unwrap_err();
     assert!(matches!(error, ClientError::NoSuchCommand { need: Need::After, .. }), "{error:?}");
 }
 
