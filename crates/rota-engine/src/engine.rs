@@ -321,7 +321,7 @@ impl Engine {
             events.clear();
             answer = Err(Refusal::NoRoom);
         }
-        self.actor = self.state.actor(session).cloned();
+        self.act_for(session);
         for event in events.drain(..) {
             // Who puts a job behind one that came to nothing did not call it off: that is the last that comes of the put.
             if self.actor.is_some() && matches!(event, Event::JobCancelled { because_of: Some(_), .. }) {
@@ -335,6 +335,13 @@ impl Engine {
             self.state.begin_wait(session, wait, self.now);
         }
         answer
+    }
+
+    /// What happens from now on is asked for in the name that the session has. In most servers nobody ever has one.
+    fn act_for(&mut self, session: SessionId) {
+        if self.actor_bytes > 0 {
+            self.actor = self.state.actor(session).cloned();
+        }
     }
 
     /// Ends a session's wait unanswered: no delivery comes for it any more. Returns whether it waited.
@@ -907,7 +914,7 @@ impl Engine {
             self.state.end_wait(session);
             let mut events = std::mem::take(&mut self.events);
             let answer = self.state.lease_to(session, job, self.now, &mut events);
-            self.actor = self.state.actor(session).cloned();
+            self.act_for(session);
             for event in events.drain(..) {
                 self.happen(event);
             }

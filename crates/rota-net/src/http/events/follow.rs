@@ -105,7 +105,8 @@ impl Following {
                 continue;
             };
             match listener.hear().await? {
-                Heard::Opening(Opening { seen, is_gone, restarted, started, is_from_log }) => {
+                Heard::Opening(opening) => {
+                    let Opening { seen, is_gone, restarted, started, is_from_log } = *opening;
                     self.after = seen;
                     let gone = is_gone.then(|| (shown::gone(seen, restarted, is_from_log).into(), None));
                     // Its own number is among those that are gone.

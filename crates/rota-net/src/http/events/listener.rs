@@ -68,7 +68,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) enum Heard {
     /// Where it begins; and again where it goes on, if events are gone that were asked for.
-    Opening(Opening),
+    Opening(Box<Opening>),
     /// Events that were chosen, at least one.
     Events(Vec<Arc<Told>>),
     /// Nothing came for a while; the number of the last event that was passed.
@@ -126,7 +126,7 @@ impl Listener {
         if let Some(opening) = self.opening.take() {
             // It may have been revoked between the question and here.
             self.changes.mark_changed();
-            return Some(Heard::Opening(opening));
+            return Some(Heard::Opening(Box::new(opening)));
         }
         loop {
             if self.changes.has_changed().unwrap_or(false) {
@@ -195,13 +195,13 @@ impl Listener {
         let goal = past.goal();
         Some(match passed {
             Passed::Begun { is_late: true } => None,
-            Passed::Begun { is_late: false } => Some(Heard::Opening(Opening {
+            Passed::Begun { is_late: false } => Some(Heard::Opening(Box::new(Opening {
                 seen: self.seen,
                 is_gone: false,
                 restarted: self.started.is_some(),
                 started: None,
                 is_from_log: true,
-            })),
+            }))),
             Passed::Gone { seen } => {
                 let is_all_gone = seen.is_none();
                 let seen = seen.unwrap_or(goal.below - 1).clamp(self.seen, goal.below - 1);
@@ -213,7 +213,8 @@ impl Listener {
                 if is_all_gone {
                     self.go_live(goal.below);
                 }
-                Some(Heard::Opening(Opening { seen, is_gone: true, restarted, started, is_from_log: true }))
+                let opening = Opening { seen, is_gone: true, restarted, started, is_from_log: true };
+                Some(Heard::Opening(Box::new(opening)))
             }
             Passed::Events { told, seen, is_goal } => {
                 self.seen = self.seen.max(seen);
