@@ -126,6 +126,9 @@ pub const JOURNAL_STEP_BYTES: u64 = 1 << 20;
 /// The most who read the journal at a time, to hear what is past; others wait their turn.
 pub const JOURNAL_READERS: usize = 32;
 
+/// The most webhooks that read it at a time, beside those: a slow address keeps its turn for long.
+pub const WEBHOOK_READERS: usize = 8;
+
 /// The most who listen at a time.
 pub const LISTENERS: usize = 16_384;
 

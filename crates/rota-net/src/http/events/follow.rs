@@ -94,6 +94,11 @@ impl Following {
         self.after
     }
 
+    /// Lets others read what is past, until it is asked what comes next: for who is about to wait for long.
+    pub(in crate::http) fn give_way(&mut self) {
+        self.listener.take_if(|listener| listener.is_in_past());
+    }
+
     /// What comes next, waited for; `None` when the server stops.
     pub(in crate::http) async fn next(&mut self) -> Option<Followed> {
         loop {

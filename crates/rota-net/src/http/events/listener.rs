@@ -9,7 +9,7 @@ use super::super::access::Grant;
 use super::super::api::Api;
 use super::choice::Choice;
 use super::past::{Goal, Passed, Past};
-use super::ring::{Joined, Read, Told};
+use super::ring::{Joined, Read, Reader, Told};
 use rota_engine::news::News;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,8 +82,9 @@ pub(super) enum Heard {
 impl Listener {
     pub(super) fn new(api: Arc<Api>, grant: impl Into<Option<Grant>>, choice: Choice, joined: Joined) -> Listener {
         let Joined { next, seen, is_gone, past, started, newest, end } = joined;
-        let restarted = started.is_some();
-        let past = past.map(|goal| Past::new(Arc::clone(&api), choice.clone(), seen, goal));
+        let (grant, restarted) = (grant.into(), started.is_some());
+        let reader = if grant.is_some() { Reader::Client } else { Reader::Server };
+        let past = past.map(|goal| Past::new(Arc::clone(&api), reader, choice.clone(), seen, goal));
         let opening = past.is_none().then(|| {
             let started = started.clone().filter(|started| choice.takes(started));
             Opening { seen, is_gone, restarted, started, is_from_log: false }
@@ -96,7 +97,7 @@ impl Listener {
         let speaks_by = Instant::now() + HEARTBEAT;
         Listener {
             api,
-            grant: grant.into(),
+            grant,
             changes,
             choice,
             next,
@@ -110,6 +111,11 @@ impl Listener {
             speaks_by,
             is_over: false,
         }
+    }
+
+    /// Whether it hears what is past, and others may wait for their turn.
+    pub(super) fn is_in_past(&self) -> bool {
+        self.past.is_some()
     }
 
     /// The same, which ends when all was told that there was at the begin.

@@ -5,7 +5,7 @@
 
 use super::super::api::Api;
 use super::choice::Choice;
-use super::ring::Told;
+use super::ring::{Reader, Told};
 use super::shown;
 use rota_engine::journal::Part;
 use rota_engine::log::Lsn;
@@ -34,6 +34,7 @@ pub(super) struct Goal {
 /// One who reads.
 pub(super) struct Past {
     api: Arc<Api>,
+    reader: Reader,
     choice: Arc<Choice>,
     after: u64,
     goal: Goal,
@@ -62,9 +63,9 @@ pub(super) enum Passed {
 }
 
 impl Past {
-    pub(super) fn new(api: Arc<Api>, choice: Choice, after: u64, goal: Goal) -> Past {
+    pub(super) fn new(api: Arc<Api>, reader: Reader, choice: Choice, after: u64, goal: Goal) -> Past {
         let (choice, reading) = (Arc::new(choice), Reading::NotBegun);
-        Past { api, choice, after, goal, is_there: false, turn: None, reading }
+        Past { api, reader, choice, after, goal, is_there: false, turn: None, reading }
     }
 
     pub(super) fn goal(&self) -> Goal {
@@ -79,7 +80,7 @@ impl Past {
     /// Reads on; `None` if the log failed, after which nothing may leave. Nothing is lost if it is not waited for to the end.
     pub(super) async fn read(&mut self) -> Option<Passed> {
         if self.turn.is_none() {
-            self.turn = Some(self.api.events.turn().await?);
+            self.turn = Some(self.api.events.turn(self.reader).await?);
         }
         if !self.is_there {
             self.api.host.is_in_log(self.goal.until).await.ok()?;

@@ -6,7 +6,7 @@
 use super::past::Goal;
 use super::shown;
 use rota_engine::engine::Engine;
-use rota_engine::limits::{JOURNAL_READERS, LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS};
+use rota_engine::limits::{JOURNAL_READERS, LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS, WEBHOOK_READERS};
 use rota_engine::log::Lsn;
 use rota_engine::news::{News, Taken};
 use std::collections::VecDeque;
@@ -40,8 +40,17 @@ pub(in crate::http) struct Hub {
     end: watch::Sender<u64>,
     /// How many listen.
     listeners: watch::Sender<usize>,
-    /// Whose turn it is to read what is past.
-    readers: Arc<Semaphore>,
+    /// Whose turn it is to read what is past: of clients, and of the server's own.
+    readers: [Arc<Semaphore>; 2],
+}
+
+/// Who reads what is past.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reader {
+    /// A client, who is cut off if it takes nothing.
+    Client,
+    /// The server itself, on behalf of a webhook.
+    Server,
 }
 
 #[derive(Debug)]
@@ -98,7 +107,7 @@ impl Default for Hub {
             ring: Mutex::new(ring),
             end: watch::Sender::new(0),
             listeners: watch::Sender::new(0),
-            readers: Arc::new(Semaphore::new(JOURNAL_READERS)),
+            readers: [JOURNAL_READERS, WEBHOOK_READERS].map(|most| Arc::new(Semaphore::new(most))),
         }
     }
 }
@@ -160,8 +169,8 @@ impl Hub {
     }
 
     /// Waits until it is somebody's turn to read what is past.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.readers).acquire_owned().await.ok()
+    pub(super) async fn turn(&self, reader: Reader) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.readers[reader as usize]).acquire_owned().await.ok()
     }
 
     /// How many listen.

@@ -93,6 +93,7 @@ impl Delivery {
                 set_pause(&self.api, &self.webhook.name, Some(Pause::Gone), Some(&self.course)).await.ok();
                 return false;
             }
+            self.following.give_way();
             let wait = self.wait(&called);
             self.course().next_try = Some(moment_in(wait));
             tokio::time::sleep(wait).await;

@@ -139,6 +139,28 @@ fn what_was_not_taken_before_a_kill_comes_after_it() {
 }
 
 #[test]
+fn those_that_are_far_behind_and_refused_keep_nobody_from_what_is_past() {
+    let (_data, _rota, http) = server(&[]);
+    // In several parts of the log, and from before anybody listened.
+    let jobs: Vec<Value> = (0..1_000).map(|n| json!({ "queue": "work", "text": n.to_string() })).collect();
+    http.post("/v1/jobs", &json!(jobs)).expect(200);
+    let set = |name: &str, receiver: &Receiver| {
+        let hook = json!({ "url": receiver.url(), "events": ["job.put"], "after": "0" });
+        let hook = http.put(&format!("/v1/webhooks/{name}"), &hook).expect(201);
+        hook["secret"].as_str().expect("it was made").to_owned()
+    };
+    let refusing = Receiver::new();
+    refusing.answer_all("503 Not Now");
+    // More than may read what is past at a time.
+    (0..10).for_each(|n| drop(set(&format!("refused-{n}"), &refusing)));
+    (0..10).for_each(|_| assert_eq!(refusing.call().status, 503));
+    let taking = Receiver::new();
+    let secret = set("hook", &taking);
+    let events = taking.events_until(&secret, |event| event["job"] == "1000");
+    assert_eq!(events.len(), 1_000);
+}
+
+#[test]
 fn an_address_that_is_gone_is_called_no_more_until_somebody_says_so() {
     let data = TempDir::new().unwrap();
     let rota = start(&data, &[]);
@@ -206,7 +228,8 @@ fn a_pause_keeps_the_place_and_a_resume_tries_at_once() {
 
 #[test]
 fn who_does_not_answer_holds_up_nobody_and_is_told_what_is_gone() {
-    let (_data, mut rota, http) = server(&["--sync", "never"]);
+    // Without a log nothing is kept but the newest.
+    let (_data, mut rota, http) = server(&["--storage", "memory"]);
     let (slow, quick) = (Receiver::new(), Receiver::new());
     slow.answer_all("nothing");
     let secret = set(&http, &slow, &["job.put"]);
