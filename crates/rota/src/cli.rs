@@ -115,7 +115,7 @@ pub(crate) enum Verb {
     /// Put jobs again and again: set schedules up, look at them, pause and run them
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
-    /// Have an address called with what happens: set webhooks up, look at them, pause and try them
+    /// Have an address called with what happens: set webhooks up, pause and try them
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     /// Print what happens on the server, as it happens, until it is interrupted

@@ -156,6 +156,7 @@ fn help_says_what_scripts_need() {
         "stats",
         "top",
         "schedule",
+        "webhook",
         "events",
         "snapshot",
         "inspect",
