@@ -39,6 +39,7 @@ use utoipa::IntoParams;
 pub(super) use follow::{Chosen, Followable, Followed, Following};
 pub use follower::Follower;
 pub(super) use follower::follow;
+use ring::GROUPS;
 pub(super) use ring::Hub;
 pub(super) use shown::Event;
 
@@ -172,6 +173,13 @@ pub(super) async fn publish(api: &Api) {
         }
         // All of them are woken, whatever they chose.
         let rest = REST.saturating_mul(u32::try_from(api.events.listeners()).unwrap_or(u32::MAX));
+        for group in 0..GROUPS {
+            api.events.wake(group);
+            if rest >= SHORTEST_REST {
+                // Those who were woken go next; then those who came with work meanwhile, before the next group.
+                tokio::task::yield_now().await;
+            }
+        }
         if rest >= SHORTEST_REST {
             tokio::time::sleep(rest).await;
         }

@@ -18,6 +18,9 @@ use tokio::time::Instant;
 /// How long the ring is fed when nobody listens any more.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// How many groups there are of those who listen: they are woken one behind the other.
+pub(super) const GROUPS: usize = 64;
+
 /// An event that may leave, and its text.
 #[derive(Debug)]
 pub(in crate::http) struct Told {
@@ -36,8 +39,8 @@ impl Told {
 #[derive(Debug)]
 pub(in crate::http) struct Hub {
     ring: Mutex<Ring>,
-    /// The place behind the newest event.
-    end: watch::Sender<u64>,
+    /// The place behind the newest event, to each group of those who listen.
+    ends: [watch::Sender<u64>; GROUPS],
     /// How many listen.
     listeners: watch::Sender<usize>,
     /// Whose turn it is to read what is past: of clients, and of the server's own.
@@ -62,6 +65,8 @@ struct Ring {
     /// All news from this number on are here, or will be.
     whole_from: u64,
     is_open: bool,
+    /// How many have joined so far.
+    joined: usize,
     /// Since when nobody listens.
     left_at: Instant,
 }
@@ -102,10 +107,11 @@ pub(super) enum Read {
 impl Default for Hub {
     fn default() -> Hub {
         let left_at = Instant::now();
-        let ring = Ring { told: VecDeque::new(), first: 0, bytes: 0, whole_from: 0, is_open: false, left_at };
+        let ring =
+            Ring { told: VecDeque::new(), first: 0, bytes: 0, whole_from: 0, is_open: false, joined: 0, left_at };
         Hub {
             ring: Mutex::new(ring),
-            end: watch::Sender::new(0),
+            ends: std::array::from_fn(|_| watch::Sender::new(0)),
             listeners: watch::Sender::new(0),
             readers: [JOURNAL_READERS, WEBHOOK_READERS].map(|most| Arc::new(Semaphore::new(most))),
         }
@@ -128,7 +134,8 @@ impl Hub {
         }
         let end = ring.end();
         let newest = ring.told.back().map_or(ring.whole_from.saturating_sub(1), |told| told.news.seq);
-        let receiver = self.end.subscribe();
+        let receiver = self.ends[ring.joined % GROUPS].subscribe();
+        ring.joined = ring.joined.wrapping_add(1);
         let newest_told = engine.newest_news().unwrap_or(0);
         let at = |next, seen, is_gone| Joined {
             next,
@@ -215,7 +222,7 @@ impl Hub {
         }
     }
 
-    /// Takes news that may leave.
+    /// Takes news that may leave. Nobody is woken.
     pub(super) fn publish(&self, taken: Taken) {
         let told: Vec<_> = taken.news.into_iter().map(|news| Told { text: shown::text(&news), news }).collect();
         let mut ring = self.ring();
@@ -226,7 +233,12 @@ impl Hub {
             ring.whole_from = below;
         }
         told.into_iter().for_each(|told| ring.push(told));
-        self.end.send_replace(ring.end());
+    }
+
+    /// Wakes a group of those who listen.
+    pub(super) fn wake(&self, group: usize) {
+        let end = self.ring().end();
+        self.ends[group].send_replace(end);
     }
 
     /// Reads on from a place, past at most so many events as one step handles, until what was chosen has about so many
