@@ -287,8 +287,15 @@ impl Disk {
                 left.insert(name, content.after(crash, dice));
             }
         }
-        self.durable_names.clone_from(&left);
+        let back: Vec<u64> = left.keys().filter(|name| !self.files.contains_key(name)).copied().collect();
         self.files = left;
+        // Nobody has the room of a removed file before its name is durably gone: one whose room was taken does not come back.
+        for name in back {
+            if self.capacity_bytes.is_some_and(|capacity| self.used_bytes() > capacity) {
+                self.files.remove(&name);
+            }
+        }
+        self.durable_names.clone_from(&self.files);
     }
 }
 
