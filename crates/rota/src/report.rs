@@ -139,6 +139,15 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     (None, 1)
 }
 
+/// The innermost cause: what the system said.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}
+
 /// What to try at the command line, where the library's own hint speaks of its functions.
 fn client_hint(error: &ClientError) -> Option<String> {
     let hint = match error {

@@ -195,7 +195,8 @@ impl<S: Storage> SegmentReader<S> {
     }
 }
 
-fn open<S: Storage>(storage: &S, segment: u64) -> Result<(S::File, SegmentHeader), SegmentError> {
+/// Opens a segment, and reads its header.
+pub(super) fn open<S: Storage>(storage: &S, segment: u64) -> Result<(S::File, SegmentHeader), SegmentError> {
     let failed = |source| SegmentError::Io { path: storage.path(segment), source };
     let file = storage.open(segment).map_err(failed)?;
     let mut bytes = [0; SEGMENT_HEADER_BYTES];

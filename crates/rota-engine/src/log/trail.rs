@@ -4,7 +4,7 @@
 //! between two calls: a segment that was removed meanwhile is then known to be gone, and its room on the disk is free. It trusts
 //! nothing that it reads: what is not right is lost, and said to be.
 
-use super::reader::SegmentError;
+use super::reader::{self, SegmentError};
 use super::record::{NameCache, RECORD_HEADER_BYTES, RecordFault, RecordHeader};
 use super::segment::{Damage, GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{LoggedEvent, Lsn};
@@ -145,14 +145,10 @@ impl<S: Storage> Trail<S> {
 
 impl Spot {
     fn open<S: Storage>(storage: &S, segment: u64) -> Result<(S::File, Spot), SegmentError> {
-        let failed = |source| SegmentError::Io { path: storage.path(segment), source };
-        let file = storage.open(segment).map_err(failed)?;
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        file.read_at(0, &mut bytes).map_err(failed)?;
-        let header = SegmentHeader::decode(&bytes).ok().filter(|header| header.segment == segment);
-        let path = || storage.path(segment);
-        let header =
-            header.ok_or_else(|| SegmentError::Damaged { path: path(), offset: 0, found: Damage::SegmentHeader })?;
+        let (file, header) = reader::open(storage, segment)?;
+        if header.segment != segment {
+            return Err(SegmentError::Damaged { path: storage.path(segment), offset: 0, found: Damage::SegmentHeader });
+        }
         let offset = SEGMENT_HEADER_BYTES as u64;
         let salt = GroupSalt::new(header.store, header.segment);
         Ok((file, Spot { header, salt, offset, group_end: offset, left: 0, next_lsn: header.first_lsn }))

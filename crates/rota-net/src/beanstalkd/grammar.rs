@@ -353,16 +353,12 @@ impl<'a> Rest<'a> {
 
     /// The next id of a list, with the comma behind it.
     fn listed_id(&mut self) -> Option<u64> {
-        let before = self.0;
         let id = self.u64()?;
-        match self.0 {
-            [] => {}
-            [b',', rest @ ..] => self.0 = rest,
-            _ => {
-                self.0 = before;
-                return None;
-            }
-        }
+        self.0 = match self.0 {
+            [b',', rest @ ..] => rest,
+            rest if rest.is_empty() => rest,
+            _ => return None,
+        };
         Some(id)
     }
 

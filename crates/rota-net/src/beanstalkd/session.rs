@@ -466,7 +466,7 @@ impl Client {
                 let used = engine.queue_name(engine.used(id));
                 self.far.wants_all(engine, puts.iter().flatten().flat_map(|put| named_by_put(engine, used, put)))
             }
-            Request::Put(put) if !put.after.is_empty() => {
+            Request::Put(put) => {
                 self.far.wants_all(engine, named_by_put(engine, engine.queue_name(engine.used(id)), put))
             }
             Request::DeleteBatch(ids) => {
@@ -650,11 +650,11 @@ fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Optio
         Request::Delete { id } | Request::Cancel { id } => engine.wanted_place(JobId(id)),
         Request::PeekDelayed => engine.wanted_first(engine.used(session)),
         Request::CancelKey { tube, key } => engine.wanted_key(&name(tube), key),
-        Request::Put(ref put) => engine.wanted_key(engine.queue_name(engine.used(session)), put.key.as_deref()?),
         _ => None,
     }
 }
 
+/// What a put names that may not be in memory: the job that has its key, and those that it waits for.
 fn named_by_put<'a>(engine: &'a Engine, used: &'a QueueName, put: &'a Put) -> impl Iterator<Item = Want> + 'a {
     let key = put.key.as_deref().and_then(|key| engine.wanted_key(used, key));
     key.into_iter().chain(put.after.iter().filter_map(|&id| engine.wanted_parent(&Parent::Id(JobId(id)))))

@@ -109,7 +109,7 @@ pub(super) async fn events(
     let Some(joined) = joined else {
         return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
     };
-    let listener = Listener::new(api.shared(), api.grant().clone(), choice, joined);
+    let listener = Listener::new(api.shared(), Some(api.grant().clone()), choice, joined);
     let listener = if is_followed { listener } else { listener.until_now() };
     api.leaves(depends_on).await;
     if let Some(upgrade) = upgrade {

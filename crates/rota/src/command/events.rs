@@ -44,7 +44,7 @@ async fn follow(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitCode> 
         match response.chunk().await {
             Ok(Some(bytes)) => stream.0.extend_from_slice(&bytes),
             Ok(None) => break,
-            Err(error) => return Err(ended(args).caused_by(std::io::Error::other(http::chain(&error))).into()),
+            Err(error) => return Err(ended(args).caused_by(std::io::Error::other(report::innermost(&error))).into()),
         }
     }
     Err(ended(args).into())

@@ -11,14 +11,14 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
-use crate::report::{Failure, handshake_hint};
+use crate::report::{Failure, handshake_hint, innermost};
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
 use crate::tokens::error::TokensError;
 use crate::tokens::file::{check_private, open};
 
-/// As much as is read of a file with a token.
-const TOKEN_FILE_BYTES: u64 = 4096;
+/// As much as is read of a file with a token, or another secret.
+const SECRET_FILE_BYTES: u64 = 4096;
 
 /// How long connecting may take. What is asked takes as long as it takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,15 +58,20 @@ impl fmt::Display for HttpAddress {
 
 /// The token to ask with: the file's, or that of `ROTA_TOKEN`. A command line would show it to everybody on the machine.
 pub(crate) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let Some(path) = path else {
-        return Ok(std::env::var("ROTA_TOKEN").ok().filter(|token| !token.is_empty()));
-    };
+    match path {
+        Some(path) => secret_in(path).map(Some),
+        None => Ok(std::env::var("ROTA_TOKEN").ok().filter(|token| !token.is_empty())),
+    }
+}
+
+/// What a file says that no other user may read.
+pub(super) fn secret_in(path: &Path) -> anyhow::Result<String> {
     let failed = |source| TokensError::Io { doing: "read", path: path.to_owned(), source };
     let file = open(path).map_err(failed)?;
     check_private(path, &file.metadata().map_err(failed)?)?;
     let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(Some(text.trim().to_owned()))
+    file.take(SECRET_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text.trim().to_owned())
 }
 
 /// A client that goes straight there.
@@ -197,7 +202,9 @@ pub(super) fn no_answer(server: &HttpAddress, error: &reqwest::Error) -> Failure
         Some(error) => handshake_hint(error),
         None => "start a server with `rota serve`, or name its HTTP port with --http or ROTA_HTTP",
     };
-    Failure::at_run_time(format!("no answer from {server}")).caused_by(std::io::Error::other(chain(error))).hint(hint)
+    Failure::at_run_time(format!("no answer from {server}"))
+        .caused_by(std::io::Error::other(innermost(error)))
+        .hint(hint)
 }
 
 /// What TLS has to say in that error.
@@ -228,15 +235,6 @@ pub(super) fn refused(server: &HttpAddress, what: &str, status: u16, body: &[u8]
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// The innermost cause: what the system said.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::http::{self, Asker};
-use super::text::{lines_of, put_body, table};
+use super::text::{lines_of, parts_of, put_body, table, text_of, written};
 use crate::cli::Global;
 use crate::cli::schedule::{ScheduleArgs, ScheduleCommand, ScheduleListArgs, ScheduleSetArgs};
 use crate::report::{self, Failure};
@@ -42,7 +42,7 @@ pub(crate) fn run(global: &Global, command: ScheduleCommand) -> anyhow::Result<E
         }
         ScheduleCommand::Run(args) => {
             let job = ask_of(global, &args, Method::POST, "/run", "nothing was put")?;
-            report::line(json, || text(&job, "id").to_owned(), Value::Object(job.clone()))?;
+            report::line(json, || text_of(&job, "id").to_owned(), Value::Object(job.clone()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -128,16 +128,15 @@ fn list(global: &Global, args: &ScheduleListArgs) -> anyhow::Result<()> {
 fn row(schedule: &Map<String, Value>) -> Vec<String> {
     let job = schedule.get("job").and_then(Value::as_object);
     let last = schedule.get("last").and_then(Value::as_object);
-    let number = |name: &str| schedule.get(name).map_or_else(|| String::from("?"), Value::to_string);
     vec![
-        text(schedule, "name").to_owned(),
-        job.map_or("?", |job| text(job, "queue")).to_owned(),
+        text_of(schedule, "name").to_owned(),
+        job.map_or("?", |job| text_of(job, "queue")).to_owned(),
         ticks(schedule),
         next(schedule),
-        last.map_or("-", |last| text(last, "outcome")).to_owned(),
-        number("fired"),
-        number("missed"),
-        number("refused"),
+        last.map_or("-", |last| text_of(last, "outcome")).to_owned(),
+        written(schedule, "fired"),
+        written(schedule, "missed"),
+        written(schedule, "refused"),
     ]
 }
 
@@ -150,13 +149,7 @@ fn shown(schedule: &Map<String, Value>) -> Map<String, Value> {
                 let moments: Vec<&str> = moments.iter().filter_map(Value::as_str).collect();
                 Value::from(if moments.is_empty() { String::from("-") } else { moments.join(" ") })
             }
-            Value::Object(parts) => {
-                let part = |(name, value): (&String, &Value)| match value {
-                    Value::String(text) => format!("{name}={text}"),
-                    other => format!("{name}={other}"),
-                };
-                Value::from(parts.iter().map(part).collect::<Vec<_>>().join(" "))
-            }
+            Value::Object(parts) => parts_of(parts).into(),
             other => other.clone(),
         };
         lines.insert(name.clone(), value);
@@ -169,7 +162,7 @@ fn shown(schedule: &Map<String, Value>) -> Map<String, Value> {
 
 fn ticks(schedule: &Map<String, Value>) -> String {
     match (schedule.get("cron"), schedule.get("every")) {
-        (Some(Value::String(cron)), _) => format!("{cron} ({})", text(schedule, "zone")),
+        (Some(Value::String(cron)), _) => format!("{cron} ({})", text_of(schedule, "zone")),
         (_, Some(Value::String(every))) => format!("every {every}"),
         _ => String::from("?"),
     }
@@ -183,10 +176,6 @@ fn next(schedule: &Map<String, Value>) -> String {
         None if schedule.get("paused") == Some(&Value::Bool(true)) => String::from("paused"),
         None => String::from("never"),
     }
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or("?")
 }
 
 fn path(name: &QueueName, rest: &str) -> String {

@@ -73,6 +73,25 @@ pub(crate) fn lines_of(object: &Map<String, Value>) -> String {
     object.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A member that is a text; `?` if it is missing.
+pub(crate) fn text_of<'a>(object: &'a Map<String, Value>, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("?")
+}
+
+/// A member as it is written, for a table; `?` if it is missing.
+pub(crate) fn written(object: &Map<String, Value>, name: &str) -> String {
+    object.get(name).map_or_else(|| String::from("?"), Value::to_string)
+}
+
+/// The members of an object in one line: `name=value`.
+pub(crate) fn parts_of(object: &Map<String, Value>) -> String {
+    let part = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name}={text}"),
+        other => format!("{name}={other}"),
+    };
+    object.iter().map(part).collect::<Vec<_>>().join(" ")
+}
+
 /// A table with a head: the first column to the left, the others, which are numbers, to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

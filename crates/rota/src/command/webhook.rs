@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::http::{self, Asker};
-use super::text::{lines_of, table};
+use super::text::{lines_of, parts_of, table, text_of, written};
 use crate::cli::Global;
 use crate::cli::webhook::{WebhookArgs, WebhookCommand, WebhookListArgs, WebhookSetArgs};
 use crate::report::{self, Failure};
@@ -31,7 +31,7 @@ pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<Ex
         }
         WebhookCommand::Resume(args) => {
             let webhook = ask_of(global, &args, Method::POST, "/resume", "it is not resumed")?;
-            let shown = || format!("resumed {}: after event {}", args.name, text(&webhook, "seq"));
+            let shown = || format!("resumed {}: after event {}", args.name, text_of(&webhook, "seq"));
             report::line(json, shown, Value::Object(webhook.clone()))?;
         }
         WebhookCommand::Test(args) => test(global, &args)?,
@@ -48,13 +48,7 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
     };
     put("events", args.events.clone().map(Value::from));
     put("queues", args.queues.clone().map(Value::from));
-    put(
-        "secret",
-        http::token(args.secret_file.as_deref()).map(|secret| {
-            // Without a file it would be the token that asks.
-            secret.filter(|_| args.secret_file.is_some()).map(Value::from)
-        })?,
-    );
+    put("secret", args.secret_file.as_deref().map(http::secret_in).transpose()?.map(Value::from));
     put("paused", args.paused.then_some(Value::Bool(true)));
     put("after", args.after.map(|after| after.to_string().into()));
     let asker = Asker::new(&args.server.http, &global.tls)?;
@@ -62,7 +56,7 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
     let shown = || {
         let secret = webhook.get("secret").and_then(Value::as_str);
         let secret = secret.map(|secret| format!("\nsecret {secret}")).unwrap_or_default();
-        format!("{}: {} after event {}{secret}", args.name, state(&webhook), text(&webhook, "seq"))
+        format!("{}: {} after event {}{secret}", args.name, state(&webhook), text_of(&webhook, "seq"))
     };
     report::line(global.json, shown, Value::Object(webhook.clone()))
 }
@@ -89,25 +83,24 @@ fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
     let tried = ask_of(global, args, Method::POST, "/test", "it was not called")?;
     if tried.get("delivered") != Some(&Value::Bool(true)) {
         let call = tried.get("call").and_then(Value::as_object);
-        let why = call.map_or("?", |call| text(call, "error"));
+        let why = call.map_or("?", |call| text_of(call, "error"));
         let failure = Failure::at_run_time(format!("{} did not take it: {why}", args.name));
         return Err(failure.hint("see to what is called; `rota webhook show` has the address").into());
     }
-    let shown = || format!("{} took it in {}", args.name, text(&tried, "took"));
+    let shown = || format!("{} took it in {}", args.name, text_of(&tried, "took"));
     report::line(global.json, shown, Value::Object(tried.clone()))
 }
 
 fn row(webhook: &Map<String, Value>) -> Vec<String> {
-    let number = |name: &str| webhook.get(name).map_or_else(|| String::from("?"), Value::to_string);
     vec![
-        text(webhook, "name").to_owned(),
-        text(webhook, "url").to_owned(),
+        text_of(webhook, "name").to_owned(),
+        text_of(webhook, "url").to_owned(),
         words(webhook.get("events")),
         state(webhook).to_owned(),
-        text(webhook, "seq").to_owned(),
-        text(webhook, "lag").to_owned(),
-        number("delivered"),
-        number("failures"),
+        text_of(webhook, "seq").to_owned(),
+        text_of(webhook, "lag").to_owned(),
+        written(webhook, "delivered"),
+        written(webhook, "failures"),
     ]
 }
 
@@ -116,13 +109,7 @@ fn shown(webhook: &Map<String, Value>) -> Map<String, Value> {
     let line = |(name, value): (&String, &Value)| {
         let value = match value {
             Value::Array(_) => words(Some(value)).into(),
-            Value::Object(parts) => {
-                let part = |(name, value): (&String, &Value)| match value {
-                    Value::String(text) => format!("{name}={text}"),
-                    other => format!("{name}={other}"),
-                };
-                Value::from(parts.iter().map(part).collect::<Vec<_>>().join(" "))
-            }
+            Value::Object(parts) => parts_of(parts).into(),
             other => other.clone(),
         };
         (name.clone(), value)
@@ -138,16 +125,12 @@ fn words(list: Option<&Value>) -> String {
 /// What it does: `paused`, `gone` where it paused itself, `failing` where the last call failed, or `on`.
 fn state(webhook: &Map<String, Value>) -> &'static str {
     let failures = webhook.get("failures").and_then(Value::as_u64).unwrap_or_default();
-    match (text(webhook, "paused_because"), failures) {
+    match (text_of(webhook, "paused_because"), failures) {
         ("asked", _) => "paused",
         ("gone", _) => "gone",
         (_, 0) => "on",
         _ => "failing",
     }
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or("?")
 }
 
 fn path(name: &QueueName, rest: &str) -> String {

@@ -11,7 +11,7 @@ use reqwest::redirect::Policy;
 use tokio::runtime::{Builder, Runtime};
 
 use super::counted::Told;
-use crate::report::Failure;
+use crate::report::{Failure, innermost};
 use crate::snapshot::place::provide_tls;
 
 /// How long an answer may take, if `OTEL_EXPORTER_OTLP_TIMEOUT` says nothing.
@@ -78,20 +78,11 @@ impl HttpClient for Collector {
             match &answered {
                 Ok(answer) if answer.status().is_success() => {}
                 Ok(answer) => self.told.refused(&to, &format!("it answered {}", answer.status())),
-                Err(error) => self.told.refused(&to, &causes(error.as_ref())),
+                Err(error) => self.told.refused(&to, &innermost(error.as_ref())),
             }
             answered
         })
     }
-}
-
-/// The innermost cause says what is the matter.
-fn causes(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 impl fmt::Debug for Collector {

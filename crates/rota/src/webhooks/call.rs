@@ -19,6 +19,7 @@ use ring::hmac;
 use rota_net::http::{Call, Called};
 use tokio::sync::Semaphore;
 
+use crate::report;
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
 
@@ -67,7 +68,7 @@ impl Caller {
         match answer(request).await {
             Ok(called) => called,
             Err(error) if error.is_timeout() => Called::Unanswered(format!("no answer within {} s", TIMEOUT.as_secs())),
-            Err(error) => Called::Unanswered(innermost(&error)),
+            Err(error) => Called::Unanswered(what_failed(&error)),
         }
     }
 
@@ -84,7 +85,7 @@ impl Caller {
             let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
             builder = builder.tls_backend_preconfigured(config);
         }
-        builder.build().map_err(|error| innermost(&error))
+        builder.build().map_err(|error| what_failed(&error))
     }
 }
 
@@ -152,10 +153,6 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What the system said. What is around it has the address in it, and that may have a secret in its query.
-fn innermost(error: &reqwest::Error) -> String {
-    let Some(mut cause) = error.source() else { return String::from("the request could not be made") };
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
+fn what_failed(error: &reqwest::Error) -> String {
+    error.source().map_or_else(|| String::from("the request could not be made"), report::innermost)
 }

@@ -79,25 +79,31 @@ fn read_all(disk: &SimulatedDisk, entries: &[Entry], what: &str) -> Vec<u64> {
     found
 }
 
+/// Judges and reads a log of which one segment is changed: the numbers of the records that are left.
+#[track_caller]
+fn judge_changed(sample: &Sample, segment: u64, bytes: Vec<u8>, what: &str) -> Vec<u64> {
+    let damaged = sample.disk.copy();
+    damaged.set_bytes(segment, Some(bytes));
+    agree(&damaged, what);
+    read_all(&damaged, &sample.entries, what)
+}
+
 /// Changes every segment in every way that `change` makes of an offset; all is judged as a start does.
 fn check_changes(name: &str, step: usize, change: &dyn Fn(&mut Vec<u8>, usize)) {
     for habit in [Habit::Closed, Habit::Killed, Habit::NeverSynced] {
-        let Sample { disk, entries, .. } = sample(habit);
-        for (segment, bytes) in content(&disk) {
+        let sample = sample(habit);
+        for (segment, bytes) in content(&sample.disk) {
             let bytes = bytes.unwrap();
             let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             for at in (0..used).step_by(step) {
                 let mut changed = bytes.clone();
                 change(&mut changed, at);
-                let damaged = disk.copy();
-                damaged.set_bytes(segment, Some(changed));
                 let what = format!("{habit:?}, {name} in segment {segment} at {at}");
-                agree(&damaged, &what);
-                let found = read_all(&damaged, &entries, &what);
+                let found = judge_changed(&sample, segment, changed, &what);
                 assert!(found.is_sorted_by(|a, b| a < b), "{what}: a record is there twice");
                 // Two records a group, so that a changed place spoils one or a header none.
                 if step == 1 {
-                    assert!(found.len() + 1 >= entries.len(), "{what}: {} are left", found.len());
+                    assert!(found.len() + 1 >= sample.entries.len(), "{what}: {} are left", found.len());
                 }
             }
         }
@@ -130,15 +136,12 @@ fn zeros_or_rubbish_anywhere() {
 #[test]
 fn a_cut_at_any_byte() {
     for habit in [Habit::Closed, Habit::Killed, Habit::NeverSynced] {
-        let Sample { disk, entries, .. } = sample(habit);
-        for (segment, bytes) in content(&disk) {
+        let sample = sample(habit);
+        for (segment, bytes) in content(&sample.disk) {
             let bytes = bytes.unwrap();
             for at in 0..bytes.len() {
-                let damaged = disk.copy();
-                damaged.set_bytes(segment, Some(bytes[..at].to_vec()));
                 let what = format!("{habit:?}, segment {segment} cut at {at}");
-                agree(&damaged, &what);
-                read_all(&damaged, &entries, &what);
+                judge_changed(&sample, segment, bytes[..at].to_vec(), &what);
             }
         }
     }
@@ -303,28 +306,24 @@ fn places(disk: &SimulatedDisk) -> Vec<(u64, usize, usize)> {
 
 #[test]
 fn a_place_is_not_certain_where_the_file_was_cut() {
-    let Sample { disk, entries, .. } = sample(Habit::Closed);
-    for (segment, offset, length) in places(&disk) {
-        let mut bytes = disk.bytes(segment).unwrap();
+    let sample = sample(Habit::Closed);
+    for (segment, offset, length) in places(&sample.disk) {
+        let mut bytes = sample.disk.bytes(segment).unwrap();
         bytes.truncate(offset + length);
         // The header of its group, if it is the first of it.
         bytes[offset - 48] ^= 1;
-        let damaged = disk.copy();
-        damaged.set_bytes(segment, Some(bytes));
-        let what = format!("segment {segment} cut behind the record at {offset}");
-        agree(&damaged, &what);
-        read_all(&damaged, &entries, &what);
+        judge_changed(&sample, segment, bytes, &format!("segment {segment} cut behind the record at {offset}"));
     }
 }
 
 #[test]
 fn a_place_is_not_certain_behind_a_length_that_leads_past_records() {
-    let Sample { disk, entries, .. } = sample(Habit::Closed);
-    let places = places(&disk);
+    let sample = sample(Habit::Closed);
+    let places = places(&sample.disk);
     for (number, &(segment, offset, _)) in places.iter().enumerate() {
         let behind = places[number + 1..].iter().take_while(|place| place.0 == segment);
         for &(_, later, _) in behind.take(6) {
-            let mut bytes = disk.bytes(segment).unwrap();
+            let mut bytes = sample.disk.bytes(segment).unwrap();
             let length = (later - offset - 28) as u32;
             bytes[offset + 4..offset + 8].copy_from_slice(&length.to_le_bytes());
             // No group header is left in between, nor that of its own group.
@@ -333,11 +332,8 @@ fn a_place_is_not_certain_behind_a_length_that_leads_past_records() {
                     bytes[at] = 0;
                 }
             }
-            let damaged = disk.copy();
-            damaged.set_bytes(segment, Some(bytes));
             let what = format!("segment {segment}, the record at {offset} reaches to {later}");
-            agree(&damaged, &what);
-            read_all(&damaged, &entries, &what);
+            judge_changed(&sample, segment, bytes, &what);
         }
     }
 }

@@ -80,9 +80,9 @@ pub(super) enum Heard {
 }
 
 impl Listener {
-    pub(super) fn new(api: Arc<Api>, grant: impl Into<Option<Grant>>, choice: Choice, joined: Joined) -> Listener {
+    pub(super) fn new(api: Arc<Api>, grant: Option<Grant>, choice: Choice, joined: Joined) -> Listener {
         let Joined { next, seen, is_gone, past, started, newest, end } = joined;
-        let (grant, restarted) = (grant.into(), started.is_some());
+        let restarted = started.is_some();
         let reader = if grant.is_some() { Reader::Client } else { Reader::Server };
         let past = past.map(|goal| Past::new(Arc::clone(&api), reader, choice.clone(), seen, goal));
         let opening = past.is_none().then(|| {
