@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod command;
 mod config;
+mod files;
 mod report;
 mod serve;
 mod snapshot;

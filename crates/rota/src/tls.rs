@@ -16,7 +16,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::tokens::file::open;
+use crate::files::open;
 use error::{Problem, TlsError};
 
 /// The longest file that is read, in bytes: every certificate authority of a system is a fifth of it.

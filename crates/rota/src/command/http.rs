@@ -11,11 +11,11 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
+use crate::files::{FileError, check_private, open};
 use crate::report::{Failure, handshake_hint, innermost};
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
 use crate::tokens::error::TokensError;
-use crate::tokens::file::{check_private, open};
 
 /// As much as is read of a file with a token, or another secret.
 const SECRET_FILE_BYTES: u64 = 4096;
@@ -66,11 +66,14 @@ pub(crate) fn token(path: Option<&Path>) -> anyhow::Result<Option<String>> {
 
 /// What a file says that no other user may read.
 pub(super) fn secret_in(path: &Path) -> anyhow::Result<String> {
-    let failed = |source| TokensError::Io { doing: "read", path: path.to_owned(), source };
-    let file = open(path).map_err(failed)?;
-    check_private(path, &file.metadata().map_err(failed)?)?;
-    let mut text = String::new();
-    file.take(SECRET_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    let read = || -> Result<String, FileError> {
+        let file = open(path).map_err(FileError::io("read", path))?;
+        check_private(path, &file.metadata().map_err(FileError::io("read", path))?)?;
+        let mut text = String::new();
+        file.take(SECRET_FILE_BYTES).read_to_string(&mut text).map_err(FileError::io("read", path))?;
+        Ok(text)
+    };
+    let text = read().map_err(TokensError::from)?;
     Ok(text.trim().to_owned())
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::error::{Problem, TlsError};
 use super::{Identity, authorities, provider, revocation_lists};
+use crate::files::Stamp;
 use crate::report;
-use crate::tokens::file::Stamp;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -14,8 +14,9 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use super::error::TokensError;
-use super::file::{self, Stamp};
+use super::file;
 use super::{Token, TokenId, digest_of};
+use crate::files::Stamp;
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

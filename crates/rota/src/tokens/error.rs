@@ -1,48 +1,19 @@
 //! What can be wrong with a file of tokens: each case with its place, its values and a hint.
 
-use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
 use super::TokenId;
-use super::file::{FILE_BYTES, TOKENS};
+use super::file::TOKENS;
+use crate::files::FileError;
 
 /// Why a file of tokens cannot be used. Nothing was changed.
 #[derive(Debug, Error)]
 pub(crate) enum TokensError {
-    /// The system refused.
-    #[error("cannot {doing} {}", path.display())]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is a folder, or something else that has no end.
-    #[error("{} is not a file", path.display())]
-    NotAFile {
-        /// Its path.
-        path: PathBuf,
-    },
-    /// Others may read it, or change it.
-    #[error("{} is open to other users (mode {mode:04o})", path.display())]
-    TooOpen {
-        /// Its path.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is no file of tokens.
-    #[error("{} has {bytes} bytes, and tokens take at most {FILE_BYTES}", path.display())]
-    TooLong {
-        /// Its path.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
+    /// It is not what it has to be, or the system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A line that is no token.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
@@ -73,10 +44,12 @@ impl TokensError {
     /// What to try, where that is not plain from the message.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            TokensError::Io { .. } => None,
-            TokensError::NotAFile { .. } => Some("name a file with --tokens".into()),
-            TokensError::TooOpen { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
-            TokensError::TooLong { .. } => Some("is that the file that `rota token create` wrote?".into()),
+            TokensError::File(error) => match error {
+                FileError::Io { .. } => None,
+                FileError::NotAFile { .. } => Some("name a file with --tokens".into()),
+                FileError::TooOpen { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
+                FileError::TooLong { .. } => Some("is that the file that `rota token create` wrote?".into()),
+            },
             TokensError::Line { .. } => {
                 Some("mend or remove that line: `rota token create` writes them, a JSON object each".into())
             }
@@ -88,7 +61,8 @@ impl TokensError {
     /// With which code the process ends.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            TokensError::Io { .. } | TokensError::Full { .. } => 1,
+            TokensError::File(error) => error.exit_code(),
+            TokensError::Full { .. } => 1,
             TokensError::NoSuchToken { .. } => 3,
             _ => 2,
         }

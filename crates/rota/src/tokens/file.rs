@@ -5,10 +5,9 @@
 //! not turn into one without tokens.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use rota_net::access::{Pattern, Role};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::TokensError;
 use super::{NAME_BYTES, PATTERNS, Token, TokenId, hex};
+use crate::files::{FileError, Stamp, folder, read_private, replace_private};
 
 /// Its name in a data directory.
 pub(crate) const FILE_NAME: &str = "tokens";
@@ -28,16 +28,6 @@ pub(crate) const FILE_BYTES: u64 = 4 << 20;
 
 /// How long a token that has ended keeps its line when others are made.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Which state of a file was read: another one is another file, or the same with another content or mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    inode: (u64, u64),
-    bytes: u64,
-    mode: u32,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
 
 /// A line of the file.
 #[derive(Deserialize, Serialize)]
@@ -57,46 +47,6 @@ struct Line {
     sha256: String,
 }
 
-impl Stamp {
-    fn of(found: &Metadata) -> Stamp {
-        Stamp {
-            inode: (found.dev(), found.ino()),
-            bytes: found.len(),
-            mode: found.mode(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
-
-    /// The state of the file now; none if it is not there.
-    pub(crate) fn look(path: &Path) -> io::Result<Option<Stamp>> {
-        match fs::metadata(path) {
-            Ok(found) => Ok(Some(Stamp::of(&found))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Refuses a file with a secret that other users may read, or change.
-pub(crate) fn check_private(path: &Path, found: &Metadata) -> Result<(), TokensError> {
-    if !found.is_file() {
-        return Err(TokensError::NotAFile { path: path.to_owned() });
-    }
-    let mode = found.mode() & 0o7777;
-    // A group may read it: that is how a service is given what root keeps.
-    if mode & 0o027 != 0 {
-        return Err(TokensError::TooOpen { path: path.to_owned(), mode });
-    }
-    Ok(())
-}
-
-/// Opens a file for reading without waiting for anybody, should it be a pipe.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(without_waiting).open(path)
-}
-
 /// The tokens of a file, none where there is none.
 ///
 /// # Errors
@@ -107,24 +57,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Token>, TokensError> {
 
 /// The same, with the state of the file that they were read from; none where there is none.
 pub(super) fn read_with_stamp(path: &Path) -> Result<(Vec<Token>, Option<Stamp>), TokensError> {
-    let failed = |doing| move |source| TokensError::Io { doing, path: path.to_owned(), source };
-    let file = match open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
-        Err(error) => return Err(failed("open")(error)),
-    };
-    let found = file.metadata().map_err(failed("look at"))?;
-    check_private(path, &found)?;
-    let too_long = |bytes| TokensError::TooLong { path: path.to_owned(), bytes };
-    if found.len() > FILE_BYTES {
-        return Err(too_long(found.len()));
+    match read_private(path, "tokens", FILE_BYTES)? {
+        Some((text, found)) => Ok((parse(path, &text)?, Some(Stamp::of(&found)))),
+        None => Ok((Vec::new(), None)),
     }
-    let mut text = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(failed("read"))?;
-    if text.len() as u64 > FILE_BYTES {
-        return Err(too_long(text.len() as u64));
-    }
-    Ok((parse(path, &text)?, Some(Stamp::of(&found))))
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Vec<Token>, TokensError> {
@@ -224,7 +160,7 @@ fn write_line(token: &Token) -> String {
 pub(crate) fn add(path: &Path, token: &Token) -> Result<(), TokensError> {
     let folder = folder(path);
     let made = DirBuilder::new().mode(0o700).recursive(true).create(&folder);
-    made.map_err(|source| TokensError::Io { doing: "create", path: folder.clone(), source })?;
+    made.map_err(FileError::io("create", &folder))?;
     change(path, |tokens| {
         let keeps = |old: &Token| {
             let ended = old.ended(token.created);
@@ -257,46 +193,24 @@ pub(crate) fn revoke(path: &Path, ids: &[TokenId], now: Timestamp) -> Result<(),
     })
 }
 
-fn folder(path: &Path) -> PathBuf {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new(".")).to_owned()
-}
-
 /// Replaces the file by what becomes of it. Of several who do at once, one waits for the other.
 fn change(path: &Path, what: impl FnOnce(&mut Vec<Token>) -> Result<(), TokensError>) -> Result<(), TokensError> {
     let folder = folder(path);
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| TokensError::Io { doing, path, source }
-    };
-    let lock = File::open(&folder).map_err(failed("open", &folder))?;
-    lock.lock().map_err(failed("lock", &folder))?;
+    let lock = File::open(&folder).map_err(FileError::io("open", &folder))?;
+    lock.lock().map_err(FileError::io("lock", &folder))?;
     let mut tokens = read(path)?;
     what(&mut tokens)?;
     // Who runs the server has to be able to read it, though root may be who runs the command.
     let (owner, mode) = match fs::metadata(path) {
         Ok(found) => (found, None),
-        Err(_) => (lock.metadata().map_err(failed("look at", &folder))?, Some(0o600)),
+        Err(_) => (lock.metadata().map_err(FileError::io("look at", &folder))?, Some(0o600)),
     };
-    let new = path.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &new)(source)),
-        _ => {}
-    }
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let text: String = tokens.iter().map(write_line).collect();
-        file.write_all(text.as_bytes())?;
+    let text: String = tokens.iter().map(write_line).collect();
+    replace_private(path, &text, |file| {
         if rustix::process::geteuid().is_root() {
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            fchown(file, Some(owner.uid()), Some(owner.gid()))?;
         }
-        file.set_permissions(fs::Permissions::from_mode(mode.unwrap_or(owner.mode() & 0o7777)))?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        lock.sync_all()
-    })();
-    written.map_err(|source| {
-        fs::remove_file(&new).ok();
-        failed("write", path)(source)
-    })
+        file.set_permissions(fs::Permissions::from_mode(mode.unwrap_or(owner.mode() & 0o7777)))
+    })?;
+    Ok(())
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::error::TokensError;
 use super::*;
+use crate::files::FileError;
 
 fn place() -> (TempDir, PathBuf) {
     let folder = TempDir::new().expect("a temporary folder");
@@ -173,10 +174,10 @@ fn files_that_others_may_read_or_change_and_what_is_no_file_are_refused() {
         assert!(error.hint().is_some_and(|hint| hint.contains("chmod 600")));
         file::add(&path, &token(Timestamp::now()).0).expect_err("it is open to others");
     }
-    assert!(matches!(file::read(folder.path()), Err(TokensError::NotAFile { .. })));
+    assert!(matches!(file::read(folder.path()), Err(TokensError::File(FileError::NotAFile { .. }))));
     fs::File::create(&path).and_then(|file| file.set_len(file::FILE_BYTES + 1)).expect("the folder is writable");
     write_mode(&path, 0o600);
-    assert!(matches!(file::read(&path), Err(TokensError::TooLong { .. })));
+    assert!(matches!(file::read(&path), Err(TokensError::File(FileError::TooLong { .. }))));
 }
 
 fn write_mode(path: &PathBuf, mode: u32) {

@@ -5,9 +5,6 @@
 //! of the same name that was set up later does not go on from there.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rota_engine::limits::WEBHOOKS;
@@ -16,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::WebhooksError;
-use crate::tokens::file::open;
+use crate::files::{read_private, replace_private};
 
 /// The name of the file in a data directory.
 pub(crate) const FILE_NAME: &str = "webhooks";
@@ -85,26 +82,7 @@ fn places_of(path: &Path) -> PathBuf {
 
 /// The lines of a file, with their numbers; none where there is no file.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksError> {
-    let failed = |doing| move |source| WebhooksError::Io { doing, path: path.to_owned(), source };
-    let file = match open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("open")(error)),
-    };
-    let found = file.metadata().map_err(failed("look at"))?;
-    if !found.is_file() {
-        return Err(WebhooksError::NotAFile { path: path.to_owned() });
-    }
-    let mode = found.mode() & 0o7777;
-    // A group may read it: that is how a service is given what root keeps.
-    if mode & 0o027 != 0 {
-        return Err(WebhooksError::TooOpen { path: path.to_owned(), mode });
-    }
-    let mut text = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(failed("read"))?;
-    if text.len() as u64 > FILE_BYTES {
-        return Err(WebhooksError::TooLong { path: path.to_owned(), bytes: found.len() });
-    }
+    let Some((text, _)) = read_private(path, "webhooks", FILE_BYTES)? else { return Ok(Vec::new()) };
     let full = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let read = |(at, line): (usize, &[u8])| {
         let read = serde_json::from_slice(line).map(|value| (at + 1, value));
@@ -120,26 +98,7 @@ fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksEr
 
 /// Replaces a file by these lines.
 fn replace<T: Serialize>(path: &Path, lines: impl Iterator<Item = T>) -> Result<(), WebhooksError> {
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| WebhooksError::Io { doing, path, source }
-    };
     let text: String =
         lines.map(|line| serde_json::to_string(&line).expect("texts and numbers make JSON") + "\n").collect();
-    let new = path.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &new)(source)),
-        _ => {}
-    }
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    })();
-    written.map_err(|source| {
-        fs::remove_file(&new).ok();
-        failed("write", path)(source)
-    })
+    Ok(replace_private(path, &text, |_| Ok(()))?)
 }

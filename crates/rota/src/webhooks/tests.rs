@@ -10,6 +10,7 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use tempfile::TempDir;
 
 use super::*;
+use crate::files::FileError;
 use rota_net::http::{KeptWebhook, Pause};
 
 fn place() -> (TempDir, PathBuf) {
@@ -77,11 +78,11 @@ fn files_that_are_wrong_are_refused_without_their_secrets() {
     }
     put(&line);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
-    assert!(matches!(read(&path), Err(WebhooksError::TooOpen { mode: 0o644, .. })));
-    assert!(matches!(read(folder.path()), Err(WebhooksError::NotAFile { .. })));
+    assert!(matches!(read(&path), Err(WebhooksError::File(FileError::TooOpen { mode: 0o644, .. }))));
+    assert!(matches!(read(folder.path()), Err(WebhooksError::File(FileError::NotAFile { .. }))));
     fs::File::create(&path).and_then(|file| file.set_len(file::FILE_BYTES + 1)).expect("it is ours");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
-    assert!(matches!(read(&path), Err(WebhooksError::TooLong { .. })));
+    assert!(matches!(read(&path), Err(WebhooksError::File(FileError::TooLong { .. }))));
 }
 
 #[test]
