@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How many queues have numbers of their own: each has some dozens.
-pub const QUEUES: usize = 100;
+const QUEUES: usize = 100;
 
 /// All metrics at this moment.
 #[must_use]
@@ -109,16 +109,24 @@ impl Collector for Measured {
     }
 }
 
-/// A queue that has numbers of its own.
-struct ShownQueue {
-    view: QueueView,
-    times: Option<Times>,
-    head_age: Option<Duration>,
+/// A queue that has numbers of its own, here and at a statsd.
+#[derive(Debug)]
+pub struct ShownQueue {
+    /// Its number, which no other queue gets.
+    pub number: u64,
+    /// Its counts.
+    pub view: QueueView,
+    /// How long its jobs waited and ran, if any did.
+    pub times: Option<Times>,
+    /// How long its first ready job has been due, if there is one.
+    pub head_age: Option<Duration>,
 }
 
 /// The first queues in the order in which they came to be.
-fn shown(engine: &Engine) -> Vec<ShownQueue> {
-    let queues = engine.queues_after(0).take(QUEUES).map(|(_, id)| ShownQueue {
+#[must_use]
+pub fn shown(engine: &Engine) -> Vec<ShownQueue> {
+    let queues = engine.queues_after(0).take(QUEUES).map(|(number, id)| ShownQueue {
+        number,
         view: engine.queue(id),
         times: engine.times_of(id).cloned(),
         head_age: engine.head_age(id),

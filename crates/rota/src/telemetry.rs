@@ -13,12 +13,11 @@ use std::time::Duration;
 use cadence::ext::MetricBackend;
 use cadence::{BufferedUdpMetricSink, Counted, Gauged, Metric, StatsdClient, Timed as _};
 use rota_engine::Totals;
-use rota_engine::engine::Engine;
 use rota_engine::job::JobState;
-use rota_engine::queue::{QueueView, Times};
+use rota_engine::queue::Times;
 use rota_engine::spans::Spans;
 use rota_net::host::Host;
-use rota_net::metrics::QUEUES;
+use rota_net::metrics::{ShownQueue, shown};
 use rota_net::timings::{Sampled, Timed, Timings};
 use tokio::sync::watch;
 
@@ -50,14 +49,6 @@ struct Sent {
     times: Times,
     /// By the queue's number, which no other queue gets; of the queues that are shown.
     queues: BTreeMap<u64, Times>,
-}
-
-/// What is looked at of a queue.
-struct ShownQueue {
-    number: u64,
-    view: QueueView,
-    head_age: Option<Duration>,
-    times: Option<Times>,
 }
 
 impl Statsd {
@@ -182,17 +173,6 @@ impl Metric for Line {
     fn as_metric_str(&self) -> &str {
         &self.0
     }
-}
-
-/// The first queues in the order in which they came to be, the same as `/metrics` shows.
-fn shown(engine: &Engine) -> Vec<ShownQueue> {
-    let queues = engine.queues_after(0).take(QUEUES).map(|(number, id)| ShownQueue {
-        number,
-        view: engine.queue(id),
-        head_age: engine.head_age(id),
-        times: engine.times_of(id).cloned(),
-    });
-    queues.collect()
 }
 
 fn since(now: &Times, before: &Times) -> Times {
