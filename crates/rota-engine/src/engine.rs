@@ -426,6 +426,12 @@ impl Engine {
         self.reserved_at[1]
     }
 
+    /// The newest record that was decided, be anybody waiting for it or not; 0 where no log is kept.
+    #[must_use]
+    pub fn newest_record(&self) -> Lsn {
+        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+    }
+
     /// Moves the records that were decided since the last call into `group`, for the log's writer. Returns whether
     /// there were any.
     pub fn take_records(&mut self, group: &mut Group) -> bool {

@@ -253,7 +253,6 @@ impl<S: Storage> LogWriter<S> {
         let segment_bytes = self.storage.segment_bytes();
         // Each segment but the one under way has a header, and each a seal.
         let usable = segment_bytes.saturating_sub((SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES) as u64);
-        let left = segment_bytes.saturating_sub(self.offset + GROUP_HEADER_BYTES as u64);
         LogStats {
             segments: self.closed.len() as u64 + 1,
             bytes: self.closed_bytes + self.offset,
@@ -267,9 +266,15 @@ impl<S: Storage> LogWriter<S> {
                 .take_while(|(segment, _)| *segment < self.needed_from)
                 .map(|&(_, bytes)| bytes)
                 .sum(),
-            room: left + self.spares * usable,
+            room: self.left_in_segment() + self.spares * usable,
             ..self.stats
         }
+    }
+
+    /// How many bytes the segment under way can still take, beside the mark at its end.
+    #[must_use]
+    pub fn left_in_segment(&self) -> u64 {
+        self.storage.segment_bytes().saturating_sub(self.offset + GROUP_HEADER_BYTES as u64)
     }
 
     /// Where its segments are.

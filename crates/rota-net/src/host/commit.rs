@@ -9,9 +9,11 @@ use rota_engine::engine::{DependsOn, Room};
 use rota_engine::limits::{RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
 use rota_engine::storage::DataDirectory;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -48,6 +50,8 @@ pub(super) struct Commit {
     begin: Instant,
     /// When the oldest of what is written and not durable was written, in microseconds since `begin`; 0 for nothing.
     unsynced_since: AtomicU64,
+    /// How many bytes were written when the newest sync apart had ended.
+    synced_bytes: AtomicU64,
     waiters: Mutex<Vec<(DependsOn, Waker)>>,
     /// How many connections are in [`Commit::reached`] and have not been told yet.
     waiting: AtomicUsize,
@@ -79,6 +83,7 @@ impl Commit {
             durable: AtomicU64::new(writer.durable().0),
             begin: Instant::now(),
             unsynced_since: AtomicU64::new(0),
+            synced_bytes: AtomicU64::new(writer.stats().bytes_written),
             log: Mutex::new(Log { writer: Some(writer), group: Group::default() }),
             waiters: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
@@ -105,12 +110,31 @@ impl Commit {
                 result = self.sync(&mut log);
             } else {
                 drop(log);
-                result = self.sync_apart();
+                result = self.sync_apart(host);
                 return self.conclude(result);
             }
         }
         drop(log);
         self.conclude(result)
+    }
+
+    /// Waits until all that is decided is on the disk, with the thread's next sync: one more of its own at the same time
+    /// would only delay those who wait for that. It blocks: no connection may.
+    pub(super) fn settle(&self, host: &Host) -> Result<(), CommitError> {
+        let newest = host.look(|shared| shared.engine.newest_record());
+        let mut is_on_disk = pin!(self.told_when_reached(DependsOn { promised: newest, durable: newest }));
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            self.call_thread();
+            if let Poll::Ready(result) = is_on_disk.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return result;
+            }
+            // Who closed the log has written all that will ever be.
+            if lock(&self.log).writer.is_none() {
+                return Ok(());
+            }
+            std::thread::park();
+        }
     }
 
     /// Does something with the log's writer, everything in it written; the time it takes is added to every answer that
@@ -198,7 +222,7 @@ impl Commit {
     }
 
     /// Syncs what is written so far while others write on.
-    fn sync_apart(&self) -> Result<(), LogError> {
+    fn sync_apart(&self, host: &Host) -> Result<(), LogError> {
         let begun = self.micros();
         let mut log = lock(&self.log);
         let under_way = log.writer.as_mut().map_or(Ok(None), LogWriter::begin_sync)?;
@@ -215,8 +239,20 @@ impl Commit {
         // What was written since the begin of the sync may be as old as that.
         let oldest = if durable == writer.written() { 0 } else { begun };
         self.unsynced_since.store(oldest, Ordering::SeqCst);
+        let closed = self.close_early(writer, host);
         self.note(writer);
-        Ok(())
+        closed
+    }
+
+    /// Closes the segment right after a sync if it would be full before the next one: to close it takes a sync of all
+    /// that is written, for which everybody waits, and now there is the least of that.
+    fn close_early(&self, writer: &mut LogWriter<DataDirectory>, host: &Host) -> Result<(), LogError> {
+        let stats = writer.stats();
+        let since_last = stats.bytes_written - self.synced_bytes.swap(stats.bytes_written, Ordering::Relaxed);
+        let is_soon = writer.left_in_segment() < 2 * since_last;
+        let is_worth_it = since_last < stats.segment_bytes / 8;
+        let has_spare = stats.room > stats.segment_bytes && !host.keeper.figures().is_disk_full;
+        if is_soon && is_worth_it && has_spare { writer.close_segment() } else { Ok(()) }
     }
 
     /// Takes down how far the log is.
@@ -268,7 +304,12 @@ impl Commit {
         if !self.has_reached(depends_on) {
             self.call_thread();
         }
-        std::future::poll_fn(|context| {
+        self.told_when_reached(depends_on).await
+    }
+
+    /// Waits for what others do.
+    fn told_when_reached(&self, depends_on: DependsOn) -> impl Future<Output = Result<(), CommitError>> {
+        std::future::poll_fn(move |context| {
             let mut waiters = lock(&self.waiters);
             if let Some(failed) = self.failed.get() {
                 return Poll::Ready(Err(failed.clone()));
@@ -279,7 +320,6 @@ impl Commit {
             waiters.push((depends_on, context.waker().clone()));
             Poll::Pending
         })
-        .await
     }
 
     fn wake(&self, is_over: impl Fn(DependsOn) -> bool) {
@@ -370,6 +410,15 @@ impl Commit {
         let was_due = std::mem::take(&mut *due);
         self.is_due.store(false, Ordering::SeqCst);
         was_due || (every.is_some() && timeout.timed_out())
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

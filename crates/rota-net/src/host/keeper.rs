@@ -287,7 +287,7 @@ impl Round<'_> {
                         records.iter().for_each(|record| shared.engine.keep_far_job(record, now));
                     }
                 });
-                self.log().commit(self.host, true)?;
+                self.log().settle(self.host)?;
             }
         }
         Ok(true)
@@ -357,6 +357,8 @@ impl Round<'_> {
             if host.failed().is_some() || self.look(Engine::is_stopped) {
                 return Ok(());
             }
+            // Else whoever writes sets it aside, and everybody waits for that.
+            self.set_aside()?;
             match compaction.read() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -376,7 +378,7 @@ impl Round<'_> {
             self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
             // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
             if compaction.kept() > before || self.host.is_behind() {
-                self.log().commit(self.host, true)?;
+                self.log().settle(self.host)?;
             } else {
                 // Those who wait for the lock get it.
                 std::thread::sleep(if holds_still { LOOK_EVERY } else { took.min(MOST_REST) });
@@ -392,7 +394,7 @@ impl Round<'_> {
         let mut waiting = self.host.keeper.emptied.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend(emptied.into_iter().map(|empty| (segment + 1, empty)));
         drop(waiting);
-        self.log().commit(self.host, true)?;
+        self.log().settle(self.host)?;
         let live = self.look(Engine::live_bytes);
         let is_full = self.host.keeper.figures().is_disk_full;
         self.log().with_writer(|writer| {
