@@ -187,7 +187,7 @@ impl<S: Storage> FarFiles<S> {
 
     /// Whether a job can be in a far segment, as far as the first and last ids of each say.
     pub(crate) fn may_have(&self, job: JobId) -> bool {
-        self.read_files().values().any(|file| file.index.may_have(job))
+        self.read_files().values().any(|file| file.index.may_have(job, job))
     }
 
     /// Which of the files beside the segments nobody needs, where a start reads the log from segment `oldest` on.
@@ -321,13 +321,7 @@ impl<S: Storage> FarFiles<S> {
     /// [`FarError`].
     pub fn find(&self, want: &Want, are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>) -> Result<FarFound, FarError> {
         let records = match want {
-            Want::Place(job) => {
-                let mut places = Vec::new();
-                for file in self.that_may_have(*job) {
-                    self.add_places(&file, &[*job], &mut places)?;
-                }
-                return Ok(FarFound::Places(places));
-            }
+            Want::Place(job) => return self.newest_places(&[*job]).map(FarFound::Places),
             Want::Job(job) => self.find_job(*job, are_cold)?,
             Want::Key { queue, key } => {
                 let mut found = Vec::new();
@@ -348,6 +342,42 @@ impl<S: Storage> FarFiles<S> {
         Ok(FarFound::Jobs(records))
     }
 
+    /// Looks up all that is wanted, as [`FarFiles::find`] each; which segments have the jobs whose places are wanted is
+    /// found out once for all of them.
+    ///
+    /// # Errors
+    /// [`FarError`].
+    pub fn find_all(
+        &self,
+        wants: Vec<Want>,
+        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
+    ) -> Result<Vec<(Want, FarFound)>, FarError> {
+        let place_of = |want: &Want| if let Want::Place(job) = want { Some(*job) } else { None };
+        let mut jobs: Vec<JobId> = wants.iter().filter_map(place_of).collect();
+        jobs.sort_unstable();
+        jobs.dedup();
+        let places = self.newest_places(&jobs)?;
+        let find = |want: Want| {
+            let found = match place_of(&want) {
+                None => self.find(&want, are_cold)?,
+                Some(job) => {
+                    let from = places.partition_point(|place| place.job < job);
+                    FarFound::Places(places[from..].iter().take_while(|place| place.job == job).cloned().collect())
+                }
+            };
+            Ok((want, found))
+        };
+        wants.into_iter().map(find).collect()
+    }
+
+    /// Where jobs stand, which come rising: in their order, and of each the newest segment first.
+    fn newest_places(&self, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
+        let (Some(&first), Some(&last)) = (jobs.first(), jobs.last()) else { return Ok(Vec::new()) };
+        let mut places = self.places_in(self.that_may_have(first, last), jobs)?;
+        places.sort_by_key(|place| place.job);
+        Ok(places)
+    }
+
     /// Looks up a job, as [`FarFiles::find`].
     pub(crate) fn find_job(
         &self,
@@ -355,24 +385,29 @@ impl<S: Storage> FarFiles<S> {
         are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
     ) -> Result<Vec<FarRecord>, FarError> {
         let mut found = Vec::new();
-        for file in self.that_may_have(job) {
+        for file in self.that_may_have(job, job) {
             let at = file.index.find(job).map_err(|source| self.index_failed(file.index.segment, source))?;
             found.extend(at.into_iter().map(|at| file.entry(job, Time(0), at)));
         }
         self.read_cold(found, are_cold)
     }
 
-    /// The far segments that can have a job by the first and last ids of each, the newest first.
-    fn that_may_have(&self, job: JobId) -> Vec<Arc<FarFile<S>>> {
-        let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(job);
+    /// The far segments that can have a job from the one to the other, by the first and last ids of each, the newest first.
+    fn that_may_have(&self, from: JobId, to: JobId) -> Vec<Arc<FarFile<S>>> {
+        let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(from, to);
         self.read_files().values().rev().filter(may_have).cloned().collect()
     }
 
     /// Where jobs stand, which come rising: for each of them every place that an index has. The indexes are read in their
     /// order, whatever the number of jobs, so that a disk is not asked for each.
     pub(crate) fn places(&self, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
+        self.places_in(self.all(), jobs)
+    }
+
+    /// The same in some of the segments, one after the other.
+    fn places_in(&self, files: Vec<Arc<FarFile<S>>>, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
         let mut places = Vec::new();
-        for file in self.all() {
+        for file in files {
             self.add_places(&file, jobs, &mut places)?;
         }
         Ok(places)

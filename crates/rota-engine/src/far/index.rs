@@ -316,10 +316,10 @@ impl<F: StorageFile> IndexFile<F> {
         self.header.entries
     }
 
-    /// Whether a job can be in it, as far as its first and last ids say.
-    pub(super) fn may_have(&self, job: JobId) -> bool {
-        self.ids.first().is_some_and(|&(first, _)| first <= job.0)
-            && self.ids.last().is_some_and(|&(_, last)| last >= job.0)
+    /// Whether a job from the one to the other can be in it, as far as its first and last ids say.
+    pub(super) fn may_have(&self, from: JobId, to: JobId) -> bool {
+        self.ids.first().is_some_and(|&(first, _)| first <= to.0)
+            && self.ids.last().is_some_and(|&(_, last)| last >= from.0)
     }
 
     fn block(&self, at: u64) -> io::Result<[u8; BLOCK_BYTES]> {

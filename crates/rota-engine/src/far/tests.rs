@@ -1,7 +1,7 @@
 //! Jobs that leave memory, are found again by id, key and time, and survive starts; the files that this needs.
 
 use super::index::{self, IndexEntry, IndexFile, RecordAt};
-use super::{Bits, Ended, FarPlace, OpenFile, OpenSegment};
+use super::{Bits, Ended, FarFound, FarPlace, OpenFile, OpenSegment, Want};
 use crate::command::{Answer, Command, Refusal, Target};
 use crate::engine::{BodyHome, Options};
 use crate::job::{JobId, JobState, QueueName, Time};
@@ -190,6 +190,28 @@ fn a_far_job_is_ended_by_its_place_alone() {
     assert_eq!(server.engine.execute(server.session, Command::Cancel(ids[5]), server.now), Err(Refusal::NotFound));
     let server = restart(&server, Some(NEAR));
     assert_eq!(server.engine.cold_jobs(), cold - 2);
+}
+
+#[test]
+fn what_is_looked_up_together_is_what_is_looked_up_one_by_one() {
+    let (mut server, ids) = with_far_jobs();
+    // Some come near, and stand in two segments when they have left once more.
+    for &job in &ids[..20] {
+        let found = server.find(&Want::Job(job));
+        assert!(server.engine.take_found(&found, server.now));
+    }
+    compact_all(&mut server);
+    let unknown = JobId(u64::MAX / 2);
+    let scattered = [250, 3, 3, 117, 0, 19, 299, 20].map(|n| ids[n]);
+    let mut wants: Vec<Want> = scattered.into_iter().chain([unknown, JobId(0)]).map(Want::Place).collect();
+    wants.insert(2, Want::Job(ids[117]));
+    wants.insert(5, Want::Key { queue: queue("a"), key: b"15"[..].into() });
+    wants.push(Want::First { queue: queue("b"), count: 3 });
+    let together = server.files.find_all(wants.clone(), &mut |entries| server.engine.are_cold(entries)).unwrap();
+    let one_by_one: Vec<_> = wants.into_iter().map(|want| (want.clone(), server.find(&want))).collect();
+    assert_eq!(together, one_by_one);
+    let places = |(_, found): &(Want, FarFound)| if let FarFound::Places(places) = found { places.len() } else { 0 };
+    assert!(together.iter().filter(|found| places(found) > 0).count() >= 8, "{together:?}");
 }
 
 #[test]

@@ -79,11 +79,7 @@ impl Host {
         let find = move || {
             let far = host.far.as_ref().expect("what is not in memory is in a log");
             let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
-            let found = wants.into_iter().map(|want| {
-                let found = far.files.find(&want, &mut are_cold)?;
-                Ok((want, found))
-            });
-            found.collect::<Result<Vec<_>, _>>()
+            far.files.find_all(wants, &mut are_cold)
         };
         let found = tokio::task::spawn_blocking(find).await.expect("looking up does not panic, nor is it called off");
         found.map_err(|error| self.far_failed(error))
