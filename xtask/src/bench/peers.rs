@@ -23,7 +23,7 @@ use super::server::{Folder, ends_with_us, free_address};
 use super::spread::Spread;
 use super::{Options, Programs};
 use crate::process;
-use clients::{Amqp, Beanstalk, Client, Nats, RedisList, RedisStream};
+use clients::{Amqp, Beanstalk, Client, Faktory, Nats, Nsq, RedisList, RedisStream};
 
 /// Commands under way on the one connection.
 const DEPTH: usize = 64;
@@ -44,7 +44,7 @@ struct Peer {
 const MEMORY: &str = "it is in memory";
 const SYNCED: &str = "it is synced to the disk";
 
-const PEERS: [Peer; 14] = [
+const PEERS: [Peer; 17] = [
     Peer {
         name: "rota --storage memory",
         guarantee: MEMORY,
@@ -102,6 +102,22 @@ const PEERS: [Peer; 14] = [
         connect: |address| Amqp::connect(address, false),
     },
     Peer {
+        name: "Faktory",
+        guarantee: "it is in its Redis, which is saved now and then",
+        program: "faktory",
+        is_durable: false,
+        start: faktory,
+        connect: Faktory::connect,
+    },
+    Peer {
+        name: "nsqd",
+        guarantee: MEMORY,
+        program: "nsqd",
+        is_durable: false,
+        start: |command, address, data| nsqd(command, address, data, false),
+        connect: Nsq::connect,
+    },
+    Peer {
         name: "rota --sync always",
         guarantee: SYNCED,
         program: "rota",
@@ -157,6 +173,14 @@ const PEERS: [Peer; 14] = [
         start: rabbitmq,
         connect: |address| Amqp::connect(address, true),
     },
+    Peer {
+        name: "nsqd --mem-queue-size=0 --sync-every=1",
+        guarantee: "it is written to a file, which is synced right after",
+        program: "nsqd",
+        is_durable: true,
+        start: |command, address, data| nsqd(command, address, data, true),
+        connect: Nsq::connect,
+    },
 ];
 
 /// Where Debian keeps the script that starts it as whoever asks; the one on the path changes the user.
@@ -194,6 +218,27 @@ fn nats(command: &mut Command, address: SocketAddr, data: &Path) -> Result<Optio
     let path = data.join("settings");
     std::fs::write(&path, settings).with_context(|| format!("cannot write {}", path.display()))?;
     command.arg("--config").arg(path);
+    Ok(None)
+}
+
+/// Its Redis ends with it.
+fn faktory(command: &mut Command, address: SocketAddr, data: &Path) -> Result<Option<Child>> {
+    let pages = free_address()?.to_string();
+    command.args(["-l", "error", "-e", "development", "-b", &address.to_string(), "-w", &pages, "-d"]).arg(data);
+    command.arg("-c").arg(data);
+    Ok(None)
+}
+
+fn nsqd(command: &mut Command, address: SocketAddr, data: &Path, synced: bool) -> Result<Option<Child>> {
+    let http = free_address()?.to_string();
+    command.args(["--tcp-address", &address.to_string(), "--http-address", &http, "--log-level", "error"]);
+    command.args(["--max-rdy-count", "10000", "--data-path"]).arg(data);
+    if synced {
+        command.args(["--mem-queue-size", "0", "--sync-every", "1"]);
+    } else {
+        // More than a sample puts.
+        command.args(["--mem-queue-size", "10000000"]);
+    }
     Ok(None)
 }
 
@@ -290,14 +335,13 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
         page,
         "- One connection, {DEPTH} commands under way, bodies of 64 bytes, by the same small client for all. Puts are \
          counted when they are confirmed; a job is taken when the server has forgotten it.\n\
-         - A list of Redis is read by moving a job to a second list and removing it there when it is done. NATS and \
-         RabbitMQ are not told to wait for what is taken to be synced. RabbitMQ syncs persistent messages in batches \
+         - A list of Redis is read by moving a job to a second list and removing it there when it is done. NATS, \
+         RabbitMQ and nsqd are not told to wait for what is taken to be synced; nsqd answers a put before it syncs. RabbitMQ syncs persistent messages in batches \
          before it confirms; a classic queue."
     )?;
     for absent in &absent {
         writeln!(page, "- **Not measured**: {absent}")?;
     }
-    writeln!(page, "- Not to be had from the registries that `cargo xtask setup --peers` uses: nsqd, Faktory.")?;
     page.push_str(&tables);
     let path = page::write(options.quick, Part::Peers, &page)?;
     println!("\npeers in {:.0} s\nwrote {}", begin.elapsed().as_secs_f64(), path.display());

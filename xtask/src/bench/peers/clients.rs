@@ -363,3 +363,127 @@ impl Client for Nats {
         Ok(())
     }
 }
+
+/// Faktory, as producer and worker at once.
+pub(super) struct Faktory {
+    stream: BufReader<TcpStream>,
+    pushed: u64,
+}
+
+impl Faktory {
+    pub(super) fn connect(address: SocketAddr) -> Result<Box<dyn Client>> {
+        let mut stream = open(address)?;
+        let greeting = line(&mut stream)?;
+        ensure!(greeting.starts_with("+HI {"), "the server greets with {greeting:?}");
+        stream
+            .get_mut()
+            .write_all(b"HELLO {\"v\":2,\"wid\":\"benchmark\",\"hostname\":\"localhost\",\"pid\":1}\r\n")?;
+        let mut faktory = Faktory { stream, pushed: 0 };
+        faktory.expect_ok(1)?;
+        Ok(Box::new(faktory))
+    }
+
+    fn expect_ok(&mut self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            let line = line(&mut self.stream)?;
+            ensure!(line == "+OK", "the server answered {line:?}");
+        }
+        Ok(())
+    }
+}
+
+impl Client for Faktory {
+    fn put(&mut self, jobs: usize) -> Result<()> {
+        let body = std::str::from_utf8(BODY)?;
+        let mut batch = Vec::new();
+        for _ in 0..jobs {
+            self.pushed += 1;
+            let id = self.pushed;
+            write!(batch, "PUSH {{\"jid\":\"job-{id:012}\",\"jobtype\":\"t\",\"args\":[\"{body}\"]}}\r\n")?;
+        }
+        self.stream.get_mut().write_all(&batch)?;
+        self.expect_ok(jobs)
+    }
+
+    fn take(&mut self, jobs: usize) -> Result<()> {
+        self.stream.get_mut().write_all(&b"FETCH default\r\n".repeat(jobs))?;
+        let mut acknowledgements = Vec::new();
+        for _ in 0..jobs {
+            let mut found = Vec::new();
+            reply(&mut self.stream, &mut found)?;
+            let job = &found[0];
+            ensure!(job.as_bytes().windows(BODY.len()).any(|part| part == BODY), "a job came back as {job}");
+            let id = job.split("\"jid\":\"").nth(1).and_then(|rest| rest.split('"').next());
+            write!(acknowledgements, "ACK {{\"jid\":\"{}\"}}\r\n", id.context("a job without its id")?)?;
+        }
+        self.stream.get_mut().write_all(&acknowledgements)?;
+        self.expect_ok(jobs)
+    }
+}
+
+/// nsqd, publishing to a topic and subscribed to it by the one connection.
+pub(super) struct Nsq {
+    stream: BufReader<TcpStream>,
+    /// What came while something else was waited for: ids.
+    early: Vec<[u8; 16]>,
+}
+
+impl Nsq {
+    pub(super) fn connect(address: SocketAddr) -> Result<Box<dyn Client>> {
+        let mut nsq = Nsq { stream: open(address)?, early: Vec::new() };
+        nsq.stream.get_mut().write_all(b"  V2SUB jobs all\n")?;
+        nsq.expect_ok(1)?;
+        Ok(Box::new(nsq))
+    }
+
+    /// The next frame that is of use: an answer, or a message, which is kept apart.
+    fn receive(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut head = [0; 8];
+        self.stream.read_exact(&mut head)?;
+        let [length, kind] = [0, 4].map(|at| u32::from_be_bytes(*head[at..].first_chunk().expect("four bytes")));
+        let mut payload = vec![0; (length as usize).checked_sub(4).context("a frame without a kind")?];
+        self.stream.read_exact(&mut payload)?;
+        match kind {
+            0 if payload == b"_heartbeat_" => self.stream.get_mut().write_all(b"NOP\n")?,
+            0 => return Ok(Some(payload)),
+            2 => {
+                // The time, the attempts, then the id.
+                ensure!(payload.get(26..) == Some(&BODY[..]), "a job came back with another body");
+                self.early.push(*payload[10..].first_chunk().context("a message without an id")?);
+            }
+            _ => bail!("the server answered {:?}", String::from_utf8_lossy(&payload)),
+        }
+        Ok(None)
+    }
+
+    fn expect_ok(&mut self, times: usize) -> Result<()> {
+        let mut left = times;
+        while left > 0 {
+            if let Some(answer) = self.receive()? {
+                ensure!(answer == b"OK", "the server answered {:?}", String::from_utf8_lossy(&answer));
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Client for Nsq {
+    fn put(&mut self, jobs: usize) -> Result<()> {
+        let frame = [b"PUB jobs\n\0\0\0\x40", &BODY[..]].concat();
+        self.stream.get_mut().write_all(&[b"RDY 0\n", &frame.repeat(jobs)[..]].concat())?;
+        self.expect_ok(jobs)
+    }
+
+    fn take(&mut self, jobs: usize) -> Result<()> {
+        writeln!(self.stream.get_mut(), "RDY {jobs}")?;
+        while self.early.len() < jobs {
+            self.receive()?;
+        }
+        let mut finish: Vec<u8> = self.early.drain(..jobs).flat_map(|id| [b"FIN ", &id[..], b"\n"].concat()).collect();
+        // What is finished is not confirmed: this is, and comes after it.
+        finish.extend_from_slice(b"PUB done#ephemeral\n\0\0\0\x01x");
+        self.stream.get_mut().write_all(&finish)?;
+        self.expect_ok(1)
+    }
+}
