@@ -432,6 +432,18 @@ impl Engine {
         self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
     }
 
+    /// Whether there are so many jobs that [`Engine::touch`] saves time.
+    #[must_use]
+    pub fn is_touch_worth_it(&self) -> bool {
+        self.state.is_touch_worth_it()
+    }
+
+    /// Reads what it takes to end these jobs, so that the commands that will find it in the processor's caches; at most
+    /// [`TOUCHED_TOGETHER`](crate::limits::TOUCHED_TOGETHER). It changes nothing and says nothing.
+    pub fn touch(&self, jobs: &[JobId]) {
+        self.state.touch(jobs);
+    }
+
     /// Moves the records that were decided since the last call into `group`, for the log's writer. Returns whether
     /// there were any.
     pub fn take_records(&mut self, group: &mut Group) -> bool {

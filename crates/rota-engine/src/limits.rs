@@ -86,6 +86,9 @@ pub const UNWRITTEN_BYTES: usize = 32 << 20;
 /// How far ahead delayed jobs are held in memory, where not all are. Jobs twice as far ahead may leave it.
 pub const NEAR: Duration = Duration::from_secs(60);
 
+/// The most jobs that are read together, a moment before the commands that name them.
+pub const TOUCHED_TOGETHER: usize = 32;
+
 /// The most commands of one read whose jobs are looked up together, where they are not in memory.
 pub const LOOKED_UP_TOGETHER: usize = 256;
 

@@ -22,6 +22,7 @@ mod kept;
 mod replay;
 mod schedules;
 mod sessions;
+mod touch;
 mod view;
 mod why;
 

@@ -16,6 +16,9 @@ use crate::limits::SPOKE_JOBS;
 use crate::pages::Slot;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Bytes that a processor reads at once.
+const LINE: usize = 64;
+
 /// Where a wheel reads the keys of its jobs.
 pub(crate) trait Keys {
     /// What the jobs are ordered by; no two jobs in one wheel have the same.
@@ -114,6 +117,13 @@ impl<K: Copy + Ord> Wheel<K> {
             self.refill(keys);
         }
         removed
+    }
+
+    /// Reads what it takes to take a job out that stands far ahead, as far as it can be read without waiting for it in between;
+    /// what comes of it says nothing.
+    pub(crate) fn touch<S: Keys<Key = K>>(&self, slot: Slot, keys: &S) -> usize {
+        let spoke = self.far.range(..=keys.key(slot)).next_back().map_or(&[][..], |(_, spoke)| spoke);
+        spoke.iter().step_by(LINE / size_of::<Slot>()).map(|slot| slot.0 as usize).fold(0, usize::wrapping_add)
     }
 
     fn insert_near<S: Keys<Key = K>>(&mut self, slot: Slot, key: K, keys: &S) {

@@ -25,6 +25,7 @@ mod stats;
 
 mod counters;
 
+mod ahead;
 mod facts;
 mod far;
 

@@ -2,10 +2,11 @@
 //!
 //! [`super::session`] asks here before each command, and brings near what it was given. Nothing here reads a file.
 
+use super::ahead::{Verb, named_in};
 use super::request::{Put, Request};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarFound, Want};
-use rota_engine::job::{JobId, Time};
+use rota_engine::job::Time;
 use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
 
 /// What is wanted, and what was given.
@@ -131,24 +132,4 @@ impl FarCommands {
             self.known.drain(..).for_each(|(_, found)| engine.let_go(&found));
         }
     }
-}
-
-/// What a command does to the one job that it names.
-enum Verb {
-    /// It ends it, and needs no more than its place.
-    Ends,
-    /// It needs it whole.
-    Sees,
-}
-
-/// The job that a command in that line names alone, if it is one of those.
-fn named_in(line: &[u8]) -> Option<(Verb, JobId)> {
-    let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
-    let (verb, id) = line.split_once(' ')?;
-    let verb = match verb {
-        "delete" | "cancel" => Verb::Ends,
-        "peek" | "kick-job" | "stats-job" | "reserve-job" => Verb::Sees,
-        _ => return None,
-    };
-    id.parse().ok().map(|id| (verb, JobId(id)))
 }

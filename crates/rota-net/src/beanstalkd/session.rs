@@ -9,6 +9,7 @@
 mod batch;
 
 use super::access::{Gate, Judged};
+use super::ahead::Ahead;
 use super::answer::{Answer, Word};
 use super::counters::{Counters, Verb};
 use super::facts::Facts;
@@ -95,6 +96,7 @@ struct Client {
     is_worker: bool,
     holes: Vec<Hole>,
     far: FarCommands,
+    ahead: Ahead,
     /// What asks for a token; none where nobody is asked.
     gate: Option<Arc<Gate>>,
 }
@@ -130,6 +132,7 @@ impl Session {
             is_worker: false,
             holes: Vec::new(),
             far: FarCommands::default(),
+            ahead: Ahead::default(),
             gate: None,
         };
         Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
@@ -267,6 +270,9 @@ impl Session {
                             }
                             Judged::Ended => return Status::Close,
                         }
+                    }
+                    if matches!(request, Request::Delete { .. } | Request::Cancel { .. }) {
+                        self.client.ahead.look(server.engine, input);
                     }
                     match self.client.put_off(server.engine, request, input) {
                         Some(request) if self.client.is_out_of_reach(server.engine, &request) => {

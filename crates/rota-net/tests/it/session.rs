@@ -305,3 +305,33 @@ fn a_look_at_a_job_is_a_look_at_this_moment() {
     let text = String::from_utf8(out).expect("statistics are text");
     assert!(text.contains("\nage: 3\n") && text.contains("\ntime-left: 26\n"), "{text}");
 }
+
+/// Beside so many jobs that what commands name is read ahead of them, whatever they look like.
+#[test]
+fn deletes_among_many_jobs_are_answered_as_among_few() {
+    let mut owner = Owner::new();
+    let mut session = owner.open();
+    let mut fill = 0;
+    while !owner.engine.is_touch_worth_it() {
+        fill += 1;
+        owner.ask(&mut session, &batch_of_puts(1000, b"put 0 3600 60 1\r\nx\r\n"));
+    }
+    let next = fill * 1000 + 1;
+    // Bodies and refused lines that look like deletes, jobs that are none, the same one twice, more than are read together.
+    let mut input = b"delete 700\r\ndelete 700\r\nput 0 0 60 10\r\ndelete 701\r\n".to_vec();
+    input.extend_from_slice(b"delete 0\r\ndelete 99999999999\r\ncancel 702\r\ndelete x\r\ndelete 703\r\n");
+    let many: Vec<u64> = (0..200).map(|n| 1 + n * 7_919 % 600).collect();
+    many.iter().for_each(|id| input.extend_from_slice(format!("delete {id}\r\n").as_bytes()));
+    input.extend_from_slice(format!("peek 701\r\ndelete {next}\r\ndelete-batch").as_bytes());
+    (801..=900).for_each(|id| input.extend_from_slice(format!(" {id}").as_bytes()));
+    input.extend_from_slice(b" 700\r\n");
+    let expected = [
+        &format!("DELETED\r\nNOT_FOUND\r\nINSERTED {next}\r\nNOT_FOUND\r\nNOT_FOUND\r\n")[..],
+        "CANCELLED\r\nBAD_FORMAT\r\nDELETED\r\n",
+        &"DELETED\r\n".repeat(many.len()),
+        "FOUND 701 1\r\nx\r\nDELETED\r\nBATCH_DELETED 100 NOT_FOUND 700\r\n",
+    ];
+    let (answers, _) = owner.ask(&mut session, &input);
+    assert_eq!(text(&answers), expected.concat());
+    owner.engine.check();
+}

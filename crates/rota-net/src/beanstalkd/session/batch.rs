@@ -2,10 +2,12 @@
 //! one group of the log.
 
 use super::{Client, OUTPUT_BYTES, Server, refused};
+use crate::beanstalkd::ahead::Ahead;
 use crate::beanstalkd::answer::{Answer, Batched, Word};
 use crate::beanstalkd::request::Put;
 use rota_engine::command::{self, Command};
 use rota_engine::job::JobId;
+use rota_engine::limits::TOUCHED_TOGETHER;
 use std::time::Duration;
 
 /// Where a batch of reserved jobs begins: in what was written, and among the holes in it.
@@ -38,7 +40,10 @@ impl Client {
     pub(super) fn delete_batch(&mut self, server: &mut Server<'_>, ids: &[u64], out: &mut Vec<u8>) {
         self.batched += ids.len();
         let mut not_found = Vec::new();
-        for &id in ids {
+        for (number, &id) in ids.iter().enumerate() {
+            if number % TOUCHED_TOGETHER == 0 {
+                Ahead::touch(server.engine, &ids[number..]);
+            }
             let is_seen = self.gate.as_ref().is_none_or(|gate| gate.reaches_job(server.engine, JobId(id)));
             if !is_seen || self.execute(server, Command::Delete(JobId(id))).is_err() {
                 not_found.push(id);
