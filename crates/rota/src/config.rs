@@ -18,6 +18,7 @@ use options::{OPTIONS, Setting};
 use crate::snapshot::address::Address;
 use crate::tls::server::ServerFiles;
 use crate::tokens;
+use crate::webhooks::allowed::Allowed;
 
 /// Everything that `rota serve` can be told, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(crate) struct ServeConfig {
     pub(crate) beanstalkd_asks: bool,
     /// Whether the one inside TLS does.
     pub(crate) beanstalkd_tls_asks: bool,
+    /// Where webhooks may go, beside addresses that anybody can reach.
+    pub(crate) webhook_allow: Allowed,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
@@ -175,6 +178,7 @@ struct Draft {
     http_names: Vec<String>,
     tokens: Option<PathBuf>,
     auth: Option<Origin>,
+    webhook_allow: Allowed,
     storage: Option<StorageMode>,
     sync: Option<SyncMode>,
     history: History,
@@ -204,6 +208,7 @@ impl Draft {
             Setting::HttpNames(names) => self.http_names = names,
             Setting::Tokens(path) => self.tokens = path,
             Setting::Auth(asks) => self.auth = asks.then_some(origin),
+            Setting::WebhookAllow(allowed) => self.webhook_allow = allowed,
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
             Setting::History(history) => self.history = history,
@@ -278,6 +283,7 @@ impl Draft {
             auth: self.auth.is_some(),
             beanstalkd_asks: plain.0,
             beanstalkd_tls_asks: inside.0,
+            webhook_allow: self.webhook_allow,
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
             history: self.history,

@@ -75,7 +75,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let (engine, log) = open(&config, wall)?;
     let door = Arc::new(TokenDoor::open(config.tokens.clone(), config.auth)?);
     let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(webhooks::file::FILE_NAME));
-    let webhooks = Outside::open(kept)?;
+    let webhooks = Outside::open(kept, config.webhook_allow.clone())?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let traces = Traces::of_environment(has_http)?;
     let timings = statsd.is_some().then(Timings::default);

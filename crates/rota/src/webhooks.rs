@@ -3,6 +3,7 @@
 //! When an address is called, and with what, `rota-net` decides; see [`rota_net::http::Webhooks`]. With jobs in memory alone
 //! webhooks are in memory alone, too. Nothing here prints a secret, or an address that may have one in it.
 
+pub(crate) mod allowed;
 pub(crate) mod call;
 pub(crate) mod error;
 pub(crate) mod file;
@@ -12,9 +13,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rota_net::http::{Call, Calling, Keeping, Kind, Place, Problem, Webhook, Webhooks};
+use rota_net::http::{BadWebhook, Call, Calling, Keeping, Kind, Place, Problem, Webhook, Webhooks};
 
 use crate::report;
+use allowed::Allowed;
 use call::Caller;
 use error::WebhooksError;
 
@@ -29,13 +31,13 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// Reads those that were kept in that file, if there is to be one.
+    /// Reads those that were kept in that file, if there is to be one. They go where that is allowed.
     ///
     /// # Errors
     /// [`WebhooksError`]: the file is not what it has to be.
-    pub(crate) fn open(path: Option<PathBuf>) -> Result<Outside, WebhooksError> {
+    pub(crate) fn open(path: Option<PathBuf>, allowed: Allowed) -> Result<Outside, WebhooksError> {
         let kept = path.as_deref().map(read).transpose()?.unwrap_or_default();
-        Ok(Outside { kept, path, caller: Arc::default(), is_told: Arc::default() })
+        Ok(Outside { kept, path, caller: Arc::new(Caller::new(allowed)), is_told: Arc::default() })
     }
 
     /// Whether there were any.
@@ -95,9 +97,18 @@ impl Webhooks for Outside {
         })
     }
 
-    fn check_url(&self, url: &str) -> Result<(), String> {
-        let parsed = reqwest::Url::parse(url).map_err(|error| format!("that is not the address of a page: {error}"))?;
-        parsed.host().map(|_| ()).ok_or_else(|| String::from("the address names no host"))
+    fn check_url(&self, url: &str) -> Result<(), BadWebhook> {
+        let bad = |detail, hint| BadWebhook { field: String::from("url"), detail, hint };
+        let parsed = reqwest::Url::parse(url);
+        let parsed = parsed.map_err(|error| bad(format!("that is not the address of a page: {error}"), None))?;
+        let host = parsed.host_str().ok_or_else(|| bad(String::from("the address names no host"), None))?;
+        self.caller.allowed().check_host(host).map_err(|forbidden| {
+            let hint = format!(
+                "name what anybody can reach, or start the server with --webhook-allow {}; it takes networks and hosts, too",
+                forbidden.address
+            );
+            bad(forbidden.to_string(), Some(hint))
+        })
     }
 
     fn random(&self) -> Result<[u8; 32], Problem> {

@@ -107,6 +107,8 @@ struct Calls {
     refused: u64,
     /// Not answered.
     unanswered: u64,
+    /// Not made: the address leads where webhooks may not go.
+    forbidden: u64,
 }
 
 /// What came of a call.
@@ -114,7 +116,7 @@ struct Calls {
 #[schema(as = WebhookCall)]
 struct Last {
     at: Moment,
-    /// `delivered`, `refused` or `unanswered`.
+    /// `delivered`, `refused`, `unanswered`, or `forbidden` where it leads to an address that webhooks may not go to.
     #[schema(example = "delivered")]
     outcome: &'static str,
     /// The status of the answer.
@@ -168,6 +170,7 @@ impl ShownWebhook {
                 delivered: calls(Outcome::Delivered),
                 refused: calls(Outcome::Refused),
                 unanswered: calls(Outcome::Unanswered),
+                forbidden: calls(Outcome::Forbidden),
             },
             failures: course.failures,
             next_try: course.next_try.map(Moment),
@@ -186,7 +189,8 @@ impl Last {
 /// Sets a webhook up
 ///
 /// Whether it is there or not. Its address is called with `POST` and a JSON object, `{"webhook": …, "events": […]}`: events as
-/// `/v1/events` has them, at most 100 at once, in their order, signed as Standard Webhooks says, again until it answers 2xx. One
+/// `/v1/events` has them, at most 100 at once, in their order, signed as Standard Webhooks says, again until it answers 2xx. It
+/// may go to addresses that anybody can reach, and to those that the server was told to allow (`--webhook-allow`). One
 /// that is there keeps its place, its secret and its pause where they are not named; the rest is as if it had never been set.
 #[utoipa::path(put, path = "/v1/webhooks/{webhook}", tag = "webhooks", operation_id = "setWebhook",
     params(("webhook" = Name, Path, description = "Its name.")), request_body = NewWebhook,

@@ -29,7 +29,8 @@ pub(crate) enum WebhookCommand {
 
 const SET_NOTES: &str = "\
 Each call is a POST with a JSON object of up to 100 events, signed as Standard Webhooks says; docs/http.md has an example that \
-checks it. What is not named is as if it had never been set, but for the secret, the pause and the place.
+checks it. What is not named is as if it had never been set, but for the secret, the pause and the place. Addresses that not anybody \
+can reach, such as those of this machine and of private networks, the server calls only where its --webhook-allow names them.
 
   rota webhook set alerts https://example.com/rota --events job.failed,job.buried,lease.lost --queues 'mail*'
   rota webhook set audit http://127.0.0.1:8080/rota --secret-file secret";

@@ -85,7 +85,11 @@ fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
         let call = tried.get("call").and_then(Value::as_object);
         let why = call.map_or("?", |call| text_of(call, "error"));
         let failure = Failure::at_run_time(format!("{} did not take it: {why}", args.name));
-        return Err(failure.hint("see to what is called; `rota webhook show` has the address").into());
+        let hint = match call.map(|call| text_of(call, "outcome")) {
+            Some("forbidden") => "start the server with --webhook-allow and that address, its network or its host",
+            _ => "see to what is called; `rota webhook show` has the address",
+        };
+        return Err(failure.hint(hint).into());
     }
     let shown = || format!("{} took it in {}", args.name, text_of(&tried, "took"));
     report::line(global.json, shown, Value::Object(tried.clone()))
@@ -122,13 +126,16 @@ fn words(list: Option<&Value>) -> String {
     words.collect::<Vec<_>>().join(",")
 }
 
-/// What it does: `paused`, `gone` where it paused itself, `failing` where the last call failed, or `on`.
+/// What it does: `paused`, `gone` where it paused itself, `forbidden` where the server may not call it, `failing` where the last call
+/// failed, or `on`.
 fn state(webhook: &Map<String, Value>) -> &'static str {
     let failures = webhook.get("failures").and_then(Value::as_u64).unwrap_or_default();
-    match (text_of(webhook, "paused_because"), failures) {
-        ("asked", _) => "paused",
-        ("gone", _) => "gone",
-        (_, 0) => "on",
+    let last = webhook.get("last").and_then(Value::as_object).map(|last| text_of(last, "outcome"));
+    match (text_of(webhook, "paused_because"), failures, last) {
+        ("asked", ..) => "paused",
+        ("gone", ..) => "gone",
+        (_, 0, _) => "on",
+        (_, _, Some("forbidden")) => "forbidden",
         _ => "failing",
     }
 }

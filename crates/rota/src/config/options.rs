@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint,
 use super::{Given, Givens, History, Origin, Restore, StorageMode, SyncMode};
 use crate::snapshot::address::Address;
 use crate::values::{parse_bytes, parse_duration};
+use crate::webhooks::allowed::Allowed;
 
 /// The most that `--max-job-size` can be raised to, in bytes: 1 GiB.
 pub(crate) const MAX_JOB_BYTES_CEILING: u64 = 1 << 30;
@@ -68,6 +69,7 @@ pub(crate) enum Setting {
     HttpNames(Vec<String>),
     Tokens(Option<PathBuf>),
     Auth(bool),
+    WebhookAllow(Allowed),
     Storage(StorageMode),
     Sync(SyncMode),
     History(History),
@@ -218,6 +220,16 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         doc: "Ask for a token everywhere, even while there is none, and over the beanstalkd protocol on this machine too",
         switch: true,
         read: |text| switch(text).map(Setting::Auth),
+    },
+    ServeOption {
+        name: "webhook-allow",
+        aliases: &[],
+        short: None,
+        value_name: "ADDRESS,HOST|*",
+        default: "",
+        doc: "Let webhooks go to these addresses, networks and hosts too, beside addresses that anybody can reach; * for any",
+        switch: false,
+        read: |text| text.parse().map(Setting::WebhookAllow),
     },
     ServeOption {
         name: "storage",

@@ -49,6 +49,7 @@ fn defaults() {
         auth: false,
         beanstalkd_asks: false,
         beanstalkd_tls_asks: false,
+        webhook_allow: Allowed::default(),
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
@@ -67,7 +68,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 24] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 25] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -81,6 +82,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("http-names", "ROTA_HTTP_NAMES", "f", "e,e.example", "\"*\""),
         ("tokens", "ROTA_TOKENS", "/f", "/e", "\"/t\""),
         ("auth", "ROTA_AUTH", "true", "false", "true"),
+        ("webhook-allow", "ROTA_WEBHOOK_ALLOW", "10.0.0.0/8,::1", "hooks.internal", "\"*\""),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
         ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
@@ -231,6 +233,17 @@ fn every_bad_value_says_what_and_how() {
             "--restore: an address holds no credentials and no query, they come from the environment: ADDRESS_FORMS",
         ),
         ("tokens", "a/", "--tokens: \"a/\" is a folder: name a file"),
+        (
+            "webhook-allow",
+            "10.0.0.0/8,hooks:80",
+            "--webhook-allow: \"hooks:80\" is no address, network or host: write 10.0.0.7, 10.0.0.0/8, fd00::/8, hooks.internal or \
+             *.internal, without ports, or * for any",
+        ),
+        (
+            "webhook-allow",
+            "fd00::1/8",
+            "--webhook-allow: \"fd00::1/8\" goes on behind its first 8 bits: write fd00::/8",
+        ),
         ("auth", "maybe", "--auth: \"maybe\" is neither true nor false"),
         ("insecure", "maybe", "--insecure: \"maybe\" is neither true nor false"),
     ];
@@ -331,7 +344,7 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, beanstalkd-tls, http-tls, tls-cert, tls-key, tls-client-ca, \
-             tls-client-crl, http-connections, http-names, tokens, auth, storage, sync, \
+             tls-client-crl, http-connections, http-names, tokens, auth, webhook-allow, storage, sync, \
              history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (

@@ -1,9 +1,10 @@
 //! A call of a webhook: one POST, signed as Standard Webhooks says, straight to its address.
 //!
-//! No redirect is followed and no proxy asked: what is called is what an admin wrote. Of an answer a few KiB are read.
+//! No redirect is followed and no proxy asked: what is called is what an admin wrote, as far as it is [`Allowed`]. Of an answer a
+//! few KiB are read.
 
-use std::error::Error as _;
-use std::net::ToSocketAddrs;
+use std::error::Error;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use ring::hmac;
 use rota_net::http::{Call, Called};
 use tokio::sync::Semaphore;
 
+use super::allowed::{Allowed, Forbidden};
 use crate::report;
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
@@ -36,8 +38,8 @@ const LOOK_UPS: usize = 4;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Who makes the calls.
-#[derive(Default)]
 pub(crate) struct Caller {
+    allowed: Arc<Allowed>,
     names: Arc<Names>,
     /// Made at the first call: only who calls https needs the system's authorities.
     plain: OnceLock<Result<reqwest::Client, String>>,
@@ -45,8 +47,25 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// One who goes where that is allowed.
+    pub(crate) fn new(allowed: Allowed) -> Caller {
+        let allowed = Arc::new(allowed);
+        let names = Arc::new(Names { allowed: allowed.clone(), room: Arc::new(Semaphore::new(LOOK_UPS)) });
+        Caller { allowed, names, plain: OnceLock::new(), tls: OnceLock::new() }
+    }
+
+    /// Where it may go.
+    pub(crate) fn allowed(&self) -> &Allowed {
+        &self.allowed
+    }
+
     /// Makes a call, once.
     pub(crate) async fn call(&self, call: Call) -> Called {
+        // An address that is written as such is not looked up, and so does not come by `Names`.
+        let host = reqwest::Url::parse(&call.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        if let Err(forbidden) = self.allowed.check_literal(&host.unwrap_or_default()) {
+            return Called::Forbidden(forbidden.to_string());
+        }
         let client = match call.url.get(..6) {
             Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls.get_or_init(|| self.client(true)),
             _ => self.plain.get_or_init(|| self.client(false)),
@@ -65,10 +84,14 @@ impl Caller {
             .header("webhook-timestamp", timestamp)
             .header("webhook-id", id)
             .body(call.body.to_string());
-        match answer(request).await {
-            Ok(called) => called,
-            Err(error) if error.is_timeout() => Called::Unanswered(format!("no answer within {} s", TIMEOUT.as_secs())),
-            Err(error) => Called::Unanswered(what_failed(&error)),
+        let error = match answer(request).await {
+            Ok(called) => return called,
+            Err(error) => error,
+        };
+        match forbidden_in(&error) {
+            Some(forbidden) => Called::Forbidden(forbidden.to_string()),
+            None if error.is_timeout() => Called::Unanswered(format!("no answer within {} s", TIMEOUT.as_secs())),
+            None => Called::Unanswered(what_failed(&error)),
         }
     }
 
@@ -102,30 +125,43 @@ async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Called> {
     Ok(Called::Answered { status, retry_after, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
-/// The system's names, a few of them looked up at a time.
-struct Names(Arc<Semaphore>);
-
-impl Default for Names {
-    fn default() -> Names {
-        Names(Arc::new(Semaphore::new(LOOK_UPS)))
-    }
+/// The system's names, a few of them looked up at a time; of what they lead to, what is allowed. What is connected to is what was
+/// looked at here: a name that is changed in between changes nothing.
+struct Names {
+    allowed: Arc<Allowed>,
+    room: Arc<Semaphore>,
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let room = self.0.clone();
+        let (allowed, room) = (self.allowed.clone(), self.room.clone());
         Box::pin(async move {
             let permit = room.acquire_owned().await?;
             let found = tokio::task::spawn_blocking(move || {
                 let found = (name.as_str(), 0).to_socket_addrs();
                 // Its thread waits on, though who asked may have given up.
                 drop(permit);
-                found
+                found.map(|found| (name, found))
             });
-            let found: Addrs = Box::new(found.await??);
-            Ok(found)
+            let (name, found) = found.await??;
+            let checked = found.map(|address| allowed.check(name.as_str(), address.ip()).map(|()| address));
+            let (good, bad): (Vec<_>, Vec<_>) = checked.partition(Result::is_ok);
+            let good: Vec<SocketAddr> = good.into_iter().flatten().collect();
+            match bad.into_iter().find_map(Result::err) {
+                Some(forbidden) if good.is_empty() => Err(forbidden.into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
         })
     }
+}
+
+/// Why no connection was made, if that is why a call failed.
+fn forbidden_in(error: &reqwest::Error) -> Option<&Forbidden> {
+    let mut error: &(dyn Error + 'static) = error;
+    while error.downcast_ref::<Forbidden>().is_none() {
+        error = error.source()?;
+    }
+    error.downcast_ref()
 }
 
 /// The id of a call: the same for the same events, and another for others, whenever they are sent.

@@ -264,6 +264,7 @@ fn a_webhook_is_called_inside_tls_by_who_trusts_its_authority() {
         [(&place.ca, "refused", "\"status\":404"), (&stranger, "unanswered", "certificate")]
     {
         let mut command = on(folder.path(), &["--http", "127.0.0.1:0", "--storage", "memory"]);
+        command.args(["--webhook-allow", "127.0.0.1"]);
         command.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
         let caller = Rota::ready(command);
         let http = crate::http::client::Http::to(caller.http());

@@ -65,7 +65,7 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::POST, "/v1/schedules/{schedule}/run", &[Operator]),
     of_server(Method::GET, "/v1/webhooks", LOOK),
     of_server(Method::GET, "/v1/webhooks/{webhook}", LOOK),
-    // Whoever sets one up has the server call any address.
+    // Whoever sets one up has the server call an address.
     of_server(Method::PUT, "/v1/webhooks/{webhook}", &[]),
     of_server(Method::DELETE, "/v1/webhooks/{webhook}", &[]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/pause", &[Operator]),

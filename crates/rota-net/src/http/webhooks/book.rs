@@ -228,8 +228,7 @@ pub(super) async fn set(api: &Arc<Api>, wish: Wish) -> Result<Set, Problem> {
             set_at_ns: now,
             after: 0,
         })?;
-        let url = book.outside.check_url(&webhook.url);
-        url.map_err(|detail| Problem::new(Kind::BadValue, detail).at("/url"))?;
+        book.outside.check_url(&webhook.url)?;
         let after = wish.after.or(before.as_ref().map(|seen| seen.course.seq));
         // What happens from here on is told, though it takes a while until the webhook is written down.
         let (following, depends_on) = follow(&api, &webhook, after)?;

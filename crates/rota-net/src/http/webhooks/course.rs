@@ -18,6 +18,8 @@ pub(super) enum Outcome {
     Refused,
     /// It was not answered.
     Unanswered,
+    /// It was not made: where the address leads webhooks may not go.
+    Forbidden,
 }
 
 /// How a webhook does. It begins anew with the server, but for `seq`.
@@ -28,7 +30,7 @@ pub(super) struct Course {
     /// Events that were delivered.
     pub(super) delivered: u64,
     /// Calls by what came of them.
-    pub(super) calls: [u64; 3],
+    pub(super) calls: [u64; 4],
     /// Calls in a row that failed.
     pub(super) failures: u32,
     pub(super) last: Option<Attempt>,
@@ -53,7 +55,7 @@ pub struct WebhookFigures {
     /// Its name.
     pub name: String,
     /// Calls by what came of them.
-    pub calls: [(&'static str, u64); 3],
+    pub calls: [(&'static str, u64); 4],
     /// Events that were delivered.
     pub delivered: u64,
     /// How old the oldest event is that is not delivered.
@@ -63,13 +65,15 @@ pub struct WebhookFigures {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Outcome; 3] = [Outcome::Delivered, Outcome::Refused, Outcome::Unanswered];
+    pub(super) const ALL: [Outcome; 4] =
+        [Outcome::Delivered, Outcome::Refused, Outcome::Unanswered, Outcome::Forbidden];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Outcome::Delivered => "delivered",
             Outcome::Refused => "refused",
             Outcome::Unanswered => "unanswered",
+            Outcome::Forbidden => "forbidden",
         }
     }
 }
@@ -77,6 +81,7 @@ impl Outcome {
 impl Attempt {
     pub(super) fn of(called: &Called) -> Attempt {
         let at = wall_now();
+        let without = |outcome, error| Attempt { at, outcome, status: None, error: Some(shortened(error)) };
         match called {
             Called::Answered { status: status @ 200..300, .. } => {
                 Attempt { at, outcome: Outcome::Delivered, status: Some(*status), error: None }
@@ -87,16 +92,15 @@ impl Attempt {
                 let error = Some(shortened(&format!("answered {status}{error}")));
                 Attempt { at, outcome: Outcome::Refused, status: Some(*status), error }
             }
-            Called::Unanswered(error) => {
-                Attempt { at, outcome: Outcome::Unanswered, status: None, error: Some(shortened(error)) }
-            }
+            Called::Unanswered(error) => without(Outcome::Unanswered, error),
+            Called::Forbidden(error) => without(Outcome::Forbidden, error),
         }
     }
 }
 
 impl Course {
     pub(super) fn at(seq: u64) -> Course {
-        Course { seq, delivered: 0, calls: [0; 3], failures: 0, last: None, next_try: None, oldest: None }
+        Course { seq, delivered: 0, calls: [0; 4], failures: 0, last: None, next_try: None, oldest: None }
     }
 
     /// The same, for who begins again after the event of that number.

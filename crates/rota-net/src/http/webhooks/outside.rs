@@ -3,7 +3,7 @@
 //! The binary hands it in. Nothing in here knows a file or a client of HTTP.
 
 use super::super::problem::Problem;
-use super::hook::Webhook;
+use super::hook::{BadWebhook, Webhook};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub trait Webhooks: Send + Sync + 'static {
     /// Keeps how far they are. What comes of it is nobody's concern but its own: who is further back is only called again.
     fn keep_places(&self, places: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// Whether that can be called, as far as is known without calling.
+    /// Whether that can be called and may be, as far as is known without calling.
     ///
     /// # Errors
-    /// Why not.
-    fn check_url(&self, url: &str) -> Result<(), String>;
+    /// [`BadWebhook`]: why not.
+    fn check_url(&self, url: &str) -> Result<(), BadWebhook>;
 
     /// Bytes that nobody can guess.
     ///
@@ -79,4 +79,6 @@ pub enum Called {
     },
     /// There was none.
     Unanswered(String),
+    /// It was not called: where it leads webhooks may not go.
+    Forbidden(String),
 }

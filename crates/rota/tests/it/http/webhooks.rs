@@ -1,6 +1,7 @@
 //! Webhooks of the real server: called in order, signed, again until they are taken, through kills and starts; refused, paused,
 //! tried, by HTTP and by the command line.
 
+mod reach;
 mod receiver;
 
 use std::fs;
@@ -11,12 +12,21 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Http, end, put, reserve, server, start};
-use crate::process::until;
+use super::{Http, end, put, reserve};
+use crate::process::{Rota, until};
 use crate::tokens::create;
 use receiver::Receiver;
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// A server of its own, which may call receivers of this machine.
+fn server(flags: &[&str]) -> (TempDir, Rota, Http) {
+    super::server(&[&["--webhook-allow", "127.0.0.1"], flags].concat())
+}
+
+fn start(data: &TempDir, flags: &[&str]) -> Rota {
+    super::start(data, &[&["--webhook-allow", "127.0.0.1"], flags].concat())
+}
 
 /// Sets up a webhook of those events that is new; its secret.
 fn set(http: &Http, receiver: &Receiver, events: &[&str]) -> String {
@@ -427,7 +437,7 @@ fn with_tokens_and_without_http_it_is_called_all_the_same() {
     // A token that is made or revoked concerns it no more than that.
     create(data.path(), &["--role", "viewer"]);
     drop(rota);
-    let rota = crate::process::Rota::ready(crate::process::on(data.path(), &[]));
+    let rota = Rota::ready(crate::process::on(data.path(), &["--webhook-allow", "127.0.0.1"]));
     let mut wire = crate::wire::Wire::to(rota.address());
     let id = wire.put("put 0 0 60", b"x").to_string();
     receiver.events_until(SECRET, |event| event["job"] == id.as_str());

@@ -91,7 +91,7 @@ fn the_dashboard_of_grafana_shows_metrics_that_there_are() {
     let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/grafana.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let data = TempDir::new().unwrap();
-    let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0"]));
+    let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0", "--webhook-allow", "127.0.0.1"]));
     let _wire = work(&rota);
     let hook = "{\"url\":\"http://127.0.0.1:1/\",\"paused\":true}";
     let mut stream = TcpStream::connect(rota.http()).unwrap();

@@ -70,7 +70,12 @@ impl Receiver {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}/hook?from=rota", self.address)
+        self.url_at("127.0.0.1")
+    }
+
+    /// The same, by another host that leads here.
+    pub(super) fn url_at(&self, host: &str) -> String {
+        format!("http://{host}:{}/hook?from=rota", self.address.port())
     }
 
     /// What the next calls are answered with: a status and its word, and more headers.
