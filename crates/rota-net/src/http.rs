@@ -28,7 +28,7 @@ pub use events::Follower;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 pub use webhooks::WebhookFigures;
-pub use webhooks::hook::{BadWebhook, KeptWebhook, Pause, Webhook};
+pub use webhooks::hook::{BadWebhook, KeptSecret, KeptWebhook, Pause, Webhook};
 pub use webhooks::outside::{Call, Called, Calling, Keeping, Place, Webhooks};
 
 use crate::access::Door;

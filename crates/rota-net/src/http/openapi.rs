@@ -69,6 +69,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(webhooks::show, webhooks::set, webhooks::delete))
         .routes(routes!(webhooks::pause))
         .routes(routes!(webhooks::resume))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::drop_old_secret))
         .routes(routes!(webhooks::test))
         .routes(routes!(events::events))
         .routes(routes!(snapshots::take))

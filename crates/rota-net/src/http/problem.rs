@@ -33,6 +33,7 @@ pub enum Kind {
     TooManySchedules,
     WebhookNotFound,
     TooManyWebhooks,
+    SecretRotating,
     KeyNotFound,
     MethodNotAllowed,
     TooSlow,
@@ -100,6 +101,7 @@ impl Kind {
         Kind::TooManySchedules,
         Kind::WebhookNotFound,
         Kind::TooManyWebhooks,
+        Kind::SecretRotating,
         Kind::KeyNotFound,
         Kind::MethodNotAllowed,
         Kind::TooSlow,
@@ -253,6 +255,13 @@ impl Kind {
                 429,
                 "There is no room for another webhook",
                 "delete webhooks that are not needed, or let one have the events of several",
+            ),
+            Kind::SecretRotating => row(
+                "secret-rotating",
+                409,
+                "The secret from before still signs along",
+                "drop it once who is called knows the new one: DELETE /v1/webhooks/NAME/old-secret; if nobody knows the new one, \
+                 PUT another in its place",
             ),
             Kind::WebhooksNotKept => row(
                 "webhooks-not-kept",

@@ -20,11 +20,11 @@ use super::answer;
 use super::api::Asker;
 use super::fields::{Moment, Name, Span};
 use super::problem::{Kind, Problem};
-use super::request::{Json, WebhookInPath};
+use super::request::{Json, OptionalJson, WebhookInPath};
 use axum::http::StatusCode;
 use axum::response::Response;
 use book::{Seen, Wish};
-use course::{Attempt, Outcome, now_in_words};
+use course::{Attempt, Outcome, now_in_words, wall_now};
 use hook::Pause;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,6 +57,19 @@ pub(super) struct NewWebhook {
     after: Option<String>,
 }
 
+/// Another secret for a webhook. Without `Debug`: nothing prints it.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewSecret)]
+pub(super) struct Rotate {
+    /// The secret: `whsec_` and 24 to 64 bytes in base64. Made by the server unless told.
+    #[schema(example = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")]
+    secret: Option<String>,
+    /// How long the one from before signs along, `"0s"` for not at all; until it is dropped unless told.
+    #[schema(example = "24h")]
+    keep: Option<Span>,
+}
+
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Webhook)]
@@ -71,6 +84,9 @@ pub(super) struct ShownWebhook {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret: Option<String>,
+    /// That a secret from before signs along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_secret: Option<OldSecret>,
     /// Whether it waits until it is resumed.
     paused: bool,
     /// Why it does: `asked`, or `gone` where its address answered 410.
@@ -95,6 +111,17 @@ pub(super) struct ShownWebhook {
     /// When the next try is, while it waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try: Option<Moment>,
+}
+
+/// A secret from before, which is not shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookOldSecret)]
+struct OldSecret {
+    /// When another one took its place.
+    since: Moment,
+    /// Until when it signs along; until it is dropped, if that is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Moment>,
 }
 
 /// Calls by what came of them.
@@ -157,6 +184,9 @@ impl ShownWebhook {
             events: webhook.events.clone(),
             queues: Some(queues).filter(|queues| !queues.is_empty()),
             secret: None,
+            old_secret: webhook
+                .old_secret(wall_now())
+                .map(|old| OldSecret { since: Moment(old.since), until: old.until.map(Moment) }),
             paused: webhook.pause.is_some(),
             paused_because: webhook.pause.map(|pause| match pause {
                 Pause::Asked => "asked",
@@ -275,6 +305,33 @@ pub(super) async fn pause(api: Asker, WebhookInPath(name): WebhookInPath) -> Res
 pub(super) async fn resume(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
     let seen = book::set_pause(&api.shared(), &name, None, None).await?;
     Ok(answer(StatusCode::OK, &ShownWebhook::of(seen)))
+}
+
+/// Gives a webhook another secret
+///
+/// Calls are signed with both, as Standard Webhooks has it, until the one from before is dropped or its time is over: so whoever is
+/// called can learn the new one meanwhile. It tries again at once. While a secret from before signs along there is no third.
+#[utoipa::path(post, path = "/v1/webhooks/{webhook}/rotate", tag = "webhooks", operation_id = "rotateWebhookSecret",
+    params(("webhook" = Name, Path, description = "Its name.")), request_body = Option<Rotate>,
+    responses((status = 200, description = "The webhook as it is now. Where no secret was named, it has the one that was made.",
+        body = ShownWebhook)))]
+pub(super) async fn rotate(
+    api: Asker,
+    WebhookInPath(name): WebhookInPath,
+    OptionalJson(Rotate { secret, keep }): OptionalJson<Rotate>,
+) -> Result<Response, Problem> {
+    let (seen, made) = book::rotate(&api.shared(), &name, secret, keep.map(|Span(keep)| keep)).await?;
+    Ok(answer(StatusCode::OK, &ShownWebhook { secret: made, ..ShownWebhook::of(seen) }))
+}
+
+/// Has a webhook sign with its newest secret alone
+///
+/// Whether one from before signed along or not. It tries again at once.
+#[utoipa::path(delete, path = "/v1/webhooks/{webhook}/old-secret", tag = "webhooks", operation_id = "dropWebhookOldSecret",
+    params(("webhook" = Name, Path, description = "Its name.")),
+    responses((status = 200, description = "The webhook as it is now.", body = ShownWebhook)))]
+pub(super) async fn drop_old_secret(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
+    Ok(answer(StatusCode::OK, &ShownWebhook::of(book::drop_old_secret(&api.shared(), &name).await?)))
 }
 
 /// Calls a webhook once, to try it

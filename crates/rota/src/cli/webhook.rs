@@ -1,10 +1,12 @@
 //! What can be typed behind `rota webhook`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
 use super::HttpServer;
+use crate::values::parse_duration;
 use rota_client::QueueName;
 
 /// What can be done with webhooks, over the server's HTTP port.
@@ -25,6 +27,11 @@ pub(crate) enum WebhookCommand {
     Resume(WebhookArgs),
     /// Call a webhook with one event, to try it
     Test(WebhookArgs),
+    /// Give a webhook another secret, with which calls are signed along with the one from before; prints it, this once
+    #[command(after_help = ROTATE_NOTES)]
+    Rotate(WebhookRotateArgs),
+    /// Have a webhook sign with its newest secret alone
+    DropOldSecret(WebhookArgs),
 }
 
 const SET_NOTES: &str = "\
@@ -34,6 +41,13 @@ can reach, such as those of this machine and of private networks, the server cal
 
   rota webhook set alerts https://example.com/rota --events job.failed,job.buried,lease.lost --queues 'mail*'
   rota webhook set audit http://127.0.0.1:8080/rota --secret-file secret";
+
+const ROTATE_NOTES: &str = "\
+Tell the new secret to who is called, and then drop the old one, or have it end by itself. A call has a signature by each of them; \
+libraries of Standard Webhooks take it if one is right.
+
+  rota webhook rotate alerts --keep 24h
+  rota webhook rotate alerts && … && rota webhook drop-old-secret alerts";
 
 /// One webhook.
 #[derive(Debug, Args)]
@@ -71,6 +85,20 @@ pub(crate) struct WebhookSetArgs {
     /// Go on after the event of this number; 0 for all that are there
     #[arg(long, value_name = "SEQ")]
     pub(crate) after: Option<u64>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WebhookRotateArgs {
+    /// The webhook
+    pub(crate) name: QueueName,
+    /// Sign with the secret in this file, which no other user may read: whsec_ and base64 [default: the server makes one]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// How long the secret from before signs along, 0s for not at all [default: until it is dropped]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) keep: Option<Duration>,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 use super::http::{self, Asker};
 use super::text::{lines_of, parts_of, table, text_of, written};
 use crate::cli::Global;
-use crate::cli::webhook::{WebhookArgs, WebhookCommand, WebhookListArgs, WebhookSetArgs};
+use crate::cli::webhook::{WebhookArgs, WebhookCommand, WebhookListArgs, WebhookRotateArgs, WebhookSetArgs};
 use crate::report::{self, Failure};
+use crate::values::format_duration;
 use rota_client::QueueName;
 
 pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<ExitCode> {
@@ -35,6 +36,11 @@ pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<Ex
             report::line(json, shown, Value::Object(webhook.clone()))?;
         }
         WebhookCommand::Test(args) => test(global, &args)?,
+        WebhookCommand::Rotate(args) => rotate(global, &args)?,
+        WebhookCommand::DropOldSecret(args) => {
+            let webhook = ask_of(global, &args, Method::DELETE, "/old-secret", "it signs as before")?;
+            report::line(json, || format!("{} signs with its newest secret alone", args.name), Value::Object(webhook))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,9 +60,8 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
     let asker = Asker::new(&args.server.http, &global.tls)?;
     let webhook = asker.ask(Method::PUT, &path(&args.name, ""), Some(&object), "it is not set up")?;
     let shown = || {
-        let secret = webhook.get("secret").and_then(Value::as_str);
-        let secret = secret.map(|secret| format!("\nsecret {secret}")).unwrap_or_default();
-        format!("{}: {} after event {}{secret}", args.name, state(&webhook), text_of(&webhook, "seq"))
+        let (state, seq, secret) = (state(&webhook), text_of(&webhook, "seq"), secret_line(&webhook));
+        format!("{}: {state} after event {seq}{secret}", args.name)
     };
     report::line(global.json, shown, Value::Object(webhook.clone()))
 }
@@ -93,6 +98,34 @@ fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
     }
     let shown = || format!("{} took it in {}", args.name, text_of(&tried, "took"));
     report::line(global.json, shown, Value::Object(tried.clone()))
+}
+
+fn rotate(global: &Global, args: &WebhookRotateArgs) -> anyhow::Result<()> {
+    let mut object = json!({});
+    if let Some(file) = &args.secret_file {
+        object["secret"] = http::secret_in(file)?.into();
+    }
+    if let Some(keep) = args.keep {
+        object["keep"] = format_duration(keep).into();
+    }
+    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let webhook = asker.post(&path(&args.name, "/rotate"), &object, "it signs as before")?;
+    let shown = || {
+        let old = webhook.get("old_secret").and_then(Value::as_object);
+        let how_long = match old.map(|old| old.get("until").and_then(Value::as_str)) {
+            None => String::from("signs with its new secret alone"),
+            Some(None) => format!("signs with both secrets until `rota webhook drop-old-secret {}`", args.name),
+            Some(Some(until)) => format!("signs with both secrets until {until}"),
+        };
+        format!("{} {how_long}{}", args.name, secret_line(&webhook))
+    };
+    report::line(global.json, shown, Value::Object(webhook.clone()))
+}
+
+/// The secret in a line of its own, if the server made one.
+fn secret_line(webhook: &Map<String, Value>) -> String {
+    let secret = webhook.get("secret").and_then(Value::as_str);
+    secret.map(|secret| format!("\nsecret {secret}")).unwrap_or_default()
 }
 
 fn row(webhook: &Map<String, Value>) -> Vec<String> {

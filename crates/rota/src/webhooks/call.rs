@@ -80,7 +80,7 @@ impl Caller {
             .post(&*call.url)
             .timeout(TIMEOUT)
             .header(CONTENT_TYPE, "application/json")
-            .header("webhook-signature", signature(&call.secret, &id, timestamp, &call.body))
+            .header("webhook-signature", signature(&call.secrets, &id, timestamp, &call.body))
             .header("webhook-timestamp", timestamp)
             .header("webhook-id", id)
             .body(call.body.to_string());
@@ -171,11 +171,14 @@ pub(super) fn id(call: &Call) -> String {
     format!("{}-{digits}", call.id)
 }
 
-/// The header that says who calls.
-pub(super) fn signature(secret: &[u8], id: &str, timestamp: i64, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(tag))
+/// The header that says who calls: a signature by each secret, with blanks between them.
+pub(super) fn signature(secrets: &[Arc<[u8]>], id: &str, timestamp: i64, body: &str) -> String {
+    let signed = format!("{id}.{timestamp}.{body}");
+    let sign = |secret: &Arc<[u8]>| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+        format!("v1,{}", STANDARD.encode(tag))
+    };
+    secrets.iter().map(sign).collect::<Vec<_>>().join(" ")
 }
 
 /// How long to wait, as seconds or as a moment.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::files::FileError;
-use rota_net::http::{KeptWebhook, Pause};
+use rota_net::http::{KeptSecret, KeptWebhook, Pause};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = TempDir::new().expect("there is room for a folder");
@@ -26,6 +26,11 @@ fn webhook(name: &str, set_at_ns: u64) -> Webhook {
         events: vec!["job.failed".into(), "lease.*".into()],
         queues: vec![],
         secret: "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".into(),
+        old_secret: Some(KeptSecret {
+            secret: "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4".into(),
+            since_ns: 3,
+            until_ns: Some(4),
+        }),
         paused: Some(Pause::Gone),
         created_at_ns: 1,
         set_at_ns,
@@ -68,6 +73,8 @@ fn files_that_are_wrong_are_refused_without_their_secrets() {
         (line.replace("https:", "ftp:"), "webhooks:1: url: \"ftp\" cannot be called"),
         (line.replace("\"after\"", "\"afters\""), "webhooks:1: column"),
         (line.replace("whsec_MDE", "whsec_?MDE"), "webhooks:1: secret: what is behind whsec_ is not base64"),
+        (line.replace("whsec_ZmV", "whsec_?MDE"), "webhooks:1: old_secret/secret: what is behind whsec_ is not base64"),
+        (line.replace("\"since_ns\"", "\"MDE\""), "webhooks:1: column"),
         (line.replace("\"https://example.com/x\"", "[\"whsec_MDE\"]"), "webhooks:1: column"),
     ] {
         put(&text);
@@ -88,15 +95,19 @@ fn files_that_are_wrong_are_refused_without_their_secrets() {
 #[test]
 fn a_call_is_signed_as_standard_webhooks_says() {
     // By Python's hmac, of the example in the libraries of Standard Webhooks.
-    let secret = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let secret =
+        |text| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64").into();
     let (id, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "{\"test\": 2432232314}");
-    let signature = call::signature(&secret.expect("base64"), id, 1_614_265_330, body);
-    assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    let secrets = ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="].map(secret);
+    let sign = |secrets: &[Arc<[u8]>]| call::signature(secrets, id, 1_614_265_330, body);
+    let first = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    assert_eq!(sign(&secrets[..1]), first);
+    assert_eq!(sign(&secrets), format!("{first} v1,hK4CWvngkaAwjY1pABLuUbOIkEJjW9tAapq1no4ojG0="));
 }
 
 #[test]
 fn the_same_body_has_the_same_id() {
-    let call = |body: &str| Call { url: "".into(), id: "a-7".into(), secret: Arc::new([]), body: body.into() };
+    let call = |body: &str| Call { url: "".into(), id: "a-7".into(), secrets: vec![], body: body.into() };
     assert_eq!(call::id(&call("x")), "a-7-2d711642b726b044");
     assert_ne!(call::id(&call("x")), call::id(&call("y")));
 }

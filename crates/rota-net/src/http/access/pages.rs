@@ -68,6 +68,8 @@ pub(in crate::http) const PAGES: &[Page] = &[
     // Whoever sets one up has the server call an address.
     of_server(Method::PUT, "/v1/webhooks/{webhook}", &[]),
     of_server(Method::DELETE, "/v1/webhooks/{webhook}", &[]),
+    of_server(Method::POST, "/v1/webhooks/{webhook}/rotate", &[]),
+    of_server(Method::DELETE, "/v1/webhooks/{webhook}/old-secret", &[]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/pause", &[Operator]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/resume", &[Operator]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/test", &[Operator]),

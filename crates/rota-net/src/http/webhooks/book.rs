@@ -107,11 +107,11 @@ impl Book {
         self.all().into_iter().map(figures).collect()
     }
 
-    /// Those there are, but for one that is to be another, or none.
+    /// Those there are, but for one that is to be another, or none. Secrets that have ended are no longer kept.
     fn with(&self, name: &QueueName, other: Option<&Webhook>) -> Vec<Webhook> {
-        let entries = self.entries();
+        let (entries, now) = (self.entries(), wall_now());
         let rest = entries.values().filter(|entry| entry.webhook.name != *name).map(|entry| (*entry.webhook).clone());
-        rest.chain(other.cloned()).collect()
+        rest.chain(other.cloned()).map(|webhook| webhook.without_ended(now)).collect()
     }
 
     fn places(&self) -> Vec<Place> {
@@ -151,10 +151,7 @@ impl Entry {
 /// Goes on with those that were kept.
 pub(in crate::http) fn begin(api: &Arc<Api>) {
     for (webhook, seq) in api.webhooks.outside.kept() {
-        let following = webhook.pause.is_none().then(|| {
-            let began = Following::begin(api, webhook.chosen.clone(), Some(seq));
-            began.map_or_else(|| Following::begin_late(api, webhook.chosen.clone(), seq), |(following, _)| following)
-        });
+        let following = webhook.pause.is_none().then(|| follow_or_wait(api, &webhook, seq));
         let entry = Entry::begin(api, webhook, Course::at(seq), following);
         api.webhooks.entries().insert(entry.webhook.name.clone(), entry);
     }
@@ -219,6 +216,7 @@ pub(super) async fn set(api: &Arc<Api>, wish: Wish) -> Result<Set, Problem> {
             events: wish.events,
             queues: wish.queues,
             secret: wish.secret.or(made.clone()).or(old.as_ref().map(|old| old.secret.clone())).unwrap_or_default(),
+            old_secret: old.as_ref().and_then(|old| old.old_secret.clone()),
             paused: match wish.paused {
                 Some(true) => pause.or(Some(Pause::Asked)),
                 Some(false) => None,
@@ -252,6 +250,12 @@ fn follow(api: &Arc<Api>, webhook: &Webhook, after: Option<u64>) -> Result<(Foll
     following.ok_or_else(|| Problem::new(Kind::Busy, "there are as many listeners as there can be"))
 }
 
+/// The same, for one that is there: it begins as soon as there is a place for it.
+fn follow_or_wait(api: &Arc<Api>, webhook: &Webhook, after: u64) -> Following {
+    let began = Following::begin(api, webhook.chosen.clone(), Some(after));
+    began.map_or_else(|| Following::begin_late(api, webhook.chosen.clone(), after), |(following, _)| following)
+}
+
 /// Pauses one, or has it go on and try at once. Where `course` is that of a delivery, it is done for that one alone: by now
 /// there may be another of the name.
 pub(super) async fn set_pause(
@@ -277,25 +281,68 @@ pub(super) async fn set_pause(
                 kept?;
             }
         }
-        // Nothing moves on between this look and the end of the delivery before.
-        let (seq, before) = match book.entries().remove(&name) {
-            Some(entry) => (entry.course().seq, entry.course()),
-            None => return Err(no_such_webhook(&name)),
-        };
-        let following =
-            match webhook.pause {
-                Some(_) => None,
-                None => Some(Following::begin(&api, webhook.chosen.clone(), Some(seq)).map_or_else(
-                    || Following::begin_late(&api, webhook.chosen.clone(), seq),
-                    |(following, _)| following,
-                )),
-            };
-        let entry = Entry::begin(&api, webhook, before.again(seq), following);
-        let seen = entry.seen();
-        book.entries().insert(name, entry);
-        Ok(seen)
+        replace(&api, webhook)
     })
     .await
+}
+
+/// Has one sign with another secret, made here unless told; how it is then, and the secret that was made. The one from before
+/// signs along for that long, or until it is dropped.
+pub(super) async fn rotate(
+    api: &Arc<Api>,
+    name: &QueueName,
+    secret: Option<String>,
+    keep: Option<Duration>,
+) -> Result<(Seen, Option<String>), Problem> {
+    let name = name.clone();
+    change(api, move |api| async move {
+        let book = &api.webhooks;
+        let Seen { webhook, .. } = book.find(&name)?;
+        let now = wall_now();
+        if webhook.old_secret(now).is_some() {
+            let detail = format!("the calls of {name} are still signed with the secret from before, too");
+            return Err(Problem::new(Kind::SecretRotating, detail));
+        }
+        let made = secret.is_none().then(|| book.outside.random()).transpose()?.map(|secret| write_secret(&secret));
+        let secret = secret.or(made.clone()).unwrap_or_default();
+        let webhook = webhook.with_secret(&secret, now, keep.map(|keep| now.after(keep)))?;
+        book.outside.keep(book.with(&name, Some(&webhook))).await?;
+        Ok((replace(&api, webhook)?, made))
+    })
+    .await
+}
+
+/// Has one sign with its newest secret alone, whether another one signs along or not.
+pub(super) async fn drop_old_secret(api: &Arc<Api>, name: &QueueName) -> Result<Seen, Problem> {
+    let name = name.clone();
+    change(api, move |api| async move {
+        let book = &api.webhooks;
+        let seen = book.find(&name)?;
+        if seen.webhook.kept().old_secret.is_none() {
+            return Ok(seen);
+        }
+        let webhook = (*seen.webhook).clone().without_old_secret();
+        book.outside.keep(book.with(&name, Some(&webhook))).await?;
+        replace(&api, webhook)
+    })
+    .await
+}
+
+/// Has a webhook take the place of the one of its name: it goes on where that one stopped, and tries at once.
+fn replace(api: &Arc<Api>, webhook: Webhook) -> Result<Seen, Problem> {
+    let book = &api.webhooks;
+    let name = webhook.name.clone();
+    // Nothing moves on between this look and the end of the delivery before.
+    let before = match book.entries().remove(&name) {
+        Some(entry) => entry.course(),
+        None => return Err(no_such_webhook(&name)),
+    };
+    let seq = before.seq;
+    let following = webhook.pause.is_none().then(|| follow_or_wait(api, &webhook, seq));
+    let entry = Entry::begin(api, webhook, before.again(seq), following);
+    let seen = entry.seen();
+    book.entries().insert(name, entry);
+    Ok(seen)
 }
 
 /// Takes one away; how it was.

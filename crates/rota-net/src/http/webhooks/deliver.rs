@@ -119,9 +119,9 @@ impl Delivery {
     }
 }
 
-/// A call of a webhook.
+/// A call of a webhook, to be made now.
 pub(super) fn call(webhook: &Webhook, id: String, body: Arc<str>) -> Call {
-    Call { url: webhook.url.clone(), id, secret: webhook.secret(), body }
+    Call { url: webhook.url.clone(), id, secrets: webhook.secrets(wall_now()), body }
 }
 
 /// What a webhook is called with: events, each as JSON.

@@ -1,7 +1,7 @@
 //! What a webhook is: read, checked, and as it is kept.
 //!
-//! A secret is in here as it is signed with, and leaves by [`Webhook::kept`] and [`Webhook::secret`] alone: nothing that is
-//! printed has it.
+//! A secret is in here as it is signed with, and leaves by [`Webhook::kept`] and [`Webhook::secrets`] alone: nothing that is
+//! printed has it. There are two of them while a new one takes the place of an old one.
 
 use super::super::events::Chosen;
 use super::super::fields::BASE64;
@@ -37,6 +37,9 @@ pub struct KeptWebhook {
     pub queues: Vec<String>,
     /// `whsec_`, and base64.
     pub secret: String,
+    /// The one before, while it signs along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_secret: Option<KeptSecret>,
     /// Why it is paused, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
@@ -46,6 +49,19 @@ pub struct KeptWebhook {
     pub set_at_ns: u64,
     /// After the event of which number it began then.
     pub after: u64,
+}
+
+/// A secret from before, as a file has it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptSecret {
+    /// `whsec_`, and base64.
+    pub secret: String,
+    /// When another one took its place, in nanoseconds since 1970.
+    pub since_ns: u64,
+    /// Until when it signs along, in nanoseconds since 1970; until it is dropped, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ns: Option<u64>,
 }
 
 /// Why a webhook is paused.
@@ -66,11 +82,21 @@ pub struct Webhook {
     pub(super) events: Vec<String>,
     pub(super) queues: Vec<Pattern>,
     secret: Arc<[u8]>,
+    old_secret: Option<OldSecret>,
     pub(super) pause: Option<Pause>,
     pub(super) created_at: Time,
     pub(super) set_at: Time,
     pub(super) after: u64,
     pub(super) chosen: Chosen,
+}
+
+/// A secret that another one took the place of, and that signs along.
+#[derive(Clone)]
+pub(super) struct OldSecret {
+    secret: Arc<[u8]>,
+    pub(super) since: Time,
+    /// Until when; until it is dropped, if there is none.
+    pub(super) until: Option<Time>,
 }
 
 /// What is wrong with a webhook.
@@ -115,7 +141,8 @@ impl Webhook {
     /// # Errors
     /// [`BadWebhook`], of the first member that is wrong.
     pub fn check(kept: KeptWebhook) -> Result<Webhook, BadWebhook> {
-        let KeptWebhook { name, url, events, queues, secret, paused, created_at_ns, set_at_ns, after } = kept;
+        let KeptWebhook { name, url, events, queues, secret, old_secret, paused, created_at_ns, set_at_ns, after } =
+            kept;
         let name = QueueName::new(&name).map_err(|_| {
             BadWebhook::new(
                 "name",
@@ -147,8 +174,15 @@ impl Webhook {
             BadWebhook { field: format!("events/{at}"), detail, hint }
         })?;
         let secret = read_secret(&secret)?.into();
+        let old_secret = old_secret.map(|old| {
+            let secret =
+                read_secret(&old.secret).map_err(|bad| BadWebhook { field: "old_secret/secret".into(), ..bad })?;
+            Ok(OldSecret { secret: secret.into(), since: Time(old.since_ns), until: old.until_ns.map(Time) })
+        });
+        let old_secret = old_secret.transpose()?;
         let (created_at, set_at) = (Time(created_at_ns), Time(set_at_ns));
-        Ok(Webhook { name, url: url.into(), events, queues, secret, pause: paused, created_at, set_at, after, chosen })
+        let url = url.into();
+        Ok(Webhook { name, url, events, queues, secret, old_secret, pause: paused, created_at, set_at, after, chosen })
     }
 
     /// It as it is kept, with its secret.
@@ -160,6 +194,11 @@ impl Webhook {
             events: self.events.clone(),
             queues: self.queues.iter().map(Pattern::to_string).collect(),
             secret: write_secret(&self.secret),
+            old_secret: self.old_secret.as_ref().map(|old| KeptSecret {
+                secret: write_secret(&old.secret),
+                since_ns: old.since.0,
+                until_ns: old.until.map(|until| until.0),
+            }),
             paused: self.pause,
             created_at_ns: self.created_at.0,
             set_at_ns: self.set_at.0,
@@ -173,9 +212,41 @@ impl Webhook {
         &self.name
     }
 
-    /// What it is signed with.
-    pub(super) fn secret(&self) -> Arc<[u8]> {
-        self.secret.clone()
+    /// What its calls are signed with at that moment of the wall clock: the newest first.
+    pub(super) fn secrets(&self, now: Time) -> Vec<Arc<[u8]>> {
+        let old = self.old_secret(now).map(|old| old.secret.clone());
+        [self.secret.clone()].into_iter().chain(old).collect()
+    }
+
+    /// The secret from before, if one signs along at that moment.
+    pub(super) fn old_secret(&self, now: Time) -> Option<&OldSecret> {
+        self.old_secret.as_ref().filter(|old| old.until.is_none_or(|until| now < until))
+    }
+
+    /// The same, with another secret. The one that it had signs along until that moment, or until it is dropped.
+    ///
+    /// # Errors
+    /// [`BadWebhook`]: it is no secret, or the one that it has.
+    pub(super) fn with_secret(&self, secret: &str, now: Time, until: Option<Time>) -> Result<Webhook, BadWebhook> {
+        let secret: Arc<[u8]> = read_secret(secret)?.into();
+        if secret == self.secret {
+            return Err(BadWebhook::new("secret", "that is the secret it has", "name another, or leave it away"));
+        }
+        let old_secret = OldSecret { secret: self.secret.clone(), since: now, until };
+        Ok(Webhook { secret, old_secret: Some(old_secret), ..self.clone() }.without_ended(now))
+    }
+
+    /// The same, without a secret from before.
+    pub(super) fn without_old_secret(self) -> Webhook {
+        Webhook { old_secret: None, ..self }
+    }
+
+    /// The same, without a secret from before that signs along no more at that moment.
+    pub(super) fn without_ended(self, now: Time) -> Webhook {
+        match self.old_secret(now) {
+            Some(_) => self,
+            None => self.without_old_secret(),
+        }
     }
 }
 
@@ -246,6 +317,7 @@ mod tests {
             events: vec!["job.*".into()],
             queues: vec!["mail*".into()],
             secret: write_secret(&[7; 32]),
+            old_secret: None,
             paused: None,
             created_at_ns: 1,
             set_at_ns: 2,
@@ -258,8 +330,28 @@ mod tests {
         let webhook = Webhook::check(kept()).unwrap();
         let again = Webhook::check(webhook.kept()).unwrap();
         assert_eq!(serde_json::to_string(&again.kept()).unwrap(), serde_json::to_string(&kept()).unwrap());
-        assert_eq!(*again.secret(), [7; 32]);
+        assert_eq!(again.secrets(Time(9)), [Arc::from([7; 32])]);
         assert!(!format!("{again:?}").contains("whsec"));
+    }
+
+    #[test]
+    fn a_secret_from_before_signs_along_until_it_ends() {
+        let one = Webhook::check(kept()).unwrap();
+        let [first, second]: [Arc<[u8]>; 2] = [[7; 32], [8; 32]].map(Arc::from);
+        let two = one.with_secret(&write_secret(&[8; 32]), Time(10), Some(Time(20))).unwrap();
+        let again = Webhook::check(two.kept()).unwrap();
+        assert_eq!(serde_json::to_string(&again.kept()).unwrap(), serde_json::to_string(&two.kept()).unwrap());
+        assert_eq!(again.secrets(Time(19)), [Arc::clone(&second), Arc::clone(&first)]);
+        assert_eq!(again.secrets(Time(20)), [Arc::clone(&second)]);
+        assert!(again.clone().without_ended(Time(19)).kept().old_secret.is_some());
+        assert!(again.without_ended(Time(20)).kept().old_secret.is_none());
+        let for_good = one.with_secret(&write_secret(&[8; 32]), Time(10), None).unwrap();
+        assert_eq!(for_good.secrets(Time(u64::MAX)), [Arc::clone(&second), first]);
+        assert_eq!(for_good.without_old_secret().secrets(Time(11)), [Arc::clone(&second)]);
+        let at_once = one.with_secret(&write_secret(&[8; 32]), Time(10), Some(Time(10))).unwrap();
+        assert!(at_once.secrets(Time(0)) == [second] && at_once.kept().old_secret.is_none());
+        let same = one.with_secret(&write_secret(&[7; 32]), Time(10), None).unwrap_err();
+        assert!(same.field == "secret" && same.hint.is_some(), "{same}");
     }
 
     #[test]
@@ -294,6 +386,10 @@ mod tests {
         for bad in ["", "x", "whsec_", "whsec_?", "whsec_c2hvcnQ=", &write_secret(&[1; 65]), &write_secret(&[1; 23])] {
             let refused = Webhook::check(KeptWebhook { secret: bad.into(), ..kept() }).expect_err(bad);
             assert_eq!(refused.field, "secret");
+            assert!(bad.len() < 10 || !refused.to_string().contains(bad), "{refused}");
+            let old = KeptSecret { secret: bad.into(), since_ns: 1, until_ns: None };
+            let refused = Webhook::check(KeptWebhook { old_secret: Some(old), ..kept() }).expect_err(bad);
+            assert_eq!(refused.field, "old_secret/secret");
             assert!(bad.len() < 10 || !refused.to_string().contains(bad), "{refused}");
         }
     }

@@ -59,8 +59,8 @@ pub struct Call {
     pub url: Arc<str>,
     /// What its id begins with: the webhook, and the first event. The same body under the same begin is the same call.
     pub id: String,
-    /// What it is signed with.
-    pub secret: Arc<[u8]>,
+    /// What it is signed with, by each of them: the newest first.
+    pub secrets: Vec<Arc<[u8]>>,
     /// JSON.
     pub body: Arc<str>,
 }

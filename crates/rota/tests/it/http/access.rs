@@ -82,7 +82,10 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "POST /v1/webhooks/{webhook}/resume"
         | "POST /v1/webhooks/{webhook}/test"
         | "POST /v1/snapshots" => &["operator"],
-        "PUT /v1/webhooks/{webhook}" | "DELETE /v1/webhooks/{webhook}" => &[],
+        "PUT /v1/webhooks/{webhook}"
+        | "DELETE /v1/webhooks/{webhook}"
+        | "POST /v1/webhooks/{webhook}/rotate"
+        | "DELETE /v1/webhooks/{webhook}/old-secret" => &[],
         "POST /v1/leases"
         | "POST /v1/leases/{lease}/complete"
         | "POST /v1/leases/{lease}/fail"
@@ -144,6 +147,7 @@ impl Stage {
         }
         let body = match page {
             "PUT /v1/webhooks/{webhook}" => webhook,
+            "POST /v1/webhooks/{webhook}/rotate" => json!({ "keep": "0s" }),
             "PUT /v1/schedules/{schedule}" => schedule,
             "POST /v1/jobs" => json!({ "queue": queue, "text": "y" }),
             "POST /v1/leases" => json!({ "queues": [queue] }),

@@ -3,6 +3,7 @@
 
 mod reach;
 mod receiver;
+mod rotation;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -297,7 +298,8 @@ fn a_webhook_is_tried_shown_listed_and_deleted() {
     for request in ["GET", "DELETE"] {
         http.ask(&format!("{request} /v1/webhooks/a%2Fb"), "", "").problem(404, "webhook-not-found");
     }
-    for verb in ["pause", "resume", "test"] {
+    http.delete("/v1/webhooks/a%2Fb/old-secret").problem(404, "webhook-not-found");
+    for verb in ["pause", "resume", "test", "rotate"] {
         http.post_nothing(&format!("/v1/webhooks/a%2Fb/{verb}")).problem(404, "webhook-not-found");
     }
     let said = format!("{}{}{list}", rota.stdout(), rota.stderr());
@@ -411,6 +413,7 @@ fn what_cannot_be_written_down_changes_nothing() {
     http.put("/v1/webhooks/other", &other).problem(500, "webhooks-not-kept");
     http.put("/v1/webhooks/hook", &other).problem(500, "webhooks-not-kept");
     http.post_nothing("/v1/webhooks/hook/pause").problem(500, "webhooks-not-kept");
+    http.post_nothing("/v1/webhooks/hook/rotate").problem(500, "webhooks-not-kept");
     http.delete("/v1/webhooks/hook").problem(500, "webhooks-not-kept");
     let job = put(&http, "a");
     receiver.events_until(&secret, |event| event["job"] == job.as_str());
