@@ -129,7 +129,7 @@ pub const JOURNAL_STEP_BYTES: u64 = 1 << 20;
 /// The most who read the journal at a time, to hear what is past; others wait their turn.
 pub const JOURNAL_READERS: usize = 32;
 
-/// The most webhooks that read it at a time, beside those: a slow address keeps its turn for long.
+/// The most webhooks that read it at a time, beside those: each lets another one go on while its address is called, if one waits.
 pub const WEBHOOK_READERS: usize = 8;
 
 /// The most who listen at a time.

@@ -40,7 +40,7 @@ struct Measured {
     answers: [(usize, u64); 4],
     /// Connections of HTTP.
     connections: u64,
-    /// Who listens to events.
+    /// Clients that listen to events.
     listeners: u64,
     webhooks: Vec<WebhookFigures>,
 }
@@ -94,7 +94,7 @@ impl Collector for Measured {
             ("rota_queues", "Queues that exist", queues as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
             ("rota_http_connections", "Open connections of HTTP", self.connections),
-            ("rota_event_listeners", "Who listens to events", self.listeners),
+            ("rota_event_listeners", "Clients that listen to events", self.listeners),
             ("rota_snapshot_bytes", "Length of the newest snapshot", snapshots.0.newest_bytes),
             ("rota_snapshot_backlog_bytes", "Bytes of a snapshot under way that wait to be taken", snapshots.1 as u64),
             ("rota_waiting_sessions", "Sessions that wait for a job", totals.waiting),

@@ -31,6 +31,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use choice::{Choice, List};
 use listener::Listener;
+use rota_engine::engine::Engine;
 use serde::Deserialize;
 use std::time::Duration;
 use stream::Events;
@@ -39,8 +40,8 @@ use utoipa::IntoParams;
 pub(super) use follow::{Chosen, Followable, Followed, Following};
 pub use follower::Follower;
 pub(super) use follower::follow;
-use ring::GROUPS;
 pub(super) use ring::Hub;
+use ring::{GROUPS, Reader};
 pub(super) use shown::Event;
 
 /// What a browser sends of itself when it comes back, and others may.
@@ -105,7 +106,8 @@ pub(super) async fn events(
         )
         .hint("write after=0 for all that is there, or the id of the last event that you got"));
     }
-    let (joined, depends_on) = api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after), true));
+    let join = |engine: &mut Engine| api.events.join(engine, after, Reader::Client);
+    let (joined, depends_on) = api.host.with_and_wait(|shared, _| (join(&mut shared.engine), true));
     let Some(joined) = joined else {
         return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
     };

@@ -160,5 +160,5 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> impl IntoResponse {
     responses((status = 200, description = "All metrics.", body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn show_metrics(api: Asker) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (kind, metrics::render(&api.host, &api.counts, api.events.listeners(), api.webhooks.figures()))
+    (kind, metrics::render(&api.host, &api.counts, api.events.clients(), api.webhooks.figures()))
 }

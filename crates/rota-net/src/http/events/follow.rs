@@ -8,11 +8,12 @@ use super::super::api::Api;
 use super::super::problem::Problem;
 use super::choice::Choice;
 use super::listener::{Heard, Listener, Opening};
-use super::ring::Told;
+use super::ring::{Reader, Told};
 use super::shown;
 use crate::access::{Grant, Pattern, Role};
 use rota_engine::engine::DependsOn;
 use rota_engine::job::Time;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ impl Following {
     /// as many listen as can.
     pub(in crate::http) fn begin(api: &Arc<Api>, chosen: Chosen, after: Option<u64>) -> Option<(Following, DependsOn)> {
         let (joined, depends_on) =
-            api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after), true));
+            api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after, Reader::Server), true));
         let joined = joined?;
         let after = after.unwrap_or(joined.seen);
         let listener = Some(Listener::new(api.clone(), None, chosen.0.clone(), joined));
@@ -94,9 +95,24 @@ impl Following {
         self.after
     }
 
-    /// Lets others read what is past, until it is asked what comes next: for who is about to wait for long.
-    pub(in crate::http) fn give_way(&mut self) {
+    /// Waits for something else, and lets another one read what is past meanwhile, where one waits for that: what is kept in mind
+    /// for it is let go of then, and read again when it is asked what comes next.
+    pub(in crate::http) async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> T {
+        let mut what = std::pin::pin!(what);
+        tokio::select! {
+            biased;
+            done = &mut what => return done,
+            () = self.is_wanted() => {}
+        }
         self.listener.take_if(|listener| listener.is_in_past());
+        what.await
+    }
+
+    async fn is_wanted(&self) {
+        match &self.listener {
+            Some(listener) => listener.is_wanted().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// What comes next, waited for; `None` when the server stops.

@@ -2,7 +2,7 @@
 
 use super::super::api::Api;
 use super::listener::HEARTBEAT;
-use super::ring::{Joined, Read};
+use super::ring::{Joined, Read, Reader};
 use rota_engine::news::News;
 
 /// About how much is read at once, in bytes of its text.
@@ -26,11 +26,11 @@ pub trait Follower: Send {
 /// Tells `follower` of all that happens until the server stops.
 pub(in crate::http) async fn follow(api: &Api, follower: &mut dyn Follower) {
     loop {
-        let (joined, _) = api.host.with(|shared, _| api.events.join(&mut shared.engine, None));
+        let (joined, _) = api.host.with(|shared, _| api.events.join(&mut shared.engine, None, Reader::Server));
         let has_place = joined.is_some();
         if let Some(joined) = joined {
             listen(api, follower, joined).await;
-            api.events.leave();
+            api.events.leave(Reader::Server);
         }
         if *api.stop.borrow() {
             return;

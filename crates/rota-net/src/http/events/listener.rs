@@ -26,6 +26,7 @@ pub(super) struct Listener {
     api: Arc<Api>,
     /// None where it is the server itself that listens.
     grant: Option<Grant>,
+    who: Reader,
     /// Whether it may be that the grant is so no more.
     changes: watch::Receiver<u64>,
     choice: Choice,
@@ -83,8 +84,8 @@ impl Listener {
     pub(super) fn new(api: Arc<Api>, grant: Option<Grant>, choice: Choice, joined: Joined) -> Listener {
         let Joined { next, seen, is_gone, past, started, newest, end } = joined;
         let restarted = started.is_some();
-        let reader = if grant.is_some() { Reader::Client } else { Reader::Server };
-        let past = past.map(|goal| Past::new(Arc::clone(&api), reader, choice.clone(), seen, goal));
+        let who = if grant.is_some() { Reader::Client } else { Reader::Server };
+        let past = past.map(|goal| Past::new(Arc::clone(&api), who, choice.clone(), seen, goal));
         let opening = past.is_none().then(|| {
             let started = started.clone().filter(|started| choice.takes(started));
             Opening { seen, is_gone, restarted, started, is_from_log: false }
@@ -98,6 +99,7 @@ impl Listener {
         Listener {
             api,
             grant,
+            who,
             changes,
             choice,
             next,
@@ -116,6 +118,14 @@ impl Listener {
     /// Whether it hears what is past, and others may wait for their turn.
     pub(super) fn is_in_past(&self) -> bool {
         self.past.is_some()
+    }
+
+    /// Waits until it has heard what is past for a while, and another one waits for their turn to.
+    pub(super) async fn is_wanted(&self) {
+        match &self.past {
+            Some(past) => past.is_wanted().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The same, which ends when all was told that there was at the begin.
@@ -250,6 +260,6 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.api.events.leave();
+        self.api.events.leave(self.who);
     }
 }

@@ -5,13 +5,12 @@
 
 use super::super::api::Api;
 use super::choice::Choice;
-use super::ring::{Reader, Told};
+use super::ring::{Reader, Told, Turn};
 use super::shown;
 use rota_engine::journal::Part;
 use rota_engine::log::Lsn;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use crate::host::HostJournal;
@@ -40,7 +39,7 @@ pub(super) struct Past {
     goal: Goal,
     /// Whether the log is as far as the goal.
     is_there: bool,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
     reading: Reading,
 }
 
@@ -70,6 +69,14 @@ impl Past {
 
     pub(super) fn goal(&self) -> Goal {
         self.goal
+    }
+
+    /// Waits until it has had its turn for a while, and another one waits for theirs.
+    pub(super) async fn is_wanted(&self) {
+        match &self.turn {
+            Some(turn) => self.api.events.is_wanted(turn).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// It is to go on up to there.

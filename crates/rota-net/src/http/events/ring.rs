@@ -10,6 +10,7 @@ use rota_engine::limits::{JOURNAL_READERS, LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES
 use rota_engine::log::Lsn;
 use rota_engine::news::{News, Taken};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -17,6 +18,9 @@ use tokio::time::Instant;
 
 /// How long the ring is fed when nobody listens any more.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// How long a turn to read what is past is at least, however many wait for one: beginning again takes a part of it.
+const TURN: Duration = Duration::from_secs(1);
 
 /// How many groups there are of those who listen: they are woken one behind the other.
 pub(super) const GROUPS: usize = 64;
@@ -43,11 +47,32 @@ pub(in crate::http) struct Hub {
     ends: [watch::Sender<u64>; GROUPS],
     /// How many listen.
     listeners: watch::Sender<usize>,
+    /// How many of them are clients.
+    clients: AtomicUsize,
     /// Whose turn it is to read what is past: of clients, and of the server's own.
-    readers: [Arc<Semaphore>; 2],
+    turns: [Turns; 2],
 }
 
-/// Who reads what is past.
+/// The turns that there are for one kind of reader.
+#[derive(Debug)]
+struct Turns {
+    free: Arc<Semaphore>,
+    /// How many wait for one.
+    waiting: watch::Sender<usize>,
+}
+
+/// Somebody's turn to read what is past.
+#[derive(Debug)]
+pub(super) struct Turn {
+    reader: Reader,
+    since: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// One who waits for a turn, as long as this is there.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+/// Who listens, and reads what is past.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reader {
     /// A client, who is cut off if it takes nothing.
@@ -113,7 +138,9 @@ impl Default for Hub {
             ring: Mutex::new(ring),
             ends: std::array::from_fn(|_| watch::Sender::new(0)),
             listeners: watch::Sender::new(0),
-            readers: [JOURNAL_READERS, WEBHOOK_READERS].map(|most| Arc::new(Semaphore::new(most))),
+            clients: AtomicUsize::new(0),
+            turns: [JOURNAL_READERS, WEBHOOK_READERS]
+                .map(|most| Turns { free: Arc::new(Semaphore::new(most)), waiting: watch::Sender::new(0) }),
         }
     }
 }
@@ -121,12 +148,13 @@ impl Default for Hub {
 impl Hub {
     /// One more listens, from after the event of that number, or from now on; under the engine's lock. `None` if as many
     /// do as can.
-    pub(super) fn join(&self, engine: &mut Engine, after: Option<u64>) -> Option<Joined> {
+    pub(super) fn join(&self, engine: &mut Engine, after: Option<u64>, who: Reader) -> Option<Joined> {
         let mut ring = self.ring();
         if *self.listeners.borrow() >= LISTENERS {
             return None;
         }
         self.listeners.send_modify(|listeners| *listeners += 1);
+        self.clients.fetch_add(who.clients(), Ordering::Relaxed);
         let next_seq = engine.next_seq();
         if engine.listen() {
             ring.clear();
@@ -176,19 +204,41 @@ impl Hub {
     }
 
     /// Waits until it is somebody's turn to read what is past.
-    pub(super) async fn turn(&self, reader: Reader) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.readers[reader as usize]).acquire_owned().await.ok()
+    pub(super) async fn turn(&self, reader: Reader) -> Option<Turn> {
+        let Turns { free, waiting } = &self.turns[reader as usize];
+        let permit = match Arc::clone(free).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _waiting = Waiting::begin(waiting);
+                Arc::clone(free).acquire_owned().await.ok()?
+            }
+        };
+        Some(Turn { reader, since: Instant::now(), _permit: permit })
+    }
+
+    /// Waits until that turn was long enough, and somebody else waits for one.
+    pub(super) async fn is_wanted(&self, turn: &Turn) {
+        tokio::time::sleep_until(turn.since + TURN).await;
+        let mut waiting = self.turns[turn.reader as usize].waiting.subscribe();
+        // Who sends lives as long as this.
+        let _ = waiting.wait_for(|waiting| *waiting > 0).await;
     }
 
     /// How many listen.
-    pub(in crate::http) fn listeners(&self) -> usize {
+    pub(super) fn listeners(&self) -> usize {
         *self.listeners.borrow()
     }
 
+    /// How many of them are clients.
+    pub(in crate::http) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     /// One less listens.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, who: Reader) {
         self.ring().left_at = Instant::now();
         self.listeners.send_modify(|listeners| *listeners -= 1);
+        self.clients.fetch_sub(who.clients(), Ordering::Relaxed);
     }
 
     /// Waits until nobody has listened for a while, to what is taken down.
@@ -266,6 +316,26 @@ impl Hub {
     }
 }
 
+impl Reader {
+    /// How many clients it is.
+    fn clients(self) -> usize {
+        usize::from(self == Reader::Client)
+    }
+}
+
+impl Waiting<'_> {
+    fn begin(waiting: &watch::Sender<usize>) -> Waiting<'_> {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
 impl Ring {
     fn end(&self) -> u64 {
         self.first + self.told.len() as u64
@@ -300,11 +370,12 @@ mod tests {
         let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
         let hub = Hub::default();
         for _ in 0..LISTENERS {
-            assert!(hub.join(&mut engine, None).is_some());
+            assert!(hub.join(&mut engine, None, Reader::Client).is_some());
         }
-        assert!(hub.join(&mut engine, None).is_none());
-        hub.leave();
-        assert!(hub.join(&mut engine, None).is_some() && hub.join(&mut engine, None).is_none());
-        assert_eq!(hub.listeners(), LISTENERS);
+        assert!(hub.join(&mut engine, None, Reader::Server).is_none());
+        hub.leave(Reader::Client);
+        assert!(hub.join(&mut engine, None, Reader::Server).is_some());
+        assert!(hub.join(&mut engine, None, Reader::Client).is_none());
+        assert_eq!((hub.listeners(), hub.clients()), (LISTENERS, LISTENERS - 1));
     }
 }

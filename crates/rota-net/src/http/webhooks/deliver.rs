@@ -74,7 +74,8 @@ impl Delivery {
         let body: Arc<str> = body(&self.webhook, batch.iter().map(Followable::text)).into();
         let id = format!("{}-{}", self.webhook.name, first.seq);
         loop {
-            let called = self.api.webhooks.outside.call(call(&self.webhook, id.clone(), body.clone())).await;
+            let calling = self.api.webhooks.outside.call(call(&self.webhook, id.clone(), body.clone()));
+            let called = self.following.meanwhile(calling).await;
             let attempt = Attempt::of(&called);
             let is_delivered = attempt.outcome == Outcome::Delivered;
             {
@@ -93,10 +94,9 @@ impl Delivery {
                 set_pause(&self.api, &self.webhook.name, Some(Pause::Gone), Some(&self.course)).await.ok();
                 return false;
             }
-            self.following.give_way();
             let wait = self.wait(&called);
             self.course().next_try = Some(moment_in(wait));
-            tokio::time::sleep(wait).await;
+            self.following.meanwhile(tokio::time::sleep(wait)).await;
         }
     }
 

@@ -83,6 +83,8 @@ fn chosen_events_come_in_order_and_signed_and_again_until_they_are_taken() {
         "rota_webhook_events_delivered_total{webhook=\"hook\"} 6\n",
         "rota_webhook_lag_seconds{webhook=\"hook\"} 0.0\n",
         "rota_webhook_paused{webhook=\"hook\"} 0\n",
+        // It is no client that listens.
+        "rota_event_listeners 0\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
@@ -149,10 +151,10 @@ fn what_was_not_taken_before_a_kill_comes_after_it() {
     assert_eq!(show(&http)["created_at"], shown["created_at"]);
 }
 
-#[test]
-fn those_that_are_far_behind_and_refused_keep_nobody_from_what_is_past() {
-    let (_data, _rota, http) = server(&[]);
-    // In several parts of the log, and from before anybody listened.
+/// What is past in several parts of the log, from before anybody listened; and webhooks that go through it from its begin, more
+/// than may read it at a time, none of which takes anything. Another one gets all of it meanwhile.
+fn far_behind(answer: &str) -> (TempDir, Rota, Http, Receiver) {
+    let (data, rota, http) = server(&[]);
     let jobs: Vec<Value> = (0..1_000).map(|n| json!({ "queue": "work", "text": n.to_string() })).collect();
     http.post("/v1/jobs", &json!(jobs)).expect(200);
     let set = |name: &str, receiver: &Receiver| {
@@ -160,15 +162,33 @@ fn those_that_are_far_behind_and_refused_keep_nobody_from_what_is_past() {
         let hook = http.put(&format!("/v1/webhooks/{name}"), &hook).expect(201);
         hook["secret"].as_str().expect("it was made").to_owned()
     };
-    let refusing = Receiver::new();
-    refusing.answer_all("503 Not Now");
-    // More than may read what is past at a time.
-    (0..10).for_each(|n| drop(set(&format!("refused-{n}"), &refusing)));
-    (0..10).for_each(|_| assert_eq!(refusing.call().status, 503));
+    let receiver = Receiver::new();
+    receiver.answer_all(answer);
+    (0..10).for_each(|n| drop(set(&format!("behind-{n}"), &receiver)));
+    // Each of them has had its turn.
+    let mut called = std::collections::BTreeSet::new();
+    while called.len() < 10 {
+        called.insert(receiver.call().json()["webhook"].to_string());
+    }
     let taking = Receiver::new();
     let secret = set("hook", &taking);
     let events = taking.events_until(&secret, |event| event["job"] == "1000");
     assert_eq!(events.len(), 1_000);
+    (data, rota, http, receiver)
+}
+
+#[test]
+fn those_that_are_far_behind_and_refused_keep_nobody_from_what_is_past() {
+    far_behind("503 Not Now");
+}
+
+#[test]
+fn those_that_are_far_behind_and_wait_for_an_answer_keep_nobody_from_what_is_past() {
+    let (_data, _rota, http, _receiver) = far_behind("nothing");
+    // Not because they were given up: their first calls are still under way.
+    for hook in http.get("/v1/webhooks").expect(200)["webhooks"].as_array().unwrap() {
+        assert_eq!((&hook["calls"]["unanswered"], &hook["failures"]), (&json!(0), &json!(0)), "{hook}");
+    }
 }
 
 #[test]
@@ -218,6 +238,7 @@ fn a_pause_keeps_the_place_and_a_resume_tries_at_once() {
 
     // While it is paused somebody else listens, so that nothing is gone.
     let _stream = super::events::stream::Stream::open(&http, "/v1/events", "");
+    assert!(http.get("/metrics").body.contains("rota_event_listeners 1\n"));
     let paused = http.post_nothing("/v1/webhooks/hook/pause").expect(200);
     assert_eq!((&paused["paused"], &paused["paused_because"]), (&json!(true), &json!("asked")));
     let jobs = [put(&http, "b"), put(&http, "c")];
