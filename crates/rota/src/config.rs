@@ -49,6 +49,8 @@ pub(crate) struct ServeConfig {
     pub(crate) beanstalkd_tls_asks: bool,
     /// Where webhooks may go, beside addresses that anybody can reach.
     pub(crate) webhook_allow: Allowed,
+    /// The file of authorities whom webhooks trust beside those of the system.
+    pub(crate) webhook_ca: Option<PathBuf>,
     /// Whether jobs outlive the process.
     pub(crate) storage: StorageMode,
     /// When an answer may leave, in durable storage.
@@ -179,6 +181,7 @@ struct Draft {
     tokens: Option<PathBuf>,
     auth: Option<Origin>,
     webhook_allow: Allowed,
+    webhook_ca: Option<PathBuf>,
     storage: Option<StorageMode>,
     sync: Option<SyncMode>,
     history: History,
@@ -209,6 +212,7 @@ impl Draft {
             Setting::Tokens(path) => self.tokens = path,
             Setting::Auth(asks) => self.auth = asks.then_some(origin),
             Setting::WebhookAllow(allowed) => self.webhook_allow = allowed,
+            Setting::WebhookCa(path) => self.webhook_ca = path,
             Setting::Storage(mode) => self.storage = Some(mode),
             Setting::Sync(mode) => self.sync = Some(mode),
             Setting::History(history) => self.history = history,
@@ -284,6 +288,7 @@ impl Draft {
             beanstalkd_asks: plain.0,
             beanstalkd_tls_asks: inside.0,
             webhook_allow: self.webhook_allow,
+            webhook_ca: self.webhook_ca,
             storage: self.storage.expect("every option has a default"),
             sync: self.sync.expect("every option has a default"),
             history: self.history,

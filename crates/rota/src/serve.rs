@@ -38,6 +38,7 @@ use crate::telemetry::Statsd;
 use crate::tls::server::ServerTls;
 use crate::tokens::door::TokenDoor;
 use crate::traces::Traces;
+use crate::webhooks::call::Caller;
 use crate::webhooks::{self, Outside};
 
 /// File descriptors that are kept free of connections: the log's, the standard streams' and the runtime's.
@@ -62,6 +63,7 @@ pub(crate) fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
 async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     // Before the data is touched: a port in use is the commoner mistake, and costs nothing to find out.
     let tls = config.tls.clone().map(ServerTls::open).transpose()?;
+    let caller = Arc::new(Caller::new(config.webhook_allow.clone(), config.webhook_ca.clone())?);
     let beanstalkd = bind("--beanstalkd", config.beanstalkd).await?;
     let http = bind("--http", config.http).await?;
     let beanstalkd_tls = bind("--beanstalkd-tls", config.beanstalkd_tls).await?;
@@ -75,7 +77,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let (engine, log) = open(&config, wall)?;
     let door = Arc::new(TokenDoor::open(config.tokens.clone(), config.auth)?);
     let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(webhooks::file::FILE_NAME));
-    let webhooks = Outside::open(kept, config.webhook_allow.clone())?;
+    let webhooks = Outside::open(kept, caller.clone())?;
     let statsd = config.statsd.as_deref().map(Statsd::connect).transpose()?;
     let traces = Traces::of_environment(has_http)?;
     let timings = statsd.is_some().then(Timings::default);
@@ -138,13 +140,14 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     }
 
     let again = watch::Sender::new(());
-    let (tls_again, tokens_again) = (again.subscribe(), again.subscribe());
+    let [tls_again, caller_again, tokens_again] = std::array::from_fn(|_| again.subscribe());
     tokio::select! {
         () = stop_signal => {}
         () = hung_up(hangup, has_terminal, again) => {}
         () = last_snapshot(&host, &taker, last_signal) => {}
         () = give_memory_back() => {}
         () = watch(tls, tls_again) => {}
+        () = caller.watch(caller_again) => {}
         () = door.watch(tokens_again), if asking.is_some() => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to. Nor is a collector waited for.

@@ -6,6 +6,7 @@
 pub(crate) mod client;
 pub(crate) mod error;
 pub(crate) mod server;
+pub(crate) mod watched;
 
 use std::io::Read;
 use std::path::Path;

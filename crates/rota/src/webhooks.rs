@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rota_net::http::{BadWebhook, Call, Calling, Keeping, Kind, Place, Problem, Webhook, Webhooks};
 
 use crate::report;
-use allowed::Allowed;
 use call::Caller;
 use error::WebhooksError;
 
@@ -31,13 +30,13 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// Reads those that were kept in that file, if there is to be one. They go where that is allowed.
+    /// Reads those that were kept in that file, if there is to be one, for `caller` to call.
     ///
     /// # Errors
     /// [`WebhooksError`]: the file is not what it has to be.
-    pub(crate) fn open(path: Option<PathBuf>, allowed: Allowed) -> Result<Outside, WebhooksError> {
+    pub(crate) fn open(path: Option<PathBuf>, caller: Arc<Caller>) -> Result<Outside, WebhooksError> {
         let kept = path.as_deref().map(read).transpose()?.unwrap_or_default();
-        Ok(Outside { kept, path, caller: Arc::new(Caller::new(allowed)), is_told: Arc::default() })
+        Ok(Outside { kept, path, caller, is_told: Arc::default() })
     }
 
     /// Whether there were any.

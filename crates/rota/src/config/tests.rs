@@ -50,6 +50,7 @@ fn defaults() {
         beanstalkd_asks: false,
         beanstalkd_tls_asks: false,
         webhook_allow: Allowed::default(),
+        webhook_ca: None,
         storage: StorageMode::Durable,
         sync: SyncMode::Always,
         history: History { age: Duration::from_secs(86_400), bytes: 1 << 30 },
@@ -68,7 +69,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 25] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 26] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -83,6 +84,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("tokens", "ROTA_TOKENS", "/f", "/e", "\"/t\""),
         ("auth", "ROTA_AUTH", "true", "false", "true"),
         ("webhook-allow", "ROTA_WEBHOOK_ALLOW", "10.0.0.0/8,::1", "hooks.internal", "\"*\""),
+        ("webhook-ca", "ROTA_WEBHOOK_CA", "/f", "/e", "\"/t\""),
         ("storage", "ROTA_STORAGE", "memory", "durable", "\"memory\""),
         ("sync", "ROTA_SYNC", "5ms", "never", "\"6ms\""),
         ("history", "ROTA_HISTORY", "0", "1h,5", "\"2h,7MiB\""),
@@ -244,6 +246,7 @@ fn every_bad_value_says_what_and_how() {
             "fd00::1/8",
             "--webhook-allow: \"fd00::1/8\" goes on behind its first 8 bits: write fd00::/8",
         ),
+        ("webhook-ca", "a/", "--webhook-ca: \"a/\" is a folder: name a file"),
         ("auth", "maybe", "--auth: \"maybe\" is neither true nor false"),
         ("insecure", "maybe", "--insecure: \"maybe\" is neither true nor false"),
     ];
@@ -344,7 +347,7 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, beanstalkd-tls, http-tls, tls-cert, tls-key, tls-client-ca, \
-             tls-client-crl, http-connections, http-names, tokens, auth, webhook-allow, storage, sync, \
+             tls-client-crl, http-connections, http-names, tokens, auth, webhook-allow, webhook-ca, storage, sync, \
              history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (

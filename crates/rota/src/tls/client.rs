@@ -1,13 +1,14 @@
 //! The client's side: whom it trusts, and what it shows of itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls_platform_verifier::{BuilderVerifierExt, Verifier};
 
 use super::error::{Problem, TlsError};
-use super::{Identity, authorities, provider};
+use super::{Identity, authorities, certificates, provider};
 
 /// What the command line says of TLS.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,6 +48,20 @@ pub(crate) struct ClientFiles {
         help_heading = "For every command"
     )]
     pub(crate) client_key: Option<PathBuf>,
+}
+
+/// What to shake hands with for who trusts the system's authorities, and those of a file beside them, and shows nothing of itself.
+///
+/// # Errors
+/// [`TlsError`]: the file is not what it has to be.
+pub(crate) fn trusting_also(path: &Path) -> Result<ClientConfig, TlsError> {
+    let unusable = |error: rustls::Error| TlsError::new(path, Problem::Unusable(error.to_string()));
+    let verifier = Verifier::new_with_extra_roots(certificates(path)?, provider()).map_err(unusable)?;
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has the suites of TLS 1.2 and 1.3");
+    // What is named so is that another one than rustls' own checks certificates. It is the one that checks them without a file.
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(builder.with_no_client_auth())
 }
 
 impl ClientFiles {

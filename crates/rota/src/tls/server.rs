@@ -2,19 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rota_net::tls::Tls;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tokio::sync::watch;
 
 use super::error::{Problem, TlsError};
+use super::watched::Watched;
 use super::{Identity, authorities, provider, revocation_lists};
-use crate::files::Stamp;
-use crate::report;
-
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a client may call the beanstalkd protocol when it shakes hands. A browser offers others, and is sent away.
 const BEANSTALKD: &[u8] = b"beanstalkd";
@@ -36,22 +31,15 @@ pub(crate) struct ServerFiles {
 /// What both ports shake hands with, as the files say.
 pub(crate) struct ServerTls {
     files: ServerFiles,
-    stamps: Stamps,
+    watched: Watched,
     beanstalkd: Arc<Tls>,
     http: Arc<Tls>,
 }
-
-/// How the files were when they were looked at last; none for one that is not there.
-type Stamps = Vec<Option<Stamp>>;
 
 impl ServerFiles {
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let optional = [&self.client_authorities, &self.client_revoked].into_iter().flatten();
         [&self.certificate, &self.key].into_iter().chain(optional).map(PathBuf::as_path)
-    }
-
-    fn look(&self) -> Stamps {
-        self.paths().map(|path| Stamp::look(path).ok().flatten()).collect()
     }
 
     /// One configuration for each protocol: beanstalkd, HTTP.
@@ -90,9 +78,9 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`]: one of them is not what it has to be.
     pub(crate) fn open(files: ServerFiles) -> Result<ServerTls, TlsError> {
-        let stamps = files.look();
+        let watched = Watched::new(files.paths().map(Path::to_owned).collect());
         let [beanstalkd, http] = files.read()?.map(|config| Arc::new(Tls::new(config)));
-        Ok(ServerTls { files, stamps, beanstalkd, http })
+        Ok(ServerTls { files, watched, beanstalkd, http })
     }
 
     pub(crate) fn beanstalkd(&self) -> Arc<Tls> {
@@ -105,34 +93,14 @@ impl ServerTls {
 
     /// Reads the files again whenever they have changed, and at once whenever `again` says so, for ever. Files that do not do
     /// change nothing, and are told of.
-    pub(crate) async fn watch(mut self, mut again: watch::Receiver<()>) {
-        let mut interval = tokio::time::interval(LOOK_EVERY);
-        let mut seen = self.stamps.clone();
-        loop {
-            let is_told = tokio::select! {
-                _ = interval.tick() => false,
-                Ok(()) = again.changed() => true,
-            };
-            let now = self.files.look();
-            // A certificate and its key are written one after the other: they are read once they have come to rest, unless
-            // somebody says that they are as they should be.
-            let rests = now == seen;
-            seen = now;
-            if !is_told && (!rests || seen == self.stamps) {
-                continue;
-            }
-            self.stamps.clone_from(&seen);
-            match self.files.read() {
-                Ok([beanstalkd, http]) => {
-                    self.beanstalkd.replace(beanstalkd);
-                    self.http.replace(http);
-                    eprintln!("rota: TLS: read {} again", self.files.certificate.display());
-                }
-                Err(error) => {
-                    let error = anyhow::Error::new(error).context("TLS goes on with what it had: new files do not do");
-                    report::failure(&error, false);
-                }
-            }
-        }
+    pub(crate) async fn watch(self, again: watch::Receiver<()>) {
+        let ServerTls { files, watched, beanstalkd, http } = self;
+        let read = || -> Result<(), TlsError> {
+            let [new_beanstalkd, new_http] = files.read()?;
+            beanstalkd.replace(new_beanstalkd);
+            http.replace(new_http);
+            Ok(())
+        };
+        watched.watch(again, read).await;
     }
 }

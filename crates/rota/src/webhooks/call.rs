@@ -5,7 +5,8 @@
 
 use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,12 +19,15 @@ use reqwest::redirect::Policy;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use rota_net::http::{Call, Called};
-use tokio::sync::Semaphore;
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, watch};
 
 use super::allowed::{Allowed, Forbidden};
 use crate::report;
 use crate::snapshot::place::provide_tls;
-use crate::tls::client::ClientFiles;
+use crate::tls::client::{ClientFiles, trusting_also};
+use crate::tls::error::TlsError;
+use crate::tls::watched::Watched;
 
 /// How long a call may take in all.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,15 +47,46 @@ pub(crate) struct Caller {
     names: Arc<Names>,
     /// Made at the first call: only who calls https needs the system's authorities.
     plain: OnceLock<Result<reqwest::Client, String>>,
-    tls: OnceLock<Result<reqwest::Client, String>>,
+    /// The same, but with authorities of its own it is there from the begin, and another one when they change.
+    tls: Mutex<Option<Result<reqwest::Client, String>>>,
+    authorities: Option<Authorities>,
+}
+
+/// The file of those who are trusted beside the system's authorities.
+struct Authorities {
+    path: PathBuf,
+    watched: Watched,
 }
 
 impl Caller {
-    /// One who goes where that is allowed.
-    pub(crate) fn new(allowed: Allowed) -> Caller {
+    /// One who goes where that is allowed, and trusts the authorities in a file, if there is one, beside those of the system.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the file is not what it has to be.
+    pub(crate) fn new(allowed: Allowed, authorities: Option<PathBuf>) -> Result<Caller, TlsError> {
         let allowed = Arc::new(allowed);
         let names = Arc::new(Names { allowed: allowed.clone(), room: Arc::new(Semaphore::new(LOOK_UPS)) });
-        Caller { allowed, names, plain: OnceLock::new(), tls: OnceLock::new() }
+        let watched = |path: PathBuf| Authorities { watched: Watched::new(vec![path.clone()]), path };
+        let authorities = authorities.map(watched);
+        let caller = Caller { allowed, names, plain: OnceLock::new(), tls: Mutex::default(), authorities };
+        caller.authorities.as_ref().map(|authorities| caller.trust(authorities)).transpose()?;
+        Ok(caller)
+    }
+
+    /// Reads the authorities again whenever their file has changed, and at once whenever `again` says so, for ever. What does not
+    /// do changes nothing, and is told of.
+    pub(crate) async fn watch(self: Arc<Caller>, again: watch::Receiver<()>) {
+        match &self.authorities {
+            Some(authorities) => authorities.watched.clone().watch(again, || self.trust(authorities)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Trusts those who are in the file now, from the next connection on.
+    fn trust(&self, authorities: &Authorities) -> Result<(), TlsError> {
+        let client = self.client(Some(trusting_also(&authorities.path)?));
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+        Ok(())
     }
 
     /// Where it may go.
@@ -67,12 +102,12 @@ impl Caller {
             return Called::Forbidden(forbidden.to_string());
         }
         let client = match call.url.get(..6) {
-            Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls.get_or_init(|| self.client(true)),
-            _ => self.plain.get_or_init(|| self.client(false)),
+            Some(begin) if begin.eq_ignore_ascii_case("https:") => self.tls(),
+            _ => self.plain.get_or_init(|| self.client(None)).clone(),
         };
         let client = match client {
             Ok(client) => client,
-            Err(error) => return Called::Unanswered(error.clone()),
+            Err(error) => return Called::Unanswered(error),
         };
         let id = id(&call);
         let timestamp = Timestamp::now().as_second();
@@ -95,7 +130,16 @@ impl Caller {
         }
     }
 
-    fn client(&self, is_tls: bool) -> Result<reqwest::Client, String> {
+    fn tls(&self) -> Result<reqwest::Client, String> {
+        let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_system = || {
+            let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
+            self.client(Some(config))
+        };
+        tls.get_or_insert_with(of_system).clone()
+    }
+
+    fn client(&self, tls: Option<ClientConfig>) -> Result<reqwest::Client, String> {
         provide_tls();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
@@ -104,8 +148,7 @@ impl Caller {
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(IDLE)
             .dns_resolver(self.names.clone());
-        if is_tls {
-            let config = ClientFiles::default().config().map_err(|error| format!("no call over TLS: {error}"))?;
+        if let Some(config) = tls {
             builder = builder.tls_backend_preconfigured(config);
         }
         builder.build().map_err(|error| what_failed(&error))

@@ -1,6 +1,6 @@
 //! TLS on both ports of the real server: who gets in, who does not, and what becomes of certificates that change.
 
-mod authority;
+pub(crate) mod authority;
 mod client;
 mod files;
 mod library;

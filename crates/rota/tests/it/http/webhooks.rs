@@ -4,6 +4,7 @@
 mod reach;
 mod receiver;
 mod rotation;
+mod trust;
 
 use std::fs;
 use std::net::SocketAddr;

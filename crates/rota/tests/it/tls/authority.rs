@@ -10,24 +10,24 @@ use rcgen::{
 };
 
 /// One that signs.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// The files of a certificate and its key.
-pub(super) struct Pair {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+pub(crate) struct Pair {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// What is unusual about a certificate.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Wish {
+pub(crate) struct Wish {
     /// It was valid once.
-    pub(super) expired: bool,
-    pub(super) serial: u64,
+    pub(crate) expired: bool,
+    pub(crate) serial: u64,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,13 +36,13 @@ impl Authority {
     }
 
     /// Its own certificate, in a file.
-    pub(super) fn file(&self, path: &Path) -> PathBuf {
+    pub(crate) fn file(&self, path: &Path) -> PathBuf {
         fs::write(path, self.0.pem()).unwrap();
         path.to_owned()
     }
 
     /// Signs a certificate for this machine, and writes it and its key to `name.pem` and `name.key` in the folder.
-    pub(super) fn sign(&self, folder: &Path, name: &str, wish: Wish) -> Pair {
+    pub(crate) fn sign(&self, folder: &Path, name: &str, wish: Wish) -> Pair {
         let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -61,7 +61,7 @@ impl Authority {
     }
 
     /// The list of what it called off.
-    pub(super) fn revoke(&self, path: &Path, serial: u64) -> PathBuf {
+    pub(crate) fn revoke(&self, path: &Path, serial: u64) -> PathBuf {
         let revoked = RevokedCertParams {
             serial_number: SerialNumber::from(serial),
             revocation_time: date_time_ymd(2024, 1, 1),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver as Queue, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -17,6 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Where calls come in.
 pub(super) struct Receiver {
     address: SocketAddr,
+    scheme: &'static str,
     calls: Queue<Call>,
     answers: Arc<Mutex<Answers>>,
 }
@@ -39,6 +41,12 @@ pub(super) struct Call {
 impl Receiver {
     /// Answers with 204 unless told.
     pub(super) fn new() -> Receiver {
+        Receiver::inside(None)
+    }
+
+    /// The same inside TLS, if there is something to shake hands with.
+    pub(super) fn inside(tls: Option<Arc<ServerConfig>>) -> Receiver {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Arc::new(Mutex::new(Answers { next: VecDeque::new(), then: String::from("204 No Content") }));
@@ -46,6 +54,11 @@ impl Receiver {
         let known = answers.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
+                let stream: Box<dyn Stream> = match &tls {
+                    Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream)),
+                    None => Box::new(stream),
+                };
                 let Some((mut stream, head, body)) = read(stream) else { continue };
                 let answer = {
                     let mut answers = known.lock().unwrap();
@@ -66,7 +79,7 @@ impl Receiver {
                 }
             }
         });
-        Receiver { address, calls, answers }
+        Receiver { address, scheme, calls, answers }
     }
 
     pub(super) fn url(&self) -> String {
@@ -75,7 +88,7 @@ impl Receiver {
 
     /// The same, by another host that leads here.
     pub(super) fn url_at(&self, host: &str) -> String {
-        format!("http://{host}:{}/hook?from=rota", self.address.port())
+        format!("{}://{host}:{}/hook?from=rota", self.scheme, self.address.port())
     }
 
     /// What the next calls are answered with: a status and its word, and more headers.
@@ -168,9 +181,13 @@ impl Call {
     }
 }
 
+/// A socket, or TLS in one.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A request, whole; none if it breaks off.
-fn read(stream: TcpStream) -> Option<(TcpStream, Vec<String>, String)> {
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+fn read(stream: Box<dyn Stream>) -> Option<(Box<dyn Stream>, Vec<String>, String)> {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
