@@ -6,6 +6,7 @@
 //! all connections by readiness. Every answer, body, id and count is verified: a fast wrong server is an error.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -20,9 +21,11 @@ mod error;
 mod frames;
 mod group;
 mod round;
+mod socket;
 mod summary;
 mod task;
 
+use driver::Target;
 pub(crate) use error::BenchError;
 use summary::Summary;
 
@@ -116,10 +119,9 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     if args.mix == Mix::Delayed && args.size < STAMP_BYTES {
         return Err(BenchError::SmallBody { size: args.size, least: STAMP_BYTES }.into());
     }
-    if global.server.is_tls() {
-        return Err(BenchError::NoTls { server: global.server.clone() }.into());
-    }
+    let tls = global.server.is_tls().then(|| global.tls.config()).transpose()?.map(Arc::new);
     let token = crate::command::http::token(global.token_file.as_deref())?;
+    let target = Target { server: &global.server, tls, token };
     let mut client = crate::command::connect(global)?;
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
@@ -131,7 +133,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     let mut summary = Summary::new(&global.server, &args, delays);
     for number in 0..args.rounds {
         let bar = progress_bar(&args, number);
-        let round = round::run(&global.server, token.as_deref(), &args, delays, number, &mut client, &bar);
+        let round = round::run(&target, &args, delays, number, &mut client, &bar);
         bar.finish_and_clear();
         summary.add(round?);
     }

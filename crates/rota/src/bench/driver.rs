@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
 
 use super::BenchError;
+use super::socket::Socket;
 use super::task::{Moment, Outgoing, Shared, Tally, Task};
 use rota_client::{QueueName, ServerAddress};
 
@@ -27,11 +30,18 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The least input that is read at once, in bytes.
 const INPUT_BYTES: usize = 64 << 10;
 
+/// Where all connections go, and as who.
+pub(super) struct Target<'a> {
+    pub(super) server: &'a ServerAddress,
+    /// What to shake hands with, if TLS is spoken there.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// What each connection shows first.
+    pub(super) token: Option<String>,
+}
+
 /// A stage to be run.
 pub(super) struct Stage<'a> {
-    pub(super) server: &'a ServerAddress,
-    /// What each connection shows first.
-    pub(super) token: Option<&'a str>,
+    pub(super) target: &'a Target<'a>,
     pub(super) queue: &'a QueueName,
     pub(super) tasks: Vec<Task>,
     pub(super) threads: usize,
@@ -64,8 +74,8 @@ pub(super) fn run(stage: Stage<'_>, shared: impl FnOnce() -> Shared) -> Result<D
     let mut lanes: Vec<Vec<Connection>> = (0..stage.threads.min(of)).map(|_| Vec::new()).collect();
     let lane_count = lanes.len();
     for (index, task) in stage.tasks.into_iter().enumerate() {
-        let stream = open(stage.server, stage.token, stage.queue).map_err(|source| BenchError::Connect {
-            server: stage.server.clone(),
+        let stream = open(stage.target, stage.queue).map_err(|source| BenchError::Connect {
+            server: stage.target.server.clone(),
             number: index + 1,
             of,
             source,
@@ -130,7 +140,7 @@ struct Pace {
 
 /// A socket with its task.
 struct Connection {
-    stream: mio::net::TcpStream,
+    stream: Socket<mio::net::TcpStream>,
     task: Task,
     pace: Option<Pace>,
     /// Whether it waits for its next batch's turn.
@@ -161,7 +171,7 @@ fn drive(
     let mut waiting = 0;
     for (index, connection) in connections.iter_mut().enumerate() {
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut connection.stream, Token(index), both).map_err(BenchError::Poll)?;
+        poll.registry().register(connection.stream.below(), Token(index), both).map_err(BenchError::Poll)?;
         connection.begin(shared, Instant::now())?;
         match connection.task.is_open_ended() {
             true => waiting += 1,
@@ -214,7 +224,7 @@ fn drive(
 }
 
 impl Connection {
-    fn new(stream: mio::net::TcpStream, task: Task, size: usize, pace: Option<Pace>) -> Self {
+    fn new(stream: Socket<mio::net::TcpStream>, task: Task, size: usize, pace: Option<Pace>) -> Self {
         Connection {
             stream,
             task,
@@ -261,15 +271,17 @@ impl Connection {
     /// Writes as much of the batch as the socket takes.
     fn flush(&mut self) -> Result<(), BenchError> {
         let bytes = self.outgoing.bytes();
-        while self.sent < bytes.len() {
-            match self.stream.write(&bytes[self.sent..]) {
+        loop {
+            let rest = &bytes[self.sent..];
+            let done = if rest.is_empty() { self.stream.flush().map(|()| 0) } else { self.stream.write(rest) };
+            match done {
+                Ok(_) if rest.is_empty() => return Ok(()),
                 Ok(taken) => self.sent += taken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.broken(error)),
             }
         }
-        Ok(())
     }
 
     /// Reads and writes all that can be; true if anything was read. `closed`: the server sends no more.
@@ -293,7 +305,7 @@ impl Connection {
             let now = Instant::now();
             tally.last_answer = Some(now);
             self.understand(shared, tally, now)?;
-            if read < room && !closed {
+            if read < room && !closed && self.stream.gives_all() {
                 // The socket is drained: what comes later is a new event, but for an end that is there already.
                 break;
             }
@@ -335,16 +347,22 @@ impl Connection {
 }
 
 /// Opens a connection that uses and watches the queue alone.
-fn open(server: &ServerAddress, token: Option<&str>, queue: &QueueName) -> io::Result<mio::net::TcpStream> {
-    let addresses: Vec<SocketAddr> = (server.host(), server.port()).to_socket_addrs()?.collect();
-    let mut stream = TcpStream::connect(addresses.as_slice())?;
+fn open(target: &Target<'_>, queue: &QueueName) -> io::Result<Socket<mio::net::TcpStream>> {
+    let host = target.server.host();
+    let addresses: Vec<SocketAddr> = (host, target.server.port()).to_socket_addrs()?.collect();
+    let stream = TcpStream::connect(addresses.as_slice())?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALL))?;
-    let (auth, authenticated) = match token {
+    let mut stream = match &target.tls {
+        Some(config) => Socket::tls(config.clone(), host, stream)?,
+        None => Socket::Plain(stream),
+    };
+    let (auth, authenticated) = match &target.token {
         Some(token) => (format!("auth {token}\r\n"), "AUTHENTICATED\r\n"),
         None => (String::new(), ""),
     };
     stream.write_all(format!("{auth}use {queue}\r\nwatch {queue}\r\nignore default\r\n").as_bytes())?;
+    stream.flush()?;
     let expected = format!("{authenticated}USING {queue}\r\nWATCHING 2\r\nWATCHING 1\r\n");
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer)?;
@@ -352,6 +370,8 @@ fn open(server: &ServerAddress, token: Option<&str>, queue: &QueueName) -> io::R
         let answer = String::from_utf8_lossy(&answer).into_owned();
         return Err(io::Error::other(format!("it answered use, watch and ignore with {answer:?}")));
     }
-    stream.set_nonblocking(true)?;
-    Ok(mio::net::TcpStream::from_std(stream))
+    stream.on(|stream| {
+        stream.set_nonblocking(true)?;
+        Ok(mio::net::TcpStream::from_std(stream))
+    })
 }

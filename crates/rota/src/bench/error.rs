@@ -19,12 +19,6 @@ pub(crate) enum BenchError {
         /// What it takes, in bytes.
         least: usize,
     },
-    /// TLS would be measured with the client's share of it.
-    #[error("{server}: the load generator speaks no TLS")]
-    NoTls {
-        /// The server.
-        server: ServerAddress,
-    },
     /// Delays below a second, and a server that knows only whole ones.
     #[error("{server} has no put-in for delays in milliseconds: it is not a Rota server")]
     NeedsMilliseconds {
@@ -110,7 +104,6 @@ impl BenchError {
         Some(match self {
             BenchError::SmallBody { least, .. } => format!("give --size {least} or more"),
             BenchError::NeedsMilliseconds { .. } => "give --delay-range in whole seconds: 1s..5s".into(),
-            BenchError::NoTls { .. } => "load the server's plain port: --server beanstalkd://HOST:PORT".into(),
             BenchError::NeedsBatches { .. } => "leave --batch away, and give --depth instead".into(),
             BenchError::Connect { source, .. } if source.raw_os_error() == Some(24) => {
                 "raise the limit of open files (ulimit -n), or lower --connections".into()
@@ -137,10 +130,7 @@ impl BenchError {
     /// The exit code that it leads to.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            BenchError::SmallBody { .. }
-            | BenchError::NoTls { .. }
-            | BenchError::NeedsMilliseconds { .. }
-            | BenchError::NeedsBatches { .. } => 2,
+            BenchError::SmallBody { .. } | BenchError::NeedsMilliseconds { .. } | BenchError::NeedsBatches { .. } => 2,
             _ => 1,
         }
     }

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
 
-use super::driver::{self, Done, Stage};
+use super::driver::{self, Done, Stage, Target};
 use super::frames;
 use super::group::Group;
 use super::task::{Cycle, Delete, Put, PutDelayed, Shared, Take, Tally, Task, Verb};
 use super::{BenchArgs, BenchError, DelayRange, Mix};
-use rota_client::{Client, QueueName, ServerAddress};
+use rota_client::{Client, QueueName};
 
 /// How many deletes are sent at once where they only clean up.
 const CLEANING_DEPTH: usize = 256;
@@ -37,8 +37,7 @@ pub(super) struct Round {
 
 /// Where a round happens, and with how much.
 struct Ground<'a> {
-    server: &'a ServerAddress,
-    token: Option<&'a str>,
+    target: &'a Target<'a>,
     args: &'a BenchArgs,
     delays: DelayRange,
     queue: QueueName,
@@ -51,8 +50,7 @@ struct Ground<'a> {
 /// # Errors
 /// Anything that is not exactly as it must be.
 pub(super) fn run(
-    server: &ServerAddress,
-    token: Option<&str>,
+    target: &Target<'_>,
     args: &BenchArgs,
     delays: DelayRange,
     number: u32,
@@ -62,7 +60,7 @@ pub(super) fn run(
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("rota-bench-{}-{}", process::id(), since_1970.as_nanos());
     let queue = name.parse().expect("digits, letters and minus make a name");
-    let ground = Ground { server, token, args, delays, queue, bar, number };
+    let ground = Ground { target, args, delays, queue, bar, number };
     match args.mix {
         Mix::Put => ground.put(client),
         Mix::Cycle => ground.cycle(client),
@@ -211,8 +209,7 @@ impl Ground<'_> {
             _ => Duration::ZERO,
         };
         Stage {
-            server: self.server,
-            token: self.token,
+            target: self.target,
             queue: &self.queue,
             tasks,
             threads: self.args.threads as usize,

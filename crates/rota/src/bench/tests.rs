@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use super::driver::Stage;
+use super::driver::{Stage, Target};
 use super::frames::{self, Found};
 use super::group::Group;
 use super::task::{Cycle, Moment, Put, Shared, Take, Taken, Tally, Task, Verb};
@@ -109,8 +109,7 @@ fn puts_answered_with(answers: &'static [u8]) -> BenchError {
     let mut batch = Vec::new();
     (0..2).for_each(|_| frames::push_put(&mut batch, b"x"));
     let stage = Stage {
-        server: &server,
-        token: None,
+        target: &Target { server: &server, tls: None, token: None },
         queue: &"q".parse().unwrap(),
         tasks: vec![Task::Put(Put {
             frames: Arc::from(batch),

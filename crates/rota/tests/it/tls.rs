@@ -250,8 +250,43 @@ fn the_command_line_speaks_it() {
     assert!(text(&missing).contains("/nowhere/ca.pem: cannot read it"), "{}", text(&missing));
     let half = rota(&["list", "--server", &queue, "--client-cert", shown[1]]);
     assert_eq!(half.status.code(), Some(2), "{}", text(&half));
-    let bench = rota(&["bench", "--server", &queue]);
-    assert!(bench.status.code() == Some(2) && text(&bench).contains("speaks no TLS"), "{}", text(&bench));
+    for (load, hint) in [(queue.as_str(), "with --ca FILE"), (plain.as_str(), "no TLS with tls://")] {
+        let bench = rota(&["bench", "--server", load]);
+        assert!(bench.status.code() == Some(1) && text(&bench).contains(hint), "{}", text(&bench));
+    }
+}
+
+#[test]
+fn the_load_generator_speaks_it() {
+    let place = Place::new();
+    let clients = Authority::new("authority of clients");
+    let clients_ca = clients.file(&place.path().join("clients.pem"));
+    let pair = clients.sign(place.path(), "known", Wish::default());
+    let server = place.start(&["--storage", "memory", "--tls-client-ca", clients_ca.to_str().unwrap()]);
+    let queue = format!("tls://localhost:{}", server.beanstalkd_tls().port());
+    let [ca, certificate, key] = [&place.ca, &pair.certificate, &pair.key].map(|path| path.to_str().unwrap());
+    let known = ["--server", &queue, "--ca", ca, "--client-cert", certificate, "--client-key", key];
+    for load in [
+        "--mix put --connections 1",
+        "--mix cycle --connections 7 --depth 16 --threads 2",
+        // More than a socket holds, and records of TLS in many pieces.
+        "--mix cycle --connections 3 --depth 64 --size 60000",
+        "--mix cycle --connections 3 --depth 4 --batch 50 --size 3000",
+        "--mix delayed --connections 4 --depth 8 --delay-range 0s..1s",
+        "--mix cancel --connections 4 --depth 64",
+    ] {
+        let load: Vec<&str> = load.split(' ').collect();
+        let bench = rota(&[&["bench", "--json", "--jobs", "600"], &load[..], &known].concat());
+        assert!(bench.status.success(), "{load:?}: {}", text(&bench));
+        let report: serde_json::Value = serde_json::from_slice(&bench.stdout).unwrap();
+        let round = &report["rounds"][0];
+        assert_eq!(
+            (&round["operations"], &round["stopped_by_time"]),
+            (&600.into(), &false.into()),
+            "{load:?}: {report}"
+        );
+        assert_eq!(report["server"], queue);
+    }
 }
 
 #[test]
