@@ -11,8 +11,9 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde_json::{Map, Value};
 
+use crate::cli::{Global, HttpServer};
 use crate::files::{FileError, check_private, open};
-use crate::report::{Failure, handshake_hint, innermost};
+use crate::report::{self, Failure, handshake_hint, innermost};
 use crate::snapshot::place::provide_tls;
 use crate::tls::client::ClientFiles;
 use crate::tokens::error::TokensError;
@@ -106,6 +107,18 @@ pub(super) fn escape(value: &str) -> String {
         };
     }
     escaped
+}
+
+/// Asks for a page, and prints what it answers: with `--json` as it is, else as `shown` has it. `not` says that it was not done.
+pub(super) fn tell(
+    global: &Global,
+    server: &HttpServer,
+    (method, path): (Method, String),
+    not: &str,
+    shown: impl FnOnce(&Map<String, Value>) -> String,
+) -> anyhow::Result<()> {
+    let answer = Asker::new(&server.http, &global.tls)?.ask(method, &path, None, not)?;
+    report::line(global.json, || shown(&answer), Value::Object(answer.clone()))
 }
 
 /// Why a look at a server came to nothing.

@@ -19,30 +19,24 @@ use rota_client::QueueName;
 const PAGE: usize = 1000;
 
 pub(crate) fn run(global: &Global, command: ScheduleCommand) -> anyhow::Result<ExitCode> {
-    let json = global.json;
     match command {
         ScheduleCommand::Set(args) => set(global, &args)?,
         ScheduleCommand::List(args) => list(global, &args)?,
         ScheduleCommand::Show(args) => {
-            let schedule = ask_of(global, &args, Method::GET, "", "it is not shown")?;
-            report::line(json, || lines_of(&shown(&schedule)), Value::Object(schedule.clone()))?;
+            tell(global, &args, (Method::GET, ""), "it is not shown", |schedule| lines_of(&shown(schedule)))?;
         }
         ScheduleCommand::Delete(args) => {
-            let schedule = ask_of(global, &args, Method::DELETE, "", "it is not deleted")?;
-            report::line(json, || format!("deleted {}", args.name), Value::Object(schedule))?;
+            tell(global, &args, (Method::DELETE, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
         }
         ScheduleCommand::Pause(args) => {
-            let schedule = ask_of(global, &args, Method::POST, "/pause", "it is not paused")?;
-            report::line(json, || format!("paused {}", args.name), Value::Object(schedule))?;
+            tell(global, &args, (Method::POST, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
         }
         ScheduleCommand::Resume(args) => {
-            let schedule = ask_of(global, &args, Method::POST, "/resume", "it is not resumed")?;
-            let shown = || format!("resumed {}: next at {}", args.name, next(&schedule));
-            report::line(json, shown, Value::Object(schedule.clone()))?;
+            let shown = |schedule: &_| format!("resumed {}: next at {}", args.name, next(schedule));
+            tell(global, &args, (Method::POST, "/resume"), "it is not resumed", shown)?;
         }
         ScheduleCommand::Run(args) => {
-            let job = ask_of(global, &args, Method::POST, "/run", "nothing was put")?;
-            report::line(json, || text_of(&job, "id").to_owned(), Value::Object(job.clone()))?;
+            tell(global, &args, (Method::POST, "/run"), "nothing was put", |job| text_of(job, "id").to_owned())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -182,13 +176,13 @@ fn path(name: &QueueName, rest: &str) -> String {
     format!("/v1/schedules/{}{rest}", http::escape(name.as_str()))
 }
 
-fn ask_of(
+/// Asks for a page of a schedule, and prints what it answers.
+fn tell(
     global: &Global,
     args: &ScheduleArgs,
-    method: Method,
-    rest: &str,
-    what: &str,
-) -> anyhow::Result<Map<String, Value>> {
-    let asker = Asker::new(&args.server.http, &global.tls)?;
-    Ok(asker.ask(method, &path(&args.name, rest), None, what)?)
+    (method, rest): (Method, &str),
+    not: &str,
+    shown: impl FnOnce(&Map<String, Value>) -> String,
+) -> anyhow::Result<()> {
+    http::tell(global, &args.server, (method, path(&args.name, rest)), not, shown)
 }

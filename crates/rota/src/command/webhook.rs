@@ -14,32 +14,27 @@ use crate::values::format_duration;
 use rota_client::QueueName;
 
 pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<ExitCode> {
-    let json = global.json;
     match command {
         WebhookCommand::Set(args) => set(global, &args)?,
         WebhookCommand::List(args) => list(global, &args)?,
         WebhookCommand::Show(args) => {
-            let webhook = ask_of(global, &args, Method::GET, "", "it is not shown")?;
-            report::line(json, || lines_of(&shown(&webhook)), Value::Object(webhook.clone()))?;
+            tell(global, &args, (Method::GET, ""), "it is not shown", |webhook| lines_of(&shown(webhook)))?;
         }
         WebhookCommand::Delete(args) => {
-            let webhook = ask_of(global, &args, Method::DELETE, "", "it is not deleted")?;
-            report::line(json, || format!("deleted {}", args.name), Value::Object(webhook))?;
+            tell(global, &args, (Method::DELETE, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
         }
         WebhookCommand::Pause(args) => {
-            let webhook = ask_of(global, &args, Method::POST, "/pause", "it is not paused")?;
-            report::line(json, || format!("paused {}", args.name), Value::Object(webhook))?;
+            tell(global, &args, (Method::POST, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
         }
         WebhookCommand::Resume(args) => {
-            let webhook = ask_of(global, &args, Method::POST, "/resume", "it is not resumed")?;
-            let shown = || format!("resumed {}: after event {}", args.name, text_of(&webhook, "seq"));
-            report::line(json, shown, Value::Object(webhook.clone()))?;
+            let shown = |webhook: &_| format!("resumed {}: after event {}", args.name, text_of(webhook, "seq"));
+            tell(global, &args, (Method::POST, "/resume"), "it is not resumed", shown)?;
         }
         WebhookCommand::Test(args) => test(global, &args)?,
         WebhookCommand::Rotate(args) => rotate(global, &args)?,
         WebhookCommand::DropOldSecret(args) => {
-            let webhook = ask_of(global, &args, Method::DELETE, "/old-secret", "it signs as before")?;
-            report::line(json, || format!("{} signs with its newest secret alone", args.name), Value::Object(webhook))?;
+            let shown = |_: &_| format!("{} signs with its newest secret alone", args.name);
+            tell(global, &args, (Method::DELETE, "/old-secret"), "it signs as before", shown)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -85,7 +80,8 @@ fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
 }
 
 fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
-    let tried = ask_of(global, args, Method::POST, "/test", "it was not called")?;
+    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let tried = asker.ask(Method::POST, &path(&args.name, "/test"), None, "it was not called")?;
     if tried.get("delivered") != Some(&Value::Bool(true)) {
         let call = tried.get("call").and_then(Value::as_object);
         let why = call.map_or("?", |call| text_of(call, "error"));
@@ -177,13 +173,13 @@ fn path(name: &QueueName, rest: &str) -> String {
     format!("/v1/webhooks/{}{rest}", http::escape(name.as_str()))
 }
 
-fn ask_of(
+/// Asks for a page of a webhook, and prints what it answers.
+fn tell(
     global: &Global,
     args: &WebhookArgs,
-    method: Method,
-    rest: &str,
-    what: &str,
-) -> anyhow::Result<Map<String, Value>> {
-    let asker = Asker::new(&args.server.http, &global.tls)?;
-    Ok(asker.ask(method, &path(&args.name, rest), None, what)?)
+    (method, rest): (Method, &str),
+    not: &str,
+    shown: impl FnOnce(&Map<String, Value>) -> String,
+) -> anyhow::Result<()> {
+    http::tell(global, &args.server, (method, path(&args.name, rest)), not, shown)
 }
