@@ -379,16 +379,16 @@ pub enum Refusal {
     AlreadyWaiting,
 }
 
-/// The late answer to a reserve that waited.
+/// The late answer to a reserve that waited, or what a session is told of a lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
-    /// Who waited.
+    /// Who waited, or had the lease.
     pub session: SessionId,
     /// What came.
     pub what: Delivered,
 }
 
-/// What ended a wait.
+/// What ended a wait; and that a lease ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Delivered {
     /// A job, which the session holds now.
@@ -404,6 +404,15 @@ pub enum Delivered {
     TimedOut,
     /// One of the session's own leases is about to end.
     DeadlineSoon,
+    /// A lease ended of a session that follows them, which may wait on: see [`crate::engine::Engine::follow_leases`].
+    LeaseEnded {
+        /// Which job it held.
+        job: JobId,
+        /// The lease's stamp.
+        token: LeaseToken,
+        /// Whether its time was over; else somebody ended it.
+        ran_out: bool,
+    },
 }
 
 /// The body of a job, or where to read it.

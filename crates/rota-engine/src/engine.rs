@@ -14,7 +14,7 @@ use crate::command::{
 };
 use crate::event::{Event, QueueNames};
 use crate::far::FarFiles;
-use crate::job::{JobId, JobState, QueueName, Time};
+use crate::job::{JobId, JobState, LeaseToken, QueueName, Time};
 use crate::limits::{
     FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN,
 };
@@ -117,7 +117,6 @@ pub struct Engine {
     /// The most that an actor adds to a record, in bytes, by those that were named so far.
     actor_bytes: u64,
     events: Vec<Event>,
-    deliveries: Vec<Delivery>,
     /// The turns of schedules since somebody asked.
     #[cfg(any(test, feature = "testing"))]
     turns: Vec<(QueueName, TurnNote)>,
@@ -215,7 +214,6 @@ impl Engine {
             actor: None,
             actor_bytes: 0,
             events: Vec::new(),
-            deliveries: Vec::new(),
             #[cfg(any(test, feature = "testing"))]
             turns: Vec::new(),
         }
@@ -271,6 +269,35 @@ impl Engine {
         let had_leases = self.state.take_back(session);
         self.tick(now);
         had_leases
+    }
+
+    /// Has a session told of the end of each of its leases, whoever ends it: a [`Delivered::LeaseEnded`] comes for it. Whoever
+    /// has their tokens holds the jobs; so it is not told that a lease is about to end, and waits on instead.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn follow_leases(&mut self, session: SessionId) {
+        self.state.follow_leases(session);
+    }
+
+    /// How many jobs are held under leases of a session.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    #[must_use]
+    pub fn leases_of(&self, session: SessionId) -> usize {
+        self.state.leases_of(session)
+    }
+
+    /// Ends a lease without fault, even one whose time is over by now: its job is ready again. Returns whether it was there.
+    pub fn drop_lease(&mut self, job: JobId, token: LeaseToken, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let is_held = self.state.has_lease(job, token);
+        if is_held {
+            self.happen(Event::LeaseDropped { job });
+        }
+        self.tick(now);
+        is_held
     }
 
     /// Decides one command at `now`. A `now` before the newest one counts as that one.
@@ -408,9 +435,9 @@ impl Engine {
         self.is_stopped
     }
 
-    /// Answers to reserves that waited, in the order in which they were decided. They depend on the log like answers.
+    /// Answers to reserves that waited, and the ends of leases that are followed, in the order of what happened. They depend on the log like answers.
     pub fn take_deliveries(&mut self) -> impl Iterator<Item = Delivery> + '_ {
-        self.deliveries.drain(..)
+        self.state.deliveries.drain(..)
     }
 
     /// What all that was decided so far waits for before it may leave the process.
@@ -896,7 +923,7 @@ impl Engine {
         // A job that became ready before this moment goes first.
         self.hand_over();
         if self.state.end_wait(session) {
-            self.deliveries.push(Delivery { session, what });
+            self.state.deliveries.push(Delivery { session, what });
         }
     }
 
@@ -940,7 +967,7 @@ impl Engine {
             self.events = events;
             if let Answer::Reserved(job, token) = answer {
                 let body = self.job(job).expect("it was just reserved").body.to_owned();
-                self.deliveries.push(Delivery { session, what: Delivered::Job { job, token, body } });
+                self.state.deliveries.push(Delivery { session, what: Delivered::Job { job, token, body } });
             }
         }
     }

@@ -135,6 +135,13 @@ pub const WEBHOOK_READERS: usize = 8;
 /// The most who listen at a time.
 pub const LISTENERS: usize = 16_384;
 
+/// The most jobs that one stream has handed out and that are not finished.
+pub const LEASES_IN_FLIGHT: usize = 1_000;
+
+/// The fewest leases of a stream that may run out in a row until its client is taken for gone; where it may hold more, as many
+/// as those.
+pub const LEASES_UNHEARD: usize = 3;
+
 /// The most jobs whose traces are followed while they wait; as many again while they are held.
 pub const TRACED_JOBS: usize = 1 << 16;
 

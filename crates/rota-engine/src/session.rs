@@ -2,7 +2,7 @@
 //!
 //! A beanstalkd connection is one; a program that embeds the engine opens one itself. Sessions are soft: nothing of
 //! them is in the log, and when one is closed its leases end with it. One that is left keeps its leases until they end:
-//! whoever has their tokens holds the jobs then.
+//! whoever has their tokens holds the jobs then. One that follows its leases is told when each of them ends.
 
 use crate::job::{JobId, Time};
 use crate::limits::ACTOR_BYTES;
@@ -87,10 +87,20 @@ pub(crate) struct Session {
     pub(crate) wait: Option<Wait>,
     /// It is gone; only its leases are still to be ended.
     pub(crate) closing: bool,
-    /// Nobody asks in its name any more: it is forgotten with the last of its leases.
-    pub(crate) left: bool,
+    pub(crate) bond: Bond,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
+}
+
+/// What ties a session and its leases together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bond {
+    /// It holds the jobs: its leases end with it.
+    Own,
+    /// Whoever has the leases' tokens holds the jobs. It is told when each of them ends, and not when one soon will.
+    Followed,
+    /// The same, and nobody asks in its name any more: it is forgotten with the last of its leases.
+    Left,
 }
 
 /// A reserve that has not been answered yet.

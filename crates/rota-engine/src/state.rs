@@ -33,7 +33,7 @@ pub(crate) use replay::Replay;
 use schedules::Schedules;
 
 use crate::bodies::{Bodies, BodyHandle};
-use crate::command::{Body, BodyPlace};
+use crate::command::{Body, BodyPlace, Delivery};
 use crate::far::Far;
 use crate::index::{Hashed, Index};
 use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
@@ -41,7 +41,7 @@ use crate::lease::{Lease, LeaseOrder};
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId, Times};
-use crate::session::{Session, SessionId};
+use crate::session::{Bond, Session, SessionId};
 use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -69,6 +69,8 @@ pub(crate) struct State {
     /// Queues that something or somebody left, to be looked at for the last time.
     left: Vec<QueueId>,
     numbers: Numbers,
+    /// What sessions are to be told that waited, or follow their leases, and nobody took yet.
+    pub(crate) deliveries: Vec<Delivery>,
     pub(crate) totals: Totals,
     /// How long things took, over all queues.
     pub(crate) times: Box<Times>,
@@ -165,6 +167,7 @@ impl State {
             unserved: BinaryHeap::new(),
             left: Vec::new(),
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
+            deliveries: Vec::new(),
             totals: Totals::default(),
             times: Box::default(),
             job_bytes: 0,
@@ -398,10 +401,11 @@ impl State {
             JobState::Reserved => {
                 queue.reserved -= 1;
                 let order = LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
-                let lease_slot = job.lease_slot();
-                let session = &mut self.sessions[self.leases[lease_slot].session.slot()];
+                let (job, lease_slot) = (job.id, job.lease_slot());
+                let lease = &self.leases[lease_slot];
+                let session = &mut self.sessions[lease.session.slot()];
                 session.leases.remove(slot, &order);
-                let forgotten = (session.left && session.leases.len() == 0).then_some(session.id);
+                let by_token = (session.bond != Bond::Own).then(|| (session.id, lease.token));
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
                 if extra != MaybeSlot::NONE {
@@ -411,8 +415,8 @@ impl State {
                 if self.queues[id.slot()].settings.is_some() {
                     self.serve(id);
                 }
-                if let Some(session) = forgotten {
-                    self.forget_session(session);
+                if let Some((session, token)) = by_token {
+                    self.lease_by_token_ended(session, job, token);
                 }
             }
             JobState::Blocked => queue.blocked -= 1,

@@ -77,6 +77,7 @@ impl State {
                     BuryReason::LostLeases => {
                         tally.lost_leases += 1;
                         self.count_lost_lease(slot);
+                        self.lease_ran_out(job);
                     }
                 }
                 self.note_error(slot, error);
@@ -106,6 +107,7 @@ impl State {
                 let slot = self.the(job);
                 let holder = self.holder(slot);
                 self.detach(slot);
+                self.lease_ran_out(job);
                 let extra = self.extra_mut(slot);
                 extra.tally.lost_leases += 1;
                 extra.tally.reserves = reserves;

@@ -7,6 +7,7 @@ use crate::far::FarRecord;
 use crate::job::{DueOrder, Job, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
+use crate::session::Bond;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -188,8 +189,8 @@ impl State {
                 assert!(held.insert(slot), "a job is held once");
             }
             waiting += u64::from(session.wait.is_some());
-            let is_open = !session.closing && !session.left;
-            assert!(!session.left || session.leases.len() > 0, "a session that was left holds something");
+            let is_open = !session.closing && session.bond != Bond::Left;
+            assert!(session.bond != Bond::Left || session.leases.len() > 0, "a session that was left holds something");
             if is_open {
                 references.entry(session.used.slot()).or_default().0 += 1;
             }

@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::pages::Slot;
 use crate::queue::{PerKey, QueueId, QueueSettings, Rate};
-use crate::session::SessionId;
+use crate::session::{Bond, SessionId};
 use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
 use std::time::Duration;
 
@@ -310,7 +310,8 @@ impl State {
     }
 
     pub(super) fn lease_ends_soon(&self, session: SessionId, now: Time) -> bool {
-        self.first_lease_end(session).is_some_and(|end| end <= now.after(LEASE_SAFETY_MARGIN))
+        let ends_soon = self.first_lease_end(session).is_some_and(|end| end <= now.after(LEASE_SAFETY_MARGIN));
+        ends_soon && self.session(session).bond != Bond::Followed
     }
 
     /// Hands a ready job to a session that waited for it.

@@ -1,11 +1,11 @@
 //! Sessions: who is there, what they use and watch, who waits. None of it is in the log.
 
 use super::{Owner, State};
-use crate::command::{Answer, Refusal};
-use crate::job::{JobId, QueueName, Time};
+use crate::command::{Answer, Delivered, Delivery, Refusal};
+use crate::job::{JobId, JobState, LeaseToken, QueueName, Time};
 use crate::limits::{LEASE_SAFETY_MARGIN, WATCHED_QUEUES};
 use crate::queue::QueueId;
-use crate::session::{Actor, Session, SessionId, Wait};
+use crate::session::{Actor, Bond, Session, SessionId, Wait};
 use crate::wheel::Wheel;
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl State {
             leases: Wheel::default(),
             wait: None,
             closing: false,
-            left: false,
+            bond: Bond::Own,
             wake_at: Time::NEVER,
         });
         let id = SessionId::new(self.numbers.sessions, slot);
@@ -53,23 +53,66 @@ impl State {
         if self.sessions[id.slot()].leases.len() == 0 {
             self.forget_session(id);
         } else {
-            self.sessions[id.slot()].left = true;
+            self.sessions[id.slot()].bond = Bond::Left;
         }
     }
 
     /// Ends the leases of a session that was left, with the steps to come. Returns whether there were any.
     pub(crate) fn take_back(&mut self, id: SessionId) -> bool {
-        let is_left = self.sessions.get(id.slot()).is_some_and(|session| session.id == id && session.left);
+        let is_left =
+            self.sessions.get(id.slot()).is_some_and(|session| session.id == id && session.bond == Bond::Left);
         if is_left {
-            self.sessions[id.slot()].left = false;
             self.end_leases(id);
         }
         is_left
     }
 
     fn end_leases(&mut self, id: SessionId) {
-        self.sessions[id.slot()].closing = true;
+        let session = &mut self.sessions[id.slot()];
+        (session.closing, session.bond) = (true, Bond::Own);
         self.wake_session_at(id, Time(0));
+    }
+
+    /// Has a session told of the end of each of its leases.
+    pub(crate) fn follow_leases(&mut self, id: SessionId) {
+        assert_eq!(self.sessions[id.slot()].id, id, "a front end asks for its own, open session");
+        self.sessions[id.slot()].bond = Bond::Followed;
+    }
+
+    /// The lease ended of a job that was held by its token.
+    #[cold]
+    pub(super) fn lease_by_token_ended(&mut self, id: SessionId, job: JobId, token: LeaseToken) {
+        let session = &self.sessions[id.slot()];
+        match session.bond {
+            Bond::Followed => {
+                let what = Delivered::LeaseEnded { job, token, ran_out: false };
+                self.deliveries.push(Delivery { session: id, what });
+            }
+            Bond::Left if session.leases.len() == 0 => self.forget_session(id),
+            Bond::Left | Bond::Own => {}
+        }
+    }
+
+    /// The lease of a job, which just ended, did so by time alone. No other of that job ended at the same moment: it would have
+    /// been given before, and each lasts a while.
+    pub(super) fn lease_ran_out(&mut self, job: JobId) {
+        if let Some(Delivery { what: Delivered::LeaseEnded { job: last, ran_out, .. }, .. }) =
+            self.deliveries.last_mut()
+            && *last == job
+        {
+            *ran_out = true;
+        }
+    }
+
+    /// The job that a lease holds, be its time over or not.
+    pub(crate) fn has_lease(&self, job: JobId, token: LeaseToken) -> bool {
+        let slot = self.find_job(job).filter(|&slot| self.jobs[slot].state == JobState::Reserved);
+        slot.is_some_and(|slot| self.leases[self.jobs[slot].lease_slot()].token == token)
+    }
+
+    /// How many jobs are held under leases of a session.
+    pub(crate) fn leases_of(&self, id: SessionId) -> usize {
+        self.session(id).leases.len()
     }
 
     /// Takes a session out of all that it waits for, uses and watches.
@@ -193,6 +236,7 @@ impl State {
         let lease_end = self.first_lease_end(id);
         let Some(wait) = self.session(id).wait else { return lease_end };
         let margin = u64::try_from(LEASE_SAFETY_MARGIN.as_nanos()).expect("a second fits");
+        let margin = if self.session(id).bond == Bond::Followed { 0 } else { margin };
         let soon = lease_end.map_or(Time::NEVER, |end| Time(end.0.saturating_sub(margin)));
         Some(soon.min(wait.until)).filter(|&at| at < Time::NEVER)
     }

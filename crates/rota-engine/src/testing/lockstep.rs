@@ -150,6 +150,8 @@ impl Lockstep {
             }
             Input::Leave(client) => engine.leave_session(self.sessions[client], at),
             Input::TakeBack(client) => outcome.is_done = engine.take_back(self.sessions[client], at),
+            Input::Follow(client) => engine.follow_leases(self.sessions[client]),
+            Input::DropLease(job, token) => outcome.is_done = engine.drop_lease(*job, *token, at),
             Input::StopWaiting(client) => outcome.is_done = engine.stop_waiting(self.sessions[client]),
             Input::Ask(client, request) => {
                 let parents = request.parents();
@@ -168,6 +170,11 @@ impl Lockstep {
         let clients = &self.clients;
         let late: Vec<_> = engine.take_deliveries().map(|late| (clients[&late.session], late.what)).collect();
         outcome.deliveries = late.into_iter().map(|(client, what)| (client, self.with_body(what))).collect();
+        // The model finds the ends of leases last, by client and job.
+        outcome.deliveries.sort_by_key(|(client, what)| match what {
+            Delivered::LeaseEnded { job, token, .. } => Some((*client, *job, *token)),
+            _ => None,
+        });
         let turns = self.engine.take_turns();
         let said = match outcome.answer {
             Some(Ok(Answer::Kicked { count, .. })) => {
@@ -180,7 +187,8 @@ impl Lockstep {
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
         outcome.fired = expected.fired;
-        let says_done = matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_));
+        let says_done =
+            matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_) | Input::DropLease(..));
         assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
         self.handed_out.check(&self.model, input, &outcome);
         self.compare_counts();

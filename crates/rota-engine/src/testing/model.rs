@@ -39,6 +39,10 @@ pub struct Model {
     sessions: BTreeMap<Client, Session>,
     totals: Totals,
     deliveries: Vec<(Client, Delivered)>,
+    /// Leases of those who follow them, that were there when they were looked at last.
+    followed: BTreeSet<(Client, JobId, LeaseToken)>,
+    /// Leases that ended by time alone since.
+    ran_out: BTreeSet<LeaseToken>,
     /// What came of requests that named themselves by a key: a fingerprint, an answer, until when that is kept.
     answers: BTreeMap<Vec<u8>, (u64, Vec<u8>, Time)>,
     /// Jobs that came to nothing last.
@@ -139,6 +143,8 @@ struct Session {
     wait: Option<Wait>,
     closing: bool,
     left: bool,
+    /// It is told when each of its leases ends.
+    follows: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +184,7 @@ pub struct Outcome {
 impl Session {
     /// It waits for nothing, uses and watches nothing any more.
     fn stand_back(&mut self) -> &mut Session {
-        (self.wait, self.used) = (None, default_queue());
+        (self.wait, self.used, self.follows) = (None, default_queue(), false);
         self.watched.clear();
         self
     }
@@ -244,6 +250,8 @@ impl Model {
             sessions: BTreeMap::new(),
             totals: Totals::default(),
             deliveries: Vec::new(),
+            followed: BTreeSet::new(),
+            ran_out: BTreeSet::new(),
             failed: VecDeque::new(),
             homeless: BTreeSet::new(),
             cold: BTreeSet::new(),
@@ -269,6 +277,7 @@ impl Model {
     ) -> Vec<(JobId, Vec<u8>)> {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
+        self.followed.clear();
         for (id, job) in &mut self.jobs {
             if let Some(&known) = reserves.get(id) {
                 assert!((job.logged_reserves..=job.tally.reserves).contains(&known), "the reserves of job {id}");
@@ -305,14 +314,14 @@ impl Model {
         self.homeless.clone_from(&said.homeless);
         self.cold.clone_from(&said.cold);
         self.turns = said.turns.iter().cloned().collect();
-        if !matches!(input, Input::Open(_) | Input::StopWaiting(_) | Input::Stop) {
+        if !matches!(input, Input::Open(_) | Input::Follow(_) | Input::StopWaiting(_) | Input::Stop) {
             self.now = self.now.max(at);
         }
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         match input {
             Input::Open(client) => {
                 let (used, watched) = (default_queue(), vec![default_queue()]);
-                let session = Session { used, watched, wait: None, closing: false, left: false };
+                let session = Session { used, watched, wait: None, closing: false, left: false, follows: false };
                 self.sessions.insert(*client, session);
             }
             Input::Close(client) => {
@@ -331,6 +340,17 @@ impl Model {
                 }
                 self.tick();
             }
+            Input::Follow(client) => self.session_mut(*client).follows = true,
+            Input::DropLease(id, token) => {
+                let now = self.now;
+                let job = self
+                    .jobs
+                    .get_mut(id)
+                    .filter(|job| matches!(job.place, Place::Reserved { token: held, .. } if held == *token));
+                outcome.is_done = job.is_some();
+                job.into_iter().for_each(|job| job.settle_by_time(now));
+                self.tick();
+            }
             Input::StopWaiting(client) => outcome.is_done = self.session_mut(*client).wait.take().is_some(),
             Input::Ask(client, request) => {
                 self.tick();
@@ -345,6 +365,7 @@ impl Model {
             Input::Stop => {}
         }
         self.forget_left();
+        self.tell_ends();
         assert!(self.turns.is_empty(), "turns that nobody had: {:?}", self.turns);
         outcome.fired = std::mem::take(&mut self.fired);
         outcome.deliveries = std::mem::take(&mut self.deliveries);
@@ -356,6 +377,29 @@ impl Model {
         let jobs = &self.jobs;
         let holds = |client| jobs.values().any(|job| matches!(job.place, Place::Reserved { by, .. } if by == client));
         self.sessions.retain(|&client, session| !session.left || holds(client));
+    }
+
+    /// Tells who follows their leases which of them ended.
+    fn tell_ends(&mut self) {
+        let held = |job: JobId, token: LeaseToken| {
+            let place = self.jobs.get(&job).map(|job| &job.place);
+            matches!(place, Some(Place::Reserved { token: held, .. }) if *held == token)
+        };
+        let follows = |client: Client| self.sessions.get(&client).is_some_and(|session| session.follows);
+        let ended = self.followed.iter().filter(|&&(client, job, token)| follows(client) && !held(job, token));
+        let ends = ended.map(|&(client, job, token)| {
+            (client, Delivered::LeaseEnded { job, token, ran_out: self.ran_out.contains(&token) })
+        });
+        self.deliveries.extend(ends.collect::<Vec<_>>());
+        self.ran_out.clear();
+        self.followed.clear();
+        for (&id, job) in &self.jobs {
+            if let Place::Reserved { by, token, .. } = job.place
+                && self.sessions[&by].follows
+            {
+                self.followed.insert((by, id, token));
+            }
+        }
     }
 
     fn ask(&mut self, client: Client, request: &Request, said: &Said) -> Result<Answer, Refusal> {
@@ -665,6 +709,9 @@ impl Model {
         self.leases += 1;
         let token = LeaseToken { epoch: self.epoch, counter: self.leases };
         let now = self.now;
+        if self.sessions[&client].follows {
+            self.followed.insert((client, id, token));
+        }
         let job = self.job_mut(id);
         job.place = Place::Reserved { by: client, token, deadline: now.after(job.ttr) };
         job.tally.reserves += 1;
@@ -745,7 +792,8 @@ impl Model {
     }
 
     fn lease_ends_soon(&self, client: Client) -> bool {
-        self.first_lease_end(client).is_some_and(|(end, _)| end <= self.now.after(LEASE_SAFETY_MARGIN))
+        let ends_soon = self.first_lease_end(client).is_some_and(|(end, _)| end <= self.now.after(LEASE_SAFETY_MARGIN));
+        ends_soon && !self.sessions[&client].follows
     }
 
     fn engine_time(&self, wall: Time) -> Time {

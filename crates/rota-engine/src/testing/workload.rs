@@ -3,7 +3,7 @@
 //! The generator looks at the model to ask things that matter (the id of a job that is there, the moment of the next
 //! deadline), and often enough asks what must be refused. [`super::lockstep`] feeds its inputs to engine and model.
 
-use super::model::{Model, Place};
+use super::model::{Job, Model, Place};
 use super::random::Random;
 use crate::command::{Command, Due, Held, KickSource, NewJob, OnConflict, Parent, ScheduleCommand, Target};
 use crate::job::{JobId, LeaseToken, Priority, QueueName, Time};
@@ -44,6 +44,10 @@ pub enum Input {
     Leave(Client),
     /// What a session holds that was left is taken back.
     TakeBack(Client),
+    /// A session follows its leases from now on.
+    Follow(Client),
+    /// A lease is ended without fault.
+    DropLease(JobId, LeaseToken),
     /// A session stops waiting.
     StopWaiting(Client),
     /// A session asks for something.
@@ -293,7 +297,7 @@ impl Workload {
             self.next_client += 1;
             return Input::Open(self.next_client);
         }
-        match random.weighted(&[400, 60, 4, 2, 6, 2, u64::from(self.sets_clock)]) {
+        match random.weighted(&[400, 60, 4, 2, 6, 2, 4, 4, u64::from(self.sets_clock)]) {
             0 => {
                 // Who waits for an answer mostly asks nothing else meanwhile.
                 let mut client = *random.pick(&clients);
@@ -309,6 +313,21 @@ impl Workload {
             5 => {
                 let left = model.left();
                 if left.is_empty() { Input::Tick } else { Input::TakeBack(*random.pick(&left)) }
+            }
+            6 => Input::Follow(*random.pick(&clients)),
+            7 => {
+                let lease = |(&id, job): (&JobId, &Job)| match job.place {
+                    Place::Reserved { token, .. } => Some((id, token)),
+                    _ => None,
+                };
+                let mut leases: Vec<(JobId, LeaseToken)> = model.jobs().iter().filter_map(lease).collect();
+                // Some that ended before.
+                leases.extend(self.tokens.iter().take(1));
+                if leases.is_empty() {
+                    return Input::Tick;
+                }
+                let (job, token) = *random.pick(&leases);
+                Input::DropLease(job, token)
             }
             _ => {
                 let hour = 3_600_000_000_000;

@@ -2,6 +2,7 @@
 //! `rota_engine::testing`.
 
 mod actors;
+mod followed;
 mod journal;
 mod left;
 mod limit_keys;

@@ -217,6 +217,7 @@ impl Session {
             },
             Delivered::TimedOut => Answer::Word(Word::TimedOut).write_to(out),
             Delivered::DeadlineSoon => Answer::Word(Word::DeadlineSoon).write_to(out),
+            Delivered::LeaseEnded { .. } => unreachable!("a connection does not follow its leases"),
         }
     }
 

@@ -315,7 +315,7 @@ async fn wait(
     };
     Ok(match late.ok().map(|late| late.what) {
         Some(Delivered::Job { job, token, .. }) => Some((job, token)),
-        Some(Delivered::TimedOut | Delivered::DeadlineSoon) | None => None,
+        Some(Delivered::TimedOut | Delivered::DeadlineSoon | Delivered::LeaseEnded { .. }) | None => None,
     })
 }
 

@@ -77,7 +77,7 @@ impl Model {
                 None => offer(end, Owner::Session(client)),
                 Some(wait) => {
                     let soon = Time(end.0.saturating_sub(LEASE_SAFETY_MARGIN.as_nanos() as u64));
-                    let soon = if end == Time::NEVER { Time::NEVER } else { soon };
+                    let soon = if end == Time::NEVER || session.follows { end } else { soon };
                     offer(soon.min(wait.until), Owner::Session(client));
                 }
             }
@@ -161,6 +161,9 @@ impl Model {
     fn lose_lease(&mut self, client: Client, id: JobId) {
         self.totals.lost_leases += 1;
         let now = self.now;
+        if let Place::Reserved { token, .. } = self.jobs[&id].place {
+            self.ran_out.insert(token);
+        }
         let job = self.job_mut(id);
         job.tally.lost_leases += 1;
         job.log_reserves();
