@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use commit::{CommitError, LogFigures};
 pub use journal::HostJournal;
@@ -103,16 +103,18 @@ pub struct Shared {
     /// Keeps segments from being removed that bodies were handed out in.
     pub pins: Arc<Pins>,
     waiting: HashMap<SessionId, oneshot::Sender<Late>>,
+    following: HashMap<SessionId, mpsc::UnboundedSender<Late>>,
 }
 
-/// What comes for a session that waited.
+/// What comes for a session that waited, or follows its leases.
 #[derive(Debug)]
 pub struct Late {
-    /// What ended the wait.
+    /// What ended the wait, or that a lease ended.
     pub what: Delivered,
     /// What it depends on.
     pub depends_on: DependsOn,
-    /// Held for the body, where that is in the log alone, until it was read.
+    /// Held for the body, where that is in the log alone, until it was read. Who follows its leases looks for the job
+    /// itself, and gets none.
     pub pin: Option<Pin>,
 }
 
@@ -135,6 +137,23 @@ impl Shared {
         self.waiting.remove(&session);
     }
 
+    /// Has a session follow its leases from now on: what it waits for comes here too. That is bounded: by the leases that the
+    /// session has, each of which ends once, and one job.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn follow_leases(&mut self, session: SessionId) -> mpsc::UnboundedReceiver<Late> {
+        self.engine.follow_leases(session);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.following.insert(session, sender);
+        receiver
+    }
+
+    /// Nobody listens any more to what becomes of that session's leases.
+    pub fn follow_nothing(&mut self, session: SessionId) {
+        self.following.remove(&session);
+    }
+
     fn post_deliveries(&mut self) {
         let depends_on = self.engine.depends_on();
         for Delivery { session, what } in self.engine.take_deliveries() {
@@ -143,6 +162,8 @@ impl Shared {
                 let is_in_log = matches!(&what, Delivered::Job { body: Body::InLog(_), .. });
                 let pin = is_in_log.then(|| self.pins.pin());
                 let _ = sender.send(Late { what, depends_on, pin });
+            } else if let Some(sender) = self.following.get(&session) {
+                let _ = sender.send(Late { what, depends_on, pin: None });
             }
         }
     }
@@ -187,6 +208,7 @@ impl Host {
             snapshots: SnapshotFigures::default(),
             pins,
             waiting: HashMap::new(),
+            following: HashMap::new(),
         };
         let host = Arc::new(Host {
             shared: Mutex::new(shared),

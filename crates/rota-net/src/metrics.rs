@@ -27,7 +27,8 @@ pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize, webhooks: Vec<W
     let mut registry = Registry::default();
     let answers = [2, 3, 4, 5].map(|hundreds| (hundreds, http.answers[hundreds - 2].load(Ordering::Relaxed)));
     let connections = http.connections.load(Ordering::Relaxed);
-    let measured = Measured { host: host.clone(), answers, connections, listeners: listeners as u64, webhooks };
+    let (streams, listeners) = (http.lease_streams.load(Ordering::Relaxed), listeners as u64);
+    let measured = Measured { host: host.clone(), answers, connections, streams, listeners, webhooks };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
@@ -40,6 +41,8 @@ struct Measured {
     answers: [(usize, u64); 4],
     /// Connections of HTTP.
     connections: u64,
+    /// Streams of leases.
+    streams: u64,
     /// Clients that listen to events.
     listeners: u64,
     webhooks: Vec<WebhookFigures>,
@@ -94,6 +97,7 @@ impl Collector for Measured {
             ("rota_queues", "Queues that exist", queues as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
             ("rota_http_connections", "Open connections of HTTP", self.connections),
+            ("rota_lease_streams", "Streams over HTTP that hand out jobs", self.streams),
             ("rota_event_listeners", "Clients that listen to events", self.listeners),
             ("rota_snapshot_bytes", "Length of the newest snapshot", snapshots.0.newest_bytes),
             ("rota_snapshot_backlog_bytes", "Bytes of a snapshot under way that wait to be taken", snapshots.1 as u64),

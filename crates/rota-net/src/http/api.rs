@@ -60,6 +60,8 @@ pub struct Counts {
     pub answers: [AtomicU64; 4],
     /// Connections that are open.
     pub connections: AtomicU64,
+    /// Streams of leases that are open.
+    pub lease_streams: AtomicU64,
 }
 
 impl Counts {

@@ -148,13 +148,17 @@ struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    /// What came of a write; an error if it waited too long.
-    fn wait(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+    /// What came of a write or a flush; an error if it waited too long. Jobs that are on their way may not wait as long as
+    /// all else, and have to be there in time, however little at a time is taken of them.
+    fn wait<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
             self.until = None;
-            return written;
+            return done;
         }
         let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+        if let Some(by) = self.outgoing.by().filter(|by| *by < until.deadline()) {
+            until.as_mut().reset(by);
+        }
         ready!(until.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -187,7 +191,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     /// Whoever flushes has written all that was to be sent.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        ready!(self.wait(context, flushed))?;
         self.outgoing.flushed();
         Poll::Ready(Ok(()))
     }

@@ -2,16 +2,20 @@
 //!
 //! A lease is given to a [`Holder`], which gives it up when it is dropped. The answer's body carries the holder along; when
 //! its bytes are with the connection it waits in the connection's [`Outgoing`], and once they are with the kernel the
-//! leases are the client's. Between there and the client nobody can know: there the job's TTR counts.
+//! leases are the client's. Between there and the client nobody can know: there the job's TTR counts. A stream hands out its
+//! leases by the [`Portion`], the next one when the last is with the kernel.
 
-use crate::host::Host;
+use crate::host::{Host, Shared};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use rota_engine::job::{JobId, LeaseToken, Time};
 use rota_engine::session::SessionId;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// A session that a request waits and holds jobs in.
 pub(super) struct Holder {
@@ -60,19 +64,112 @@ impl Drop for Holder {
     }
 }
 
+/// Leases that are a part of those of a session, on their way: gives them up when it is dropped before they were sent.
+pub(super) struct Portion {
+    host: Arc<Host>,
+    leases: Vec<(JobId, LeaseToken)>,
+    /// When it is too late to send them.
+    by: Option<Instant>,
+}
+
+impl Portion {
+    pub(super) fn new(host: Arc<Host>) -> Portion {
+        Portion { host, leases: Vec::new(), by: None }
+    }
+
+    /// It has that lease from now on.
+    pub(super) fn add(&mut self, job: JobId, token: LeaseToken) {
+        self.leases.push((job, token));
+    }
+
+    /// It is to be sent by then, or not at all.
+    pub(super) fn hurry(&mut self, by: Instant) {
+        self.by = Some(self.by.map_or(by, |before| before.min(by)));
+    }
+
+    /// What it has so far, which it has no more.
+    pub(super) fn take(&mut self) -> Portion {
+        let empty = Portion::new(Arc::clone(&self.host));
+        std::mem::replace(self, empty)
+    }
+
+    /// Gives them up: without fault, and the jobs are ready again.
+    pub(super) fn give_up(&mut self, shared: &mut Shared, now: Time) {
+        for (job, token) in self.leases.drain(..) {
+            shared.engine.drop_lease(job, token, now);
+        }
+    }
+
+    /// The client has the leases.
+    fn sent(&mut self) {
+        self.leases.clear();
+    }
+}
+
+impl Drop for Portion {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            let host = Arc::clone(&self.host);
+            host.with(|shared, now| self.give_up(shared, now));
+        }
+    }
+}
+
 /// What a connection was given to send, and has not given to the kernel.
 #[derive(Default)]
-pub(super) struct Outgoing(Mutex<Vec<Holder>>);
+pub(super) struct Outgoing {
+    parcels: Mutex<Vec<Parcel>>,
+    /// Told when there is nothing any more.
+    is_flushed: Notify,
+}
+
+/// Leases that were given to a connection.
+enum Parcel {
+    /// All that a session has.
+    Session(Holder),
+    /// Some, or none: a part of a stream.
+    Portion(Portion),
+}
 
 impl Outgoing {
     /// Everything before this is with the kernel.
     pub(super) fn flushed(&self) {
-        let mut holders = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        holders.iter_mut().for_each(Holder::sent);
+        let parcels = std::mem::take(&mut *self.parcels());
+        if parcels.is_empty() {
+            return;
+        }
+        for parcel in parcels {
+            match parcel {
+                Parcel::Session(mut holder) => holder.sent(),
+                Parcel::Portion(mut portion) => portion.sent(),
+            }
+        }
+        self.is_flushed.notify_one();
     }
 
-    fn push(&self, holder: Holder) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(holder);
+    /// Waits until everything is with the kernel; there may be one who waits.
+    pub(super) async fn until_flushed(&self) {
+        while !self.parcels().is_empty() {
+            self.is_flushed.notified().await;
+        }
+    }
+
+    /// When it is too late for something of it.
+    pub(super) fn by(&self) -> Option<Instant> {
+        let by = |parcel: &Parcel| match parcel {
+            Parcel::Session(_) => None,
+            Parcel::Portion(portion) => portion.by,
+        };
+        self.parcels().iter().filter_map(by).min()
+    }
+
+    /// It was given a part of a stream.
+    pub(super) fn push(&self, portion: Portion) {
+        self.parcels().push(Parcel::Portion(portion));
+    }
+
+    fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +191,7 @@ impl Body for Handed {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Some((bytes, holder)) = self.bytes.take() else { return Poll::Ready(None) };
-        self.outgoing.push(holder);
+        self.outgoing.parcels().push(Parcel::Session(holder));
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

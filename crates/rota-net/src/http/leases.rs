@@ -1,7 +1,10 @@
 //! Leases: jobs are reserved, waited for if need be, and then held by the lease's token alone.
 //!
 //! A request that reserves has a session of its own as long as it waits, which is left with what it got. Who is gone
-//! before the answer was sent gives everything back at once: see [`super::handed`].
+//! before the answer was sent gives everything back at once: see [`super::handed`]. A stream of them is in `stream`.
+
+pub(super) mod stream;
+mod taker;
 
 use super::access::Grant;
 use super::api::{Api, Asker, Desk, KeptBody, execute, moment, open_session};
@@ -135,6 +138,8 @@ pub(super) struct Bury {
 struct Taken {
     leased: Leased,
     body: KeptBody,
+    /// How long the lease lasts from then on.
+    lasts: Duration,
 }
 
 /// What came of a try to reserve.
@@ -164,7 +169,7 @@ pub(super) async fn reserve(
     let mut holder = Holder::new(api.host.clone());
     let taken = wanted.take(&api, api.grant(), &mut holder).await?;
     let (mut leases, bodies): (Vec<Leased>, Vec<KeptBody>) =
-        taken.into_iter().map(|Taken { leased, body }| (leased, body)).unzip();
+        taken.into_iter().map(|Taken { leased, body, .. }| (leased, body)).unzip();
     for (leased, body) in leases.iter_mut().zip(api.read(bodies).await) {
         leased.job.show(body, wanted.body);
     }
@@ -185,12 +190,7 @@ impl Wanted {
     fn check(request: Reserve, grant: &Grant) -> Result<Wanted, Problem> {
         let bad = |pointer: &str, detail: String| Err(Problem::new(Kind::BadValue, detail).at(pointer));
         let Reserve { queues, wait, count, body } = request;
-        if !(1..=QUEUES).contains(&queues.len()) {
-            return bad("/queues", format!("{} queues: a request names 1 to {QUEUES}", queues.len()));
-        }
-        for (at, Name(queue)) in queues.iter().enumerate() {
-            grant.check_queue(queue).map_err(|problem| problem.at(format!("/queues/{at}")))?;
-        }
+        let queues = check_queues(queues, grant)?;
         let wait = wait.map_or(Duration::ZERO, |Span(wait)| wait);
         if wait > LONGEST_WAIT {
             return bad("/wait", format!("a request waits for at most {} minutes", LONGEST_WAIT.as_secs() / 60));
@@ -199,7 +199,7 @@ impl Wanted {
         if !(1..=LEASES).contains(&count) {
             return bad("/count", format!("{count} jobs: a request reserves 1 to {LEASES}"));
         }
-        Ok(Wanted { queues: queues.into_iter().map(|Name(queue)| queue).collect(), wait, count, body })
+        Ok(Wanted { queues, wait, count, body })
     }
 
     /// Reserves what there is, and waits where there is nothing. What it took may leave when it returns.
@@ -243,8 +243,11 @@ impl Wanted {
     ) -> Step {
         let session = match holder.session() {
             Some(session) => session,
-            None => match self.open(shared, grant, holder, now) {
-                Ok(Some(session)) => session,
+            None => match open(shared, grant, &self.queues, now) {
+                Ok(Some(session)) => {
+                    holder.holds(session);
+                    session
+                }
                 Ok(None) => return Step::Full,
                 Err(refusal) => return Step::Refused(refusal),
             },
@@ -267,25 +270,37 @@ impl Wanted {
     }
 }
 
-impl Wanted {
-    /// Opens a session that watches those queues alone.
-    fn open(
-        &self,
-        shared: &mut Shared,
-        grant: &Grant,
-        holder: &mut Holder,
-        now: Time,
-    ) -> Result<Option<SessionId>, Refusal> {
-        let Some(session) = open_session(&mut shared.engine, grant) else { return Ok(None) };
-        holder.holds(session);
-        for queue in &self.queues {
+/// The queues that a request names, which whoever asks must reach.
+fn check_queues(queues: Vec<Name>, grant: &Grant) -> Result<Vec<QueueName>, Problem> {
+    if !(1..=QUEUES).contains(&queues.len()) {
+        let detail = format!("{} queues: a request names 1 to {QUEUES}", queues.len());
+        return Err(Problem::new(Kind::BadValue, detail).at("/queues"));
+    }
+    for (at, Name(queue)) in queues.iter().enumerate() {
+        grant.check_queue(queue).map_err(|problem| problem.at(format!("/queues/{at}")))?;
+    }
+    Ok(queues.into_iter().map(|Name(queue)| queue).collect())
+}
+
+/// Opens a session that watches those queues alone; `None` when there are as many as there can be.
+fn open(shared: &mut Shared, grant: &Grant, queues: &[QueueName], now: Time) -> Result<Option<SessionId>, Refusal> {
+    let Some(session) = open_session(&mut shared.engine, grant) else { return Ok(None) };
+    let mut watch = || {
+        for queue in queues {
             execute(shared, session, Command::Watch(queue), now)?;
         }
         let default = QueueName::new("default").expect("it keeps the rule for names");
-        if !self.queues.contains(&default) {
+        if !queues.contains(&default) {
             execute(shared, session, Command::Ignore(&default), now)?;
         }
-        Ok(Some(session))
+        Ok(())
+    };
+    match watch() {
+        Ok(()) => Ok(Some(session)),
+        Err(refusal) => {
+            shared.engine.close_session(session, now);
+            Err(refusal)
+        }
     }
 }
 
@@ -325,7 +340,7 @@ fn take(shared: &Shared, id: JobId, token: LeaseToken) -> Option<Taken> {
     let (_, _, ends) = view.lease.filter(|(_, held, _)| *held == token)?;
     let lease = Lease::new(id, token);
     let leased = Leased { lease, ends_at: moment(&shared.engine, ends), job: Job::of(&view, &shared.engine) };
-    Some(Taken { leased, body: KeptBody::of(shared, &view) })
+    Some(Taken { leased, body: KeptBody::of(shared, &view), lasts: ends.since(shared.engine.now()) })
 }
 
 /// Says that the work is done

@@ -49,6 +49,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(jobs::many::cancel))
         .routes(routes!(jobs::show_by_key, jobs::cancel_by_key))
         .routes(routes!(leases::reserve))
+        .routes(routes!(leases::stream::stream))
         .routes(routes!(leases::complete))
         .routes(routes!(leases::fail))
         .routes(routes!(leases::release))

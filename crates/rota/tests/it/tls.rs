@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Rota, on};
+use crate::http::client::Http;
+use crate::process::{Rota, on, until};
 use authority::{Authority, Pair, Wish};
 use client::Hands;
 
@@ -105,6 +106,42 @@ fn both_ports_serve_inside_tls() {
     http.send(STATS).unwrap();
     let answer = http.rest().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"put\":3"), "{answer}");
+}
+
+#[test]
+fn a_stream_of_jobs_comes_inside_tls_and_who_takes_nothing_is_cut_off() {
+    let place = Place::new();
+    let server = place.start(&["--max-job-size", "32MiB", "--sync", "never"]);
+    let http = Http::to(server.http());
+    let post = |path: &str, body: &str| http.post_text(path, body);
+    let body = r#"{"queues":["work"],"max":2}"#;
+    let head = "POST /v1/leases/stream HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+
+    assert_eq!(post("/v1/jobs", r#"{"queue":"work","text":"the first"}"#).status, 201);
+    let mut stream = place.hands().shake(server.http_tls()).unwrap();
+    stream.send(&request).unwrap();
+    let lease = std::iter::repeat_with(|| line(&mut stream)).find(|line| line.contains("\"kind\":\"lease\"")).unwrap();
+    assert!(lease.contains("\"text\":\"the first\""), "{lease}");
+    let (_, rest) = lease.split_once("\"lease\":\"").unwrap();
+    let lease = rest.split('"').next().unwrap();
+    // What could not be sent goes back without fault, though all of it is on its way through one layer more.
+    let large = format!(r#"{{"queue":"work","text":"{}","ttr":"4s"}}"#, "x".repeat(24 << 20));
+    assert_eq!(post("/v1/jobs", &large).status, 201);
+    let state = || http.get("/v1/jobs/2?body=none").expect(200);
+    until("it is reserved", || (state()["state"] == "reserved").then_some(()));
+    until("it is ready again", || (state()["state"] == "ready").then_some(()));
+    assert_eq!((state()["lost_leases"].as_u64(), state()["reserves"].as_u64()), (Some(0), Some(1)));
+    assert_eq!(http.post_nothing(&format!("/v1/leases/{lease}/complete")).status, 200, "what was told stays");
+}
+
+/// The next line, whose end is one of events'.
+fn line(stream: &mut client::Tls) -> String {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        line.extend(stream.take(1));
+    }
+    String::from_utf8(line).unwrap()
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(in crate::http) const PAGES: &[Page] = &[
     page(Method::GET, "/v1/queues/{queue}/keys/{key}", LOOK),
     page(Method::DELETE, "/v1/queues/{queue}/keys/{key}", &[Producer, Operator]),
     page(Method::POST, "/v1/leases", &[Consumer]),
+    page(Method::POST, "/v1/leases/stream", &[Consumer]),
     page(Method::POST, "/v1/leases/{lease}/complete", &[Consumer]),
     page(Method::POST, "/v1/leases/{lease}/fail", &[Consumer]),
     page(Method::POST, "/v1/leases/{lease}/release", &[Consumer]),

@@ -4,6 +4,7 @@ Usage: walk.py HOST PORT. Prints a line for each step, and ends with status 1 at
 """
 
 import base64
+import json
 import sys
 import threading
 from datetime import datetime
@@ -87,6 +88,21 @@ def walk(api):
     waiter.join()
     assert [lease["job"]["text"] for lease in late] == ["now"], late
     api.call("POST", f"/v1/leases/{late[0]['lease']}/complete")
+
+    step("stream")
+    for text in ["one", "two", "three"]:
+        api.call("POST", "/v1/jobs", {"queue": "pictures", "text": text}, 201)
+    wish, lines = {"queues": ["pictures"], "max": 1}, {"accept": "application/x-ndjson"}
+    worked = []
+    with requests.post(f"{api.url}/v1/leases/stream", json=wish, headers=lines, stream=True, timeout=60) as stream:
+        assert stream.headers["content-type"] == "application/x-ndjson", stream.headers
+        for said in map(json.loads, stream.iter_lines(chunk_size=1)):
+            if said["kind"] == "lease":
+                worked.append(said["job"]["text"])
+                api.call("POST", f"/v1/leases/{said['lease']}/complete")
+            elif said["kind"] == "ended" and len(worked) == 3:
+                break
+    assert worked == ["one", "two", "three"], worked
 
     step("many")
     jobs = [{"queue": "bulk", "text": str(n)} for n in range(250)]

@@ -27,9 +27,9 @@ fn ask(http: &Http, token: &str, request: &str, body: &Value) -> Answer {
 }
 
 /// The answer, of which only the head is read if it goes on without end.
-fn first_of(http: &Http, request: &str, headers: &str) -> Answer {
+fn first_of(http: &Http, request: &str, headers: &str, body: &str) -> Answer {
     let mut stream = http.connect();
-    stream.write_all(http.bytes(request, headers, "").as_bytes()).unwrap();
+    stream.write_all(http.bytes(request, headers, body).as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -87,6 +87,7 @@ fn allowed(page: &str) -> Option<&'static [&'static str]> {
         | "POST /v1/webhooks/{webhook}/rotate"
         | "DELETE /v1/webhooks/{webhook}/old-secret" => &[],
         "POST /v1/leases"
+        | "POST /v1/leases/stream"
         | "POST /v1/leases/{lease}/complete"
         | "POST /v1/leases/{lease}/fail"
         | "POST /v1/leases/{lease}/release"
@@ -150,7 +151,7 @@ impl Stage {
             "POST /v1/webhooks/{webhook}/rotate" => json!({ "keep": "0s" }),
             "PUT /v1/schedules/{schedule}" => schedule,
             "POST /v1/jobs" => json!({ "queue": queue, "text": "y" }),
-            "POST /v1/leases" => json!({ "queues": [queue] }),
+            "POST /v1/leases" | "POST /v1/leases/stream" => json!({ "queues": [queue] }),
             "POST /v1/jobs/kick" | "POST /v1/jobs/retry" | "POST /v1/jobs/cancel" => {
                 json!({ "q": format!("queue:{queue}") })
             }
@@ -165,8 +166,8 @@ impl Stage {
         let kind = if body.is_null() { "" } else { "content-type: application/json\r\n" };
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = format!("{headers}{kind}");
-        let answer = if page == "GET /v1/events" {
-            first_of(&self.http, &request, &headers)
+        let answer = if ["GET /v1/events", "POST /v1/leases/stream"].contains(&page) {
+            first_of(&self.http, &request, &headers, &body)
         } else {
             self.http.ask(&request, &headers, &body)
         };
@@ -320,6 +321,9 @@ fn a_limited_token_sees_its_queues_and_no_others() {
     ask(&mail, "GET /v1/jobs?queue=news", Value::Null).problem(403, "queue-not-allowed");
     ask(&mail, "GET /v1/jobs/3", Value::Null).problem(404, "job-not-found");
     let other = ask(&mail, "POST /v1/leases", json!({ "queues": ["mail", "news"] })).problem(403, "queue-not-allowed");
+    assert_eq!(other["pointer"], "#/queues/1");
+    let other = json!({ "queues": ["mail", "news"], "max": 5 });
+    let other = ask(&mail, "POST /v1/leases/stream", other).problem(403, "queue-not-allowed");
     assert_eq!(other["pointer"], "#/queues/1");
     // Of several jobs, each is put or refused for itself.
     let several = json!([{ "queue": "mail", "text": "a" }, { "queue": "news", "text": "b" }]);
@@ -549,13 +553,26 @@ fn a_token_that_ends_ends_what_goes_on() {
     let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, "/v1/events", &header(token)));
     sockets.iter_mut().for_each(|socket| assert_eq!(socket.next()["kind"], "listening"));
     let mut waiting = [&revoked, &short].map(|token| wait(token));
+    let take = |token: &str| {
+        let mut stream = http.connect();
+        let headers = format!("{}content-type: application/json\r\n", header(token));
+        let body = json!({ "queues": ["work"], "max": 3 }).to_string();
+        stream.write_all(http.bytes("POST /v1/leases/stream", &headers, &body).as_bytes()).unwrap();
+        Stream::of(stream).unwrap()
+    };
+    let mut taking = [&revoked, &short].map(|token| take(token));
+    taking.iter_mut().for_each(|stream| assert_eq!(stream.event().event, "open"));
     let stats = |kind: &str| ask(&http, &kept, "GET /v1/stats", &Value::Null).expect(200)[kind].clone();
-    until("both wait", || (stats("waiting") == 2).then_some(()));
+    until("all of them wait", || (stats("waiting") == 4).then_some(()));
     good(command(data.path(), &["revoke", id(&revoked)]));
     for (at, why) in ["was revoked", "has expired"].into_iter().enumerate() {
         let problem = Answer::read(&mut waiting[at]).problem(401, "bad-token");
         assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
         assert!(streams[at].ended());
+        let last = taking[at].event();
+        assert_eq!((last.event.as_str(), &last.data["reason"]), ("end", &json!("token")));
+        assert!(last.data["detail"].as_str().unwrap().contains(why), "{last:?}");
+        assert!(taking[at].ended());
         assert_eq!(sockets[at].closed(), (1001, "the server stops, or the token is valid no more".into()));
     }
     assert_eq!(stats("waiting"), 0);

@@ -82,7 +82,22 @@ impl Answer {
         let mut text = Vec::new();
         // A server that refuses a body may close before all of it was sent: what it said before counts.
         stream.read_to_end(&mut text).ok();
-        let text = String::from_utf8_lossy(&text);
+        Answer::of(&text)
+    }
+
+    /// Reads the begin of an answer that goes on: what is said first.
+    pub(crate) fn begun(stream: &mut TcpStream) -> Answer {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\n\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text)));
+            text.push(byte[0]);
+        }
+        Answer::of(&text)
+    }
+
+    fn of(text: &[u8]) -> Answer {
+        let text = String::from_utf8_lossy(text);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         Answer { status: status.expect("a status"), head: head.to_lowercase(), body: body.to_owned() }

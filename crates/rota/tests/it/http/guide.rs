@@ -1,5 +1,7 @@
 //! The guide, `docs/http.md`: its requests are sent, in their order, and answered as it says.
 
+use std::io::Write;
+
 use super::client::{Answer, Http};
 use super::{escape, server};
 
@@ -9,6 +11,8 @@ struct Line {
     request: String,
     headers: String,
     body: String,
+    /// Whether the answer goes on without end: `-N`.
+    goes_on: bool,
 }
 
 /// The lines that begin with `curl`, whole.
@@ -21,10 +25,11 @@ fn lines(guide: &str) -> Vec<Line> {
 
 fn read(line: &str) -> Line {
     let (mut method, mut headers, mut body, mut path) = (None, String::new(), String::new(), None);
-    let mut query = String::new();
+    let (mut query, mut goes_on) = (String::new(), false);
     let mut words = words(line).into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
+            "-N" => goes_on = true,
             "-X" => method = words.next(),
             "-H" => headers.push_str(&format!("{}\r\n", words.next().unwrap())),
             "-G" => method = Some("GET".to_owned()),
@@ -39,7 +44,8 @@ fn read(line: &str) -> Line {
         }
     }
     let method = method.unwrap_or_else(|| if body.is_empty() { "GET" } else { "POST" }.to_owned());
-    Line { text: line.to_owned(), request: format!("{method} {}{query}", path.unwrap()), headers, body }
+    let request = format!("{method} {}{query}", path.unwrap());
+    Line { text: line.to_owned(), request, headers, body, goes_on }
 }
 
 /// The words of a line of the shell: blanks part them, but for those between single quotes.
@@ -72,6 +78,12 @@ fn every_request_of_the_guide_is_answered_as_it_says() {
 }
 
 fn ask(http: &Http, line: Line) -> (Line, Answer) {
-    let answer = http.ask(&line.request, &line.headers, &line.body);
+    let answer = if line.goes_on {
+        let mut stream = http.connect();
+        stream.write_all(http.bytes(&line.request, &line.headers, &line.body).as_bytes()).unwrap();
+        Answer::begun(&mut stream)
+    } else {
+        http.ask(&line.request, &line.headers, &line.body)
+    };
     (line, answer)
 }

@@ -1,5 +1,7 @@
 //! Leases: what their holders may do, and what becomes of one that has ended.
 
+mod stream;
+
 use serde_json::{Value, json};
 
 use super::client::Http;
