@@ -7,6 +7,7 @@
 //! was decided.
 
 mod far;
+mod lines;
 mod schedules;
 
 use crate::command::{

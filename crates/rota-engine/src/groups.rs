@@ -161,6 +161,16 @@ impl Groups {
         self.parked
     }
 
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Every ready job with a limit key, in no order.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.by_key.values().flat_map(|group| group.line.all())
+    }
+
     /// Ready jobs whose limit key lets none of them be handed out.
     pub(crate) fn held_back(&self) -> u64 {
         self.held_back

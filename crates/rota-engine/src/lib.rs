@@ -65,6 +65,7 @@ pub mod job;
 pub mod journal;
 mod lease;
 pub mod limits;
+pub mod lines;
 pub mod log;
 pub mod news;
 mod pages;

@@ -151,6 +151,9 @@ pub const LISTENER_NAMES: usize = 64;
 /// What jobs say, errors and keys and the like, that is looked through under one lock for a filter, in bytes, about.
 pub const SLICE_TEXT_BYTES: usize = 256 << 10;
 
+/// The most that is read in one step of the lines in which jobs stand, in places: see [`crate::engine::Engine::places_in`].
+pub const LINES_READ: usize = 1 << 16;
+
 /// The longest filter of jobs, in bytes.
 pub const FILTER_BYTES: usize = 2_048;
 

@@ -108,7 +108,7 @@ impl<T, const PAGE: usize> Pages<T, PAGE> {
         None
     }
 
-    /// Every value, by slot. It visits all of them: for checks and for the end of a recovery, never for a command.
+    /// Every value, by slot. It visits all of them: for checks and for the end of a recovery, else where their number is bounded.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
         self.pages.iter().enumerate().flat_map(|(number, page)| {
             page.iter().flat_map(move |page| {

@@ -37,7 +37,7 @@ pub(crate) struct Queue {
     pub(crate) buried: BTreeMap<u64, Slot>,
     pub(crate) reserved: u64,
     /// Jobs that wait for others.
-    pub(crate) blocked: u64,
+    pub(crate) blocked: BTreeSet<Slot>,
     /// Jobs that wait and expire, by when.
     pub(crate) expiring: BTreeSet<(Time, JobId)>,
     /// Final jobs that are kept, by until when.
@@ -159,7 +159,7 @@ impl Queue {
             cold: 0,
             buried: BTreeMap::new(),
             reserved: 0,
-            blocked: 0,
+            blocked: BTreeSet::new(),
             expiring: BTreeSet::new(),
             ended: BTreeSet::new(),
             body_bytes: 0,
@@ -208,7 +208,7 @@ impl Queue {
             && self.delayed.len() == 0
             && self.cold == 0
             && self.buried.is_empty()
-            && self.blocked == 0
+            && self.blocked.is_empty()
             && self.ended.is_empty()
             && self.paused_until == Time(0)
             && self.settings.is_none()
@@ -221,8 +221,8 @@ impl Queue {
 
     /// How many open jobs are in it, in memory or not.
     pub(crate) fn open_jobs(&self) -> u64 {
-        let lines = self.delayed.len() + self.buried.len();
-        self.ready_jobs() + lines as u64 + self.cold + self.reserved + self.blocked
+        let lines = self.delayed.len() + self.buried.len() + self.blocked.len();
+        self.ready_jobs() + lines as u64 + self.cold + self.reserved
     }
 
     /// Until when a job is kept that ends at `now`.

@@ -19,6 +19,7 @@ mod far;
 mod graph;
 mod groups;
 mod kept;
+mod lines;
 mod replay;
 mod schedules;
 mod sessions;
@@ -419,7 +420,9 @@ impl State {
                     self.lease_by_token_ended(session, job, token);
                 }
             }
-            JobState::Blocked => queue.blocked -= 1,
+            JobState::Blocked => {
+                queue.blocked.remove(&slot);
+            }
             JobState::Done | JobState::Cancelled | JobState::Expired => {
                 let until = self.ended(job).expect("a final job tells until when it is kept").until;
                 self.queues[id.slot()].ended.remove(&(until, job.id));
@@ -494,7 +497,7 @@ impl State {
         }
         if is_blocked {
             self.jobs[slot].state = JobState::Blocked;
-            self.queue_mut(queue).blocked += 1;
+            self.queue_mut(queue).blocked.insert(slot);
             self.totals.by_state[JobState::Blocked as usize] += 1;
         }
         is_blocked

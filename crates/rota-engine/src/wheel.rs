@@ -80,8 +80,7 @@ impl<K: Copy + Ord> Wheel<K> {
         (before, spokes.next().is_none())
     }
 
-    /// Every job, in no order. For checks.
-    #[cfg(any(test, feature = "testing"))]
+    /// Every job, in no order. It visits all of them: who is waited for meanwhile bounds their number.
     pub(crate) fn all(&self) -> impl Iterator<Item = Slot> + '_ {
         self.near.iter().copied().chain(self.far.values().flatten().copied())
     }

@@ -15,6 +15,7 @@
 //! ```
 
 mod error;
+mod lines;
 mod matches;
 mod parse;
 mod pattern;

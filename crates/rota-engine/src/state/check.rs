@@ -5,6 +5,7 @@ use crate::command::{Body, BodyPlace};
 use crate::event::KeptJob;
 use crate::far::FarRecord;
 use crate::job::{DueOrder, Job, JobState, Priority, QueueName, Time};
+use crate::lines::Lines;
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
 use crate::session::Bond;
@@ -20,6 +21,7 @@ impl State {
         self.check_jobs();
         self.check_graph();
         self.check_queues();
+        self.check_lines();
         self.check_sessions();
         self.check_wakes();
         self.check_schedules();
@@ -125,7 +127,8 @@ impl State {
                 }
             }
             assert_eq!(queue.reserved, jobs(JobState::Reserved).count() as u64, "reserved jobs of {}", queue.name);
-            assert_eq!(queue.blocked, jobs(JobState::Blocked).count() as u64, "blocked jobs of {}", queue.name);
+            let blocked: BTreeSet<Slot> = jobs(JobState::Blocked).map(|(slot, _)| slot).collect();
+            assert_eq!(queue.blocked, blocked, "blocked jobs of {}", queue.name);
             let all = || self.jobs.iter().map(|(_, job)| job).filter(|job| job.queue.slot() == slot);
             let bytes: u64 = all().filter(|job| !job.state.is_final()).map(|job| u64::from(job.body.length)).sum();
             assert_eq!(queue.body_bytes, bytes, "bytes of bodies in {}", queue.name);
@@ -156,6 +159,20 @@ impl State {
         assert!(listed.values().all(|&times| times == 1), "a job stands in one line");
         assert_eq!(self.queues_by_name.len(), self.queues.len());
         assert_eq!(self.queues_in_order.len(), self.queues.len());
+    }
+
+    /// The lines have the place of every job, by its state.
+    fn check_lines(&self) {
+        for state in JobState::ALL {
+            let is_meant = |other: JobState| other == state;
+            let lines = Lines { queues: None, takes_queue: &|_| true, takes_state: &is_meant, keys: None };
+            let places = self.places_in(&lines, 0, usize::MAX).expect("there is no bound");
+            // One line has all that is over.
+            let is_there = |job: &Job| job.state == state || (job.state.is_final() && state.is_final());
+            let expected = self.jobs.iter().filter(|(_, job)| is_there(job)).map(|(slot, _)| slot.0);
+            let places: BTreeSet<u32> = places.into_iter().collect();
+            assert_eq!(places, expected.collect(), "places of {} jobs", state.name());
+        }
     }
 
     /// What can be handed out stands in its line: all of the queue's ready jobs, but of those with a limit key the first of

@@ -30,6 +30,11 @@ impl State {
         })
     }
 
+    /// The job in that place, if there is one.
+    pub(crate) fn view_at(&self, place: u32, now: Time) -> Option<JobView<'_>> {
+        self.jobs.get(Slot(place)).map(|_| self.view(Slot(place), now))
+    }
+
     /// What the wall clock shows at a moment of engine time, as far as is known.
     pub(crate) fn wall_time(&self, moment: Time) -> Time {
         let nanos = i128::from(moment.0) + self.numbers.wall_offset;
@@ -97,7 +102,7 @@ impl State {
             reserved: queue.reserved,
             delayed: queue.delayed.len() as u64 + queue.cold,
             buried: queue.buried.len() as u64,
-            blocked: queue.blocked,
+            blocked: queue.blocked.len() as u64,
             ended: queue.ended.len() as u64,
             body_bytes: queue.body_bytes,
             settings: queue.settings.as_deref().cloned().unwrap_or_default(),

@@ -17,6 +17,14 @@ impl Pattern {
         }
     }
 
+    /// The only text that it is all of; none where it has a star.
+    pub(super) fn whole(&self) -> Option<&str> {
+        match &self.0[..] {
+            [whole] => Some(whole),
+            _ => None,
+        }
+    }
+
     /// Whether it is in that text somewhere; both are in small letters.
     pub(super) fn is_in(&self, text: &[u8]) -> bool {
         find_all(text, &self.0).is_some()

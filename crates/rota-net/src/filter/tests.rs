@@ -110,6 +110,27 @@ fn jobs_are_named_by_their_ids() {
 }
 
 #[test]
+fn a_filter_says_where_its_jobs_stand() {
+    let queue = |name: &str| QueueName::new(name).unwrap();
+    let queues = |text: &str| text.parse::<Filter>().unwrap().queues();
+    assert_eq!(queues("queue:a,b state:ready"), Some(vec![queue("a"), queue("b")]));
+    assert_eq!(queues("queue:a,b,c queue:*x queue:c"), Some(vec![queue("c")]), "the fewest");
+    assert_eq!(queues("queue:\"not a name\",a"), Some(vec![queue("a")]), "there is no such queue");
+    for text in ["", "-queue:a", "queue:a*", "queue:a,b*", "key:a"] {
+        assert_eq!(queues(text), None, "{text}");
+    }
+    let filter: Filter = "queue:a*,b -queue:ab key:\"x\\*\",y -state:ready state:ready,buried".parse().unwrap();
+    assert_eq!(filter.keys(), Some(vec![&b"x*"[..], b"y"]));
+    let taken = ["a", "ab", "ac", "b", "c"].into_iter().filter(|name| filter.takes_queue(&queue(name)));
+    assert_eq!(taken.collect::<Vec<_>>(), ["a", "ac", "b"]);
+    let states = JobState::ALL.into_iter().filter(|&state| filter.takes_state(state));
+    assert_eq!(states.collect::<Vec<_>>(), [JobState::Buried]);
+    for (text, has_lines) in [("queue:a*", true), ("-state:ready", true), ("key:x", true), ("kind:x id>3", false)] {
+        assert_eq!(text.parse::<Filter>().unwrap().has_lines(), has_lines, "{text}");
+    }
+}
+
+#[test]
 fn a_job_is_taken_by_what_it_is() {
     let mut engine = Engine::in_memory(Options::default(), Time(1_000_000_000), Time(1_000_000_000));
     let session = engine.open_session().unwrap();

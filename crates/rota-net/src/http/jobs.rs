@@ -294,7 +294,8 @@ impl From<StateName> for JobState {
 /// Lists jobs, without their bodies
 ///
 /// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
-/// asked for, even none, and go on all the same: one request looks through 20,000 jobs at the most. A job that is there from the first page to the last is listed once.
+/// asked for, even none, and go on all the same: one request looks at 20,000 jobs at the most. A job that is there, and meant, from the
+/// first page to the last is listed once.
 /// With `--storage mapped`, delayed jobs that are not in memory are not listed, unless a filter names them by their ids; each page
 /// says how many they are.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "listJobs", params(ListQuery),

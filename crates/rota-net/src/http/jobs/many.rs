@@ -1,7 +1,7 @@
 //! One verb for many jobs: those that a filter means are kicked or called off, in slices, each by a command of its own.
 
 use super::cursor::List;
-use super::walk::{Walk, read_filter, wanted};
+use super::walk::{Walk, read_filter};
 use crate::filter::Filter;
 use crate::http::answer;
 use crate::http::api::{Asker, Desk};
@@ -272,8 +272,7 @@ async fn run(api: &Asker, verb: Verb, many: Many) -> Result<Response, Problem> {
         if many.dry_run {
             walk.look(api, |walk, engine| work.count(walk, engine)).await?;
         } else {
-            let named = walk.next_named();
-            api.decide(wanted(&named), |desk| work.slice(&mut walk, desk)).await?;
+            walk.decide(api, |walk, desk| work.slice(walk, desk)).await?;
         }
         if walk.is_over || work.is_enough() || slice == MOST_SLICES {
             break;

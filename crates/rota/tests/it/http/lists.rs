@@ -68,10 +68,58 @@ fn a_page_of_few_among_many_goes_on() {
     let (_data, _rota, http) = server(&["--sync", "never"]);
     fill(&http, "many", 25_000);
     fill(&http, "few", 1);
-    // The first page looks through 20,000 jobs and finds none.
-    let page = http.get("/v1/jobs?queue=few").expect(200);
+    // The first page looks through 20,000 jobs and finds none: nothing says where one of that id stands.
+    let page = http.get("/v1/jobs?q=id%3E25000").expect(200);
     assert_eq!((page["jobs"].as_array().unwrap().len(), page.get("cursor").is_some()), (0, true));
-    assert_eq!(walk(&http, "queue=few").0.len(), 1);
+    assert_eq!(walk(&http, "q=id%3E25000").0.len(), 1);
+}
+
+#[test]
+fn few_among_many_are_found_where_they_stand() {
+    let (_data, _rota, http) = server(&["--sync", "never"]);
+    fill(&http, "many", 25_000);
+    fill(&http, "few", 5);
+    for lease in
+        http.post("/v1/leases", &json!({ "queues": ["few"], "count": 3 })).expect(200)["leases"].as_array().unwrap()
+    {
+        end(&http, lease, "bury").expect(200);
+    }
+    // None of them is among the first 20,000, and each list is whole with its first page.
+    for (query, expected) in [
+        ("queue=few", &[25_001, 25_002, 25_003, 25_004, 25_005][..]),
+        ("q=queue:few+state:buried", &[25_001, 25_002, 25_003]),
+        ("state=buried", &[25_001, 25_002, 25_003]),
+        ("q=queue:f*+-state:buried+id%3E25004", &[25_005]),
+        ("queue=nobody", &[]),
+        ("q=state:buried+error:nothing", &[]),
+    ] {
+        let page = http.get(&format!("/v1/jobs?{query}")).expect(200);
+        assert_eq!(
+            (ids(page["jobs"].as_array().unwrap()), page.get("cursor")),
+            (expected.iter().copied().collect(), None),
+            "{query}"
+        );
+    }
+    // Page by page, while some go and others come.
+    let page = http.get("/v1/jobs?queue=few&limit=2").expect(200);
+    assert_eq!(ids(page["jobs"].as_array().unwrap()), BTreeSet::from([25_001, 25_002]));
+    http.delete("/v1/jobs/25002").expect(200);
+    http.delete("/v1/jobs/25004").expect(200);
+    http.post_nothing("/v1/jobs/25001/kick").expect(200);
+    http.post("/v1/jobs", &json!({ "queue": "few", "text": "new" })).expect(201);
+    let (listed, _) = walk(&http, &format!("queue=few&limit=2&cursor={}", page["cursor"].as_str().unwrap()));
+    let rest = ids(&listed);
+    assert!(rest.is_superset(&BTreeSet::from([25_003, 25_005])) && listed.len() == rest.len(), "{rest:?}");
+    assert!(rest.is_disjoint(&BTreeSet::from([25_001, 25_002, 25_004])), "{rest:?}");
+    // So it is with a verb for many: what a dry run counts is done, in that order.
+    let some = json!({ "q": "queue:few state:buried,ready", "limit": 1, "dry_run": true });
+    let first = http.post("/v1/jobs/cancel", &some).expect(200)["first"].clone();
+    assert_eq!(first, json!(["25001"]));
+    let dry = http.post("/v1/jobs/kick", &json!({ "q": "queue:few", "dry_run": true })).expect(200);
+    assert_eq!((&dry["matched"], &dry["would_do"], &dry["first"]), (&json!(4), &json!(1), &json!(["25003"])));
+    let done = http.post("/v1/jobs/kick", &json!({ "q": "queue:few" })).expect(200);
+    assert_eq!((&done["matched"], &done["done"], &done["first"]), (&json!(4), &json!(1), &json!(["25003"])));
+    assert_eq!(done.get("cursor"), None);
 }
 
 #[test]
