@@ -406,7 +406,7 @@ impl State {
                 let lease = &self.leases[lease_slot];
                 let session = &mut self.sessions[lease.session.slot()];
                 session.leases.remove(slot, &order);
-                let by_token = (session.bond != Bond::Own).then(|| (session.id, lease.token));
+                let by_token = (session.bond != Bond::Own).then_some((session.id, lease.token));
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
                 if extra != MaybeSlot::NONE {
