@@ -56,7 +56,7 @@ pub(in crate::http) enum Said {
         max: usize,
     },
     /// A job was reserved, and is held under that lease.
-    Lease(Leased),
+    Lease(Box<Leased>),
     /// A lease of this stream ended: who works on it is to stop. There is room for another one.
     Ended {
         lease: Lease,

@@ -315,7 +315,7 @@ impl Taker {
         }
         for leased in leases {
             self.told.extend(leased.lease.held().token);
-            said.push(Said::Lease(leased));
+            said.push(Said::Lease(Box::new(leased)));
         }
         said
     }
