@@ -21,12 +21,14 @@ mod request;
 mod schedules;
 mod snapshots;
 mod stats;
+mod watched;
 mod webhooks;
 
 pub use api::Counts;
 pub use events::Follower;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
+pub use watched::{Asked, Watched, Watcher};
 pub use webhooks::WebhookFigures;
 pub use webhooks::hook::{BadWebhook, KeptSecret, KeptWebhook, Pause, Webhook};
 pub use webhooks::outside::{Call, Called, Calling, Keeping, Place, Webhooks};
@@ -62,6 +64,8 @@ pub struct Services {
     pub door: Arc<dyn Door>,
     /// Is told what happens.
     pub follower: Option<Box<dyn Follower>>,
+    /// Is told of each request.
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 /// What a request may have beside the bodies of its jobs, in bytes.
@@ -81,7 +85,7 @@ pub async fn serve(
     services: Services,
     stop: watch::Receiver<bool>,
 ) {
-    let Services { snapshots, webhooks, door, follower } = services;
+    let Services { snapshots, webhooks, door, follower, watcher } = services;
     let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
     // A body in base64 is a third longer.
     let request_bytes = (most.div_ceil(3) * 4 + ENVELOPE_BYTES).max(LEAST_REQUEST_BYTES);
@@ -107,6 +111,11 @@ pub async fn serve(
         .fallback(no_such_page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check));
+    // Around all of it, so that what is refused is told of too.
+    let router = match watcher {
+        Some(watcher) => router.layer(middleware::from_fn_with_state(watcher, watched::watch)),
+        None => router,
+    };
     let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.max_connections));
     let following = async {
         if let Some(mut follower) = follower {

@@ -132,6 +132,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
             webhooks: Arc::new(webhooks),
             door: door.clone(),
             follower: traces.as_ref().map(Traces::follower),
+            watcher: traces.as_ref().map(Traces::watcher),
         };
         served.spawn(http::serve(host.clone(), ports, options, services, stopped.clone()));
     }

@@ -2,8 +2,9 @@
 //! asks for them is told.
 //!
 //! ```text
-//! events ──► spans::Spans ──► SDK: sampler, batches ──► collector::Collector ──► OTLP over HTTP
-//!             (as a listener)      (a thread of its own)
+//! events ────► spans::Spans ───────┬─► SDK: sampler, batches ──► collector::Collector ──► OTLP over HTTP
+//!             (as a listener)         │    (a thread of its own)
+//! requests ──► requests::Requests ──┘
 //! ```
 //!
 //! It is configured by the environment variables of OpenTelemetry, which programs share. No job waits for any of it: what
@@ -13,6 +14,8 @@
 mod collector;
 #[cfg(feature = "otel")]
 mod counted;
+#[cfg(feature = "otel")]
+mod requests;
 #[cfg(feature = "otel")]
 mod spans;
 
@@ -42,18 +45,19 @@ mod sent {
     use opentelemetry::trace::TracerProvider;
     use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
     use opentelemetry_sdk::Resource;
-    use opentelemetry_sdk::trace::SdkTracerProvider;
-    use rota_net::http::Follower;
+    use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+    use rota_net::http::{Follower, Watcher};
 
     use super::collector::Collector;
     use super::counted::{Counted, Told};
+    use super::requests::Requests;
     use super::spans::Spans;
     use crate::report::Failure;
 
     /// How long a stop waits for the collector to take what is left.
     const LAST_WAIT: Duration = Duration::from_secs(5);
 
-    /// Where jobs' traces go.
+    /// Where traces go.
     pub(crate) struct Traces {
         provider: SdkTracerProvider,
         told: Arc<Told>,
@@ -96,8 +100,17 @@ mod sent {
 
         /// Who makes traces of what happens.
         pub(crate) fn follower(&self) -> Box<dyn Follower> {
+            Box::new(Spans::new(self.tracer(), self.told.clone()))
+        }
+
+        /// Who makes spans of requests over HTTP.
+        pub(crate) fn watcher(&self) -> Arc<dyn Watcher> {
+            Arc::new(Requests::new(self.tracer()))
+        }
+
+        fn tracer(&self) -> SdkTracer {
             let scope = InstrumentationScope::builder("rota").with_version(env!("CARGO_PKG_VERSION")).build();
-            Box::new(Spans::new(self.provider.tracer_with_scope(scope), self.told.clone()))
+            self.provider.tracer_with_scope(scope)
         }
 
         /// Sends what is left, and waits for that for a while.
@@ -124,11 +137,13 @@ mod sent {
 /// Without it.
 #[cfg(not(feature = "otel"))]
 mod none {
-    use rota_net::http::Follower;
+    use std::sync::Arc;
+
+    use rota_net::http::{Follower, Watcher};
 
     use crate::report::Failure;
 
-    /// Where jobs' traces go. There is none in a program that was built without.
+    /// Where traces go. There is none in a program that was built without.
     pub(crate) enum Traces {}
 
     impl Traces {
@@ -143,6 +158,10 @@ mod none {
         }
 
         pub(crate) fn follower(&self) -> Box<dyn Follower> {
+            match *self {}
+        }
+
+        pub(crate) fn watcher(&self) -> Arc<dyn Watcher> {
             match *self {}
         }
 

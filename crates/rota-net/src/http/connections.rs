@@ -60,7 +60,12 @@ pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, most:
 
 /// A place among the connections that are counted: kept by what goes on behind an answer.
 #[derive(Clone)]
-pub(super) struct Place(#[expect(dead_code, reason = "it is kept")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Place {
+    #[expect(dead_code, reason = "it is kept")]
+    permit: Arc<OwnedSemaphorePermit>,
+    /// Whether the connection is inside TLS.
+    pub(super) is_tls: bool,
+}
 
 async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semaphore>) {
     let Port { socket, tls } = port;
@@ -86,7 +91,7 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
         };
         let (api, router, tls) = (api.clone(), router.clone(), tls.clone());
         connections.spawn(async move {
-            let place = Place(Arc::new(permit));
+            let place = Place { permit: Arc::new(permit), is_tls: tls.is_some() };
             if stream.set_nodelay(true).is_err() {
                 return;
             }

@@ -10,7 +10,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
 
-/// How many spans wait to be sent, if `OTEL_BSP_MAX_QUEUE_SIZE` says nothing: a job is three.
+/// How many spans wait to be sent, if `OTEL_BSP_MAX_QUEUE_SIZE` says nothing: a job is three, and each request over HTTP one.
 const QUEUED_SPANS: usize = 16_384;
 
 /// How often losses are told of.

@@ -16,12 +16,13 @@ fn a_program_without_traces_says_so() {
 
 #[cfg(feature = "otel")]
 mod with_traces {
+    use std::io::Write;
     use std::process::Command;
 
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
-    use super::super::client::Http;
+    use super::super::client::{Answer, Http};
     use super::collector::{Collector, Span};
     use crate::process::{Rota, on, until};
     use crate::wire::{Wire, batch_bytes, put_bytes};
@@ -62,7 +63,7 @@ mod with_traces {
         let id = put(&http, "mail", "01");
         end(&http, &lease(&http, "mail"), "fail", &json!({ "error": "no such mailbox", "delay": "0s" }));
         end(&http, &lease(&http, "mail"), "complete", &json!({}));
-        let spans = collector.wait_for(5);
+        let spans = collector.wait_for_jobs(5);
         assert!(spans.iter().all(|span| span.trace == TRACE), "{spans:?}");
         let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<&Span>>();
         let [put] = named("put mail")[..] else { panic!("{spans:?}") };
@@ -116,9 +117,9 @@ mod with_traces {
         });
         wire.ask("reserve");
         // The put, four times that it waited, three attempts; the fourth ends with the server.
-        collector.wait_for(8);
+        collector.wait_for_jobs(8);
         assert_eq!(rota.terminate().code(), Some(0));
-        let spans = collector.wait_for(9);
+        let spans = collector.wait_for_jobs(9);
         assert_eq!(spans.len(), 9, "{spans:?}");
         assert!(spans.iter().all(|span| span.name.ends_with(" default")), "{spans:?}");
         let put = spans.iter().find(|span| span.name == "put default").unwrap();
@@ -141,9 +142,95 @@ mod with_traces {
         let rota = Rota::ready(command(&data, &collector.url()));
         let http = Http::to(rota.http());
         end(&http, &lease(&http, "mail"), "complete", &json!({}));
-        let spans = collector.wait_for(1);
+        let spans = collector.wait_for_jobs(1);
         assert_eq!(spans.len(), 1, "{spans:?}");
         assert_eq!((&spans[0].name[..], &spans[0].trace[..], &spans[0].parent[..]), ("process mail", TRACE, PRODUCER));
+    }
+
+    /// Asks with the producer's context, sampled or not.
+    fn ask(http: &Http, request: &str, sampled: &str, body: &str) -> u16 {
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let headers = format!("traceparent: 00-{TRACE}-{PRODUCER}-{sampled}\r\nauthorization: Bearer secret\r\n{kind}");
+        http.ask(request, &headers, body).status
+    }
+
+    #[test]
+    fn each_request_is_a_span_that_tells_its_page_and_no_more() {
+        let collector = Collector::new();
+        let data = TempDir::new().unwrap();
+        let mut rota = Rota::ready(command(&data, &collector.url()));
+        let http = Http::to(rota.http());
+        let mut expected = Vec::new();
+        for (request, body, status, name) in [
+            ("POST /v1/jobs", r#"{"queue":"secret","text":"secret","key":"secret"}"#, 201, "POST /v1/jobs"),
+            ("GET /v1/jobs/1?body=secret", "", 400, "GET /v1/jobs/{id}"),
+            ("GET /v1/queues/secret/keys/secret", "", 200, "GET /v1/queues/{queue}/keys/{key}"),
+            ("GET /v1/secret", "", 404, "GET"),
+            ("SECRET /v1/jobs", "", 405, "HTTP /v1/jobs"),
+            ("POST /v1/leases/1.1.1/complete", "", 409, "POST /v1/leases/{lease}/complete"),
+            // Nothing but its own word has a look at the server told of.
+            ("GET /healthz", "", 200, "GET /healthz"),
+        ] {
+            assert_eq!(ask(&http, request, "01", body), status, "{request}");
+            expected.push((name, status.to_string()));
+        }
+        assert_eq!(ask(&http, "GET /v1/stats", "00", ""), 200, "nobody sampled it");
+        for looked_at in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(http.get(looked_at).status, 200);
+        }
+        assert_eq!(http.get("/v1/stats").status, 200);
+        let spans = collector.wait_for_requests(expected.len() + 1);
+        assert_eq!(rota.terminate().code(), Some(0));
+        let spans = if spans.len() == expected.len() + 1 { spans } else { panic!("{spans:?}") };
+        for (span, (name, status)) in spans.iter().zip(&expected) {
+            assert_eq!((&span.name[..], &span.trace[..], &span.parent[..]), (*name, TRACE, PRODUCER), "{span:?}");
+            assert_eq!(&span.attributes["http.response.status_code"], status, "{span:?}");
+            assert!(span.start <= span.end && span.status == 0 && span.message.is_empty(), "{span:?}");
+            let attribute = |key: &str| span.attributes.get(key).map(String::as_str);
+            let (method, route) = name.split_once(' ').map_or((*name, None), |(method, route)| (method, Some(route)));
+            assert_eq!(attribute("http.request.method"), Some(if method == "HTTP" { "_OTHER" } else { method }));
+            assert_eq!(attribute("http.route"), route);
+            assert_eq!((attribute("url.scheme"), attribute("network.protocol.version")), (Some("http"), Some("1.1")));
+            assert_eq!(span.attributes.len(), 4 + usize::from(route.is_some()), "{span:?}");
+        }
+        let own = spans.last().unwrap();
+        assert_eq!((&own.name[..], &own.parent[..]), ("GET /v1/stats", ""));
+        assert_ne!(own.trace, TRACE);
+        assert!(!format!("{spans:?}").to_lowercase().contains("secret"), "{spans:?}");
+        assert_eq!(rota.stderr(), "");
+    }
+
+    #[test]
+    fn a_wait_is_in_its_span_and_a_stream_is_not() {
+        let collector = Collector::new();
+        let data = TempDir::new().unwrap();
+        let rota = Rota::ready(command(&data, &collector.url()));
+        let http = Http::to(rota.http());
+        // All of them go on: their spans come all the same.
+        let streams = ["GET /v1/events", "POST /v1/leases/stream"].map(|request| {
+            let body = if request.starts_with("POST") { r#"{"queues":["mail"]}"# } else { "" };
+            let mut stream = http.connect();
+            let bytes = http.bytes(request, "content-type: application/json\r\n", body);
+            stream.write_all(bytes.as_bytes()).unwrap();
+            assert_eq!(Answer::begun(&mut stream).status, 200);
+            stream
+        });
+        let spans = collector.wait_for_requests(2);
+        let names: Vec<&str> = spans.iter().map(|span| &span.name[..]).collect();
+        assert_eq!(names, ["GET /v1/events", "POST /v1/leases/stream"]);
+        drop(streams);
+        let waiting = || Wire::to(rota.address()).ask("stats").count("current-waiting");
+        until("the stream is gone", || (waiting() == 0).then_some(()));
+        let wait = r#"{"queues":["other"],"wait":"10m"}"#;
+        let mut stream = http.connect();
+        let request = http.bytes("POST /v1/leases", "content-type: application/json\r\n", wait);
+        stream.write_all(request.as_bytes()).unwrap();
+        until("it waits", || (waiting() == 1).then_some(()));
+        // Who goes away has no answer.
+        drop(stream);
+        let spans = collector.wait_for_requests(3);
+        assert_eq!((&spans[2].name[..], &spans[2].attributes["error.type"][..]), ("POST /v1/leases", "client_gone"));
+        assert!(!spans[2].attributes.contains_key("http.response.status_code"), "{spans:?}");
     }
 
     #[test]

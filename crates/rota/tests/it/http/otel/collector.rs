@@ -8,6 +8,9 @@ use std::thread;
 
 use crate::process::until;
 
+/// The kind of a span of a request.
+const SERVER: u64 = 2;
+
 /// A span, as `opentelemetry/proto/trace/v1/trace.proto` has it; ids in hexadecimal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Span {
@@ -54,12 +57,25 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Waits until it has so many spans, and gives them in the order in which they came.
+    /// Waits until it has so many spans of jobs, which are all but those of requests, and gives them in the order in which they
+    /// came.
     #[track_caller]
-    pub(super) fn wait_for(&self, count: usize) -> Vec<Span> {
+    pub(super) fn wait_for_jobs(&self, count: usize) -> Vec<Span> {
+        self.wait_for_kind(count, |kind| kind != SERVER)
+    }
+
+    /// The same, of those of requests.
+    #[track_caller]
+    pub(super) fn wait_for_requests(&self, count: usize) -> Vec<Span> {
+        self.wait_for_kind(count, |kind| kind == SERVER)
+    }
+
+    #[track_caller]
+    fn wait_for_kind(&self, count: usize, is_it: fn(u64) -> bool) -> Vec<Span> {
         until("the spans come", || {
             let taken = self.taken.lock().unwrap();
-            (taken.spans.len() >= count).then(|| taken.spans.clone())
+            let spans: Vec<Span> = taken.spans.iter().filter(|span| is_it(span.kind)).cloned().collect();
+            (spans.len() >= count).then_some(spans)
         })
     }
 
