@@ -1,7 +1,8 @@
 //! `cargo xtask bench http`: puts over HTTP, alone and while thousands listen to events or wait for a job.
 //!
 //! The load is a thread for each connection that puts, each with one request under way, kept alive: the client's own cost is in
-//! what is measured. Whoever listens or waits is a socket that was asked something and not read.
+//! what is measured. Whoever listens or waits is a socket that was asked something and not read. nsqd, if it is installed, has
+//! the same load in turns with Rota: it takes messages over HTTP, and can have each of them synced.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::machine::{self, Machine};
 use super::page::{self, Part};
+use super::peers;
 use super::server::{Server, Subject, free_address};
 use super::spread::Spread;
 use super::{Options, Programs};
@@ -22,12 +24,32 @@ use super::{Options, Programs};
 const CONNECTIONS: usize = 50;
 /// Puts of a sample.
 const PUTS: usize = 100_000;
+/// For each of so many of them nsqd has one: it syncs each by itself, and would take many minutes.
+const PUTS_FOR_ONE_OF_THE_PEER: usize = 10;
 /// Who listens, or waits, at the most.
 const IDLE: usize = 10_000;
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-const BODY: &str = r#"{"queue":"work","text":"0123456789012345678901234567890123456789012345678901234567890123"}"#;
+/// How a server is asked to keep 64 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Put {
+    what: &'static str,
+    body: &'static str,
+    /// What it answers where it does.
+    status: u16,
+}
+
+const ROTA: Put = Put {
+    what: "POST /v1/jobs",
+    body: r#"{"queue":"work","text":"0123456789012345678901234567890123456789012345678901234567890123"}"#,
+    status: 201,
+};
+const NSQD: Put = Put {
+    what: "POST /pub?topic=work",
+    body: "0123456789012345678901234567890123456789012345678901234567890123",
+    status: 200,
+};
 
 /// What a sample says.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +89,11 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     let idle = idle(options.quick)?;
     let mut samples = vec![Vec::new(); SCENES.len()];
     let mut woken = Vec::new();
+    let nsqd = peers::installed("nsqd").map(Subject::nsqd);
+    let mut theirs = Vec::new();
+    if let Err(error) = &nsqd {
+        println!("  not measured: nsqd: {error:#}");
+    }
     for round in 1..=options.rounds() {
         machine::wait_for_quiet()?;
         for ((name, others), samples) in SCENES.iter().zip(&mut samples) {
@@ -74,6 +101,12 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
             println!("  round {round}: beside {name}: {sample:.1?}");
             samples.push(sample);
             woken.extend(wake);
+            if let (Ok(nsqd), Others::Nobody) = (&nsqd, others) {
+                let sample =
+                    sample_of_peer(programs, nsqd, puts / PUTS_FOR_ONE_OF_THE_PEER).context("while measuring nsqd")?;
+                println!("  round {round}: nsqd: {sample:.1?}");
+                theirs.push(sample);
+            }
         }
     }
     let mut page = String::new();
@@ -114,10 +147,11 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
             column(|sample| sample.cpu_us).median,
         )?;
     }
+    write_peer(&mut page, &samples[0], &nsqd.map(|_| theirs))?;
     let woken = Spread::of(woken.into_iter());
     writeln!(
         page,
-        "\nThen a job for each of those who wait, put by 1,000 in a request: all {idle} had theirs, and read it, within \
+        "\nWith those who wait then a job for each of them, put by 1,000 in a request: all {idle} had theirs, and read it, within \
          {:.2} / **{:.2}** / {:.2} s.",
         woken.least, woken.median, woken.most
     )?;
@@ -160,9 +194,23 @@ fn sample(programs: &Programs, others: Others, puts: usize, idle: usize) -> Resu
     // Whoever waits has no answer yet: a request behind all of theirs has.
     answer(&mut BufReader::new(ask(address, "GET /v1/stats", "")?))?;
     let idle_kib = (server.memory()?.resident.saturating_sub(before)) as f64 / 1024.0 / rest.len().max(1) as f64;
+    let sample = Sample { idle_kib, ..load(&server, address, ROTA, puts)? };
+    let woken = if others == Others::Waiting { Some(wake(address, rest)?) } else { None };
+    Ok((sample, woken))
+}
+
+/// The same load on another server of its own, beside nobody else.
+fn sample_of_peer(programs: &Programs, subject: &Subject, puts: usize) -> Result<Sample> {
+    let server = Server::start(programs, subject)?;
+    load(&server, server.address, NSQD, puts)
+}
+
+/// Puts over all connections at once.
+fn load(server: &Server, address: SocketAddr, put: Put, puts: usize) -> Result<Sample> {
     let cpu = server.cpu()?;
     let begin = Instant::now();
-    let lanes: Vec<_> = (0..CONNECTIONS).map(|_| thread::spawn(move || lane(address, puts / CONNECTIONS))).collect();
+    let lanes = (0..CONNECTIONS).map(|_| thread::spawn(move || lane(address, put, puts / CONNECTIONS)));
+    let lanes: Vec<_> = lanes.collect();
     let mut took = Vec::with_capacity(puts);
     for lane in lanes {
         took.extend(lane.join().expect("a lane does not panic")?);
@@ -171,22 +219,62 @@ fn sample(programs: &Programs, others: Others, puts: usize, idle: usize) -> Resu
     let cpu_us = server.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6 / took.len() as f64;
     took.sort_unstable();
     let quantile = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-    let sample =
-        Sample { per_second: took.len() as f64 / seconds, p50: quantile(50), p99: quantile(99), cpu_us, idle_kib };
-    let woken = if others == Others::Waiting { Some(wake(address, rest)?) } else { None };
-    Ok((sample, woken))
+    let per_second = took.len() as f64 / seconds;
+    Ok(Sample { per_second, p50: quantile(50), p99: quantile(99), cpu_us, idle_kib: 0.0 })
+}
+
+/// Writes Rota beside nsqd, round by round, or why not.
+fn write_peer(page: &mut String, ours: &[Sample], theirs: &Result<Vec<Sample>>) -> Result<()> {
+    writeln!(page, "\n### Beside nsqd\n")?;
+    let theirs = match theirs {
+        Ok(theirs) => theirs,
+        Err(error) => {
+            writeln!(page, "**Not measured**: {error:#}.")?;
+            return Ok(());
+        }
+    };
+    writeln!(
+        page,
+        "`POST /pub` of nsqd 1.3.0 by the same load, in turns with Rota's puts beside nobody else: the same bytes, \
+         `--mem-queue-size=0 --sync-every=1`. It answers when a message is written, and syncs it right behind the answer, \
+         before it writes the next, with another sync for where its queue stands; Rota answers behind one sync for all puts that \
+         came meanwhile. nsqd has a tenth of the puts. The ratio is that of the pairs.\n\n\
+         | server | puts per second | p50, ms | p99, ms | server CPU, µs per put |\n|---|---:|---:|---:|---:|"
+    )?;
+    for (name, samples) in [("Rota", ours), ("nsqd", theirs)] {
+        let column = |of: fn(&Sample) -> f64| Spread::of(samples.iter().map(of));
+        let rate = column(|sample| sample.per_second);
+        let [p50, p99] = [column(|sample| sample.p50), column(|sample| sample.p99)];
+        writeln!(
+            page,
+            "| {name} | {:.0} / **{:.0}** / {:.0} | {:.2} | {:.2} | {:.1} |",
+            rate.least,
+            rate.median,
+            rate.most,
+            p50.median,
+            p99.median,
+            column(|sample| sample.cpu_us).median,
+        )?;
+    }
+    let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.per_second / theirs.per_second));
+    writeln!(
+        page,
+        "| **ratio**, Rota to nsqd | {:.2} / **{:.2}** / {:.2} | | | |",
+        ratio.least, ratio.median, ratio.most
+    )?;
+    Ok(())
 }
 
 /// Puts one after the other; how long each took.
-fn lane(address: SocketAddr, puts: usize) -> Result<Vec<Duration>> {
+fn lane(address: SocketAddr, put: Put, puts: usize) -> Result<Vec<Duration>> {
     let mut stream = BufReader::new(connect(address)?);
-    let request = request(address, "POST /v1/jobs", BODY);
+    let request = request(address, put.what, put.body);
     let mut took = Vec::with_capacity(puts);
     for _ in 0..puts {
         let begin = Instant::now();
         stream.get_mut().write_all(request.as_bytes())?;
         let (status, body) = answer(&mut stream)?;
-        if status != 201 {
+        if status != put.status {
             bail!("a put was answered {status}: {body}");
         }
         took.push(begin.elapsed());

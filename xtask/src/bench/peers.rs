@@ -352,17 +352,7 @@ fn start(programs: &Programs, peer: &'static Peer) -> Result<Running> {
     let program: PathBuf = match peer.program {
         "rota" => programs.rota.clone(),
         "beanstalkd" => programs.beanstalkd.clone(),
-        path if path.starts_with('/') => Some(PathBuf::from(path))
-            .filter(|path| path.exists())
-            .context("not installed; `cargo xtask setup --peers` does")?,
-        name => {
-            let installed = process::root().join("target/peers/bin").join(name);
-            if installed.exists() {
-                installed
-            } else {
-                process::find(name).context("not installed; `cargo xtask setup --peers` does")?
-            }
-        }
+        name => installed(name)?,
     };
     let folder = Folder::new(programs)?;
     let address = free_address()?;
@@ -387,6 +377,17 @@ fn start(programs: &Programs, peer: &'static Peer) -> Result<Running> {
         std::thread::sleep(Duration::from_millis(20));
     };
     Ok(Running { peer, _children: children, client, _folder: folder, puts: Vec::new(), takes: Vec::new() })
+}
+
+/// A server that `cargo xtask setup --peers` installs, by its name or path.
+///
+/// # Errors
+///
+/// It did not.
+pub(super) fn installed(program: &str) -> Result<PathBuf> {
+    let ours = process::root().join("target/peers/bin").join(program);
+    let path = if ours.exists() { Some(ours) } else { process::find(program) };
+    path.context("not installed; `cargo xtask setup --peers` does")
 }
 
 /// Puts for that long, then takes all of it; thousand jobs per second.

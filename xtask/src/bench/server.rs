@@ -30,6 +30,8 @@ pub(super) struct Subject {
     /// What it is called on the page.
     pub(super) name: String,
     program: Program,
+    /// Where it is, if that is nowhere in particular.
+    installed: Option<PathBuf>,
     options: Vec<String>,
 }
 
@@ -40,6 +42,8 @@ enum Program {
     /// With its log in the server's directory.
     BeanstalkdWithLog,
     AnswerOnly,
+    /// By way of HTTP.
+    Nsqd,
 }
 
 impl Subject {
@@ -65,9 +69,15 @@ impl Subject {
         Subject::new("answer-only", Program::AnswerOnly, &[])
     }
 
+    /// nsqd, which is installed there: its HTTP port, and all messages on the disk, each of them synced.
+    pub(super) fn nsqd(installed: PathBuf) -> Subject {
+        let options = ["--mem-queue-size=0", "--sync-every=1"];
+        Subject { installed: Some(installed), ..Subject::new("nsqd", Program::Nsqd, &options) }
+    }
+
     fn new(name: &str, program: Program, options: &[&str]) -> Subject {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Subject { name: name.to_owned(), program, options }
+        Subject { name: name.to_owned(), program, installed: None, options }
     }
 
     /// The same under another name.
@@ -80,7 +90,7 @@ impl Subject {
         let option = match self.program {
             Program::Rota => "--max-job-size",
             Program::Beanstalkd | Program::BeanstalkdWithLog => "-z",
-            Program::AnswerOnly => return self,
+            Program::AnswerOnly | Program::Nsqd => return self,
         };
         self.options.extend([option.to_owned(), bytes.to_string()]);
         self
@@ -102,6 +112,7 @@ impl Subject {
             Program::Rota => &programs.rota,
             Program::Beanstalkd | Program::BeanstalkdWithLog => &programs.beanstalkd,
             Program::AnswerOnly => &programs.xtask,
+            Program::Nsqd => self.installed.as_ref().expect("it is made with its path"),
         });
         match self.program {
             Program::Rota => {
@@ -120,6 +131,11 @@ impl Subject {
             }
             Program::AnswerOnly => {
                 command.arg("answer-only").arg(address.to_string());
+            }
+            Program::Nsqd => {
+                command.args([format!("--http-address={address}"), "--tcp-address=127.0.0.1:0".to_owned()]);
+                command.args(["--broadcast-address=127.0.0.1", "--log-level=error"]);
+                command.arg("--data-path").arg(directory);
             }
         }
         command.args(&self.options);
@@ -268,7 +284,9 @@ impl Server {
         let startup = Startup { ready_line: None, first_answer: Duration::ZERO };
         let mut server = Server { child, output: Arc::clone(&output), address, startup, folder: Rc::clone(folder) };
         thread::spawn(move || collect(reader, &output));
-        server.wait_until_it_answers(begin).with_context(|| format!("{} did not start", subject.name))?;
+        server
+            .wait_until_it_answers(begin, subject.program)
+            .with_context(|| format!("{} did not start", subject.name))?;
         server.startup.first_answer = begin.elapsed();
         if subject.is_rota() {
             server.startup.ready_line = Some(server.ready_at()?.duration_since(begin));
@@ -361,9 +379,9 @@ impl Server {
         Ok(())
     }
 
-    fn wait_until_it_answers(&mut self, begin: Instant) -> Result<()> {
+    fn wait_until_it_answers(&mut self, begin: Instant, program: Program) -> Result<()> {
         loop {
-            let failed = match first_answer(self.address) {
+            let failed = match first_answer(self.address, program) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -426,13 +444,16 @@ fn collect(reader: PipeReader, output: &Mutex<Output>) {
     }
 }
 
-/// Asks what every server here understands and changes nothing.
-fn first_answer(address: SocketAddr) -> std::io::Result<()> {
+/// Asks what the server understands and changes nothing.
+fn first_answer(address: SocketAddr, program: Program) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(START_DEADLINE))?;
-    stream.write_all(b"use default\r\n")?;
-    let mut answer = [0; b"USING default\r\n".len()];
-    stream.read_exact(&mut answer)
+    let (question, length) = match program {
+        Program::Nsqd => (&b"GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\n".len()),
+        _ => (&b"use default\r\n"[..], b"USING default\r\n".len()),
+    };
+    stream.write_all(question)?;
+    stream.read_exact(&mut vec![0; length])
 }
 
 /// The program, by way of `setpriv` where there is one: then it is killed with this tool even if nobody drops it.

@@ -1,4 +1,4 @@
-//! `cargo xtask setup --peers`: the servers that `cargo xtask bench peers` measures beside Rota.
+//! `cargo xtask setup --peers`: the servers that `cargo xtask bench peers` and `bench http` measure beside Rota.
 //!
 //! No test needs them, so they are asked for apart. Redis and RabbitMQ are Debian's; the others are built below
 //! `target/peers` from their registries. What cannot be had is said, and the bench names it as not measured.
@@ -15,21 +15,19 @@ use crate::process;
 const BSTKD: &str = "0.5.2";
 const NATS: &str = "github.com/nats-io/nats-server/v2@v2.10.22";
 
-/// A Go program that the proxy gives by its exact version alone, not by a list of them, as `go install` wants it.
+/// A Go program that `go install` refuses, since the proxy has no list of its versions or it replaces modules: it is built as
+/// what another module needs.
 struct GoProgram {
     name: &'static str,
     package: &'static str,
-    /// What its module needs, one at a time. What another module replaces is replaced there alone, so it is said again.
+    /// What the other module says of it.
     needs: &'static str,
-    /// The packages that it takes from others.
-    imports: &'static [&'static str],
 }
 
 const FAKTORY: GoProgram = GoProgram {
     name: "faktory",
     package: "github.com/contribsys/faktory/cmd/faktory",
     needs: "require github.com/contribsys/faktory v1.9.3\n",
-    imports: &["github.com/contribsys/faktory/cli", "github.com/contribsys/faktory/webui"],
 };
 
 const NSQD: GoProgram = GoProgram {
@@ -37,12 +35,6 @@ const NSQD: GoProgram = GoProgram {
     package: "github.com/nsqio/nsq/apps/nsqd",
     needs: "require github.com/nsqio/nsq v1.3.0\n\
             replace github.com/judwhite/go-svc => github.com/mreiferson/go-svc v1.2.2-0.20210815184239-7a96e00010f6\n",
-    imports: &[
-        "github.com/nsqio/nsq/nsqd",
-        "github.com/BurntSushi/toml",
-        "github.com/judwhite/go-svc",
-        "github.com/mreiferson/go-options",
-    ],
 };
 
 /// Installs what is missing, and says what could not be.
@@ -79,23 +71,15 @@ impl GoProgram {
         if program.exists() {
             return Ok(());
         }
-        let module = bin.parent().expect("it lies below target/peers").join(self.name);
-        std::fs::create_dir_all(&module).with_context(|| format!("cannot make {}", module.display()))?;
-        let imports: String = self.imports.iter().map(|package| format!("import _ {package:?}\n")).collect();
-        let files = [
-            ("go.mod", format!("module peer\n\ngo 1.21\n\n{}", self.needs)),
-            ("main.go", format!("package main\n\n{imports}\nfunc main() {{}}\n")),
-        ];
-        for (name, text) in files {
-            let path = module.join(name);
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let module = bin.with_file_name(self.name);
+        for made in [bin, &module] {
+            std::fs::create_dir_all(made).with_context(|| format!("cannot make {}", made.display()))?;
         }
-        let go = |arguments: &[&str]| {
-            process::run(Command::new("go").args(arguments).current_dir(&module).env("GOFLAGS", "-mod=mod"))
-        };
-        go(&["mod", "tidy"])?;
-        let program = program.to_str().context("the path of the checkout is not UTF-8")?;
-        go(&["build", "-o", program, self.package])
+        let path = module.join("go.mod");
+        let text = format!("module peers\n\ngo 1.21\n\n{}", self.needs);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut build = Command::new("go");
+        process::run(build.args(["build", "-mod=mod", "-o"]).arg(program).arg(self.package).current_dir(module))
     }
 }
 
