@@ -399,7 +399,7 @@ impl Engine {
                 Due::KeyOpens(queue, key) => self.state.end_throttle_of(queue, &key, self.now),
                 Due::WaitOver(session) => self.end_wait(session, Delivered::TimedOut),
                 Due::DeadlineSoon(session) => self.end_wait(session, Delivered::DeadlineSoon),
-                Due::Tick(schedule) => left = left.saturating_sub(self.take_turn(&schedule) - 1),
+                Due::Tick(schedule) => left = left.saturating_sub(self.take_turn(&schedule, false) - 1),
             }
         }
         self.settle();

@@ -194,6 +194,12 @@ impl Far {
         self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open, is_named: true });
     }
 
+    /// The number of the newest segment; 0 if there is none. One that is looked into before a job leaves memory for it has a
+    /// higher one than all before.
+    pub(crate) fn newest(&self) -> u64 {
+        self.segments.last_key_value().map_or(0, |(&number, _)| number)
+    }
+
     pub(crate) fn is_open(&self, place: FarPlace) -> bool {
         self.segments.get(&place.segment).is_some_and(|segment| segment.open.get(place.ordinal))
     }

@@ -187,6 +187,9 @@ pub const TICK_GRACE: Duration = Duration::from_secs(10);
 /// How long a tick waits until it is tried again, where the log has no room for what comes of it.
 pub const ROOM_AGAIN: Duration = Duration::from_secs(1);
 
+/// The same, where it has to be looked up who has its key, and nobody did so meanwhile.
+pub const KEY_AGAIN: Duration = Duration::from_secs(1);
+
 /// The same, where so much is to be written that front ends stop reading.
 pub const WRITTEN_AGAIN: Duration = Duration::from_millis(20);
 

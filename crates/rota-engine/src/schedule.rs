@@ -169,7 +169,8 @@ pub enum LeftOut {
     Overlap(JobId),
     /// This open job has the key.
     KeyTaken(JobId),
-    /// Whether some job has the key can't be told without the disk: the queue has jobs that are not in memory.
+    /// Of the past: a server left it out since it could not tell whether a job that is not in memory has the key. Now that is
+    /// looked up, and nothing brings this about; a log may still have it.
     KeyUnknown,
     /// The queue has as much as it may have.
     QueueFull,
@@ -265,8 +266,8 @@ pub enum TurnNote {
     NoRoom,
     /// There was too much to be written already.
     Unwritten,
-    /// Who has the key is not known: [`LeftOut::KeyUnknown`].
-    KeyUnknown,
+    /// Who has the key has to be looked up first.
+    KeyWanted,
 }
 
 impl Timing {

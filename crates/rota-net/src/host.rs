@@ -197,7 +197,7 @@ impl Host {
         let reader = |directory: &DataDirectory| Arc::new(bodies::Bodies::new(directory.clone(), Arc::clone(&pins)));
         let bodies = files.as_ref().map(|(directory, _)| reader(directory));
         let (log, far) = log.map_or((None, None), |HostLog { writer, promise, far, near, .. }| {
-            (Some(commit::Commit::new(writer, promise)), Some(far::FarJobs { files: Arc::new(far), near }))
+            (Some(commit::Commit::new(writer, promise)), Some(far::FarJobs::new(Arc::new(far), near)))
         });
         let shared = Shared {
             engine,

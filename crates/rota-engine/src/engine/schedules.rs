@@ -1,12 +1,14 @@
 //! The engine's part in schedules: who knows their ticks, what a turn brings about, what can be seen of them.
+//!
+//! A tick whose job has a key may have to wait: whether a job has it that is not in memory is looked up off the owner, as for
+//! puts. [`Engine::wanted_by_ticks`] says what, [`Engine::decide_ticks`] takes what was found, and the ticks have their turns.
 
-use super::{Engine, ROOM_AGAIN, UNWRITTEN_BYTES, WRITTEN_AGAIN};
-#[cfg(any(test, feature = "testing"))]
-use crate::event::Event;
+use super::{Engine, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN};
+use crate::far::{FarFound, Want};
 use crate::job::{QueueName, Time};
 use crate::schedule::{Calendar, ScheduleView, Timing};
 #[cfg(any(test, feature = "testing"))]
-use crate::schedule::{LeftOut, TurnNote};
+use crate::schedule::TurnNote;
 use std::sync::Arc;
 
 impl Engine {
@@ -39,8 +41,53 @@ impl Engine {
         self.state.schedules()
     }
 
-    /// A schedule has its turn: its tick has come. Returns how many of the objects of a step that took, at least one.
-    pub(super) fn take_turn(&mut self, name: &QueueName) -> usize {
+    /// What has to be looked up before ticks can be decided that have come: at most so many different things, to be given to
+    /// [`Engine::decide_ticks`] with the number that is said along. Nothing if no tick waits for that.
+    #[must_use]
+    pub fn wanted_by_ticks(&self, most: usize) -> Option<(Vec<Want>, u64)> {
+        let mut waiting = self.state.ticks_that_wait(self.now).map(|(_, want)| want).peekable();
+        if self.is_stopped || waiting.peek().is_none() {
+            return None;
+        }
+        let mut wants: Vec<Want> = Vec::new();
+        for want in waiting.flatten() {
+            if wants.len() == most {
+                break;
+            }
+            if !wants.contains(&want) {
+                wants.push(want);
+            }
+        }
+        Some((wants, self.state.far.newest()))
+    }
+
+    /// Decides the ticks that waited for what was looked up, as of the moment at which [`Engine::wanted_by_ticks`] said
+    /// `as_of`. If jobs left memory since for where nobody looked, or for what else comes first, they wait on: it is to be
+    /// asked again.
+    pub fn decide_ticks(&mut self, found: &[(Want, FarFound)], as_of: u64, now: Time) {
+        self.tick(now);
+        if self.is_stopped || self.state.far.newest() != as_of {
+            return;
+        }
+        for (_, found) in found {
+            self.take_found(found, now);
+        }
+        let is_known = |want: &Want| found.iter().any(|(known, _)| known == want);
+        let waiting = self.state.ticks_that_wait(self.now).filter(|(_, want)| want.as_ref().is_none_or(is_known));
+        let waiting: Vec<QueueName> = waiting.map(|(name, _)| name.clone()).take(STEP_OBJECTS).collect();
+        let mut left = STEP_OBJECTS;
+        for name in waiting {
+            if left > 0 {
+                left = left.saturating_sub(self.take_turn(&name, true));
+            }
+        }
+        self.settle();
+        found.iter().for_each(|(_, found)| self.let_go(found));
+    }
+
+    /// A schedule has its turn: its tick has come. `is_known`: who has its key was looked up, if that had to be. Returns how
+    /// many of the objects of a step that took, at least one.
+    pub(super) fn take_turn(&mut self, name: &QueueName, is_known: bool) -> usize {
         // What stands at one moment in many schedules is not decided faster than it is written, nor faster than it is told that
         // the disk has no more to give: a part of the room that is set aside covers what is decided until then.
         let set_aside = usize::try_from(self.room.set_aside / 8).unwrap_or(usize::MAX);
@@ -54,11 +101,13 @@ impl Engine {
         let queue = self.state.schedule_queue(name).cloned().expect("a schedule in line is there");
         let queue = self.state.open_queue(&queue);
         let mut events = std::mem::take(&mut self.events);
-        let looked_at = self.state.take_turn(name, queue, self.now, &mut events);
+        let (looked_at, is_key_wanted) = self.state.take_turn(name, queue, (self.now, is_known), &mut events);
         let has_room = events.iter().all(|event| self.has_room_for(event));
         #[cfg(any(test, feature = "testing"))]
-        self.note_turn(name, &events, has_room);
-        if !has_room {
+        self.note_turn(name, is_key_wanted, has_room);
+        if is_key_wanted {
+            self.state.await_key(name, self.now);
+        } else if !has_room {
             events.clear();
             self.state.put_off_turn(name, ROOM_AGAIN, self.now);
         }
@@ -79,13 +128,11 @@ impl Engine {
 
 #[cfg(any(test, feature = "testing"))]
 impl Engine {
-    fn note_turn(&mut self, name: &QueueName, events: &[Event], has_room: bool) {
-        let is_unknown =
-            |event: &Event| matches!(event, Event::TickPassed(passed) if passed.why == LeftOut::KeyUnknown);
-        let note = match events {
-            _ if !has_room => TurnNote::NoRoom,
-            [event] if is_unknown(event) => TurnNote::KeyUnknown,
-            _ => TurnNote::Plain,
+    fn note_turn(&mut self, name: &QueueName, is_key_wanted: bool, has_room: bool) {
+        let note = match (is_key_wanted, has_room) {
+            (true, _) => TurnNote::KeyWanted,
+            (false, false) => TurnNote::NoRoom,
+            (false, true) => TurnNote::Plain,
         };
         self.turns.push((name.clone(), note));
     }

@@ -214,10 +214,7 @@ impl State {
             Command::Delete(job) | Command::Cancel(job) => self.wanted_place(*job),
             Command::Put(new) => self.wanted_key(self.target(session, new.queue)?, new.key?),
             Command::Schedule(command) => match **command {
-                ScheduleCommand::Run(name) => {
-                    let template = self.template(name)?;
-                    self.wanted_key(self.find_queue(&template.queue)?, template.key.as_deref()?)
-                }
+                ScheduleCommand::Run(name) => self.wanted_by(name),
                 _ => None,
             },
             Command::CancelKey { queue, key } => self.wanted_key(self.find_queue(queue)?, key),

@@ -6,9 +6,10 @@
 use super::State;
 use crate::command::{Answer, Due, NewJob, OnConflict, Refusal, ScheduleCommand, Target};
 use crate::event::Event;
+use crate::far::Want;
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{
-    CRON_BYTES, KEY_BYTES, MISSED_TICKS, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES, TICK_GRACE, ZONE_BYTES,
+    CRON_BYTES, KEY_AGAIN, KEY_BYTES, MISSED_TICKS, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES, TICK_GRACE, ZONE_BYTES,
 };
 use crate::queue::QueueId;
 use crate::schedule::{
@@ -31,6 +32,8 @@ pub(crate) struct Schedules {
     due: BTreeSet<(Time, QueueName)>,
     /// When the first of them is looked at, in engine time.
     pub(super) wake: Time,
+    /// Those of them whose tick has come, and of whose key somebody has to look up who has it.
+    keyless: BTreeSet<QueueName>,
     created: u64,
     /// Length of the records that would hold them, in bytes.
     bytes: usize,
@@ -56,6 +59,7 @@ impl Default for Schedules {
             in_order: BTreeMap::new(),
             due: BTreeSet::new(),
             wake: Time::NEVER,
+            keyless: BTreeSet::new(),
             created: 0,
             bytes: 0,
         }
@@ -87,6 +91,7 @@ impl Schedules {
         let Some(schedule) = self.by_name.get_mut(name) else { return };
         let old = std::mem::replace(&mut schedule.due_at, at);
         self.due.remove(&(old, name.clone()));
+        self.keyless.remove(name);
         if !schedule.course.is_paused && schedule.course.next < Time::NEVER && is_known {
             self.due.insert((at, name.clone()));
         }
@@ -108,6 +113,7 @@ impl Schedules {
         let schedule = self.by_name.remove(name)?;
         self.bytes -= schedule.spec.bytes();
         self.due.remove(&(schedule.due_at, name.clone()));
+        self.keyless.remove(name);
         self.in_order.remove(&schedule.number);
         Some(schedule.number)
     }
@@ -150,8 +156,15 @@ impl State {
     }
 
     /// What comes of a schedule's turn, added to `events`: a put, or that there is none. Returns how many ticks were looked
-    /// at, of the objects that a step handles.
-    pub(crate) fn take_turn(&mut self, name: &QueueName, queue: QueueId, now: Time, events: &mut Vec<Event>) -> usize {
+    /// at, of the objects that a step handles, and whether it has to be looked up first who has the template's key: then
+    /// nothing comes of it yet. `is_known`: that was done, and who has it is in memory.
+    pub(crate) fn take_turn(
+        &mut self,
+        name: &QueueName,
+        queue: QueueId,
+        (now, is_known): (Time, bool),
+        events: &mut Vec<Event>,
+    ) -> (usize, bool) {
         let wall = self.wall_time(now);
         let schedules = &mut self.schedules;
         let calendar = schedules.calendar.clone();
@@ -175,7 +188,7 @@ impl State {
                     let next = newest.front().copied().unwrap_or(behind);
                     let (schedule, missed, why) = (name.clone(), MISSED_TICKS as u64, LeftOut::Missed);
                     events.push(Event::TickPassed(Box::new(TickPassed { schedule, tick, next, missed, why })));
-                    return cost;
+                    return (cost, false);
                 }
             } else {
                 tick = if is_more {
@@ -204,8 +217,8 @@ impl State {
         } else if let Some(job) = last_job.filter(|&job| on_overlap == OnOverlap::Skip && self.find_job(job).is_some())
         {
             left_out(missed, LeftOut::Overlap(job));
-        } else if template.key.as_ref().is_some_and(|key| self.wanted_key(queue, key).is_some()) {
-            left_out(missed, LeftOut::KeyUnknown);
+        } else if !is_known && template.key.as_ref().is_some_and(|key| self.wanted_key(queue, key).is_some()) {
+            return (cost, true);
         } else {
             let fired = Fired { schedule: name.clone(), tick, is_run: false, next, missed };
             match self.decide_put_into(queue, put_of(&template, fired), now, events) {
@@ -215,7 +228,27 @@ impl State {
                 Err(_) => left_out_of(events, name, (tick, next, missed), LeftOut::BadTerms),
             }
         }
-        cost
+        (cost, false)
+    }
+
+    /// Has a schedule's tick wait until it was looked up who has its key.
+    pub(crate) fn await_key(&mut self, name: &QueueName, now: Time) {
+        self.put_off_turn(name, KEY_AGAIN, now);
+        self.schedules.keyless.insert(name.clone());
+    }
+
+    /// The schedules whose ticks wait for that, each with what is to be looked up; with nothing if who has the key is known
+    /// by now. Where the clock was set back, a tick may be ahead again.
+    pub(crate) fn ticks_that_wait(&self, now: Time) -> impl Iterator<Item = (&QueueName, Option<Want>)> {
+        let wall = self.wall_time(now);
+        let has_come = move |name: &&QueueName| self.schedules.by_name[*name].course.next <= wall;
+        self.schedules.keyless.iter().filter(has_come).map(move |name| (name, self.wanted_by(name)))
+    }
+
+    /// What has to be looked up before it can be told who has the key of what a schedule puts.
+    pub(super) fn wanted_by(&self, name: &QueueName) -> Option<Want> {
+        let template = self.template(name)?;
+        self.wanted_key(self.find_queue(&template.queue)?, template.key.as_deref()?)
     }
 
     /// Puts a schedule's turn off: there was no room for what would have come of it.
@@ -402,7 +435,8 @@ impl State {
     }
 
     pub(crate) fn view_schedule(&self, name: &QueueName) -> Option<ScheduleView<'_>> {
-        self.schedules.by_name.get_key_value(name).map(|(name, schedule)| view(name, schedule))
+        let (name, schedule) = self.schedules.by_name.get_key_value(name)?;
+        Some(view(name, schedule, self.schedules.keyless.contains(name)))
     }
 
     /// Schedules by name, from after that one on, or from the first.
@@ -412,13 +446,14 @@ impl State {
     ) -> impl Iterator<Item = ScheduleView<'a>> + use<'a> {
         let after = name.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
         let range = self.schedules.by_name.range((after, Bound::Unbounded));
-        range.map(|(name, schedule)| view(name, schedule))
+        range.map(move |(name, schedule)| view(name, schedule, self.schedules.keyless.contains(name)))
     }
 }
 
-fn view<'a>(name: &'a QueueName, schedule: &'a Schedule) -> ScheduleView<'a> {
+fn view<'a>(name: &'a QueueName, schedule: &'a Schedule, waits_for_key: bool) -> ScheduleView<'a> {
     let Schedule { spec, course, due_at, .. } = schedule;
-    ScheduleView { name, spec, course, waits_for_room: !course.is_paused && *due_at > course.next }
+    let is_put_off = !course.is_paused && *due_at > course.next;
+    ScheduleView { name, spec, course, waits_for_room: is_put_off && !waits_for_key }
 }
 
 fn left_out_of(events: &mut Vec<Event>, name: &QueueName, (tick, next, missed): (Time, Time, u64), why: LeftOut) {
@@ -450,7 +485,7 @@ impl State {
     /// # Panics
     /// If an index disagrees.
     pub(super) fn check_schedules(&self) {
-        let Schedules { by_name, in_order, due, wake, bytes, .. } = &self.schedules;
+        let Schedules { by_name, in_order, due, wake, keyless, bytes, .. } = &self.schedules;
         let numbers: BTreeMap<u64, QueueName> =
             by_name.iter().map(|(name, schedule)| (schedule.number, name.clone())).collect();
         assert_eq!(*in_order, numbers, "schedules in their order");
@@ -462,6 +497,8 @@ impl State {
         let waiting: BTreeSet<_> = waiting.map(|(name, schedule)| (schedule.due_at, name.clone())).collect();
         assert_eq!(*due, waiting, "schedules that wait for a tick");
         assert!(by_name.values().all(|schedule| schedule.due_at >= schedule.course.next), "none is looked at early");
+        let is_put_off = |name| by_name.get(name).is_some_and(|it: &Schedule| it.due_at > it.course.next && waits(it));
+        assert!(keyless.iter().all(is_put_off), "who waits for a key waits for its tick");
         let first = due.first().map_or(Time::NEVER, |(at, _)| self.engine_time(*at));
         assert_eq!(*wake, first, "when schedules are looked at");
         assert_eq!(*bytes, by_name.values().map(|schedule| schedule.spec.bytes()).sum::<usize>(), "their length");

@@ -29,6 +29,8 @@ pub struct Lockstep {
     disk: Option<SimulatedDisk>,
     /// What looks up jobs that are not in memory, and how far ahead they are brought there.
     far: Option<(Arc<FarFiles<SimulatedDisk>>, Duration)>,
+    /// What was looked up for ticks, as of when, and not given to the engine yet.
+    looked_up: Option<(Vec<(Want, FarFound)>, u64)>,
     sessions: BTreeMap<Client, SessionId>,
     clients: BTreeMap<SessionId, Client>,
     handed_out: HandedOut,
@@ -55,6 +57,7 @@ impl Lockstep {
             model,
             disk: None,
             far: None,
+            looked_up: None,
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             handed_out: HandedOut::default(),
@@ -101,6 +104,25 @@ impl Lockstep {
         let found = files.find(&want, &mut |entries| engine.are_cold(entries)).expect("what is far can be found");
         self.engine.take_found(&found, self.engine.now());
         Some(found)
+    }
+
+    /// Looks up what ticks wait for, as a server does beside everything else; what was found is given to the engine with
+    /// [`Input::DecideTicks`], soon or late. Returns whether there is something to give.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn look_up_for_ticks(&mut self) -> bool {
+        if let (None, Some((files, _))) = (&self.looked_up, &self.far)
+            && let Some((wants, as_of)) = self.engine.wanted_by_ticks(2)
+        {
+            let engine = &self.engine;
+            let found = wants.into_iter().map(|want| {
+                let found = files.find(&want, &mut |entries| engine.are_cold(entries)).expect("it can be found");
+                (want, found)
+            });
+            self.looked_up = Some((found.collect(), as_of));
+        }
+        self.looked_up.is_some()
     }
 
     fn let_go(&mut self, found: Option<FarFound>) {
@@ -161,6 +183,10 @@ impl Lockstep {
                 outcome.is_done = engine.tick(at);
                 let now = engine.now();
                 assert!(!outcome.is_done || engine.next_tick() > now, "a tick is done and something is due");
+            }
+            Input::DecideTicks => {
+                let (found, as_of) = self.looked_up.take().unwrap_or_default();
+                engine.decide_ticks(&found, as_of, at);
             }
             Input::SetClock(wall) => engine.clock_stepped(at, *wall),
             Input::Stop => engine.stop(),

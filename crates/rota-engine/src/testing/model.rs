@@ -358,6 +358,7 @@ impl Model {
                 self.settle();
             }
             Input::Tick => outcome.is_done = self.tick(),
+            Input::DecideTicks => self.ticks_are_decided(),
             Input::SetClock(wall) => {
                 self.set_clock(*wall);
                 self.settle();

@@ -93,6 +93,8 @@ pub struct Report {
     pub ended_far: u64,
     /// Jobs that ticks of schedules put.
     pub fired: u64,
+    /// Ticks that were decided once it was looked up who has their key.
+    pub looked_up: u64,
 }
 
 /// When an answer may leave.
@@ -280,6 +282,10 @@ impl Simulation {
         if self.writer.is_some() && self.random.chance(1, 5000) {
             return self.stop();
         }
+        if self.random.chance(1, 6) && self.both.look_up_for_ticks() && self.random.chance(1, 2) {
+            let now = self.both.model.now();
+            return self.feed(Input::DecideTicks, now);
+        }
         let now = self.both.model.now();
         let at = if self.random.chance(1, 50) {
             // Somebody has an old clock.
@@ -306,6 +312,9 @@ impl Simulation {
         let is_nothing_written = self.past.last().is_some_and(|&(lsn, _)| lsn == self.both.engine.log_end());
         let before = before.filter(|_| is_nothing_written);
         self.report.ended_far += u64::from(agreed.ended_far);
+        if let Input::DecideTicks = input {
+            self.report.looked_up += agreed.said.turns.len() as u64;
+        }
         if let (Some(before), Some(Err(_))) = (&before, agreed.outcome.answer) {
             assert_eq!(*before, self.both.engine.whole_text(), "the refused {input:?} left a trace");
         }

@@ -54,6 +54,8 @@ pub enum Input {
     Ask(Client, Request),
     /// The engine is told that time passed.
     Tick,
+    /// The engine is given what was looked up for ticks.
+    DecideTicks,
     /// The wall clock was set.
     SetClock(Time),
     /// The engine is stopped in good order.
@@ -245,11 +247,12 @@ impl Workload {
             jobs: if most_jobs > 150 { most_jobs } else { jobs.min(most_jobs) },
             unit: *random.pick(&units),
             priorities: random.pick(priorities).iter().copied().map(Priority).collect(),
-            keys: random.within(1..6),
+            // Where few are in memory, so many that some have a key whose holder is not, or none.
+            keys: random.within(if is_far_sighted { 4..30 } else { 1..6 }),
             sets_clock: random.chance(1, 2),
             is_far_sighted,
             settings: *random.pick(&[0, 1, 5]),
-            schedules: *random.pick(&[0, 0, 2, 10]),
+            schedules: *random.pick(if is_far_sighted { &[0, 2, 10, 20] } else { &[0, 0, 2, 10] }),
             // Where most is far ahead, jobs that nobody can have would soon be all there are.
             limit_keys: if is_far_sighted && random.chance(3, 4) { 0 } else { *random.pick(&[0, 1, 3, 20]) },
             next_client: 0,
@@ -442,6 +445,8 @@ impl Workload {
         let period = second
             * match on_missed {
                 OnMissed::All => *random.pick(&[14_400, 40_000, 86_400]),
+                // Where jobs leave memory little time passes.
+                _ if self.is_far_sighted && random.chance(1, 2) => *random.pick(&[300, 600]),
                 _ if random.chance(1, 12) => *random.pick(&[1, 37]),
                 _ => *random.pick(&[600, 3600, 14_400, 86_400]),
             };
@@ -468,7 +473,7 @@ impl Workload {
             ttr: self.span(random),
             max_lost_leases: *random.pick(&[0, 1]),
             max_attempts: *random.pick(&[0, 1, 2]),
-            key: random.chance(1, 4).then(|| self.key(random).into()),
+            key: random.chance(if self.is_far_sighted { 3 } else { 1 }, 4).then(|| self.key(random).into()),
             expires: random.chance(2, 3).then(|| self.span(random)),
             terms: random.chance(1, 4).then(|| Box::new(self.terms(random))),
             ..Template::new(self.queue(random), body.into())

@@ -26,6 +26,7 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             left: sum.left + report.left,
             ended_far: sum.ended_far + report.ended_far,
             fired: sum.fired + report.fired,
+            looked_up: sum.looked_up + report.looked_up,
         };
     }
     // A simulation in which nothing happens would find nothing.
@@ -50,7 +51,13 @@ fn four_hundred_thousand_steps_with_a_log() {
     let report = check(1..41, 10_000, Faults::None, 150);
     assert!(report.stops > 20 && report.crashes == 0, "{report:?}");
     assert!(report.bodies_read > 1_000, "{report:?}");
-    assert!(report.left > 100 && report.ended_far > 10 && report.fired > 500, "{report:?}");
+    assert!(report.left > 50 && report.ended_far > 10 && report.fired > 500, "{report:?}");
+}
+
+#[test]
+fn ticks_wait_until_it_is_known_who_has_their_keys() {
+    let report = check(104..108, 10_000, Faults::None, 150);
+    assert!(report.looked_up > 5, "{report:?}");
 }
 
 #[test]

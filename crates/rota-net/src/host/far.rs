@@ -1,20 +1,21 @@
-//! Jobs that are not in memory: what brings them near in time, and looks up those that commands name.
+//! Jobs that are not in memory: what brings them near in time, and looks up those that commands name, and ticks of schedules.
 //!
 //! It reads files, so never with the engine's lock held. What it finds is the engine's to take or to leave.
 
 use super::{CommitError, Host};
 use rota_engine::far::{FarEntry, FarError, FarFiles, FarFound, Want};
 use rota_engine::job::Time;
-use rota_engine::limits::STEP_OBJECTS;
+use rota_engine::limits::{LOOKED_UP_TOGETHER, STEP_OBJECTS};
 use rota_engine::log::LogError;
 use rota_engine::storage::DataDirectory;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// Jobs that are brought near in one step that commands can wait for.
 pub(super) const STEP: usize = STEP_OBJECTS / 4;
 
-/// How often it looks what will be due soon.
+/// How often it looks what will be due soon, at least.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What looks up jobs, and how far ahead they are brought near.
@@ -23,14 +24,26 @@ pub(super) struct FarJobs {
     pub(super) files: Arc<FarFiles<DataDirectory>>,
     /// `None`: all are held in memory, and none leaves it.
     pub(super) near: Option<Duration>,
+    /// Brings jobs near, and looks up what ticks wait for, while `near` says that there may be any.
+    thread: OnceLock<Thread>,
 }
 
 impl FarJobs {
+    pub(super) fn new(files: Arc<FarFiles<DataDirectory>>, near: Option<Duration>) -> FarJobs {
+        FarJobs { files, near, thread: OnceLock::new() }
+    }
+
+    /// Has it looked up at once what ticks wait for.
+    pub(super) fn wake(&self) {
+        self.thread.get().into_iter().for_each(Thread::unpark);
+    }
+
     /// Brings near what will be due soon, or everything where all jobs are held in memory.
     pub(super) fn load(&self, host: &Host) -> Result<(), CommitError> {
         let failed = |error| host.far_failed(error);
         let until = self.near.map_or(Time::NEVER, |near| host.time.now().after(near));
         loop {
+            self.look_up_for_ticks(host)?;
             let mut due = self.files.due(until, STEP_OBJECTS).map_err(failed)?;
             if due.is_empty() {
                 break;
@@ -45,13 +58,29 @@ impl FarJobs {
         self.files.passed();
         Ok(())
     }
+
+    /// Looks up who has the keys of what ticks would put that have come, and has the ticks decided with that.
+    fn look_up_for_ticks(&self, host: &Host) -> Result<(), CommitError> {
+        while let Some((wants, as_of)) = host.look(|shared| shared.engine.wanted_by_ticks(LOOKED_UP_TOGETHER)) {
+            let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
+            let found = wants.into_iter().map(|want| {
+                let found = self.files.find(&want, &mut are_cold)?;
+                Ok((want, found))
+            });
+            let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| host.far_failed(error))?;
+            host.with(|shared, now| shared.engine.decide_ticks(&found, as_of, now));
+        }
+        Ok(())
+    }
 }
 
-/// Starts the thread that brings near what will be due soon.
+/// Starts the thread that brings near what will be due soon, and looks up what ticks wait for.
 pub(super) fn spawn(host: &Arc<Host>) {
     let weak = Arc::downgrade(host);
     let thread = std::thread::Builder::new().name("rota-far".into()).spawn(move || run(&weak));
-    thread.expect("a process that starts has room for a thread");
+    let thread = thread.expect("a process that starts has room for a thread");
+    let far = host.far.as_ref().expect("there is a log");
+    far.thread.set(thread.thread().clone()).expect("the thread is started once");
 }
 
 fn run(weak: &Weak<Host>) {
@@ -61,7 +90,7 @@ fn run(weak: &Weak<Host>) {
             return;
         }
         drop(host);
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }
 

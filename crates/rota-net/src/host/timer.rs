@@ -51,7 +51,7 @@ fn run(weak: &Weak<Host>) {
         if stepped || offset.is_none() {
             offset = Some(measured);
         }
-        let ((all, next), _) = host.with(|shared, now| {
+        let ((all, next, is_key_wanted), _) = host.with(|shared, now| {
             if stepped {
                 shared.engine.clock_stepped(now, wall);
             }
@@ -63,8 +63,11 @@ fn run(weak: &Weak<Host>) {
             let next = shared.engine.next_tick();
             // Stored under the lock: a deadline that is set after it is seen by `look_by`.
             host.timer.until.store(next.0, Ordering::SeqCst);
-            (all, next)
+            (all, next, shared.engine.wanted_by_ticks(0).is_some())
         });
+        if let Some(far) = host.far.as_ref().filter(|_| is_key_wanted) {
+            far.wake();
+        }
         if let Some(log) = &host.log {
             log.tidy_up(&host);
         }

@@ -119,7 +119,7 @@ struct Last {
     tick: Moment,
     /// When it had its turn.
     at: Moment,
-    /// What came of it: `put`, `run`, `missed`, `overlap`, `key-taken`, `key-unknown`, `queue-full` or `bad-terms`.
+    /// What came of it: `put`, `run`, `missed`, `overlap`, `key-taken`, `queue-full` or `bad-terms`.
     #[schema(example = "put")]
     outcome: &'static str,
     /// The job that was put, or that was in the way.

@@ -5,7 +5,7 @@ use super::{
     representable,
 };
 use crate::limits::{
-    MISSED_TICKS, ROOM_AGAIN, SCHEDULES, SHORTEST_EVERY, TEMPLATE_BODY_BYTES, TICK_GRACE, WRITTEN_AGAIN,
+    KEY_AGAIN, MISSED_TICKS, ROOM_AGAIN, SCHEDULES, SHORTEST_EVERY, TEMPLATE_BODY_BYTES, TICK_GRACE, WRITTEN_AGAIN,
 };
 use crate::schedule::{
     Became, Fired, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template, Timing, TurnNote,
@@ -23,6 +23,8 @@ pub struct Schedule {
     pub course: ScheduleCourse,
     /// When it is looked at, by the wall clock.
     pub due_at: Time,
+    /// Its tick has come, and it has to be looked up who has its key.
+    waits_for_key: bool,
     /// Ticks up to here may all fire.
     looked_until: Time,
     /// The last tick that put a job or was left out: no other may come before it.
@@ -38,7 +40,12 @@ impl Schedule {
     /// What is only known as long as the process runs.
     pub(super) fn forget(&mut self) {
         self.looked_until = Time(0);
-        self.due_at = self.course.next;
+        self.waits_at(self.course.next);
+    }
+
+    /// It is looked at then.
+    fn waits_at(&mut self, at: Time) {
+        (self.due_at, self.waits_for_key) = (at, false);
     }
 }
 
@@ -68,7 +75,7 @@ impl Model {
                     if !is_paused && schedule.course.next <= wall {
                         schedule.course.next = after(&schedule.spec, wall);
                     }
-                    schedule.due_at = schedule.course.next;
+                    schedule.waits_at(schedule.course.next);
                 }
             }
             ScheduleAsk::Run => {
@@ -123,6 +130,7 @@ impl Model {
             spec: spec.clone(),
             course: ScheduleCourse::new(wall, next),
             due_at: next,
+            waits_for_key: false,
             looked_until: Time(0),
             last_tick: Time(0),
         };
@@ -169,11 +177,26 @@ impl Model {
         course.last = Some(LastTick { tick: fired.tick, at: now, became });
         if fired.is_run {
             let schedule = self.schedules.get_mut(&name).expect("it fires");
-            schedule.due_at = schedule.course.next;
+            schedule.waits_at(schedule.course.next);
         } else {
             self.fired.push((job, put.body));
         }
         Ok(answer)
+    }
+
+    /// It was looked up who has the keys of ticks that wait for that: those that the engine took have their turn. What time
+    /// brings about came first.
+    pub(super) fn ticks_are_decided(&mut self) {
+        self.tick();
+        let wall = self.wall();
+        while let Some((name, note)) = self.turns.front().cloned() {
+            let schedule = &self.schedules[&name];
+            let may_have = schedule.waits_for_key && schedule.course.next <= wall;
+            assert!(may_have, "{name} has a turn out of its time");
+            assert!(note != TurnNote::KeyWanted, "who has the key of {name} was looked up");
+            self.schedule_turn(&name);
+        }
+        self.settle();
     }
 
     /// A schedule's tick has come. Returns how many ticks were looked at.
@@ -183,7 +206,7 @@ impl Model {
         let (wall, now) = (self.wall(), self.now);
         let schedule = self.schedules.get_mut(name).expect("it has a deadline");
         if note == TurnNote::Unwritten {
-            schedule.due_at = wall.after(WRITTEN_AGAIN);
+            schedule.waits_at(wall.after(WRITTEN_AGAIN));
             return 1;
         }
         let Schedule { spec, course, .. } = schedule.clone();
@@ -209,11 +232,9 @@ impl Model {
             schedule.looked_until = wall;
         }
         if note == TurnNote::NoRoom {
-            schedule.due_at = wall.after(ROOM_AGAIN);
+            schedule.waits_at(wall.after(ROOM_AGAIN));
             return count;
         }
-        assert!(tick > schedule.last_tick, "{name} comes back to a tick");
-        schedule.last_tick = tick;
         let mut missed = missed;
         let last_open = |(job, _): (JobId, Time)| self.jobs.get(&job).is_some_and(super::Job::is_open).then_some(job);
         let overlap = course.last_fired.and_then(last_open).filter(|_| spec.on_overlap == OnOverlap::Skip);
@@ -223,9 +244,15 @@ impl Model {
         } else if left_out.is_none() {
             left_out = overlap.map(LeftOut::Overlap);
         }
-        if left_out.is_none() && note == TurnNote::KeyUnknown {
-            left_out = Some(LeftOut::KeyUnknown);
+        let schedule = self.schedules.get_mut(name).expect("it has a deadline");
+        if note == TurnNote::KeyWanted {
+            assert!(left_out.is_none() && spec.template.key.is_some(), "{name} waits for nothing that matters");
+            schedule.due_at = wall.after(KEY_AGAIN);
+            schedule.waits_for_key = true;
+            return count;
         }
+        assert!(tick > schedule.last_tick, "{name} comes back to a tick");
+        schedule.last_tick = tick;
         if left_out.is_none() {
             let fired = Fired { schedule: name.clone(), tick, is_run: false, next, missed };
             left_out = match self.fire(&spec.template, fired) {
@@ -247,7 +274,7 @@ impl Model {
         if let Some(why) = left_out {
             course.last = Some(LastTick { tick, at: now, became: Became::Nothing(why) });
         }
-        schedule.due_at = next;
+        schedule.waits_at(next);
         count
     }
 }

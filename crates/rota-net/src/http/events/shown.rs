@@ -82,7 +82,7 @@ pub(in crate::http) struct Event<'a> {
     #[schema(nullable = false)]
     reserves: Option<u32>,
     /// Why: `asked`, `time`, `parent`, `attempts` or `lost-leases`; of a tick that was left out `missed`, `overlap`,
-    /// `key-taken`, `key-unknown`, `queue-full` or `bad-terms`.
+    /// `key-taken`, `queue-full` or `bad-terms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'static str>,

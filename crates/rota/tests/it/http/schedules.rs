@@ -170,6 +170,75 @@ fn what_comes_of_a_tick_is_told() {
     assert!(overlap["overlapped"].as_u64().unwrap() >= 1, "{overlap}");
 }
 
+#[test]
+fn ticks_with_keys_are_decided_as_ever_where_jobs_are_not_in_memory() {
+    let flags = ["--storage", "mapped", "--near", "1s", "--segment-size", "64KiB", "--history", "0", "--sync", "never"];
+    let (data, mut rota, http) = server(&flags);
+    let filler = "x".repeat(100);
+    let job = |n: usize| json!({ "queue": "far", "text": filler, "key": format!("k{n}"), "delay": format!("{}s", 3_600 + n) });
+    for first in (1..3_000).step_by(100) {
+        let jobs: Vec<Value> = (first..first + 100).map(job).collect();
+        http.post("/v1/jobs", &jobs.into()).expect(200);
+    }
+    until("most of them left memory", || {
+        let cold = http.get("/v1/stats").expect(200)["not_in_memory"].as_u64().unwrap();
+        (cold > 2_250).then_some(())
+    });
+    // Which are in memory a walk over those tells.
+    let near = http.get("/v1/jobs?queue=far&limit=1000").expect(200);
+    let near: Vec<&str> = near["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert!(!near.contains(&"17") && !near.contains(&"18"), "{near:?}");
+
+    let set = |http: &Http, name: &str, key: &str, on_missed: &str| {
+        let job = json!({ "queue": "far", "text": "tick", "key": key });
+        let beat = json!({ "every": "1s", "from": "2020-01-01T00:00:00Z", "on_missed": on_missed, "job": job });
+        http.put(&format!("/v1/schedules/{name}"), &beat).expect(201);
+    };
+    let shown = |http: &Http, name: &str| http.get(&format!("/v1/schedules/{name}")).expect(200);
+    let refused = |http: &Http, name: &str, times: u64| {
+        until("its ticks are refused", || {
+            Some(shown(http, name)).filter(|shown| shown["refused"].as_u64().unwrap() >= times)
+        })
+    };
+    set(&http, "taken", "k17", "all");
+    set(&http, "free", "nobody's", "all");
+    let taken = refused(&http, "taken", 2);
+    assert_eq!((&taken["last"]["outcome"], &taken["last"]["job"]), (&json!("key-taken"), &json!("17")));
+    assert_eq!((&taken["fired"], &taken["missed"], taken.get("waits_for_room")), (&json!(0), &json!(0), None));
+    // One whose key nobody has fires once, and then its own job is in the way.
+    let free = refused(&http, "free", 2);
+    assert_eq!(
+        (&free["fired"], &free["missed"], &free["last"]["outcome"]),
+        (&json!(1), &json!(0), &json!("key-taken"))
+    );
+    assert_eq!(free["last"]["job"], free["last_job"]["id"]);
+    // As soon as the key is free it fires, at the very tick.
+    assert_eq!(http.delete("/v1/queues/far/keys/k17").expect(200), json!({ "id": "17" }));
+    let fired = until("it fires", || Some(shown(&http, "taken")).filter(|shown| shown["fired"] == 1));
+    let job = http.get(&format!("/v1/jobs/{}", fired["last_job"]["id"].as_str().unwrap())).expect(200);
+    assert_eq!((&job["key"], &job["schedule"], &job["state"]), (&json!("k17"), &json!("taken"), &json!("ready")));
+    let tick: jiff::Timestamp = job["tick"].as_str().unwrap().parse().unwrap();
+    assert_eq!((tick.subsec_nanosecond(), &job["tick"]), (0, &fired["last_job"]["tick"]));
+    // No tick fires twice, and none is lost: what fired and what was refused are all that there were.
+    http.post_nothing("/v1/schedules/taken/pause").expect(200);
+    let paused = shown(&http, "taken");
+    let last: jiff::Timestamp = paused["last"]["tick"].as_str().unwrap().parse().unwrap();
+    let first: jiff::Timestamp = taken["created_at"].as_str().unwrap().parse().unwrap();
+    let ticks = last.as_second() - first.as_second();
+    assert_eq!(paused["fired"].as_i64().unwrap() + paused["refused"].as_i64().unwrap(), ticks, "{paused}");
+
+    // So it is after a start, of what was set before and of what is set then.
+    rota.terminate();
+    let rota = start(&data, &flags);
+    let http = Http::to(rota.http());
+    set(&http, "later", "k18", "once");
+    let later = refused(&http, "later", 1);
+    assert_eq!((&later["fired"], &later["last"]["job"]), (&json!(0), &json!("18")));
+    http.delete(&format!("/v1/jobs/{}", free["last_job"]["id"].as_str().unwrap())).expect(200);
+    until("it fires again", || (shown(&http, "free")["fired"] == 2).then_some(()));
+    assert_eq!(http.get("/v1/jobs/18").expect(200)["state"], "delayed");
+}
+
 /// Runs `rota schedule` against that server: its exit code, output and errors.
 fn rota(http: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
