@@ -8,6 +8,7 @@
 
 mod far;
 mod lines;
+mod notes;
 mod schedules;
 
 use crate::command::{

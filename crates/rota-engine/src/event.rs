@@ -4,6 +4,7 @@
 //! known after a restart anyway (a lease is void then), so it is applied and never written.
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
+use crate::note::Note;
 use crate::queue::{QueueId, QueueSettings, QueueTotals};
 use crate::schedule::{KeptSchedule, TickPassed};
 use crate::session::SessionId;
@@ -185,6 +186,8 @@ pub enum Event {
     TickPassed(Box<TickPassed>),
     /// A schedule as it is, whole, as [`Event::JobKept`].
     ScheduleKept(Box<KeptSchedule>),
+    /// Something was changed beside the state, which is as before.
+    Noted(Box<Note>),
 
     /// Soft: a job was handed to a session.
     LeaseGiven {
@@ -546,6 +549,7 @@ impl Event {
             | Event::SchedulePaused { .. }
             | Event::TickPassed(_)
             | Event::ScheduleKept(_)
+            | Event::Noted(_)
             | Event::ThrottleOver { .. }
             | Event::PauseOver { .. } => None,
         }

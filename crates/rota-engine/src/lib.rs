@@ -68,6 +68,7 @@ pub mod limits;
 pub mod lines;
 pub mod log;
 pub mod news;
+pub mod note;
 mod pages;
 pub mod queue;
 pub mod reason;

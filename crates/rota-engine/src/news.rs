@@ -6,6 +6,7 @@
 use crate::event::{BuryReason, Event};
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::limits::{NEWS_HELD, NEWS_HELD_BYTES};
+use crate::note::{Note, Noted, NotedWhy};
 use crate::queue::QueueId;
 use crate::schedule::TickPassed;
 use crate::session::Actor;
@@ -43,6 +44,14 @@ pub enum NewsKind {
     SchedulePaused,
     ScheduleResumed,
     ScheduleSkipped,
+    TokenCreated,
+    TokenRevoked,
+    WebhookCreated,
+    WebhookChanged,
+    WebhookPaused,
+    WebhookResumed,
+    WebhookDeleted,
+    SnapshotTaken,
     ServerStarted,
     ServerStopped,
     ClockStepped,
@@ -50,7 +59,7 @@ pub enum NewsKind {
 
 impl NewsKind {
     /// All of them.
-    pub const ALL: [NewsKind; 30] = [
+    pub const ALL: [NewsKind; 38] = [
         NewsKind::JobPut,
         NewsKind::JobReady,
         NewsKind::JobReserved,
@@ -78,6 +87,14 @@ impl NewsKind {
         NewsKind::SchedulePaused,
         NewsKind::ScheduleResumed,
         NewsKind::ScheduleSkipped,
+        NewsKind::TokenCreated,
+        NewsKind::TokenRevoked,
+        NewsKind::WebhookCreated,
+        NewsKind::WebhookChanged,
+        NewsKind::WebhookPaused,
+        NewsKind::WebhookResumed,
+        NewsKind::WebhookDeleted,
+        NewsKind::SnapshotTaken,
         NewsKind::ServerStarted,
         NewsKind::ServerStopped,
         NewsKind::ClockStepped,
@@ -114,9 +131,32 @@ impl NewsKind {
             NewsKind::SchedulePaused => "schedule.paused",
             NewsKind::ScheduleResumed => "schedule.resumed",
             NewsKind::ScheduleSkipped => "schedule.skipped",
+            NewsKind::TokenCreated => "token.created",
+            NewsKind::TokenRevoked => "token.revoked",
+            NewsKind::WebhookCreated => "webhook.created",
+            NewsKind::WebhookChanged => "webhook.changed",
+            NewsKind::WebhookPaused => "webhook.paused",
+            NewsKind::WebhookResumed => "webhook.resumed",
+            NewsKind::WebhookDeleted => "webhook.deleted",
+            NewsKind::SnapshotTaken => "snapshot.taken",
             NewsKind::ServerStarted => "server.started",
             NewsKind::ServerStopped => "server.stopped",
             NewsKind::ClockStepped => "clock.stepped",
+        }
+    }
+
+    /// What is told of that.
+    #[must_use]
+    pub fn of_note(what: Noted) -> NewsKind {
+        match what {
+            Noted::TokenCreated => NewsKind::TokenCreated,
+            Noted::TokenRevoked => NewsKind::TokenRevoked,
+            Noted::WebhookCreated => NewsKind::WebhookCreated,
+            Noted::WebhookChanged => NewsKind::WebhookChanged,
+            Noted::WebhookPaused => NewsKind::WebhookPaused,
+            Noted::WebhookResumed => NewsKind::WebhookResumed,
+            Noted::WebhookDeleted => NewsKind::WebhookDeleted,
+            Noted::SnapshotTaken => NewsKind::SnapshotTaken,
         }
     }
 
@@ -158,7 +198,7 @@ pub struct News {
     pub until: Option<Time>,
     /// How often the job was reserved, where that was said.
     pub reserves: Option<u32>,
-    /// Why, in a word: `asked`, `attempts`, `lost-leases`, `parent`, `time`; of a tick, what [`crate::schedule::LeftOut`] says.
+    /// Why, in a word: `asked`, `attempts`, `gone`, `lost-leases`, `parent`, `time`; of a tick, what [`crate::schedule::LeftOut`] says.
     pub reason: Option<&'static str>,
     /// The job that it waited for; of a tick that was left out, the job that was in the way.
     pub parent: Option<JobId>,
@@ -172,6 +212,8 @@ pub struct News {
     pub epoch: Option<u32>,
     /// The schedule, or the one that put the job.
     pub schedule: Option<Box<ScheduleNews>>,
+    /// The token, the webhook or the snapshot.
+    pub note: Option<Box<Note>>,
 }
 
 /// Which trace a job is part of: its headers of W3C's Trace Context, as they are.
@@ -235,6 +277,7 @@ impl News {
             progress: None,
             epoch: None,
             schedule: None,
+            note: None,
         }
     }
 
@@ -283,6 +326,11 @@ impl News {
                 let told = of_schedule(NewsKind::ScheduleSkipped, schedule, Some(*tick), *next, *missed);
                 News { reason: Some(why.name()), parent: why.job(), ..told }
             }
+            Event::Noted(ref note) => News {
+                reason: note.why.map(NotedWhy::name),
+                note: Some(note.clone()),
+                ..news(NewsKind::of_note(note.what))
+            },
             Event::Started { epoch, .. } => News { epoch: Some(epoch), ..news(NewsKind::ServerStarted) },
             Event::Stopped { .. } => news(NewsKind::ServerStopped),
             Event::JobPut(ref put) => News {

@@ -89,9 +89,12 @@ impl Snapshot {
 
     /// Takes down what is about to happen, as far as it is not read off the state later.
     pub(crate) fn follow(&mut self, seq: u64, at: Time, event: &Event, state: &State) {
-        let is_kept =
-            matches!(event, Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) | Event::ScheduleKept(_));
-        if self.walk == Walk::Done || is_kept {
+        // A snapshot is the state: how that came is not in it, nor what was changed beside it.
+        let is_left_out = matches!(
+            event,
+            Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) | Event::ScheduleKept(_) | Event::Noted(_)
+        );
+        if self.walk == Walk::Done || is_left_out {
             return;
         }
         if let Some(schedule) = event.schedule() {

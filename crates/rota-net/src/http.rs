@@ -14,6 +14,7 @@ mod guard;
 mod handed;
 mod jobs;
 mod leases;
+mod notes;
 mod openapi;
 mod problem;
 mod queues;

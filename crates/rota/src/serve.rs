@@ -37,6 +37,7 @@ use crate::snapshot::{read, restore};
 use crate::telemetry::Statsd;
 use crate::tls::server::ServerTls;
 use crate::tokens::door::TokenDoor;
+use crate::tokens::told::{self, Told};
 use crate::traces::Traces;
 use crate::webhooks::call::Caller;
 use crate::webhooks::{self, Outside};
@@ -99,6 +100,11 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         (true, true) => Some("HTTP and the beanstalkd protocol ask"),
         (false, false) => None,
     };
+    let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(told::FILE_NAME));
+    let mut told = Told::open(host.clone(), kept, &door);
+    if asking.is_some() {
+        told.follow(&door).await;
+    }
     if let (Some((path, count)), Some(asking)) = (door.asks(), asking) {
         println!("rota {}: {asking} for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
     }
@@ -149,7 +155,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
         () = give_memory_back() => {}
         () = watch(tls, tls_again) => {}
         () = caller.watch(caller_again) => {}
-        () = door.watch(tokens_again), if asking.is_some() => {}
+        () = door.watch(tokens_again, told), if asking.is_some() => {}
         failure = host.failure() => {
             // Not one answer more: not even to commands that the log would not matter to. Nor is a collector waited for.
             traces.into_iter().for_each(Traces::abandon);

@@ -1,4 +1,4 @@
-//! Tokens: what they look like, the file that keeps them, and the door that asks for them.
+//! Tokens: what they look like, the file that keeps them, the door that asks for them, and what the log is told of them.
 //!
 //! A token is `rota_`, its id of eight hexadecimal digits, `_`, and 32 random bytes in base64 as URLs have it. It is shown when
 //! it is made and kept nowhere: the file has its SHA-256. Whoever has the file can tell who may do what, and be nobody. Nothing
@@ -7,6 +7,7 @@
 pub(crate) mod door;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod told;
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +25,9 @@ const PREFIX: &str = "rota_";
 
 /// The random part, in bytes.
 const SECRET_BYTES: usize = 32;
+
+/// In whose name the log is told that tokens were made and revoked. No token is called so.
+pub(crate) const COMMAND_LINE: &str = "command line";
 
 /// How many digits an id has.
 const ID_DIGITS: usize = 8;

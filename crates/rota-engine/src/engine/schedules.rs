@@ -6,9 +6,9 @@
 use super::{Engine, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN};
 use crate::far::{FarFound, Want};
 use crate::job::{QueueName, Time};
-use crate::schedule::{Calendar, ScheduleView, Timing};
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
+use crate::schedule::{Calendar, ScheduleView, Timing};
 use std::sync::Arc;
 
 impl Engine {

@@ -5,6 +5,7 @@
 //! [`RecordFault`], never a panic and never memory beyond its own length.
 
 mod fields;
+mod notes;
 mod rest;
 mod schedules;
 
@@ -61,6 +62,7 @@ mod kind {
     pub(super) const TICK_PASSED: u8 = 25;
     pub(super) const SCHEDULE_KEPT: u8 = 26;
     pub(super) const ANSWER_KEPT: u8 = 30;
+    pub(super) const NOTED: u8 = 31;
 }
 
 /// Whether a record of that type begins with a job that it holds whole.
@@ -219,6 +221,9 @@ pub(super) fn encode(
     record[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
     record[8] = kind;
     record[9] = VERSION;
+    if kind == kind::NOTED {
+        record[10..12].copy_from_slice(&SKIPPABLE.to_le_bytes());
+    }
     record[12..20].copy_from_slice(&seq.to_le_bytes());
     record[20..28].copy_from_slice(&at.0.to_le_bytes());
     let checksum = crc32fast::hash(&record[4..]);
@@ -375,6 +380,10 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         | Event::SchedulePaused { .. }
         | Event::TickPassed(_)
         | Event::ScheduleKept(_) => schedules::encode(out, event).expect("these are about schedules"),
+        Event::Noted(note) => {
+            notes::put_note(out, note);
+            kind::NOTED
+        }
         Event::LeaseGiven { .. }
         | Event::LeaseExtended { .. }
         | Event::LeaseDropped { .. }
@@ -657,6 +666,7 @@ fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Res
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
         kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(fields)?)),
+        kind::NOTED => return Ok(notes::take_note(fields)?.map(|note| Event::Noted(Box::new(note)))),
         _ => return schedules::decode(kind, fields),
     };
     // No other type has optional fields of its own so far, so every tag below 128 is one of a newer server.

@@ -12,6 +12,7 @@ mod salvage;
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
+use crate::note::{Note, Noted, NotedWhy};
 use crate::queue::{PerKey, QueueId, QueueSettings, QueueTotals, Rate};
 use crate::schedule::{
     Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
@@ -220,6 +221,23 @@ fn every_schedule() -> Vec<Event> {
     events.extend(passed);
     events.push(Event::ScheduleRemoved { schedule: name() });
     events
+}
+
+/// One of every note.
+fn every_note() -> Vec<Event> {
+    let name = |name: &str| QueueName::new(name).unwrap();
+    let called = Actor::new("die \"Post\", München").unwrap();
+    let note = |what: Noted| match what {
+        Noted::TokenCreated => Note { name: Some(called.clone()), ..Note::new(what, name("7f3a9c1e")) },
+        Noted::TokenRevoked => {
+            Note { name: Some(called.clone()), why: Some(NotedWhy::Gone), ..Note::new(what, name("7f3a9c1e")) }
+        }
+        Noted::SnapshotTaken => Note::new(what, name("20300501T080000Z-7f3a9c1e")),
+        Noted::WebhookPaused => Note { why: Some(NotedWhy::Asked), ..Note::new(what, name("alerts")) },
+        _ => Note::new(what, name("alerts")),
+    };
+    let nameless = Note::new(Noted::TokenRevoked, name("00000000"));
+    Noted::ALL.into_iter().map(note).chain([nameless]).map(|note| Event::Noted(Box::new(note))).collect()
 }
 
 /// One of every record with what plain jobs and queues have nothing of.

@@ -171,6 +171,7 @@ impl State {
             Event::ScheduleRemoved { schedule } => self.remove_schedule(&schedule),
             Event::SchedulePaused { schedule, is_paused, next } => self.pause_schedule(&schedule, is_paused, next),
             Event::TickPassed(passed) => self.has_passed(&passed, now),
+            Event::Noted(_) => {}
             Event::LeaseGiven { job, session, token, deadline } => {
                 let slot = self.the(job);
                 if let Some(extra) = self.jobs[slot].extra.get() {

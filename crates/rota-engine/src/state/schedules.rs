@@ -9,7 +9,8 @@ use crate::event::Event;
 use crate::far::Want;
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{
-    CRON_BYTES, KEY_AGAIN, KEY_BYTES, MISSED_TICKS, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES, TICK_GRACE, ZONE_BYTES,
+    CRON_BYTES, KEY_AGAIN, KEY_BYTES, MISSED_TICKS, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES, TICK_GRACE,
+    ZONE_BYTES,
 };
 use crate::queue::QueueId;
 use crate::schedule::{

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`: `restore` is a snapshot on its way in, `snapshots` are those of
 /// an earlier log, `tokens` may be made before the first start, `lost+found` is the file system's own.
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     "lock",
     "log",
     "store.new",
@@ -21,6 +21,8 @@ const OURS: [&str; 12] = [
     "snapshots",
     "tokens",
     "tokens.new",
+    "tokens.told",
+    "tokens.told.new",
     "webhooks",
     "webhooks.new",
     "webhooks.places",

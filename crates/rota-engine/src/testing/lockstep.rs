@@ -188,6 +188,10 @@ impl Lockstep {
                 let (found, as_of) = self.looked_up.take().unwrap_or_default();
                 engine.decide_ticks(&found, as_of, at);
             }
+            Input::Tell(note, actor) => {
+                let told = engine.tell(note.clone(), actor.clone(), at);
+                outcome.answer = Some(told.map(|()| Answer::Done));
+            }
             Input::SetClock(wall) => engine.clock_stepped(at, *wall),
             Input::Stop => engine.stop(),
         }

@@ -359,6 +359,11 @@ impl Model {
             }
             Input::Tick => outcome.is_done = self.tick(),
             Input::DecideTicks => self.ticks_are_decided(),
+            Input::Tell(..) => {
+                self.tick();
+                outcome.answer = Some(if said.no_room { Err(Refusal::NoRoom) } else { Ok(Answer::Done) });
+                self.settle();
+            }
             Input::SetClock(wall) => {
                 self.set_clock(*wall);
                 self.settle();

@@ -11,6 +11,7 @@ use crate::limits::{
     ACTOR_BYTES, ANSWER_BYTES, ERROR_BYTES, KEY_BYTES, KIND_BYTES, LIMIT_KEY_BYTES, PARENTS, PROGRESS_BYTES,
     RESULT_BYTES,
 };
+use crate::note::{Note, Noted, NotedWhy};
 use crate::queue::{PerKey, QueueSettings, Rate};
 use crate::schedule::{OnMissed, OnOverlap, ScheduleSpec, Template, Timing};
 use crate::session::Actor;
@@ -56,6 +57,8 @@ pub enum Input {
     Tick,
     /// The engine is given what was looked up for ticks.
     DecideTicks,
+    /// Something was changed beside the state, in that name.
+    Tell(Note, Option<Actor>),
     /// The wall clock was set.
     SetClock(Time),
     /// The engine is stopped in good order.
@@ -300,7 +303,7 @@ impl Workload {
             self.next_client += 1;
             return Input::Open(self.next_client);
         }
-        match random.weighted(&[400, 60, 4, 2, 6, 2, 4, 4, u64::from(self.sets_clock)]) {
+        match random.weighted(&[400, 60, 4, 2, 6, 2, 4, 4, 2, u64::from(self.sets_clock)]) {
             0 => {
                 // Who waits for an answer mostly asks nothing else meanwhile.
                 let mut client = *random.pick(&clients);
@@ -332,12 +335,22 @@ impl Workload {
                 let (job, token) = *random.pick(&leases);
                 Input::DropLease(job, token)
             }
+            8 => Input::Tell(self.note(random), actor_of(*random.pick(&clients))),
             _ => {
                 let hour = 3_600_000_000_000;
                 let step = random.pick(&[1, 1_000_000_000, hour]).to_owned();
                 let wall = model.wall().0.saturating_add(random.below(2 * step)).saturating_sub(step);
                 Input::SetClock(Time(wall))
             }
+        }
+    }
+
+    fn note(&self, random: &mut Random) -> Note {
+        Note {
+            what: *random.pick(&Noted::ALL),
+            subject: self.queue(random),
+            name: actor_of(random.below(5) as Client),
+            why: *random.pick(&[None, Some(NotedWhy::Asked), Some(NotedWhy::Gone)]),
         }
     }
 

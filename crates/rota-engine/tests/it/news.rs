@@ -78,7 +78,11 @@ fn names(news: &News) -> Names {
 
 impl Turn {
     fn of(from: u64, input: &Input, agreed: Agreed) -> Turn {
-        let actor = if let Input::Ask(client, _) = input { actor_of(*client) } else { None };
+        let actor = match input {
+            Input::Ask(client, _) => actor_of(*client),
+            Input::Tell(_, actor) => actor.clone(),
+            _ => None,
+        };
         let mut handed_out = Vec::new();
         if let Some(Ok(Answer::Reserved(job, _))) = agreed.outcome.answer {
             handed_out.push((job, actor.clone()));
@@ -181,7 +185,7 @@ fn tell(world: u64, steps: u64) -> Vec<News> {
     assert!(numbers.into_iter().eq(began..end), "no number is left out that is not of a record");
     for news in &news {
         assert_eq!(news.kind.name().starts_with("job.") || news.kind.name().starts_with("lease."), news.job.is_some());
-        let is_about_all = matches!(news.kind, NewsKind::ClockStepped);
+        let is_about_all = matches!(news.kind, NewsKind::ClockStepped) || news.note.is_some();
         assert_eq!(news.queue.is_none(), is_about_all, "{news:?}");
     }
     news

@@ -5,12 +5,15 @@
 
 use super::answer;
 use super::api::Asker;
+use super::notes::{check_room, tell};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use rota_engine::job::QueueName;
+use rota_engine::note::{Note, Noted};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
@@ -75,5 +78,15 @@ pub(super) async fn take(
     _: NoPage,
     Json(SnapshotRequest { to }): Json<SnapshotRequest>,
 ) -> Result<Response, Problem> {
-    Ok(answer(StatusCode::CREATED, &api.snapshots.take(to).await?))
+    check_room(&api)?;
+    let (shared, actor) = (api.shared(), api.grant().actor().cloned());
+    // Somebody has it, also where whoever asked is gone by then: it is told.
+    let taking = tokio::spawn(async move {
+        let taken = shared.snapshots.take(to).await?;
+        let note = QueueName::new(&taken.name).map(|name| Note::new(Noted::SnapshotTaken, name));
+        tell(&shared, note.into_iter().collect(), actor.as_ref()).await;
+        Ok::<_, Problem>(taken)
+    });
+    let taken = taking.await.unwrap_or_else(|_| Err(Problem::new(Kind::Stopping, "the server stops")))?;
+    Ok(answer(StatusCode::CREATED, &taken))
 }

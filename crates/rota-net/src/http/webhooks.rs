@@ -23,9 +23,10 @@ use super::problem::{Kind, Problem};
 use super::request::{Json, OptionalJson, WebhookInPath};
 use axum::http::StatusCode;
 use axum::response::Response;
-use book::{Seen, Wish};
+use book::{By, Seen, Wish};
 use course::{Attempt, Outcome, now_in_words, wall_now};
 use hook::Pause;
+use rota_engine::session::Actor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Instant;
@@ -216,6 +217,11 @@ impl Last {
     }
 }
 
+/// In whose name whoever asks does so.
+fn asker(api: &Asker) -> Option<Actor> {
+    api.grant().actor().cloned()
+}
+
 /// Sets a webhook up
 ///
 /// Whether it is there or not. Its address is called with `POST` and a JSON object, `{"webhook": …, "events": […]}`: events as
@@ -250,7 +256,7 @@ pub(super) async fn set(
         paused: new.paused,
         after: after.transpose()?,
     };
-    let set = book::set(&api.shared(), wish).await?;
+    let set = book::set(&api.shared(), wish, asker(&api)).await?;
     let status = if set.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(answer(status, &ShownWebhook { secret: set.made, ..ShownWebhook::of(set.seen) }))
 }
@@ -282,7 +288,7 @@ pub(super) async fn show(api: Asker, WebhookInPath(name): WebhookInPath) -> Resu
     params(("webhook" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The webhook as it was.", body = ShownWebhook)))]
 pub(super) async fn delete(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
-    Ok(answer(StatusCode::OK, &ShownWebhook::of(book::remove(&api.shared(), &name).await?)))
+    Ok(answer(StatusCode::OK, &ShownWebhook::of(book::remove(&api.shared(), &name, asker(&api)).await?)))
 }
 
 /// Has a webhook wait
@@ -292,7 +298,7 @@ pub(super) async fn delete(api: Asker, WebhookInPath(name): WebhookInPath) -> Re
     params(("webhook" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The webhook as it is now.", body = ShownWebhook)))]
 pub(super) async fn pause(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
-    let seen = book::set_pause(&api.shared(), &name, Some(Pause::Asked), None).await?;
+    let seen = book::set_pause(&api.shared(), &name, Some(Pause::Asked), By::Asker(asker(&api))).await?;
     Ok(answer(StatusCode::OK, &ShownWebhook::of(seen)))
 }
 
@@ -303,7 +309,7 @@ pub(super) async fn pause(api: Asker, WebhookInPath(name): WebhookInPath) -> Res
     params(("webhook" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The webhook as it is now.", body = ShownWebhook)))]
 pub(super) async fn resume(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
-    let seen = book::set_pause(&api.shared(), &name, None, None).await?;
+    let seen = book::set_pause(&api.shared(), &name, None, By::Asker(asker(&api))).await?;
     Ok(answer(StatusCode::OK, &ShownWebhook::of(seen)))
 }
 
@@ -320,7 +326,7 @@ pub(super) async fn rotate(
     WebhookInPath(name): WebhookInPath,
     OptionalJson(Rotate { secret, keep }): OptionalJson<Rotate>,
 ) -> Result<Response, Problem> {
-    let (seen, made) = book::rotate(&api.shared(), &name, secret, keep.map(|Span(keep)| keep)).await?;
+    let (seen, made) = book::rotate(&api.shared(), &name, secret, keep.map(|Span(keep)| keep), asker(&api)).await?;
     Ok(answer(StatusCode::OK, &ShownWebhook { secret: made, ..ShownWebhook::of(seen) }))
 }
 
@@ -331,7 +337,7 @@ pub(super) async fn rotate(
     params(("webhook" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The webhook as it is now.", body = ShownWebhook)))]
 pub(super) async fn drop_old_secret(api: Asker, WebhookInPath(name): WebhookInPath) -> Result<Response, Problem> {
-    Ok(answer(StatusCode::OK, &ShownWebhook::of(book::drop_old_secret(&api.shared(), &name).await?)))
+    Ok(answer(StatusCode::OK, &ShownWebhook::of(book::drop_old_secret(&api.shared(), &name, asker(&api)).await?)))
 }
 
 /// Calls a webhook once, to try it

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::text::table;
 use crate::cli::{Global, TokenCommand, TokenCreateArgs, TokenFileArgs, TokenRevokeArgs};
 use crate::report::{self, Failure};
-use crate::tokens::{PATTERNS, Secret, Token, TokenId, file};
+use crate::tokens::{COMMAND_LINE, PATTERNS, Secret, Token, TokenId, file};
 
 pub(crate) fn run(global: &Global, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -35,6 +35,10 @@ fn create(global: &Global, args: TokenCreateArgs) -> anyhow::Result<()> {
     });
     if args.queues.len() > PATTERNS {
         return Err(Failure::wrong_usage(format!("--queues: a token has at most {PATTERNS} patterns")).into());
+    }
+    if args.name.as_deref() == Some(COMMAND_LINE) {
+        let text = format!("--name: {COMMAND_LINE:?} is who makes and revokes tokens in the events of a server");
+        return Err(Failure::wrong_usage(text).hint("call it something else").into());
     }
     let (id, secret) = Secret::new()?;
     let mut roles: Vec<Role> = Vec::new();

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::error::TokensError;
 use super::file;
+use super::told::{Seen, Tokens, Told};
 use super::{Token, TokenId, digest_of};
 use crate::files::Stamp;
 
@@ -68,19 +69,33 @@ impl TokenDoor {
         known.asks.then(|| (self.path.clone().unwrap_or_default(), count))
     }
 
-    /// Looks at the file once a second, and reads it at once whenever `again` says so, for ever.
-    pub(crate) async fn watch(&self, mut again: watch::Receiver<()>) {
+    /// Looks at the file once a second, and reads it at once whenever `again` says so, for ever; the log is told what became of
+    /// tokens.
+    pub(crate) async fn watch(&self, mut again: watch::Receiver<()>, mut told: Told) {
         let mut interval = tokio::time::interval(LOOK_EVERY);
         loop {
-            tokio::select! {
+            let is_other = tokio::select! {
                 _ = interval.tick() => self.look(),
                 Ok(()) = again.changed() => self.read_again(),
+            };
+            if is_other || told.is_behind() {
+                told.follow(self).await;
             }
         }
     }
 
-    /// Reads the file, whether it looks changed or not.
-    fn read_again(&self) {
+    /// What there is to tell of the tokens that it knows; none where it cannot read them.
+    pub(super) fn tokens(&self) -> Option<Tokens> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = |(id, entry): (&TokenId, &Entry)| {
+            let called = entry.grant.actor().filter(|actor| actor.as_str() != id.as_str()).cloned();
+            (id.to_string(), Seen { name: called, expires: entry.expires, is_revoked: entry.is_revoked })
+        };
+        known.tokens.as_ref().map(|tokens| tokens.iter().map(seen).collect())
+    }
+
+    /// Reads the file, whether it looks changed or not; true.
+    fn read_again(&self) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // No file has this, so that what it says is read, and whatever is wrong with it told of once more.
         known.stamp = None;
@@ -90,10 +105,12 @@ impl TokenDoor {
         if let (Some(path), Some(tokens)) = (&self.path, &known.tokens) {
             eprintln!("rota: tokens: read {} again, {} tokens", path.display(), tokens.len());
         }
+        true
     }
 
-    /// Looks at the file, and tells of it if somebody may have lost what was granted.
-    pub(super) fn look(&self) {
+    /// Looks at the file, and tells of it if somebody may have lost what was granted. Returns whether the file may say something
+    /// else than before.
+    pub(super) fn look(&self) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.path.as_deref().is_some_and(|path| known.look_again(path));
         let (since, now) = (known.looked, Timestamp::now());
@@ -104,6 +121,7 @@ impl TokenDoor {
         if changed || have_ended {
             self.changes.send_modify(|changes| *changes += 1);
         }
+        changed
     }
 }
 

@@ -8,6 +8,7 @@ mod clients;
 mod command;
 mod errors;
 mod events;
+mod facts;
 mod filter;
 mod guard;
 mod guide;

@@ -2,8 +2,8 @@
 //! as it asked for.
 
 use super::{
-    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_rest, every_schedule,
-    open, put, read,
+    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_note, every_rest,
+    every_schedule, open, put, read,
 };
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
@@ -29,16 +29,24 @@ const VERSION_1_REST: &str = include_str!("version-1-rest.hex");
 /// The same, of every record that a command can make, with who asked for it.
 const VERSION_1_ACTORS: &str = include_str!("version-1-actors.hex");
 
+/// The same, of what was changed beside the state, each but the last in somebody's name.
+const VERSION_1_NOTES: &str = include_str!("version-1-notes.hex");
+
 type Asked = Vec<(Event, Option<Actor>)>;
 
-fn all() -> [(Asked, &'static str); 5] {
+fn all() -> [(Asked, &'static str); 6] {
     let by_nobody = |events: Vec<Event>| events.into_iter().map(|event| (event, None)).collect();
+    let mut notes: Asked =
+        every_note().into_iter().map(|note| (note, Some(Actor::new("command line").unwrap()))).collect();
+    let last = notes.pop();
+    notes.extend(last.map(|(note, _)| (note, None)));
     [
         (by_nobody(every_event()), VERSION_1),
         (by_nobody(every_kept()), VERSION_1_KEPT),
         (by_nobody(every_schedule()), VERSION_1_SCHEDULES),
         (by_nobody(every_rest()), VERSION_1_REST),
         (every_asked(), VERSION_1_ACTORS),
+        (notes, VERSION_1_NOTES),
     ]
 }
 
@@ -170,6 +178,22 @@ fn a_skippable_thing_of_a_newer_server_is_passed_over() {
     assert_eq!(check_record_of(&record(200, 1, 1, b"??")).unwrap(), 1);
     assert_eq!(check_record_of(&record(5, 9, 1, b"??")).unwrap(), 1);
     assert_eq!(check_record_of(&record(5, 1, 0, &completion_with(129))).unwrap(), 2);
+}
+
+#[test]
+fn a_note_of_something_new_is_passed_over_and_one_that_nobody_writes_refuses_the_start() {
+    let note = |what: u8, rest: &[u8]| record(31, 1, 1, &[&[what, 6], b"alerts".as_slice(), rest].concat());
+    assert_eq!(check_record_of(&note(4, b"")).unwrap(), 2);
+    assert_eq!(check_record_of(&note(200, b"")).unwrap(), 1);
+    for (bad, words) in [
+        (note(4, b"\x02\x01\0\0\0\x09"), "impossible reason"),
+        (note(1, b"\x01\x02\0\0\0a\n"), "impossible name of a token"),
+        (record(31, 1, 1, b"\x04\x03a b"), "impossible subject of a note"),
+        (record(31, 1, 1, b"\x04\x09alerts"), "ends in the middle"),
+    ] {
+        let text = check_record_of(&bad).unwrap_err().to_string();
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[test]

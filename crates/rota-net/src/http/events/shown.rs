@@ -81,7 +81,7 @@ pub(in crate::http) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reserves: Option<u32>,
-    /// Why: `asked`, `time`, `parent`, `attempts` or `lost-leases`; of a tick that was left out `missed`, `overlap`,
+    /// Why: `asked`, `gone`, `time`, `parent`, `attempts` or `lost-leases`; of a tick that was left out `missed`, `overlap`,
     /// `key-taken`, `queue-full` or `bad-terms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -118,13 +118,30 @@ pub(in crate::http) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     missed: Option<u64>,
+    /// The webhook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    webhook: Option<Name>,
+    /// The snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    snapshot: Option<&'a str>,
+    /// The token, by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "7f3a9c1e")]
+    token: Option<&'a str>,
+    /// What the token is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "newsletter")]
+    name: Option<&'a str>,
 }
 
 /// An event in one line.
 pub(super) fn text(news: &News) -> Box<str> {
     // A moment that no wall clock shows is none.
     let moment = |at: Option<Time>| at.filter(|at| *at < Time::NEVER).map(|at| Moment(news.wall_time(at)));
-    let schedule = news.schedule.as_deref();
+    let (schedule, note) = (news.schedule.as_deref(), news.note.as_deref());
+    let of = |noun: &str| note.filter(|note| note.what.noun() == noun);
     let event = Event {
         seq: news.seq.to_string(),
         kind: news.kind.name(),
@@ -146,6 +163,10 @@ pub(super) fn text(news: &News) -> Box<str> {
         tick: schedule.and_then(|schedule| schedule.tick).map(Moment),
         next: schedule.and_then(|schedule| schedule.next).map(Moment),
         missed: schedule.map(|schedule| schedule.missed).filter(|missed| *missed > 0),
+        webhook: of("webhook").map(|note| Name(note.subject.clone())),
+        snapshot: of("snapshot").map(|note| note.subject.as_str()),
+        token: of("token").map(|note| note.subject.as_str()),
+        name: note.and_then(|note| note.name.as_ref()).map(Actor::as_str),
     };
     serde_json::to_string(&event).expect("texts and numbers make JSON").into()
 }

@@ -1,9 +1,11 @@
 //! The webhooks that there are, and their deliveries.
 //!
-//! One change is made at a time: it is written down first, and counts then. A change goes on when whoever asked for it is gone.
+//! One change is made at a time: it is written down first, and counts then; the log is told of it, before anybody else is. A change
+//! goes on when whoever asked for it is gone.
 
 use super::super::api::Api;
 use super::super::events::Following;
+use super::super::notes::{check_room, tell};
 use super::super::problem::{Kind, Problem};
 use super::course::{Course, WebhookFigures, wall_now};
 use super::deliver::Delivery;
@@ -12,6 +14,8 @@ use super::outside::{Place, Webhooks};
 use rota_engine::engine::DependsOn;
 use rota_engine::job::QueueName;
 use rota_engine::limits::WEBHOOKS;
+use rota_engine::note::{Note, Noted, NotedWhy};
+use rota_engine::session::Actor;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +82,14 @@ pub(super) struct Set {
     pub(super) is_new: bool,
     /// The secret, if it was made: nobody knows it yet.
     pub(super) made: Option<String>,
+}
+
+/// Who pauses a webhook, or has it go on.
+pub(super) enum By {
+    /// Whoever asks for it, in that name.
+    Asker(Option<Actor>),
+    /// Its delivery, of which that is the course: the address is gone. By now there may be another webhook of the name.
+    Delivery(Arc<Mutex<Course>>),
 }
 
 impl Book {
@@ -192,13 +204,42 @@ async fn change_now<T, F: Future<Output = Result<T, Problem>>>(
     what: impl FnOnce(Arc<Api>) -> F,
 ) -> Result<T, Problem> {
     let _changing = api.webhooks.changing.lock().await;
+    // While a last snapshot is taken, nothing happens any more that the log would have to be told of.
+    while api.host.look(|shared| shared.is_frozen) {
+        api.wait_until_thawed().await?;
+    }
     what(api.clone()).await
 }
 
+/// What is to be told of a webhook that is set up.
+fn notes(webhook: &Webhook, before: Option<&KeptWebhook>, is_moved: bool) -> Vec<Note> {
+    let KeptWebhook { url, events, queues, secret, paused, .. } = webhook.kept();
+    let what = match before {
+        None => Some(Noted::WebhookCreated),
+        Some(old) => {
+            let is_as_before = (&old.url, &old.events, &old.queues, &old.secret) == (&url, &events, &queues, &secret);
+            (is_moved || !is_as_before).then_some(Noted::WebhookChanged)
+        }
+    };
+    let was_paused = before.is_some_and(|old| old.paused.is_some());
+    let pause = (paused.is_some() != was_paused).then(|| pause_note(webhook, paused));
+    what.map(|what| Note::new(what, webhook.name.clone())).into_iter().chain(pause).collect()
+}
+
+fn pause_note(webhook: &Webhook, pause: Option<Pause>) -> Note {
+    let what = if pause.is_some() { Noted::WebhookPaused } else { Noted::WebhookResumed };
+    let why = pause.map(|pause| match pause {
+        Pause::Asked => NotedWhy::Asked,
+        Pause::Gone => NotedWhy::Gone,
+    });
+    Note { why, ..Note::new(what, webhook.name.clone()) }
+}
+
 /// Sets one up, whether it is there or not.
-pub(super) async fn set(api: &Arc<Api>, wish: Wish) -> Result<Set, Problem> {
+pub(super) async fn set(api: &Arc<Api>, wish: Wish, actor: Option<Actor>) -> Result<Set, Problem> {
     change(api, move |api| async move {
         let book = &api.webhooks;
+        check_room(&api)?;
         let before = book.find(&wish.name).ok();
         if before.is_none() && book.entries().len() >= WEBHOOKS {
             return Err(Problem::new(Kind::TooManyWebhooks, format!("there are {WEBHOOKS} webhooks")));
@@ -233,6 +274,7 @@ pub(super) async fn set(api: &Arc<Api>, wish: Wish) -> Result<Set, Problem> {
         let seq = after.unwrap_or(following.after());
         webhook.after = seq;
         book.outside.keep(book.with(&webhook.name, Some(&webhook))).await?;
+        tell(&api, notes(&webhook, old.as_ref(), wish.after.is_some()), actor.as_ref()).await;
         api.leaves(depends_on).await;
         let course = before.as_ref().map_or_else(|| Course::at(seq), |seen| seen.course.again(seq));
         let following = webhook.pause.is_none().then_some(following);
@@ -256,30 +298,36 @@ fn follow_or_wait(api: &Arc<Api>, webhook: &Webhook, after: u64) -> Following {
     began.map_or_else(|| Following::begin_late(api, webhook.chosen.clone(), after), |(following, _)| following)
 }
 
-/// Pauses one, or has it go on and try at once. Where `course` is that of a delivery, it is done for that one alone: by now
-/// there may be another of the name.
-pub(super) async fn set_pause(
-    api: &Arc<Api>,
-    name: &QueueName,
-    pause: Option<Pause>,
-    course: Option<&Arc<Mutex<Course>>>,
-) -> Result<Seen, Problem> {
-    let (name, course) = (name.clone(), course.cloned());
+/// Pauses one, or has it go on and try at once.
+pub(super) async fn set_pause(api: &Arc<Api>, name: &QueueName, pause: Option<Pause>, by: By) -> Result<Seen, Problem> {
+    let name = name.clone();
     change(api, move |api| async move {
         let book = &api.webhooks;
         let Seen { webhook, .. } = book.find(&name)?;
-        let is_meant = |entry: &Entry| course.as_ref().is_none_or(|course| Arc::ptr_eq(course, &entry.course));
+        let is_meant = |entry: &Entry| match &by {
+            By::Asker(_) => true,
+            By::Delivery(course) => Arc::ptr_eq(course, &entry.course),
+        };
         if !book.entries().get(&name).is_some_and(is_meant) {
             return Err(no_such_webhook(&name));
         }
         let mut webhook = (*webhook).clone();
         if webhook.pause.is_none() != pause.is_none() {
             webhook.pause = pause;
+            let note = pause_note(&webhook, pause);
+            if let By::Asker(_) = by {
+                check_room(&api)?;
+            }
             let kept = book.outside.keep(book.with(&name, Some(&webhook))).await;
             // An address that is gone is not called again, though that could not be written down.
-            if course.is_none() {
-                kept?;
-            }
+            let actor = match &by {
+                By::Asker(actor) => {
+                    kept?;
+                    actor.as_ref()
+                }
+                By::Delivery(_) => None,
+            };
+            tell(&api, vec![note], actor).await;
         }
         replace(&api, webhook)
     })
@@ -293,6 +341,7 @@ pub(super) async fn rotate(
     name: &QueueName,
     secret: Option<String>,
     keep: Option<Duration>,
+    actor: Option<Actor>,
 ) -> Result<(Seen, Option<String>), Problem> {
     let name = name.clone();
     change(api, move |api| async move {
@@ -306,14 +355,14 @@ pub(super) async fn rotate(
         let made = secret.is_none().then(|| book.outside.random()).transpose()?.map(|secret| write_secret(&secret));
         let secret = secret.or(made.clone()).unwrap_or_default();
         let webhook = webhook.with_secret(&secret, now, keep.map(|keep| now.after(keep)))?;
-        book.outside.keep(book.with(&name, Some(&webhook))).await?;
+        keep_changed(&api, &webhook, actor.as_ref()).await?;
         Ok((replace(&api, webhook)?, made))
     })
     .await
 }
 
 /// Has one sign with its newest secret alone, whether another one signs along or not.
-pub(super) async fn drop_old_secret(api: &Arc<Api>, name: &QueueName) -> Result<Seen, Problem> {
+pub(super) async fn drop_old_secret(api: &Arc<Api>, name: &QueueName, actor: Option<Actor>) -> Result<Seen, Problem> {
     let name = name.clone();
     change(api, move |api| async move {
         let book = &api.webhooks;
@@ -322,10 +371,19 @@ pub(super) async fn drop_old_secret(api: &Arc<Api>, name: &QueueName) -> Result<
             return Ok(seen);
         }
         let webhook = (*seen.webhook).clone().without_old_secret();
-        book.outside.keep(book.with(&name, Some(&webhook))).await?;
+        keep_changed(&api, &webhook, actor.as_ref()).await?;
         replace(&api, webhook)
     })
     .await
+}
+
+/// Writes down that one has other secrets, and tells of it.
+async fn keep_changed(api: &Arc<Api>, webhook: &Webhook, actor: Option<&Actor>) -> Result<(), Problem> {
+    let book = &api.webhooks;
+    check_room(api)?;
+    book.outside.keep(book.with(&webhook.name, Some(webhook))).await?;
+    tell(api, vec![Note::new(Noted::WebhookChanged, webhook.name.clone())], actor).await;
+    Ok(())
 }
 
 /// Has a webhook take the place of the one of its name: it goes on where that one stopped, and tries at once.
@@ -346,12 +404,14 @@ fn replace(api: &Arc<Api>, webhook: Webhook) -> Result<Seen, Problem> {
 }
 
 /// Takes one away; how it was.
-pub(super) async fn remove(api: &Arc<Api>, name: &QueueName) -> Result<Seen, Problem> {
+pub(super) async fn remove(api: &Arc<Api>, name: &QueueName, actor: Option<Actor>) -> Result<Seen, Problem> {
     let name = name.clone();
     change(api, move |api| async move {
         let book = &api.webhooks;
         let seen = book.find(&name)?;
+        check_room(&api)?;
         book.outside.keep(book.with(&name, None)).await?;
+        tell(&api, vec![Note::new(Noted::WebhookDeleted, name.clone())], actor.as_ref()).await;
         book.entries().remove(&name);
         book.moved.notify_one();
         Ok(seen)

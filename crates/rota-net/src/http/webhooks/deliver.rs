@@ -6,7 +6,7 @@
 
 use super::super::api::Api;
 use super::super::events::{Followable, Followed, Following};
-use super::book::set_pause;
+use super::book::{By, set_pause};
 use super::course::{Attempt, Course, Outcome, moment_in, wall_now};
 use super::hook::{Pause, Webhook};
 use super::outside::{Call, Called};
@@ -91,7 +91,8 @@ impl Delivery {
                 return true;
             }
             if matches!(called, Called::Answered { status: GONE, .. }) {
-                set_pause(&self.api, &self.webhook.name, Some(Pause::Gone), Some(&self.course)).await.ok();
+                let by = By::Delivery(self.course.clone());
+                set_pause(&self.api, &self.webhook.name, Some(Pause::Gone), by).await.ok();
                 return false;
             }
             let wait = self.wait(&called);

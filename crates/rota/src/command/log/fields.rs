@@ -3,8 +3,11 @@
 use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
+use rota_engine::news::NewsKind;
+use rota_engine::note::{Note, NotedWhy};
 use rota_engine::queue::{PerKey, QueueSettings, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
+use rota_engine::session::Actor;
 use rota_engine::terms::{Course, OnParentFailure, Terms};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -164,6 +167,14 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             });
             set(&mut fields, "job", why.job().map(|job| job.0));
             ("tick_passed", fields)
+        }
+        Event::Noted(note) => {
+            let Note { what, subject, name, why } = &**note;
+            let mut fields = json!({ "what": NewsKind::of_note(*what).name() });
+            fields[what.noun()] = subject.as_str().into();
+            set(&mut fields, "name", name.as_ref().map(Actor::as_str));
+            set(&mut fields, "reason", why.map(NotedWhy::name));
+            ("noted", fields)
         }
         soft => unreachable!("soft events are not in the log: {soft:?}"),
     };

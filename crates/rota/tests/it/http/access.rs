@@ -549,8 +549,10 @@ fn a_token_that_ends_ends_what_goes_on() {
         stream.write_all(http.bytes("POST /v1/leases", &headers, &body).as_bytes()).unwrap();
         stream
     };
-    let mut streams = [&revoked, &short, &kept].map(|token| Stream::open(&http, "/v1/events", &header(token)));
-    let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, "/v1/events", &header(token)));
+    // That the token was revoked is an event, too.
+    let jobs = "/v1/events?kind=job.*";
+    let mut streams = [&revoked, &short, &kept].map(|token| Stream::open(&http, jobs, &header(token)));
+    let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, jobs, &header(token)));
     sockets.iter_mut().for_each(|socket| assert_eq!(socket.next()["kind"], "listening"));
     let mut waiting = [&revoked, &short].map(|token| wait(token));
     let take = |token: &str| {

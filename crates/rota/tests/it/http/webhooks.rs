@@ -205,6 +205,11 @@ fn an_address_that_is_gone_is_called_no_more_until_somebody_says_so() {
     assert_eq!(gone.status, 410);
     let shown = until("it pauses itself", || Some(show(&http)).filter(|hook| hook["paused"] == true));
     assert_eq!((&shown["paused_because"], &shown["last"]["status"]), (&json!("gone"), &json!(410)));
+    // Nobody asked for that.
+    let told = super::facts::past(&http, None, "kind=webhook.*");
+    let kinds: Vec<&str> = told.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["webhook.created", "webhook.paused"]);
+    assert_eq!((&told[1]["webhook"], &told[1]["reason"], told[1].get("actor")), (&json!("hook"), &json!("gone"), None));
     // So it stays, also through a start.
     drop(rota);
     let rota = start(&data, &[]);
