@@ -168,10 +168,11 @@ impl Engine {
         let mut replay = Replay::new(state, options.bodies, storage.clone());
         let opened = log::open(storage, new_store_id, &mut |record| replay.take(record));
         let (writer, recovery) = opened.map_err(OpenError::of_replay)?;
-        let (state, far) = replay.end().map_err(|source| {
+        let (mut state, far) = replay.end().map_err(|source| {
             let path = writer.storage().path(recovery.first_segment);
             OpenError::Replay { path, offset: 0, lsn: recovery.next_lsn, source }
         })?;
+        state.count_no_ticks();
         let now = recovery.last_at.max(wall);
         let pending = Pending::new(recovery.next_lsn);
         let pending = match options.bodies {

@@ -202,6 +202,39 @@ impl LeftOut {
     }
 }
 
+/// What came of the ticks of all schedules, and of the runs that somebody asked for, since the engine began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TickCounts([u64; 7]);
+
+impl TickCounts {
+    /// What can come of one, in words: those of [`LeftOut::name`], `put`, and of a run `run`.
+    pub const OUTCOMES: [&'static str; 7] = ["put", "run", "missed", "overlap", "key-taken", "queue-full", "bad-terms"];
+
+    /// How often each came about.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        TickCounts::OUTCOMES.into_iter().zip(self.0)
+    }
+
+    /// Counts one that had its turn, and those before it that were missed.
+    pub(crate) fn note(&mut self, became: Became, missed: u64) {
+        let word = match became {
+            Became::Put(_) => "put",
+            Became::Run(_) => "run",
+            Became::Nothing(why) => why.name(),
+        };
+        // One that was missed itself is among the others.
+        self.add(word, if became == Became::Nothing(LeftOut::Missed) { missed } else { 1 });
+        if became != Became::Nothing(LeftOut::Missed) {
+            self.add("missed", missed);
+        }
+    }
+
+    fn add(&mut self, word: &str, count: u64) {
+        let at = TickCounts::OUTCOMES.iter().position(|outcome| *outcome == word);
+        at.into_iter().for_each(|at| self.0[at] += count);
+    }
+}
+
 /// That a put is a firing: it is in the job's terms, and moves its schedule on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fired {

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use rota_engine::engine::Engine;
 use rota_engine::job::JobState;
 use rota_engine::queue::{QueueView, Times};
+use rota_engine::schedule::TickCounts;
 use rota_engine::spans::Spans;
 use std::fmt;
 use std::sync::Arc;
@@ -56,12 +57,14 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (totals, queues, commands, connections, snapshots, times, shown) = self.host.look(|shared| {
+        let (totals, queues, commands, connections, snapshots, times, shown, schedules) = self.host.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
             let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
             let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
             let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
-            (*shared.engine.totals(), shared.engine.queue_count(), commands, connections, snapshots, times, shown)
+            let schedules = ScheduleFigures::of(&shared.engine);
+            let (totals, queues) = (*shared.engine.totals(), shared.engine.queue_count());
+            (totals, queues, commands, connections, snapshots, times, shown, schedules)
         });
 
         let mut jobs = encoder.encode_descriptor("rota_jobs", "Open jobs by state", None, MetricType::Gauge)?;
@@ -107,6 +110,7 @@ impl Collector for Measured {
             ConstGauge::new(value).encode(descriptor)?;
         }
         encode_webhooks(&mut encoder, &self.webhooks)?;
+        encode_schedules(&mut encoder, &schedules)?;
         encode_times(&mut encoder, &times)?;
         encode_queues(&mut encoder, &shown)?;
         self.encode_log(&mut encoder)
@@ -136,6 +140,35 @@ pub fn shown(engine: &Engine) -> Vec<ShownQueue> {
         head_age: engine.head_age(id),
     });
     queues.collect()
+}
+
+/// What is told of schedules, here and to a statsd: of all of them together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScheduleFigures {
+    /// Those that wait for a tick.
+    pub waiting: u64,
+    /// The others: they are paused, or have no tick any more.
+    pub idle: u64,
+    /// For how long the tick has waited for its turn that waits longest.
+    pub late: Duration,
+    /// What came of ticks since the server was started.
+    pub ticks: TickCounts,
+}
+
+impl ScheduleFigures {
+    /// As of now.
+    #[must_use]
+    pub fn of(engine: &Engine) -> ScheduleFigures {
+        let waiting = engine.schedules_in_line();
+        let idle = (engine.schedule_count() - waiting) as u64;
+        ScheduleFigures { waiting: waiting as u64, idle, late: engine.tick_late(), ticks: *engine.tick_counts() }
+    }
+
+    /// How many there are, by whether they wait for a tick.
+    #[must_use]
+    pub fn states(&self) -> [(&'static str, u64); 2] {
+        [("waiting", self.waiting), ("idle", self.idle)]
+    }
 }
 
 /// The names and the helps of the histograms of all jobs, then of those of each queue.
@@ -176,6 +209,23 @@ fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookFigur
         ConstGauge::new(u64::from(webhook.is_paused)).encode(paused.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+fn encode_schedules(encoder: &mut DescriptorEncoder<'_>, figures: &ScheduleFigures) -> Result<(), fmt::Error> {
+    let (name, help) = ("rota_schedules", "Schedules by whether they wait for a tick");
+    let mut schedules = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (state, count) in figures.states() {
+        ConstGauge::new(count).encode(schedules.encode_family(&[("state", state)])?)?;
+    }
+    let (name, help) = ("rota_schedule_ticks", "Ticks of schedules by what came of them");
+    let mut ticks = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (outcome, count) in figures.ticks.each() {
+        ConstCounter::new(count).encode(ticks.encode_family(&[("outcome", outcome)])?)?;
+    }
+    let (name, help) =
+        ("rota_schedule_late_seconds", "For how long the tick has waited for its turn that waits longest");
+    let late = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(figures.late.as_secs_f64()).encode(late)
 }
 
 fn encode_times(encoder: &mut DescriptorEncoder<'_>, times: &Times) -> Result<(), fmt::Error> {

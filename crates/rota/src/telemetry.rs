@@ -15,9 +15,10 @@ use cadence::{BufferedUdpMetricSink, Counted, Gauged, Metric, StatsdClient, Time
 use rota_engine::Totals;
 use rota_engine::job::JobState;
 use rota_engine::queue::Times;
+use rota_engine::schedule::TickCounts;
 use rota_engine::spans::Spans;
 use rota_net::host::Host;
-use rota_net::metrics::{ShownQueue, shown};
+use rota_net::metrics::{ScheduleFigures, ShownQueue, shown};
 use rota_net::timings::{Sampled, Timed, Timings};
 use tokio::sync::watch;
 
@@ -47,6 +48,7 @@ pub(crate) struct Statsd {
 struct Sent {
     totals: Totals,
     times: Times,
+    ticks: TickCounts,
     /// By the queue's number, which no other queue gets; of the queues that are shown.
     queues: BTreeMap<u64, Times>,
 }
@@ -83,10 +85,11 @@ impl Statsd {
     }
 
     fn send(&mut self, host: &Host) {
-        let ((totals, times, queues, timings), _) = host.with(|shared, _| {
+        let ((totals, times, queues, schedules, timings), _) = host.with(|shared, _| {
             let engine = &shared.engine;
             let (totals, times, queues) = (*engine.totals(), engine.times().clone(), shown(engine));
-            (totals, times, queues, shared.timings.as_mut().map(Timings::collect).unwrap_or_default())
+            let schedules = ScheduleFigures::of(engine);
+            (totals, times, queues, schedules, shared.timings.as_mut().map(Timings::collect).unwrap_or_default())
         });
         for what in Timed::ALL {
             let Sampled { count, took } = &timings[what as usize];
@@ -112,12 +115,26 @@ impl Statsd {
             }
         }
         let _ = self.client.gauge("waiting_sessions", totals.waiting);
+        self.schedules(&schedules);
         let before = std::mem::replace(&mut self.sent.times, times);
         let since = since(&self.sent.times, &before);
         self.spans("job_latency", &since.latency, SAMPLES);
         self.spans("job_run", &since.run_time, SAMPLES);
         self.queues(queues);
         let _ = self.client.flush();
+    }
+
+    fn schedules(&mut self, figures: &ScheduleFigures) {
+        for (state, count) in figures.states() {
+            let _ = self.client.gauge(&format!("schedules.{state}"), count);
+        }
+        let _ = self.client.gauge("schedule_late_seconds", figures.late.as_secs_f64());
+        let before = std::mem::replace(&mut self.sent.ticks, figures.ticks);
+        for ((outcome, now), (_, before)) in figures.ticks.each().zip(before.each()) {
+            if now > before {
+                let _ = self.client.count(&format!("schedule_ticks.{outcome}"), now - before);
+            }
+        }
     }
 
     fn queues(&mut self, queues: Vec<ShownQueue>) {

@@ -8,8 +8,9 @@ use crate::far::{FarFound, Want};
 use crate::job::{QueueName, Time};
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
-use crate::schedule::{Calendar, ScheduleView, Timing};
+use crate::schedule::{Calendar, ScheduleView, TickCounts, Timing};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
     /// Gives the engine who knows the ticks of expressions. Without one, schedules with an expression are refused, and those
@@ -39,6 +40,24 @@ impl Engine {
     #[must_use]
     pub fn schedule_count(&self) -> usize {
         self.state.schedules()
+    }
+
+    /// How many of the schedules wait for a tick: they are not paused, and one is ahead that is known.
+    #[must_use]
+    pub fn schedules_in_line(&self) -> usize {
+        self.state.schedules_in_line()
+    }
+
+    /// What came of ticks since the engine began, by what it was.
+    #[must_use]
+    pub fn tick_counts(&self) -> &TickCounts {
+        self.state.tick_counts()
+    }
+
+    /// For how long the tick has waited for its turn that waits longest: for room in the log, as a rule. Zero if none does.
+    #[must_use]
+    pub fn tick_late(&self) -> Duration {
+        self.state.tick_late(self.now)
     }
 
     /// What has to be looked up before ticks can be decided that have come: at most so many different things, to be given to

@@ -9,13 +9,13 @@ use crate::event::Event;
 use crate::far::Want;
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{
-    CRON_BYTES, KEY_AGAIN, KEY_BYTES, MISSED_TICKS, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES, TICK_GRACE,
-    ZONE_BYTES,
+    CRON_BYTES, KEY_AGAIN, KEY_BYTES, MISSED_TICKS, ROOM_AGAIN, SCHEDULE_BYTES, SCHEDULES, TEMPLATE_BODY_BYTES,
+    TICK_GRACE, ZONE_BYTES,
 };
 use crate::queue::QueueId;
 use crate::schedule::{
     Became, Calendar, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec,
-    ScheduleView, Template, TickPassed, Timing,
+    ScheduleView, Template, TickCounts, TickPassed, Timing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -38,6 +38,8 @@ pub(crate) struct Schedules {
     created: u64,
     /// Length of the records that would hold them, in bytes.
     bytes: usize,
+    /// What came of ticks since the start.
+    ticks: TickCounts,
 }
 
 /// One of them.
@@ -63,6 +65,7 @@ impl Default for Schedules {
             keyless: BTreeSet::new(),
             created: 0,
             bytes: 0,
+            ticks: TickCounts::default(),
         }
     }
 }
@@ -368,10 +371,11 @@ impl State {
     /// A put is a firing: its schedule, if it is there, goes on.
     pub(super) fn has_fired(&mut self, fired: &Fired, job: JobId, at: Time) {
         let &Fired { tick, is_run, next, missed, .. } = fired;
+        let became = if is_run { Became::Run(job) } else { Became::Put(job) };
+        self.schedules.ticks.note(became, missed);
         self.change_schedule(&fired.schedule, |course| {
             course.fired += 1;
             course.last_fired = Some((job, tick));
-            let became = if is_run { Became::Run(job) } else { Became::Put(job) };
             course.last = Some(LastTick { tick, at, became });
             if !is_run {
                 course.next = next;
@@ -382,6 +386,7 @@ impl State {
 
     pub(super) fn has_passed(&mut self, passed: &TickPassed, at: Time) {
         let &TickPassed { tick, next, missed, why, .. } = passed;
+        self.schedules.ticks.note(Became::Nothing(why), missed);
         self.change_schedule(&passed.schedule, |course| {
             course.next = next;
             course.missed += missed;
@@ -422,6 +427,30 @@ impl State {
 
     pub(crate) fn schedules(&self) -> usize {
         self.schedules.by_name.len()
+    }
+
+    /// How many of them wait for a tick.
+    pub(crate) fn schedules_in_line(&self) -> usize {
+        self.schedules.due.len()
+    }
+
+    pub(crate) fn tick_counts(&self) -> &TickCounts {
+        &self.schedules.ticks
+    }
+
+    /// Begins to count ticks: those that a log told of are of the past.
+    pub(crate) fn count_no_ticks(&mut self) {
+        self.schedules.ticks = TickCounts::default();
+    }
+
+    /// For how long the tick has waited for its turn that waits longest; zero if none does.
+    pub(crate) fn tick_late(&self, now: Time) -> Duration {
+        let wall = self.wall_time(now);
+        // Whatever waits is looked at again soon.
+        let soon = wall.after(ROOM_AGAIN.max(KEY_AGAIN));
+        let waiting = self.schedules.due.iter().take_while(|(at, _)| *at <= soon);
+        let first = waiting.map(|(_, name)| self.schedules.by_name[name].course.next).min();
+        first.map_or(Duration::ZERO, |first| wall.since(first))
     }
 
     pub(crate) fn kept_schedule(&self, name: &QueueName) -> Option<KeptSchedule> {

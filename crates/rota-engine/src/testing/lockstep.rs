@@ -11,7 +11,8 @@ use super::workload::{Client, Input, actor_of};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::far::{FarFiles, FarFound, Want};
-use crate::job::{JobId, JobState, Time};
+use crate::job::{JobId, JobState, QueueName, Time};
+use crate::limits::{KEY_AGAIN, ROOM_AGAIN};
 use crate::session::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -277,6 +278,16 @@ impl Lockstep {
 
     fn compare_schedules(&self) {
         assert_eq!(self.engine.schedule_count(), self.model.schedules().len(), "the number of schedules");
+        for (outcome, count) in self.engine.tick_counts().each() {
+            assert_eq!(count, self.model.ticks(outcome), "ticks of which {outcome} came");
+        }
+        let in_line = || self.model.schedules().values().filter(|schedule| schedule.waits());
+        assert_eq!(self.engine.schedules_in_line(), in_line().count(), "schedules that wait for a tick");
+        let wall = self.model.wall();
+        // Where the clock was set back, one that was put off waits for longer than that.
+        let soon = in_line().filter(|schedule| schedule.due_at <= wall.after(ROOM_AGAIN.max(KEY_AGAIN)));
+        let latest = soon.map(|schedule| wall.since(schedule.course.next)).max().unwrap_or_default();
+        assert_eq!(self.engine.tick_late(), latest, "the latest tick");
         let views = self.engine.schedules_after(None);
         for (view, (name, schedule)) in views.zip(self.model.schedules()) {
             assert_eq!(view.name, name, "schedules by name");
@@ -322,7 +333,7 @@ impl Lockstep {
         assert!(seen.iter().all(|id| self.model.jobs().contains_key(id)), "no job that is gone");
     }
 
-    fn compare_heads(&mut self, name: &crate::job::QueueName) {
+    fn compare_heads(&mut self, name: &QueueName) {
         let queue = self.engine.find_queue(name).expect("the caller found it");
         let near = self.bring_near(self.engine.wanted_first(queue));
         let jobs = || self.model.jobs().iter().filter(|(_, job)| job.queue == *name);

@@ -56,6 +56,8 @@ pub struct Model {
     turns: VecDeque<(QueueName, TurnNote)>,
     /// The jobs that ticks put, and nobody was told of yet.
     fired: Vec<(JobId, Vec<u8>)>,
+    /// What came of ticks since the last start, in words.
+    ticks: BTreeMap<&'static str, u64>,
 }
 
 /// A job.
@@ -258,6 +260,7 @@ impl Model {
             schedules: BTreeMap::new(),
             turns: VecDeque::new(),
             fired: Vec::new(),
+            ticks: BTreeMap::new(),
         }
     }
 
@@ -290,6 +293,7 @@ impl Model {
             job.last_holder = None;
         }
         self.failed.clear();
+        self.ticks.clear();
         for queue in self.queues.values_mut() {
             (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
             queue.keys.clear();

@@ -33,7 +33,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// Whether it waits for a tick.
-    pub(super) fn waits(&self) -> bool {
+    #[must_use]
+    pub fn waits(&self) -> bool {
         !self.course.is_paused && self.course.next < Time::NEVER
     }
 
@@ -54,6 +55,12 @@ fn after(spec: &ScheduleSpec, tick: Time) -> Time {
 }
 
 impl Model {
+    /// How often that came of a tick since the last start.
+    #[must_use]
+    pub fn ticks(&self, outcome: &str) -> u64 {
+        self.ticks.get(outcome).copied().unwrap_or(0)
+    }
+
     /// The schedules.
     #[must_use]
     pub fn schedules(&self) -> &BTreeMap<QueueName, Schedule> {
@@ -174,6 +181,7 @@ impl Model {
         course.fired += 1;
         course.last_fired = Some((job, fired.tick));
         let became = if fired.is_run { Became::Run(job) } else { Became::Put(job) };
+        *self.ticks.entry(if fired.is_run { "run" } else { "put" }).or_default() += 1;
         course.last = Some(LastTick { tick: fired.tick, at: now, became });
         if fired.is_run {
             let schedule = self.schedules.get_mut(&name).expect("it fires");
@@ -266,6 +274,14 @@ impl Model {
         let course = &mut schedule.course;
         course.next = next;
         course.missed += missed;
+        *self.ticks.entry("missed").or_default() += missed;
+        match left_out {
+            None | Some(LeftOut::Missed) => {}
+            Some(LeftOut::Overlap(_)) => *self.ticks.entry("overlap").or_default() += 1,
+            Some(LeftOut::KeyTaken(_)) => *self.ticks.entry("key-taken").or_default() += 1,
+            Some(LeftOut::QueueFull) => *self.ticks.entry("queue-full").or_default() += 1,
+            Some(why) => panic!("{name} leaves a tick out: {why:?}"),
+        }
         match left_out {
             Some(LeftOut::Overlap(_)) => course.overlapped += 1,
             None | Some(LeftOut::Missed) => {}

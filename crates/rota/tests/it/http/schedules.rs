@@ -168,6 +168,19 @@ fn what_comes_of_a_tick_is_told() {
     let overlap = outcome("careful", "overlap");
     assert_eq!((&overlap["last"]["job"], &overlap["fired"]), (&overlap["last_job"]["id"], &json!(1)));
     assert!(overlap["overlapped"].as_u64().unwrap() >= 1, "{overlap}");
+    http.post_nothing("/v1/schedules/careful/run").expect(201);
+    http.post_nothing("/v1/schedules/careful/pause").expect(200);
+    let metrics = http.get("/metrics").body;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name}: {metrics}"))
+    };
+    let ticks = |outcome: &str| value(&format!("rota_schedule_ticks_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!([ticks("put"), ticks("run"), ticks("bad-terms")], [2.0, 1.0, 0.0]);
+    assert!(ticks("queue-full") >= 1.0 && ticks("overlap") >= 1.0, "{metrics}");
+    let states = ["waiting", "idle"].map(|state| value(&format!("rota_schedules{{state=\"{state}\"}}")));
+    assert_eq!(states, [1.0, 1.0]);
+    assert!(value("rota_schedule_late_seconds") < 3600.0);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
+use crate::http::client::Http;
 use crate::process::{Rota, on};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
@@ -78,6 +80,16 @@ fn metrics_count_what_happened() {
     ] {
         assert_eq!(values.get(name), Some(&count), "{name}: {page}");
     }
+    // No schedule was set, and each outcome is there all the same.
+    for name in [
+        "rota_schedules{state=\"waiting\"}",
+        "rota_schedules{state=\"idle\"}",
+        "rota_schedule_ticks_total{outcome=\"put\"}",
+        "rota_schedule_ticks_total{outcome=\"key-taken\"}",
+    ] {
+        assert_eq!(values.get(name), Some(&"0"), "{name}: {page}");
+    }
+    assert_eq!(values.get("rota_schedule_late_seconds"), Some(&"0.0"), "{page}");
     let head_age: f64 = values["rota_queue_head_age_seconds{queue=\"default\"}"].parse().unwrap();
     assert!(head_age > 0.0 && head_age < 3600.0, "{head_age}");
     for name in ["rota_log_records_written_total", "rota_log_syncs_total", "rota_log_durable_lsn", "rota_log_bytes"] {
@@ -248,6 +260,25 @@ fn statsd_gets_counters_timers_and_gauges() {
     let values = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 3.0, 1.0];
     assert_eq!(gauges, states.iter().map(String::as_str).zip(values).collect::<Vec<_>>());
     assert_eq!(statsd.gauges["rota.waiting_sessions"], 0.0);
+}
+
+#[test]
+fn statsd_gets_what_came_of_ticks() {
+    let mut statsd = Statsd::new();
+    let data = TempDir::new().unwrap();
+    let address = statsd.socket.local_addr().unwrap().to_string();
+    let rota = Rota::ready(on(data.path(), &["--statsd", &address, "--http", "127.0.0.1:0"]));
+    let http = Http::to(rota.http());
+    let beat = json!({ "every": "1s", "job": { "queue": "beat", "text": "tick", "key": "one" } });
+    http.put("/v1/schedules/beat", &beat).expect(201);
+    http.post_nothing("/v1/schedules/beat/run").expect(201);
+    while statsd.count("rota.schedule_ticks.key-taken") < 2 || !statsd.gauges.contains_key("rota.schedules.waiting") {
+        statsd.receive();
+    }
+    assert_eq!((statsd.count("rota.schedule_ticks.run"), statsd.count("rota.schedule_ticks.put")), (1, 0));
+    assert_eq!(statsd.gauges["rota.schedules.waiting"], 1.0);
+    assert_eq!(statsd.gauges["rota.schedules.idle"], 0.0);
+    assert!(statsd.gauges["rota.schedule_late_seconds"] < 3600.0);
 }
 
 #[test]
