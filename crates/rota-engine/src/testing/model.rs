@@ -7,6 +7,7 @@ mod due;
 mod graph;
 mod schedules;
 mod view;
+mod why;
 
 use super::workload::{Client, Input, ParentNamed, Put, Request};
 use crate::command::{Answer, Body, Delivered, Due, Held, KickSource, OnConflict, Refusal};
@@ -101,6 +102,7 @@ pub enum Place {
     Reserved {
         by: Client,
         token: LeaseToken,
+        since: Time,
         deadline: Time,
     },
     Blocked,
@@ -723,7 +725,7 @@ impl Model {
             self.followed.insert((client, id, token));
         }
         let job = self.job_mut(id);
-        job.place = Place::Reserved { by: client, token, deadline: now.after(job.ttr) };
+        job.place = Place::Reserved { by: client, token, since: now, deadline: now.after(job.ttr) };
         job.tally.reserves += 1;
         job.last_holder = None;
         let (queue, limit_key) = (job.queue.clone(), job.terms.limit_key.clone());
