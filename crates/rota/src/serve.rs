@@ -105,6 +105,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     if asking.is_some() {
         told.follow(&door).await;
     }
+    webhooks.tell(&host).await;
     if let (Some((path, count)), Some(asking)) = (door.asks(), asking) {
         println!("rota {}: {asking} for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
     }

@@ -7,13 +7,16 @@ pub(crate) mod allowed;
 pub(crate) mod call;
 pub(crate) mod error;
 pub(crate) mod file;
+mod told;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rota_net::host::Host;
 use rota_net::http::{BadWebhook, Call, Calling, Keeping, Kind, Place, Problem, Webhook, Webhooks};
+use tokio::task::JoinHandle;
 
 use crate::report;
 use call::Caller;
@@ -27,6 +30,8 @@ pub(crate) struct Outside {
     caller: Arc<Caller>,
     /// Whether it was told that places cannot be written.
     is_told: Arc<AtomicBool>,
+    /// Whether it was told that what the log was told cannot be written.
+    is_telling_told: Arc<AtomicBool>,
 }
 
 impl Outside {
@@ -36,7 +41,31 @@ impl Outside {
     /// [`WebhooksError`]: the file is not what it has to be.
     pub(crate) fn open(path: Option<PathBuf>, caller: Arc<Caller>) -> Result<Outside, WebhooksError> {
         let kept = path.as_deref().map(read).transpose()?.unwrap_or_default();
-        Ok(Outside { kept, path, caller, is_told: Arc::default() })
+        let (is_told, is_telling_told) = Default::default();
+        Ok(Outside { kept, path, caller, is_told, is_telling_told })
+    }
+
+    /// Tells the log what became of webhooks that it was not told of.
+    pub(crate) async fn tell(&self, host: &Host) {
+        let Some(path) = &self.path else { return };
+        let webhooks: Vec<Webhook> = self.kept.iter().map(|(webhook, _)| webhook.clone()).collect();
+        let before = told::read(path).unwrap_or_else(|error| {
+            let text = "what the log was told of webhooks cannot be read: it is told of all of them again";
+            report::failure(&anyhow::Error::new(error).context(text), false);
+            told::Told::new()
+        });
+        let notes = told::changes(&before, &told::of(&webhooks));
+        if notes.is_empty() {
+            return;
+        }
+        let (told, depends_on) = host.with_and_wait(|shared, now| {
+            let mut told = notes.into_iter().map(|note| shared.engine.tell(note, None, now));
+            (told.try_for_each(|told| told), true)
+        });
+        // Where the disk is full, the next start tells it.
+        if told.is_ok() && host.left_behind(depends_on).await.is_ok() {
+            self.keep_told(webhooks).await;
+        }
     }
 
     /// Whether there were any.
@@ -83,17 +112,16 @@ impl Webhooks for Outside {
         let Some(path) = self.path.clone() else { return Box::pin(std::future::ready(())) };
         let is_told = self.is_told.clone();
         let written = tokio::task::spawn_blocking(move || file::write_places(&path, &places));
-        Box::pin(async move {
-            match written.await {
-                Ok(Err(error)) if !is_told.swap(true, Ordering::Relaxed) => {
-                    let text =
-                        "how far webhooks are is not written down: after a start some are called with events again";
-                    report::failure(&anyhow::Error::new(error).context(text), false);
-                }
-                Ok(Ok(())) => is_told.store(false, Ordering::Relaxed),
-                _ => {}
-            }
-        })
+        let text = "how far webhooks are is not written down: after a start some are called with events again";
+        Box::pin(told_once(written, is_told, text))
+    }
+
+    fn keep_told(&self, webhooks: Vec<Webhook>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let Some(path) = self.path.clone() else { return Box::pin(std::future::ready(())) };
+        let is_told = self.is_telling_told.clone();
+        let written = tokio::task::spawn_blocking(move || told::write(&path, &told::of(&webhooks)));
+        let text = "what the log was told of webhooks is not written down: the next start tells it again";
+        Box::pin(told_once(written, is_told, text))
     }
 
     fn check_url(&self, url: &str) -> Result<(), BadWebhook> {
@@ -117,6 +145,17 @@ impl Webhooks for Outside {
     fn call(&self, call: Call) -> Calling {
         let caller = self.caller.clone();
         Box::pin(async move { caller.call(call).await })
+    }
+}
+
+/// Waits until that is written; says so once if it cannot be.
+async fn told_once(written: JoinHandle<Result<(), WebhooksError>>, is_told: Arc<AtomicBool>, text: &'static str) {
+    match written.await {
+        Ok(Err(error)) if !is_told.swap(true, Ordering::Relaxed) => {
+            report::failure(&anyhow::Error::new(error).context(text), false);
+        }
+        Ok(Ok(())) => is_told.store(false, Ordering::Relaxed),
+        _ => {}
     }
 }
 

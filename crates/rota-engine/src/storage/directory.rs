@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`: `restore` is a snapshot on its way in, `snapshots` are those of
 /// an earlier log, `tokens` may be made before the first start, `lost+found` is the file system's own.
-const OURS: [&str; 14] = [
+const OURS: [&str; 16] = [
     "lock",
     "log",
     "store.new",
@@ -27,6 +27,8 @@ const OURS: [&str; 14] = [
     "webhooks.new",
     "webhooks.places",
     "webhooks.places.new",
+    "webhooks.told",
+    "webhooks.told.new",
     "lost+found",
 ];
 

@@ -16,8 +16,8 @@ pub(super) fn check_room(api: &Api) -> Result<(), Problem> {
     if has_room { Ok(()) } else { Err(refused(Refusal::NoRoom)) }
 }
 
-/// Tells the log what was done, in that name, and waits until everybody may know.
-pub(super) async fn tell(api: &Api, notes: Vec<Note>, actor: Option<&Actor>) {
+/// Tells the log what was done, in that name, and waits until everybody may know. False where it had no room.
+pub(super) async fn tell(api: &Api, notes: Vec<Note>, actor: Option<&Actor>) -> bool {
     let (told, depends_on) = api.host.with_and_wait(|shared, now| {
         let mut told = notes.into_iter().map(|note| shared.engine.tell(note, actor.cloned(), now));
         (told.try_for_each(|told| told), true)
@@ -29,4 +29,5 @@ pub(super) async fn tell(api: &Api, notes: Vec<Note>, actor: Option<&Actor>) {
         );
     }
     api.leaves(depends_on).await;
+    told.is_ok()
 }

@@ -81,7 +81,7 @@ fn places_of(path: &Path) -> PathBuf {
 }
 
 /// The lines of a file, with their numbers; none where there is no file.
-fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksError> {
+pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksError> {
     let Some((text, _)) = read_private(path, "webhooks", FILE_BYTES)? else { return Ok(Vec::new()) };
     let full = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let read = |(at, line): (usize, &[u8])| {
@@ -97,7 +97,7 @@ fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksEr
 }
 
 /// Replaces a file by these lines.
-fn replace<T: Serialize>(path: &Path, lines: impl Iterator<Item = T>) -> Result<(), WebhooksError> {
+pub(super) fn replace<T: Serialize>(path: &Path, lines: impl Iterator<Item = T>) -> Result<(), WebhooksError> {
     let text: String =
         lines.map(|line| serde_json::to_string(&line).expect("texts and numbers make JSON") + "\n").collect();
     Ok(replace_private(path, &text, |_| Ok(()))?)

@@ -211,6 +211,13 @@ async fn change_now<T, F: Future<Output = Result<T, Problem>>>(
     what(api.clone()).await
 }
 
+/// Tells the log what became of a webhook, which is another from now on, or none.
+async fn tell_of(api: &Api, notes: Vec<Note>, (name, now): (&QueueName, Option<&Webhook>), actor: Option<&Actor>) {
+    if tell(api, notes, actor).await {
+        api.webhooks.outside.keep_told(api.webhooks.with(name, now)).await;
+    }
+}
+
 /// What is to be told of a webhook that is set up.
 fn notes(webhook: &Webhook, before: Option<&KeptWebhook>, is_moved: bool) -> Vec<Note> {
     let KeptWebhook { url, events, queues, secret, paused, .. } = webhook.kept();
@@ -274,7 +281,8 @@ pub(super) async fn set(api: &Arc<Api>, wish: Wish, actor: Option<Actor>) -> Res
         let seq = after.unwrap_or(following.after());
         webhook.after = seq;
         book.outside.keep(book.with(&webhook.name, Some(&webhook))).await?;
-        tell(&api, notes(&webhook, old.as_ref(), wish.after.is_some()), actor.as_ref()).await;
+        let notes = notes(&webhook, old.as_ref(), wish.after.is_some());
+        tell_of(&api, notes, (&webhook.name, Some(&webhook)), actor.as_ref()).await;
         api.leaves(depends_on).await;
         let course = before.as_ref().map_or_else(|| Course::at(seq), |seen| seen.course.again(seq));
         let following = webhook.pause.is_none().then_some(following);
@@ -327,7 +335,7 @@ pub(super) async fn set_pause(api: &Arc<Api>, name: &QueueName, pause: Option<Pa
                 }
                 By::Delivery(_) => None,
             };
-            tell(&api, vec![note], actor).await;
+            tell_of(&api, vec![note], (&name, Some(&webhook)), actor).await;
         }
         replace(&api, webhook)
     })
@@ -411,7 +419,8 @@ pub(super) async fn remove(api: &Arc<Api>, name: &QueueName, actor: Option<Actor
         let seen = book.find(&name)?;
         check_room(&api)?;
         book.outside.keep(book.with(&name, None)).await?;
-        tell(&api, vec![Note::new(Noted::WebhookDeleted, name.clone())], actor.as_ref()).await;
+        let note = Note::new(Noted::WebhookDeleted, name.clone());
+        tell_of(&api, vec![note], (&name, None), actor.as_ref()).await;
         book.entries().remove(&name);
         book.moved.notify_one();
         Ok(seen)

@@ -23,6 +23,9 @@ pub trait Webhooks: Send + Sync + 'static {
     /// Keeps these, and no others. It goes on when what is returned is dropped.
     fn keep(&self, webhooks: Vec<Webhook>) -> Keeping;
 
+    /// Takes down that the log was told of these as they are, and of no others. If that fails, it may be told again.
+    fn keep_told(&self, webhooks: Vec<Webhook>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
     /// Keeps how far they are. What comes of it is nobody's concern but its own: who is further back is only called again.
     fn keep_places(&self, places: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 

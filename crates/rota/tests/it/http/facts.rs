@@ -244,6 +244,45 @@ fn keep_lines(data: &Path, keep: impl Fn(&str) -> bool) {
 }
 
 #[test]
+fn what_became_of_webhooks_while_no_server_could_tell_it_is_told_at_a_start() {
+    let data = TempDir::new().unwrap();
+    let mut rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    for name in ["a", "b", "c"] {
+        http.put(&format!("/v1/webhooks/{name}"), &json!({ "url": URL, "paused": true })).expect(201);
+    }
+    let before = past(&http, None, "kind=webhook.*");
+    assert_eq!(before.len(), 6);
+    let [hooks, told] = ["webhooks", "webhooks.told"].map(|name| data.path().join(name));
+    let as_told = fs::read(&told).unwrap();
+    http.delete("/v1/webhooks/a").expect(200);
+    http.put("/v1/webhooks/b", &json!({ "url": URL, "events": ["job.put"] })).expect(200);
+    http.post_nothing("/v1/webhooks/c/resume").expect(200);
+    let expected =
+        ["webhook.deleted a", "webhook.changed b", "webhook.resumed c"].map(|what| format!("{what} by nobody"));
+    assert_eq!(words(&past(&http, None, "kind=webhook.*")[6..]), expected);
+    // As if it had been killed before it told that.
+    rota.kill();
+    fs::write(&told, as_told).unwrap();
+    let mut rota = start(&data, &[]);
+    let again = words(&past(&Http::to(rota.http()), None, "kind=webhook.*")[9..]);
+    assert_eq!(again, [&expected[1], &expected[2], &expected[0]].map(String::clone));
+    assert!(rota.terminate().success());
+    // Whoever takes the file over to other data takes the webhooks over, and that is told there.
+    let other = TempDir::new().unwrap();
+    fs::copy(&hooks, other.path().join("webhooks")).unwrap();
+    let moved = start(&other, &[]);
+    let http = Http::to(moved.http());
+    let told = words(&past(&http, None, "kind=webhook.*"));
+    let moved_in =
+        ["webhook.created b", "webhook.paused b asked", "webhook.created c"].map(|what| format!("{what} by nobody"));
+    assert_eq!(told, moved_in);
+    drop(moved);
+    let moved = start(&other, &[]);
+    assert_eq!(words(&past(&Http::to(moved.http()), None, "kind=webhook.*")), moved_in, "once");
+}
+
+#[test]
 fn without_a_log_who_listens_is_told() {
     let folder = TempDir::new().unwrap();
     let admin = create(folder.path(), &["--role", "admin"]);
