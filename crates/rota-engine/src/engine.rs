@@ -666,6 +666,15 @@ impl Engine {
         kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
     }
 
+    /// The same of the next queue whose totals count what happened to far jobs; false if there is none.
+    pub(crate) fn keep_far_counted(&mut self, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let kept = self.state.take_far_counted();
+        let is_one = kept.is_some();
+        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
+        is_one
+    }
+
     /// The same of what is known beside jobs and queues, with the first segment that is needed from here on. Returns
     /// where that is written.
     pub(crate) fn keep_numbers(&mut self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> Lsn {

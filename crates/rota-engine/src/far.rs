@@ -31,7 +31,7 @@ use crate::job::{JobId, QueueName};
 use crate::log::{Lsn, Place};
 use crate::queue::QueueId;
 use ended::Ended;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Which record of a far segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -123,6 +123,9 @@ pub(crate) struct Far {
     pub(crate) left: u64,
     /// Where jobs are that a command may end, while it is decided.
     known: HashMap<JobId, (FarPlace, QueueId)>,
+    /// Queues whose totals count what happened to far jobs since they were kept: records of that can't be counted by a start that
+    /// no longer knows the job.
+    counted: BTreeSet<QueueId>,
 }
 
 #[derive(Debug)]
@@ -184,6 +187,16 @@ impl Bits {
 }
 
 impl Far {
+    /// Something happened to a far job of that queue that its totals count.
+    pub(crate) fn count(&mut self, queue: QueueId) {
+        self.counted.insert(queue);
+    }
+
+    /// The next queue whose totals are to be kept before far segments go.
+    pub(crate) fn take_counted(&mut self) -> Option<QueueId> {
+        self.counted.pop_first()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }

@@ -548,6 +548,7 @@ impl State {
     /// Ends an open job, whatever its state; it is kept if `ended` says how it ended.
     fn end_job(&mut self, slot: Slot, ended: Option<Ended>, is_done: bool) {
         let reserves = self.reserves(slot);
+        self.count_if_far(slot);
         self.detach(slot);
         self.waits_no_more(slot);
         let (id, queue, length) = (self.jobs[slot].id, self.jobs[slot].queue, self.jobs[slot].body.length);

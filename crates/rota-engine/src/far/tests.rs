@@ -2,7 +2,7 @@
 
 use super::index::{self, IndexEntry, IndexFile, RecordAt};
 use super::{Bits, Ended, FarFound, FarPlace, OpenFile, OpenSegment, Want};
-use crate::command::{Answer, Command, Refusal, Target};
+use crate::command::{Answer, Command, Due, NewJob, OnConflict, Refusal, Target};
 use crate::engine::{BodyHome, Options};
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::log::{Lsn, OpenError};
@@ -212,6 +212,42 @@ fn what_is_looked_up_together_is_what_is_looked_up_one_by_one() {
     assert_eq!(together, one_by_one);
     let places = |(_, found): &(Want, FarFound)| if let FarFound::Places(places) = found { places.len() } else { 0 };
     assert!(together.iter().filter(|found| places(found) > 0).count() >= 8, "{together:?}");
+}
+
+#[test]
+fn what_a_far_job_was_counted_for_is_kept_though_another_took_its_place() {
+    let (mut server, ids) = with_far_jobs();
+    // A segment that names neither of their queues; behind it they are kept, then a lease of a far job is lost.
+    server.put(&queue("c"), Duration::ZERO, &[7; 300]);
+    let with_c = server.writer.stats().newest_segment;
+    server.writer.close_segment().unwrap();
+    while server.writer.stats().needed_from < with_c {
+        server.compact().unwrap();
+    }
+    assert!(matches!(server.ask(Command::ReserveJob(ids[0])), Answer::Reserved { .. }));
+    server.now = server.now.after(Duration::from_secs(3_600));
+    while !server.engine.tick(server.now) {}
+    server.commit();
+    let totals = |server: &Server| {
+        ["a", "b"].map(|name| server.engine.find_queue(&queue(name)).map(|queue| server.engine.queue(queue).totals))
+    };
+    let before = totals(&server);
+    assert_eq!(before[0].unwrap().lost_leases, 1);
+    let name = queue("a");
+    let job = NewJob {
+        due: Due::In(DAY),
+        key: Some(b"0"),
+        on_conflict: OnConflict::Replace,
+        ..NewJob::new(Target::Named(&name), [8; 300].into())
+    };
+    assert!(matches!(server.ask(Command::Put(job)), Answer::Replaced(..)));
+    server.writer.close_segment().unwrap();
+    for _ in 0..3 {
+        server = restart(&server, Some(NEAR));
+        assert_eq!(totals(&server)[0].unwrap().lost_leases, 1);
+        server.compact().unwrap();
+        server.writer.close_segment().unwrap();
+    }
 }
 
 #[test]

@@ -350,7 +350,7 @@ impl<S: Storage> Compaction<S> {
                 engine.keep_queue(&queue, now);
             } else if let Some(schedule) = self.next_name(|this| &mut this.schedules) {
                 engine.keep_schedule(&schedule, now);
-            } else {
+            } else if !engine.keep_far_counted(now) {
                 return;
             }
             if engine.unwritten_bytes() - before > KEPT_SLICE_BYTES {
@@ -387,6 +387,7 @@ impl<S: Storage> Compaction<S> {
     /// If there is something left to do.
     pub fn finish(&self, engine: &mut Engine, now: Time) -> Lsn {
         assert!(matches!(self.stage, Stage::Done), "a segment is given up when all of it is kept");
+        while engine.keep_far_counted(now) {}
         engine.keep_numbers(self.segment() + 1, self.open_checksum, now)
     }
 }

@@ -441,6 +441,7 @@ impl State {
 
     fn count_lost_lease(&mut self, slot: Slot) {
         let queue = self.jobs[slot].queue;
+        self.count_if_far(slot);
         self.queue_mut(queue).totals.lost_leases += 1;
         self.totals.lost_leases += 1;
     }

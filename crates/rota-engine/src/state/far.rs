@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::command::{Command, KickSource, Parent, ScheduleCommand};
+use crate::event::KeptQueue;
 use crate::far::{FarEntry, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::index::Hashed;
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
@@ -31,6 +32,24 @@ impl State {
         let is_asked_for = fired.is_some_and(|fired| self.is_last_fired(job, fired));
         let is_free = extra.is_none_or(JobExtra::may_leave) && !self.graph.is_waited_for(job) && !is_asked_for;
         self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none() && is_free
+    }
+
+    /// Takes note that the totals of its queue count something of a job, if that is one of a far segment.
+    pub(super) fn count_if_far(&mut self, slot: Slot) {
+        if self.home(slot).is_some() {
+            self.far.count(self.jobs[slot].queue);
+        }
+    }
+
+    /// A queue that the log knows of, and whose totals count what happened to far jobs since it was kept.
+    pub(crate) fn take_far_counted(&mut self) -> Option<KeptQueue> {
+        while let Some(queue) = self.far.take_counted() {
+            let is_there = self.queues.get(queue.slot()).is_some();
+            if let Some(kept) = is_there.then(|| self.kept_queue(queue)).flatten() {
+                return Some(kept);
+            }
+        }
+        None
     }
 
     /// The record that is the home of the job in that place, if no start reads that.
@@ -150,10 +169,11 @@ impl State {
         self.leave_queue(queue);
     }
 
-    fn count_cold_end(&mut self, queue: QueueId) {
-        let queue = self.queue_mut(queue);
+    fn count_cold_end(&mut self, id: QueueId) {
+        let queue = self.queue_mut(id);
         queue.cold -= 1;
         queue.totals.deletes += 1;
+        self.far.count(id);
         self.totals.by_state[JobState::Delayed as usize] -= 1;
     }
 

@@ -386,11 +386,14 @@ impl Round<'_> {
         }
         let (finished, _) = self.host.with(|shared, now| {
             let goes_on = !shared.engine.is_stopped();
-            goes_on.then(|| compaction.finish(&mut shared.engine, now))
+            goes_on.then(|| {
+                let lsn = compaction.finish(&mut shared.engine, now);
+                // With nothing in between: what their jobs were counted for was just kept.
+                (lsn, shared.engine.drop_empty_far_segments())
+            })
         });
         // Of what was to be written again, something may not have been.
-        let Some(lsn) = finished else { return Ok(()) };
-        let (emptied, _) = self.host.with(|shared, _| shared.engine.drop_empty_far_segments());
+        let Some((lsn, emptied)) = finished else { return Ok(()) };
         let mut waiting = self.host.keeper.emptied.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend(emptied.into_iter().map(|empty| (segment + 1, empty)));
         drop(waiting);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::client::{Answer, Http};
 use super::events::stream::Stream;
-use super::{server, start};
+use super::webhooks::{server, start};
 use crate::process::{Rota, until};
 use crate::tokens::{command, create, good, id};
 
@@ -109,6 +109,10 @@ fn each_change_of_a_webhook_is_told_once_with_who_asked_for_it() {
     for (token, verb) in [(&boss, "pause"), (&clerk, "pause"), (&clerk, "resume"), (&boss, "resume")] {
         stage.ask(token, &format!("POST /v1/webhooks/alerts/{verb}"), &Value::Null).expect(200);
     }
+    stage.ask(&boss, "POST /v1/webhooks/alerts/rotate", &Value::Null).expect(200);
+    for _ in 0..2 {
+        stage.ask(&clerk, "DELETE /v1/webhooks/alerts/old-secret", &Value::Null).expect(200);
+    }
     stage.ask(&clerk, "DELETE /v1/webhooks/alerts", &Value::Null).expect(200);
     // What is refused, or changes nothing, is no event.
     stage.ask(&boss, "PUT /v1/webhooks/alerts", &json!({ "url": "ftp://a/" })).problem(422, "bad-value");
@@ -122,12 +126,14 @@ fn each_change_of_a_webhook_is_told_once_with_who_asked_for_it() {
         "webhook.changed alerts by boss",
         "webhook.paused alerts asked by boss",
         "webhook.resumed alerts by clerk",
+        "webhook.changed alerts by boss",
+        "webhook.changed alerts by clerk",
         "webhook.deleted alerts by clerk",
     ];
     let told: Vec<Value> = expected.iter().map(|_| live.event().data).collect();
     assert_eq!(words(&told), expected);
     assert_eq!(stage.past("kind=webhook.*"), told, "the journal tells the same");
-    assert_eq!(words(&stage.past("kind=webhook.*&actor=clerk")).len(), 4);
+    assert_eq!(words(&stage.past("kind=webhook.*&actor=clerk")).len(), 5);
     drop(live);
     let stage = stage.again();
     assert_eq!(stage.past("kind=webhook.*"), told, "and so it does after a kill");
@@ -135,10 +141,10 @@ fn each_change_of_a_webhook_is_told_once_with_who_asked_for_it() {
     let address = stage.http.address().to_string();
     let lines = printed(&["events", "--no-follow", "--kind", "webhook.*", "--http", &address], Some(&boss));
     let kinds: Vec<&str> = lines.lines().filter(|line| line.contains("webhook=alerts")).collect();
-    assert!(kinds.len() == 8 && kinds[0].contains(" webhook.created ") && kinds[0].contains(" actor=boss"), "{lines}");
+    assert!(kinds.len() == 10 && kinds[0].contains(" webhook.created ") && kinds[0].contains(" actor=boss"), "{lines}");
     let log = printed(&["log", "show", stage.data.path().to_str().unwrap()], None);
     let noted: Vec<&str> = log.lines().filter(|line| line.contains("noted") && line.contains("webhook=")).collect();
-    assert_eq!(noted.len(), 8, "{log}");
+    assert_eq!(noted.len(), 10, "{log}");
     assert!(noted[1].contains("what=webhook.paused") && noted[1].contains("reason=asked"), "{}", noted[1]);
     for text in [lines, log, json!(told).to_string(), stage.rota.stderr()] {
         assert!(!text.contains("whsec") && !text.contains("private") && !text.contains("127.0.0.1:1/"), "{text}");

@@ -22,11 +22,11 @@ use receiver::Receiver;
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// A server of its own, which may call receivers of this machine.
-fn server(flags: &[&str]) -> (TempDir, Rota, Http) {
+pub(super) fn server(flags: &[&str]) -> (TempDir, Rota, Http) {
     super::server(&[&["--webhook-allow", "127.0.0.1"], flags].concat())
 }
 
-fn start(data: &TempDir, flags: &[&str]) -> Rota {
+pub(super) fn start(data: &TempDir, flags: &[&str]) -> Rota {
     super::start(data, &[&["--webhook-allow", "127.0.0.1"], flags].concat())
 }
 
