@@ -27,6 +27,9 @@ pub enum FilterError {
     /// It is longer than may be.
     #[error("the filter has {0} bytes, and at most {FILTER_BYTES} are read")]
     TooLong(usize),
+    /// It is, as the commands send it: sizes in bytes, spans in seconds, what is odd between quotation marks.
+    #[error("written out the filter has {0} bytes, and at most {FILTER_BYTES} are read")]
+    TooLongWritten(usize),
     /// It has more terms than may be.
     #[error("the filter has more than {FILTER_TERMS} terms: one too many at {at}")]
     TooManyTerms { at: usize },
@@ -79,7 +82,7 @@ impl FilterError {
     #[must_use]
     pub fn at(&self) -> Option<usize> {
         match *self {
-            FilterError::TooLong(_) => None,
+            FilterError::TooLong(_) | FilterError::TooLongWritten(_) => None,
             FilterError::TooManyTerms { at }
             | FilterError::UnknownField { at, .. }
             | FilterError::NamelessHeader { at }
@@ -102,7 +105,7 @@ impl FilterError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            FilterError::TooLong(_) | FilterError::TooManyTerms { .. } => {
+            FilterError::TooLong(_) | FilterError::TooLongWritten(_) | FilterError::TooManyTerms { .. } => {
                 String::from("name several values in one term, with commas between them, or use *")
             }
             FilterError::UnknownField { field, .. } => {

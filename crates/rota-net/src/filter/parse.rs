@@ -29,13 +29,21 @@ impl FromStr for Filter {
         loop {
             reader.skip_spaces();
             if reader.peek().is_none() {
-                return Ok(Filter { terms });
+                return written(Filter { terms });
             }
             if terms.len() == FILTER_TERMS {
                 return Err(FilterError::TooManyTerms { at: reader.column() });
             }
             terms.push(reader.term()?);
         }
+    }
+}
+
+/// A filter as it is, unless it is too long as it is printed: what was read is always read back.
+fn written(filter: Filter) -> Result<Filter, FilterError> {
+    match filter.to_string().len() {
+        0..=FILTER_BYTES => Ok(filter),
+        bytes => Err(FilterError::TooLongWritten(bytes)),
     }
 }
 

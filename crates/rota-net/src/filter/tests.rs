@@ -68,6 +68,11 @@ fn a_filter_is_bounded() {
     let most = vec!["id:1"; FILTER_TERMS].join(" ");
     assert!(most.parse::<Filter>().is_ok());
     assert_eq!(format!("{most} id:2").parse::<Filter>(), Err(FilterError::TooManyTerms { at: most.len() + 2 }));
+    // The commands send it as it is printed.
+    let sizes = format!("body_bytes:{}", vec!["1GiB"; 400].join(","));
+    assert_eq!(sizes.parse::<Filter>(), Err(FilterError::TooLongWritten(11 + 400 * 11 - 1)));
+    let sizes = format!("body_bytes:{}", vec!["1GiB"; 180].join(",")).parse::<Filter>().unwrap();
+    assert_eq!(sizes.to_string().parse(), Ok(sizes));
 }
 
 #[test]
