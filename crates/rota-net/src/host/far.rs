@@ -59,15 +59,15 @@ impl FarJobs {
         Ok(())
     }
 
+    /// Looks up all that is wanted, with a look at the engine for what is open and not in memory.
+    fn find_all(&self, host: &Host, wants: Vec<Want>) -> Result<Vec<(Want, FarFound)>, FarError> {
+        self.files.find_all(wants, &mut |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries)))
+    }
+
     /// Looks up who has the keys of what ticks would put that have come, and has the ticks decided with that.
     fn look_up_for_ticks(&self, host: &Host) -> Result<(), CommitError> {
         while let Some((wants, as_of)) = host.look(|shared| shared.engine.wanted_by_ticks(LOOKED_UP_TOGETHER)) {
-            let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
-            let found = wants.into_iter().map(|want| {
-                let found = self.files.find(&want, &mut are_cold)?;
-                Ok((want, found))
-            });
-            let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| host.far_failed(error))?;
+            let found = self.find_all(host, wants).map_err(|error| host.far_failed(error))?;
             host.with(|shared, now| shared.engine.decide_ticks(&found, as_of, now));
         }
         Ok(())
@@ -107,8 +107,7 @@ impl Host {
         let host = self.clone();
         let find = move || {
             let far = host.far.as_ref().expect("what is not in memory is in a log");
-            let mut are_cold = |entries: &[FarEntry]| host.look(|shared| shared.engine.are_cold(entries));
-            far.files.find_all(wants, &mut are_cold)
+            far.find_all(&host, wants)
         };
         let found = tokio::task::spawn_blocking(find).await.expect("looking up does not panic, nor is it called off");
         found.map_err(|error| self.far_failed(error))
