@@ -17,23 +17,27 @@ struct Owner {
     facts: Facts,
 }
 
+/// What a server of these tests tells of itself.
+pub(crate) fn facts() -> Facts {
+    Facts {
+        max_job_bytes: 65_535,
+        draining: false,
+        version: "0.0.0",
+        pid: 1,
+        instance: 1,
+        started_at: Time(0),
+        hostname: String::new(),
+        os: String::new(),
+        platform: String::new(),
+        processor_time: ProcessorTime::default,
+        log: LogFacts::default(),
+    }
+}
+
 impl Owner {
     fn new() -> Owner {
-        let facts = Facts {
-            max_job_bytes: 65_535,
-            draining: false,
-            version: "0.0.0",
-            pid: 1,
-            instance: 1,
-            started_at: Time(0),
-            hostname: String::new(),
-            os: String::new(),
-            platform: String::new(),
-            processor_time: ProcessorTime::default,
-            log: LogFacts::default(),
-        };
         let engine = Engine::in_memory(Options::default(), Time(0), Time(0));
-        Owner { engine, counters: Counters::default(), facts }
+        Owner { engine, counters: Counters::default(), facts: facts() }
     }
 
     fn server(&mut self, now: Time) -> Server<'_> {

@@ -1,12 +1,11 @@
 //! A part of the program that listens, as clients do: from the ring, at its own pace, and nobody waits for it.
 
 use super::super::api::Api;
-use super::listener::HEARTBEAT;
-use super::ring::{Joined, Read, Reader};
+use super::choice::Choice;
+use super::listener::{HEARTBEAT, Heard, Listener};
+use super::ring::Reader;
 use rota_engine::news::News;
-
-/// About how much is read at once, in bytes of its text.
-const PART_BYTES: usize = 32 << 10;
+use std::sync::Arc;
 
 /// What is told of all that happens.
 ///
@@ -15,7 +14,7 @@ pub trait Follower: Send {
     /// Something happened, and may leave the process.
     fn hear(&mut self, news: &News);
 
-    /// All that happened so far was told, or nothing happened for a while.
+    /// Some of what happened was told, or nothing happened for a while.
     fn rest(&mut self);
 
     /// Some of what happened was not told: it went on too far behind, or no place to listen was left for a while. What
@@ -24,19 +23,17 @@ pub trait Follower: Send {
 }
 
 /// Tells `follower` of all that happens until the server stops.
-pub(in crate::http) async fn follow(api: &Api, follower: &mut dyn Follower) {
+pub(in crate::http) async fn follow(api: &Arc<Api>, follower: &mut dyn Follower) {
     loop {
         let (joined, _) = api.host.with(|shared, _| api.events.join(&mut shared.engine, None, Reader::Server));
-        let has_place = joined.is_some();
         if let Some(joined) = joined {
-            listen(api, follower, joined).await;
-            api.events.leave(Reader::Server);
-        }
-        if *api.stop.borrow() {
-            return;
-        }
-        follower.lose();
-        if !has_place {
+            let listener = Listener::new(Arc::clone(api), None, Choice::default(), joined);
+            if !listen(listener, follower).await {
+                return;
+            }
+            follower.lose();
+        } else {
+            follower.lose();
             tokio::select! {
                 () = api.stops() => return,
                 () = tokio::time::sleep(HEARTBEAT) => {}
@@ -45,28 +42,20 @@ pub(in crate::http) async fn follow(api: &Api, follower: &mut dyn Follower) {
     }
 }
 
-/// Listens until the server stops, or the ring is past it.
-async fn listen(api: &Api, follower: &mut dyn Follower, joined: Joined) {
-    let Joined { mut next, mut end, .. } = joined;
-    loop {
-        let passed = match api.events.read(next, |_| true, PART_BYTES) {
-            Read::Next { chosen, next: behind, seen } => {
-                chosen.iter().for_each(|told| follower.hear(&told.news));
-                next = behind;
-                seen.is_some()
+/// Listens until the ring is past it, or the server stops. Returns whether it was the former.
+async fn listen(mut listener: Listener, follower: &mut dyn Follower) -> bool {
+    while let Some(heard) = listener.hear().await {
+        match heard {
+            Heard::Events(told) => {
+                told.iter().for_each(|told| follower.hear(&told.news));
+                follower.rest();
+                // Others want to go on, too.
+                tokio::task::yield_now().await;
             }
-            Read::Lagged => return,
-        };
-        if passed {
-            // Others want to go on, too.
-            tokio::task::yield_now().await;
-            continue;
-        }
-        follower.rest();
-        tokio::select! {
-            () = api.stops() => return,
-            more = end.wait_for(|end| *end > next) => if more.is_err() { return },
-            () = tokio::time::sleep(HEARTBEAT) => {}
+            Heard::Quiet(_) => follower.rest(),
+            Heard::Opening(_) => {}
+            Heard::Lagged(_) | Heard::End(_) => return true,
         }
     }
+    false
 }

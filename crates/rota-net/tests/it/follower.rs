@@ -1,0 +1,151 @@
+//! A part of the program that follows what happens, at a host in memory: it is told of all of it, or that it missed some.
+
+use rota_engine::command::{Command, NewJob, Target};
+use rota_engine::engine::{Engine, Options};
+use rota_engine::job::{JobId, QueueName, Time};
+use rota_engine::limits::NEWS_HELD;
+use rota_engine::news::{News, NewsKind};
+use rota_net::access::{Door, Grant, NotAdmitted};
+use rota_net::host::Host;
+use rota_net::http::{
+    self, Call, Calling, Follower, HttpOptions, Keeping, Place, Problem, Services, Snapshots, Taking,
+};
+use rota_net::http::{Webhook, Webhooks};
+use std::future::{Future, pending, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// A world in which nobody asks for anything.
+struct Outside(watch::Sender<u64>);
+
+impl Snapshots for Outside {
+    fn take(&self, _: Option<String>) -> Taking {
+        Box::pin(pending())
+    }
+}
+
+impl Webhooks for Outside {
+    fn kept(&self) -> Vec<(Webhook, u64)> {
+        Vec::new()
+    }
+
+    fn keep(&self, _: Vec<Webhook>) -> Keeping {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn keep_places(&self, _: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
+
+    fn check_url(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn random(&self) -> Result<[u8; 32], Problem> {
+        Ok([7; 32])
+    }
+
+    fn call(&self, _: Call) -> Calling {
+        Box::pin(pending())
+    }
+}
+
+impl Door for Outside {
+    fn admit(&self, _: Option<&str>) -> Result<Grant, NotAdmitted> {
+        Ok(Grant::everything())
+    }
+
+    fn renew(&self, grant: &Grant) -> Result<Grant, NotAdmitted> {
+        Ok(grant.clone())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+/// What the follower is told.
+#[derive(Debug)]
+enum Told {
+    Put(JobId),
+    Lost,
+}
+
+struct Ear(mpsc::UnboundedSender<Told>);
+
+impl Follower for Ear {
+    fn hear(&mut self, news: &News) {
+        if let (NewsKind::JobPut, Some(job)) = (news.kind, news.job) {
+            let _ = self.0.send(Told::Put(job));
+        }
+    }
+
+    fn rest(&mut self) {}
+
+    fn lose(&mut self) {
+        let _ = self.0.send(Told::Lost);
+    }
+}
+
+/// Puts so many jobs in one turn.
+fn put(host: &Host, jobs: usize) {
+    let queue = QueueName::new("work").expect("it is a name");
+    host.with(|shared, now| {
+        let session = shared.engine.open_session().expect("there is room");
+        for _ in 0..jobs {
+            let job = NewJob::new(Target::Named(&queue), [].into());
+            shared.engine.execute(session, Command::Put(job), now).expect("nothing is in its way");
+        }
+        shared.engine.close_session(session, now);
+    });
+}
+
+/// Puts one job after another until something is told.
+async fn put_until_told(host: &Host, told: &mut mpsc::UnboundedReceiver<Told>) -> Told {
+    for _ in 0..10_000 {
+        put(host, 1);
+        tokio::task::yield_now().await;
+        if let Ok(told) = told.try_recv() {
+            return told;
+        }
+    }
+    panic!("nothing is told of 10,000 jobs");
+}
+
+#[tokio::test]
+async fn a_follower_hears_all_or_that_it_missed_some_until_the_server_stops() {
+    let engine = Engine::in_memory(Options::default(), Time(1), Time(1));
+    let host = Host::start(engine, None, crate::session::facts(), None, 0).unwrap();
+    let outside = Arc::new(Outside(watch::Sender::new(0)));
+    let (teller, mut told) = mpsc::unbounded_channel();
+    let services = Services {
+        snapshots: outside.clone(),
+        webhooks: outside.clone(),
+        door: outside.clone(),
+        follower: Some(Box::new(Ear(teller))),
+    };
+    let options = HttpOptions { max_connections: 1, names: Vec::new() };
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(http::serve(host.clone(), Vec::new(), options, services, stopped));
+    let Told::Put(first) = put_until_told(&host, &mut told).await else { panic!("nothing was missed yet") };
+    put(&host, 100);
+    let last = JobId(host.look(|shared| shared.engine.totals().puts));
+    let mut next = first.0 + 1;
+    while next <= last.0 {
+        match told.recv().await.unwrap() {
+            Told::Put(job) => assert_eq!(job, JobId(next)),
+            Told::Lost => panic!("nothing was missed yet"),
+        }
+        next += 1;
+    }
+    // More in one turn than is held for who listens.
+    put(&host, NEWS_HELD + 1);
+    let from = JobId(host.look(|shared| shared.engine.totals().puts));
+    assert!(matches!(told.recv().await, Some(Told::Lost)), "it missed some");
+    let Told::Put(again) = put_until_told(&host, &mut told).await else { panic!("it is told from now on") };
+    assert!(again > from, "{again} was put before it listened again");
+    stop.send_replace(true);
+    serving.await.unwrap();
+    host.stop().unwrap();
+}
