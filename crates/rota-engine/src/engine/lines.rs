@@ -7,7 +7,7 @@ use crate::lines::Lines;
 impl Engine {
     /// The places, from `from` on, of every job in memory that stands in one of these lines: as [`Engine::jobs_from`] has them,
     /// in no order, some twice, and a few of other jobs among them. `None` if that is more to read than `most`; a job counts
-    /// once there, a final one eight times, a queue, a key or a limit key four times.
+    /// once there, a buried or blocked one twice, a final one eight times, a queue, a key or a limit key four times.
     ///
     /// It is one step that commands wait for: `most` is to be no more than [`crate::limits::LINES_READ`].
     #[must_use]

@@ -9,6 +9,9 @@ use crate::queue::{Queue, QueueId};
 /// What it costs to find a queue, a key or a group of a limit key, where the next job of a line costs 1.
 const FIND_COST: usize = 4;
 
+/// What a job costs whose line is a tree: to walk over one takes longer than to copy a spoke.
+const TREE_COST: usize = 2;
+
 /// What a final job costs: its line has its id, by which it is to be found.
 const FINAL_COST: usize = 8;
 
@@ -109,8 +112,8 @@ impl Queue {
             + keys
             + ended
             + of(JobState::Delayed, self.delayed.len())
-            + of(JobState::Buried, self.buried.len())
-            + of(JobState::Blocked, self.blocked.len())
+            + of(JobState::Buried, self.buried.len() * TREE_COST)
+            + of(JobState::Blocked, self.blocked.len() * TREE_COST)
             + of(JobState::Ready, ready)
     }
 }
