@@ -281,6 +281,30 @@ impl ShownBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_typed_is_refused_or_printed_as_a_text_that_is_read_as_the_same(
+            text in prop_oneof!["\\PC{0,40}", "[0-9.]{0,40}", "[0-9:TZ+.-]{0,30}", "-?[0-9]{1,20}(ns|ms|s|m|h|d)?[0-9hms .]{0,6}"],
+        ) {
+            if let Ok(lease) = text.parse::<Lease>() {
+                prop_assert_eq!(lease.to_string(), text.clone());
+            }
+            if let Ok(Id(job)) = text.parse::<Id>() {
+                prop_assert_eq!(job.to_string(), text.clone());
+            }
+            let milli = |nanos: u128| nanos / 1_000_000;
+            if let Ok(moment) = text.parse::<Moment>() {
+                let again: Moment = moment.to_string().parse().map_err(TestCaseError::fail)?;
+                prop_assert_eq!(milli(again.0.0.into()), milli(moment.0.0.into()));
+            }
+            if let Ok(Span(span)) = text.parse::<Span>() {
+                let again = parse_duration(&seconds_text(span)).map_err(TestCaseError::fail)?;
+                prop_assert_eq!(milli(again.as_nanos()), milli(span.as_nanos()));
+            }
+        }
+    }
 
     #[test]
     fn leases_and_ids_are_read_back_and_nothing_else_is() {
