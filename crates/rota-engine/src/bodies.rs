@@ -76,8 +76,38 @@ struct Page {
     /// The slots used so far, be they free again. No capacity: the page's memory was given back.
     bytes: Vec<u8>,
     live: u32,
-    /// The free slot to use next, plus one; 0 for none. Each free slot begins with the same of the one after it.
-    free: u32,
+    /// Which of them are free again, a bit for each; empty as long as none was. It is apart from them: a body that goes is in no
+    /// cache, as a rule, and is not waited for.
+    free: Box<[u64]>,
+    /// No word of it before this one has a bit that is set.
+    first_free: u32,
+}
+
+impl Page {
+    /// Takes one of the slots that are free again.
+    fn take_free(&mut self) -> Option<u32> {
+        let words = (self.first_free as usize..).zip(self.free.get_mut(self.first_free as usize..)?);
+        for (at, word) in words {
+            self.first_free = at as u32;
+            if *word != 0 {
+                let bit = word.trailing_zeros();
+                *word &= *word - 1;
+                return Some(at as u32 * u64::BITS + bit);
+            }
+        }
+        self.first_free = self.free.len() as u32;
+        None
+    }
+
+    /// Takes note that one of `slots` slots is free again.
+    fn set_free(&mut self, entry: u32, slots: u32) {
+        if self.free.is_empty() {
+            self.free = vec![0; slots.div_ceil(u64::BITS) as usize].into();
+        }
+        let word = entry / u64::BITS;
+        self.free[word as usize] |= 1 << (entry % u64::BITS);
+        self.first_free = self.first_free.min(word);
+    }
 }
 
 impl Default for Bodies {
@@ -155,11 +185,8 @@ impl Class {
         let (slots, slot_bytes) = (self.slots, self.slot_bytes as usize);
         let number = self.room.page(&mut self.pages, |page| page.live == slots);
         let page = &mut self.pages[number];
-        let entry = if page.free > 0 {
-            let entry = page.free - 1;
-            let slot = &mut page.bytes[entry as usize * slot_bytes..][..slot_bytes];
-            page.free = u32::from_le_bytes(*slot.first_chunk().expect("a slot has room for a number"));
-            slot[..body.len()].copy_from_slice(body);
+        let entry = if let Some(entry) = page.take_free() {
+            page.bytes[entry as usize * slot_bytes..][..body.len()].copy_from_slice(body);
             entry
         } else {
             if page.bytes.capacity() == 0 {
@@ -168,6 +195,7 @@ impl Class {
             let at = page.bytes.len();
             page.bytes.extend_from_slice(body);
             page.bytes.resize(at + slot_bytes, 0);
+            // All slots used so far are taken.
             page.live
         };
         page.live += 1;
@@ -181,17 +209,17 @@ impl Class {
     }
 
     fn remove(&mut self, slot: Slot) {
-        let (number, at) = self.place(slot);
+        let number = (slot.0 / self.slots) as usize;
         let page = &mut self.pages[number];
         let was_full = page.live == self.slots;
         page.live -= 1;
         if page.live == 0 {
             // Nothing of the page is in use, so that its slots are handed out from the first on again.
             page.bytes.clear();
-            page.free = 0;
+            page.free.fill(0);
+            page.first_free = page.free.len() as u32;
         } else {
-            page.bytes[at..][..4].copy_from_slice(&page.free.to_le_bytes());
-            page.free = slot.0 % self.slots + 1;
+            page.set_free(slot.0 % self.slots, self.slots);
         }
         if self.room.left(number, was_full) && page.live == 0 {
             *page = Page::default();

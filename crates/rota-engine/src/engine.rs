@@ -6,29 +6,32 @@
 //! (or a delivery, or anything read) may be shown once the log is as far as [`Engine::depends_on`] said right after it
 //! was decided.
 
+#[cfg(any(test, feature = "testing"))]
+mod checked;
 mod far;
+mod kept;
 mod lines;
+mod news;
 mod notes;
+mod room;
 mod schedules;
+mod snapshot;
+mod view;
 
-use crate::command::{
-    Answer, BodyPlace, Command, Delivered, Delivery, JobView, NewJob, Refusal, ScheduleCommand, Target,
-};
-use crate::event::{Event, QueueNames};
+use crate::command::{Answer, Command, Delivered, Delivery, NewJob, Refusal, ScheduleCommand, Target};
+use crate::event::Event;
 use crate::far::FarFiles;
-use crate::job::{JobId, JobState, LeaseToken, QueueName, Time};
-use crate::limits::{
-    FINAL_RECORD_BYTES, NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN,
-};
+#[cfg(any(test, feature = "testing"))]
+use crate::job::QueueName;
+use crate::job::{JobId, LeaseToken, Time};
+use crate::limits::{NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
-use crate::news::{News, NewsDesk, NewsKind, Taken};
-use crate::queue::{QueueId, QueueView, Times};
-use crate::reason::Reason;
+use crate::news::NewsDesk;
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
 use crate::session::{Actor, SessionId};
-use crate::snapshot::{Snapshot, SnapshotCounts};
-use crate::state::{Due, Replay, State, Totals};
+use crate::snapshot::Snapshot;
+use crate::state::{Due, Replay, State};
 use crate::storage::Storage;
 use std::time::Duration;
 
@@ -438,6 +441,12 @@ impl Engine {
         self.is_stopped
     }
 
+    /// Whether there are such that were not taken.
+    #[must_use]
+    pub fn has_deliveries(&self) -> bool {
+        !self.state.deliveries.is_empty()
+    }
+
     /// Answers to reserves that waited, and the ends of leases that are followed, in the order of what happened. They depend on the log like answers.
     pub fn take_deliveries(&mut self) -> impl Iterator<Item = Delivery> + '_ {
         self.state.deliveries.drain(..)
@@ -494,392 +503,6 @@ impl Engine {
     #[must_use]
     pub fn unwritten_bytes(&self) -> usize {
         self.pending.as_ref().map_or(0, Pending::bytes)
-    }
-
-    /// A job that is there: open, or final and kept.
-    #[must_use]
-    pub fn job(&self, id: JobId) -> Option<JobView<'_>> {
-        self.state.view_job(id, self.now)
-    }
-
-    /// Why a job is where it is, the reason that binds now first; `None` if it is not there, or not in memory. A job that is about
-    /// to be handed out has none.
-    #[must_use]
-    pub fn why(&self, id: JobId) -> Option<Vec<Reason>> {
-        self.state.why(id, self.now)
-    }
-
-    /// An open job.
-    #[must_use]
-    pub fn open_job(&self, id: JobId) -> Option<JobView<'_>> {
-        self.job(id).filter(|job| !job.state.is_final())
-    }
-
-    /// The open job of that key in a queue.
-    #[must_use]
-    pub fn job_with_key(&self, queue: &QueueName, key: &[u8]) -> Option<JobView<'_>> {
-        self.state.view_key(self.state.find_queue(queue)?, key, self.now)
-    }
-
-    /// Jobs in memory, open or kept, from a place on (0: from the first), each with the place to go on from: long lists are
-    /// read in slices. A job keeps its place as long as it is there, in one run of the process; a new one may take any place.
-    pub fn jobs_from(&self, place: u32) -> impl Iterator<Item = (u32, JobView<'_>)> + '_ {
-        self.state.view_from(place, self.now)
-    }
-
-    /// What the wall clock shows at a moment of engine time, nanoseconds since 1970, as far as the engine was told.
-    #[must_use]
-    pub fn wall_time(&self, moment: Time) -> Time {
-        self.state.wall_time(moment)
-    }
-
-    /// The queue of a job, open or kept; `None` if it is not known.
-    #[must_use]
-    pub fn queue_of(&self, job: JobId) -> Option<&QueueName> {
-        self.state.queue_of(job).map(|queue| self.queue_name(queue))
-    }
-
-    /// The first job of a queue in that state: the next to be reserved, the next due, the first buried. `None` if there
-    /// is none, and always for [`JobState::Reserved`].
-    #[must_use]
-    pub fn first_job(&self, queue: QueueId, state: JobState) -> Option<JobView<'_>> {
-        self.state.view_first(queue, state, self.now)
-    }
-
-    /// The handle of the queue of that name, good until the next command.
-    #[must_use]
-    pub fn find_queue(&self, name: &QueueName) -> Option<QueueId> {
-        self.state.find_queue(name)
-    }
-
-    /// A queue's counters.
-    ///
-    /// # Panics
-    /// If there is no such queue any more.
-    #[must_use]
-    pub fn queue(&self, id: QueueId) -> QueueView {
-        self.state.view_queue(id, self.now)
-    }
-
-    /// A queue's name.
-    ///
-    /// # Panics
-    /// If there is no such queue any more.
-    #[must_use]
-    pub fn queue_name(&self, id: QueueId) -> &QueueName {
-        self.state.queue_name(id)
-    }
-
-    /// Queues in the order of their creation, after the one of that number (0: from the first), each with its number:
-    /// long lists are read in slices.
-    pub fn queues_after(&self, number: u64) -> impl Iterator<Item = (u64, QueueId)> + '_ {
-        self.state.queues_after(number)
-    }
-
-    /// How many queues there are.
-    #[must_use]
-    pub fn queue_count(&self) -> usize {
-        self.state.queues()
-    }
-
-    /// The queue that a session uses.
-    ///
-    /// # Panics
-    /// If the session is not open.
-    #[must_use]
-    pub fn used(&self, session: SessionId) -> QueueId {
-        self.state.used(session)
-    }
-
-    /// The queues that a session watches, in the order in which they came to be.
-    ///
-    /// # Panics
-    /// If the session is not open.
-    #[must_use]
-    pub fn watched(&self, session: SessionId) -> &[QueueId] {
-        self.state.watched(session)
-    }
-
-    /// Counts over all queues.
-    #[must_use]
-    pub fn totals(&self) -> &Totals {
-        self.state.totals()
-    }
-
-    /// How long things took, over all queues.
-    #[must_use]
-    pub fn times(&self) -> &Times {
-        &self.state.times
-    }
-
-    /// The same in one queue; `None` if nothing was handed out there yet.
-    ///
-    /// # Panics
-    /// If there is no such queue any more.
-    #[must_use]
-    pub fn times_of(&self, id: QueueId) -> Option<&Times> {
-        self.state.times_of_queue(id)
-    }
-
-    /// For how long the first ready job of a queue has been due; `None` if none is ready.
-    ///
-    /// # Panics
-    /// If there is no such queue any more.
-    #[must_use]
-    pub fn head_age(&self, id: QueueId) -> Option<Duration> {
-        self.first_job(id, JobState::Ready).map(|job| self.now.since(job.run_at))
-    }
-
-    /// How many sessions are open.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        self.state.sessions()
-    }
-
-    /// How often this data was started, this time included.
-    #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.state.numbers().epoch
-    }
-
-    /// Writes a schedule that is there down again, whole, so that the log does not need its earlier records.
-    pub fn keep_schedule(&mut self, name: &QueueName, now: Time) {
-        self.now = self.now.max(now);
-        let kept = self.state.kept_schedule(name);
-        kept.into_iter().for_each(|kept| self.happen(Event::ScheduleKept(Box::new(kept))));
-    }
-
-    /// Writes a job that is there down again, whole, so that the log does not need its earlier records. `body` is what the log
-    /// has as the body of its put. Returns whether it was there.
-    pub fn keep_job(&mut self, job: JobId, body: &[u8], now: Time) -> bool {
-        self.now = self.now.max(now);
-        let kept = self.state.kept_job(job, body);
-        let is_open = kept.is_some();
-        kept.into_iter().for_each(|kept| self.happen(Event::JobKept(Box::new(kept))));
-        is_open
-    }
-
-    /// The same of a queue's counters and its pause, if the log knows of the queue.
-    pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
-        self.now = self.now.max(now);
-        let kept = self.state.find_queue(name).and_then(|queue| self.state.kept_queue(queue));
-        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
-    }
-
-    /// The same of the next queue whose totals count what happened to far jobs; false if there is none.
-    pub(crate) fn keep_far_counted(&mut self, now: Time) -> bool {
-        self.now = self.now.max(now);
-        let kept = self.state.take_far_counted();
-        let is_one = kept.is_some();
-        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
-        is_one
-    }
-
-    /// The same of what is known beside jobs and queues, with the first segment that is needed from here on. Returns
-    /// where that is written.
-    pub(crate) fn keep_numbers(&mut self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> Lsn {
-        self.now = self.now.max(now);
-        self.reserve_numbers();
-        let kept = self.state.kept_numbers(oldest_segment, far_jobs, self.now);
-        self.happen(Event::NumbersKept(Box::new(kept)));
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
-    }
-
-    /// What came of the request of that key, and the fingerprint that it had, if that is kept.
-    #[must_use]
-    pub fn answer_of(&self, key: &[u8]) -> Option<(u64, &[u8])> {
-        self.state.answer_of(key, self.now)
-    }
-
-    /// How many answers are kept.
-    #[must_use]
-    pub fn answers_kept(&self) -> usize {
-        self.state.answers_kept()
-    }
-
-    /// Whether the log has the room to keep an answer so long, in bytes. If it has, one that is kept at the end of this turn is
-    /// not refused for want of room: puts before it leave more than that.
-    #[must_use]
-    pub fn has_room_for_answer(&self, bytes: usize) -> bool {
-        !self.room.is_all || self.room.free > self.wanted_room() + bytes as u64
-    }
-
-    /// Writes an answer that is kept down again, likewise.
-    pub fn keep_answer(&mut self, key: &[u8], now: Time) {
-        self.now = self.now.max(now);
-        let kept = self.state.kept_answer(key, self.now);
-        kept.into_iter().for_each(|kept| self.happen(Event::AnswerKept(Box::new(kept))));
-    }
-
-    /// Begins a snapshot: a stream of records of its own, which holds the whole state at its end. Returns false if one
-    /// is under way.
-    pub fn begin_snapshot(&mut self) -> bool {
-        let is_free = self.snapshot.is_none();
-        if is_free {
-            self.snapshot = Some(Snapshot::begin(&self.state));
-        }
-        is_free
-    }
-
-    /// The bodies that the next slice of the snapshot, over so many objects, needs and that are in the log alone: to be
-    /// read there, and given with [`Engine::give_to_snapshot`]. None where bodies are in memory.
-    #[must_use]
-    pub fn snapshot_wants(&self, most_objects: usize) -> Vec<BodyPlace> {
-        let is_lazy = self.pending.as_ref().is_some_and(Pending::notes_bodies);
-        let snapshot = self.snapshot.as_ref().filter(|_| is_lazy);
-        snapshot.map_or_else(Vec::new, |snapshot| snapshot.wants(most_objects, &self.state))
-    }
-
-    /// Gives the snapshot bodies that it wanted.
-    pub fn give_to_snapshot(&mut self, bodies: Vec<(JobId, Box<[u8]>)>) {
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.take_bodies(bodies);
-        }
-    }
-
-    /// Walks on over at most so many objects, in a step that commands can wait for. Returns whether the walk is done:
-    /// what [`Engine::take_snapshot_records`] gives from then on, once, is the end of the snapshot. True without one. It
-    /// goes no further than to a body that it wants and was not given.
-    pub fn snapshot_slice(&mut self, most_objects: usize, now: Time) -> bool {
-        self.now = self.now.max(now);
-        let now = self.now;
-        if self.state.is_telling() {
-            return self.snapshot.is_none();
-        }
-        self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
-    }
-
-    /// Moves the snapshot's records since the last call into `group`, for a log writer of their own. Returns whether
-    /// there were any.
-    pub fn take_snapshot_records(&mut self, group: &mut Group) -> bool {
-        self.snapshot.as_mut().is_some_and(|snapshot| snapshot.take(group))
-    }
-
-    /// Bytes of the snapshot's records that nobody took yet. Past [`crate::limits::SNAPSHOT_BACKLOG_BYTES`] it should be
-    /// given up.
-    #[must_use]
-    pub fn snapshot_bytes(&self) -> usize {
-        self.snapshot.as_ref().map_or(0, Snapshot::bytes)
-    }
-
-    /// Ends the snapshot, done or not. Returns what it holds, all zero if it is not done; `None` if there was none.
-    pub fn end_snapshot(&mut self) -> Option<SnapshotCounts> {
-        self.snapshot.take().map(|snapshot| snapshot.counts())
-    }
-
-    /// Takes down what happens from now on, to be fetched with [`Engine::take_news`]. Returns whether that
-    /// begins now.
-    pub fn listen(&mut self) -> bool {
-        let begins = self.news.is_none();
-        if begins {
-            self.news = Some(Box::default());
-        }
-        begins
-    }
-
-    /// Takes down nothing any more, and forgets what was not fetched.
-    pub fn stop_listening(&mut self) {
-        self.news = None;
-    }
-
-    /// Whether something was taken down and not fetched.
-    #[must_use]
-    pub fn has_news(&self) -> bool {
-        self.news.as_ref().is_some_and(|news| !news.is_empty())
-    }
-
-    /// What was taken down since the last call. It depends on the log as answers do.
-    pub fn take_news(&mut self) -> Taken {
-        self.news.as_mut().map_or_else(Taken::default, |news| news.take())
-    }
-
-    /// The number of the next event.
-    #[must_use]
-    pub fn next_seq(&self) -> u64 {
-        self.state.numbers().next_seq
-    }
-
-    /// The number of the newest of what was taken down since that began, be it fetched already.
-    #[must_use]
-    pub fn newest_news(&self) -> Option<u64> {
-        self.news.as_ref().and_then(|news| news.newest())
-    }
-
-    /// The place of the newest record, be it written or not; 0 if nothing is logged. All events so far that are in the log stand
-    /// there or before.
-    #[must_use]
-    pub fn last_record(&self) -> Lsn {
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
-    }
-
-    /// That this start of the engine happened, which was before anybody could listen.
-    #[must_use]
-    pub fn started(&self) -> News {
-        let (seq, at) = self.started;
-        let news = News::new(seq, at, self.state.wall_time(at), NewsKind::ServerStarted);
-        News { epoch: Some(self.epoch()), ..news }
-    }
-
-    /// Length of the records that everything that is open would fill, in bytes.
-    #[must_use]
-    pub fn live_bytes(&self) -> u64 {
-        self.state.live_bytes()
-    }
-
-    /// Tells how much the log can take, everything considered that was taken from here for writing. Puts are refused
-    /// when there is not enough; what ends jobs never is.
-    pub fn set_room(&mut self, room: Room) {
-        let pending = self.pending.as_ref().map_or(0, Pending::bytes) as u64;
-        self.room = Room { free: room.free.saturating_sub(pending), ..room };
-    }
-
-    /// How much room the log should have so that puts are not refused, in bytes.
-    #[must_use]
-    pub fn wanted_room(&self) -> u64 {
-        self.room_to_reclaim() + self.room.set_aside / 2
-    }
-
-    /// The room that only ends of jobs and the reclaiming of segments may take. Without it a disk full of jobs that ended
-    /// would stay full.
-    fn room_to_reclaim(&self) -> u64 {
-        self.room_for_ends() + self.room.set_aside
-    }
-
-    /// Whether a segment can be reclaimed without taking the room that ends of jobs need.
-    #[must_use]
-    pub fn has_room_to_compact(&self) -> bool {
-        let needed = self.room.set_aside.min(2 * self.live_bytes() + self.room.set_aside / 16);
-        self.room.free >= self.room_for_ends() + needed
-    }
-
-    fn room_for_ends(&self) -> u64 {
-        self.state.totals().open() * (FINAL_RECORD_BYTES + self.actor_bytes)
-    }
-
-    /// In whose name the record says that it was asked for. The room for the ends of jobs may have been measured before
-    /// somebody with so long a name came: an end without it always fits.
-    fn actor_in_log(&self) -> Option<&Actor> {
-        self.actor.as_ref().filter(|_| !self.room.is_all || self.room.free >= self.room_for_ends())
-    }
-
-    /// Whether an event can be written without taking the room of those that must always be.
-    fn has_room_for(&self, event: &Event) -> bool {
-        if !self.room.is_all {
-            return true;
-        }
-        let put = match event {
-            Event::JobPut(put) => put,
-            Event::JobReplaced(kept) => &kept.put,
-            _ if !event.is_durable() => return true,
-            _ if event.ends_job().is_some() && event.said_bytes() == 0 => return true,
-            _ => return self.room.free > self.room_to_reclaim() + event.said_bytes() as u64,
-        };
-        let key = put.key.as_ref().map_or(0, |key| key.len());
-        // What it waits for may stand there twice.
-        let terms = put.terms.as_ref().map_or(0, |terms| 2 * terms.bytes());
-        let record = (put.body.len() + key + terms) as u64;
-        let record = record + PUT_RECORD_BYTES + RECORD_OVERHEAD_BYTES + FINAL_RECORD_BYTES + 2 * self.actor_bytes;
-        self.room.free >= self.wanted_room().saturating_add(record)
     }
 
     fn happen(&mut self, event: Event) {
@@ -982,57 +605,5 @@ impl Engine {
                 self.state.deliveries.push(Delivery { session, what: Delivered::Job { job, token, body } });
             }
         }
-    }
-}
-
-/// What tests and simulations look at.
-#[cfg(any(test, feature = "testing"))]
-impl Engine {
-    /// Recounts everything.
-    ///
-    /// # Panics
-    /// If an index, a counter or a line disagrees with the jobs.
-    pub fn check(&self) {
-        self.state.check();
-    }
-
-    /// Everything that a replay of the log must give back, as text, at the moment `now`.
-    ///
-    /// # Panics
-    /// If a body is in the log alone.
-    #[must_use]
-    pub fn durable_text(&self, now: Time) -> String {
-        self.durable_text_with(now, &|place| panic!("{place:?} is to be read"), &[])
-    }
-
-    /// The same; `read` gets bodies that are in the log alone, and `cold` are the jobs that are not in memory.
-    #[must_use]
-    pub fn durable_text_with(
-        &self,
-        now: Time,
-        read: &dyn Fn(BodyPlace) -> Box<[u8]>,
-        cold: &[crate::far::FarRecord],
-    ) -> String {
-        assert_eq!(cold.len() as u64, self.cold_jobs(), "jobs that are not in memory");
-        self.state.durable_text(now, read, cold)
-    }
-
-    /// Everything that a refusal must leave as it was, as text.
-    #[must_use]
-    pub fn whole_text(&self) -> String {
-        self.state.whole_text(self.now)
-    }
-
-    /// The last record that was decided, taken or not.
-    #[must_use]
-    pub fn log_end(&self) -> Lsn {
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
-    }
-
-    /// The id of the next job and the number of the next event.
-    #[must_use]
-    pub fn next_numbers(&self) -> (u64, u64) {
-        let numbers = self.state.numbers();
-        (numbers.next_job_id, numbers.next_seq)
     }
 }

@@ -111,6 +111,27 @@ pub enum Want {
     },
 }
 
+/// Which jobs had left memory at a moment: what was looked up as of it may have changed by another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FarAsOf {
+    /// How many jobs had.
+    left: u64,
+    /// The newest segment that they had left for.
+    newest: u64,
+}
+
+impl FarAsOf {
+    /// Whether what was looked up for `want` as of this is so at `now`, but for jobs that ended. Who has a name or a key may have
+    /// left memory since, for a segment in which nobody looked; who is first, for any.
+    #[must_use]
+    pub fn holds(self, want: &Want, now: FarAsOf) -> bool {
+        match want {
+            Want::First { .. } => self == now,
+            Want::Job(_) | Want::Place(_) | Want::Key { .. } => self.newest == now.newest,
+        }
+    }
+}
+
 /// The bits in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Far {
@@ -207,10 +228,10 @@ impl Far {
         self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open, is_named: true });
     }
 
-    /// The number of the newest segment; 0 if there is none. One that is looked into before a job leaves memory for it has a
-    /// higher one than all before.
-    pub(crate) fn newest(&self) -> u64 {
-        self.segments.last_key_value().map_or(0, |(&number, _)| number)
+    /// Which jobs left memory by now. A segment that a job leaves memory for has a higher number than all that others left
+    /// for before.
+    pub(crate) fn as_of(&self) -> FarAsOf {
+        FarAsOf { left: self.left, newest: self.segments.last_key_value().map_or(0, |(&number, _)| number) }
     }
 
     pub(crate) fn is_open(&self, place: FarPlace) -> bool {

@@ -1,16 +1,13 @@
-//! From what a client names a thing by (a job's id, a key, a queue's name) to its slot.
+//! From what a client names a thing by (a key, a queue's name) to its slot. Ids of jobs have an index of their own: [`crate::ids`].
 //!
 //! A hash table in many small parts, each of which grows and shrinks by itself: the largest copy that one insertion
 //! can cause is that of a part. The names themselves stay where the things are; an entry is a slot alone.
 
-use crate::job::JobId;
 use crate::pages::Slot;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 const PARTS: u64 = 4096;
-/// So many neighbouring job ids share a part: puts and completions in order touch the same lines of memory.
-const NEIGHBOURS: u64 = 64;
 
 /// The hash of a name, and the part of the table where it stands.
 #[derive(Clone, Copy)]
@@ -20,11 +17,6 @@ pub(crate) struct Hashed {
 }
 
 impl Hashed {
-    pub(crate) fn id(id: JobId) -> Hashed {
-        let wide = u128::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        Hashed { part: (id.0 / NEIGHBOURS % PARTS) as usize, hash: (wide >> 64) as u64 ^ wide as u64 }
-    }
-
     /// `seed` tells apart equal names under different owners (keys of different queues).
     pub(crate) fn name(seed: u32, name: &[u8]) -> Hashed {
         let hash = foldhash::quality::FixedState::with_seed(u64::from(seed)).hash_one(name);

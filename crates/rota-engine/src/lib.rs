@@ -60,6 +60,7 @@ pub mod engine;
 pub mod event;
 pub mod far;
 mod groups;
+mod ids;
 mod index;
 pub mod job;
 pub mod journal;

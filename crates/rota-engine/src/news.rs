@@ -44,14 +44,7 @@ pub enum NewsKind {
     SchedulePaused,
     ScheduleResumed,
     ScheduleSkipped,
-    TokenCreated,
-    TokenRevoked,
-    WebhookCreated,
-    WebhookChanged,
-    WebhookPaused,
-    WebhookResumed,
-    WebhookDeleted,
-    SnapshotTaken,
+    Noted(Noted),
     ServerStarted,
     ServerStopped,
     ClockStepped,
@@ -87,14 +80,14 @@ impl NewsKind {
         NewsKind::SchedulePaused,
         NewsKind::ScheduleResumed,
         NewsKind::ScheduleSkipped,
-        NewsKind::TokenCreated,
-        NewsKind::TokenRevoked,
-        NewsKind::WebhookCreated,
-        NewsKind::WebhookChanged,
-        NewsKind::WebhookPaused,
-        NewsKind::WebhookResumed,
-        NewsKind::WebhookDeleted,
-        NewsKind::SnapshotTaken,
+        NewsKind::Noted(Noted::TokenCreated),
+        NewsKind::Noted(Noted::TokenRevoked),
+        NewsKind::Noted(Noted::WebhookCreated),
+        NewsKind::Noted(Noted::WebhookChanged),
+        NewsKind::Noted(Noted::WebhookPaused),
+        NewsKind::Noted(Noted::WebhookResumed),
+        NewsKind::Noted(Noted::WebhookDeleted),
+        NewsKind::Noted(Noted::SnapshotTaken),
         NewsKind::ServerStarted,
         NewsKind::ServerStopped,
         NewsKind::ClockStepped,
@@ -131,32 +124,10 @@ impl NewsKind {
             NewsKind::SchedulePaused => "schedule.paused",
             NewsKind::ScheduleResumed => "schedule.resumed",
             NewsKind::ScheduleSkipped => "schedule.skipped",
-            NewsKind::TokenCreated => "token.created",
-            NewsKind::TokenRevoked => "token.revoked",
-            NewsKind::WebhookCreated => "webhook.created",
-            NewsKind::WebhookChanged => "webhook.changed",
-            NewsKind::WebhookPaused => "webhook.paused",
-            NewsKind::WebhookResumed => "webhook.resumed",
-            NewsKind::WebhookDeleted => "webhook.deleted",
-            NewsKind::SnapshotTaken => "snapshot.taken",
+            NewsKind::Noted(what) => what.name(),
             NewsKind::ServerStarted => "server.started",
             NewsKind::ServerStopped => "server.stopped",
             NewsKind::ClockStepped => "clock.stepped",
-        }
-    }
-
-    /// What is told of that.
-    #[must_use]
-    pub fn of_note(what: Noted) -> NewsKind {
-        match what {
-            Noted::TokenCreated => NewsKind::TokenCreated,
-            Noted::TokenRevoked => NewsKind::TokenRevoked,
-            Noted::WebhookCreated => NewsKind::WebhookCreated,
-            Noted::WebhookChanged => NewsKind::WebhookChanged,
-            Noted::WebhookPaused => NewsKind::WebhookPaused,
-            Noted::WebhookResumed => NewsKind::WebhookResumed,
-            Noted::WebhookDeleted => NewsKind::WebhookDeleted,
-            Noted::SnapshotTaken => NewsKind::SnapshotTaken,
         }
     }
 
@@ -329,7 +300,7 @@ impl News {
             Event::Noted(ref note) => News {
                 reason: note.why.map(NotedWhy::name),
                 note: Some(note.clone()),
-                ..news(NewsKind::of_note(note.what))
+                ..news(NewsKind::Noted(note.what))
             },
             Event::Started { epoch, .. } => News { epoch: Some(epoch), ..news(NewsKind::ServerStarted) },
             Event::Stopped { .. } => news(NewsKind::ServerStopped),

@@ -64,6 +64,21 @@ impl Noted {
         Noted::SnapshotTaken,
     ];
 
+    /// Its lasting name, among those of [`crate::news::NewsKind`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Noted::TokenCreated => "token.created",
+            Noted::TokenRevoked => "token.revoked",
+            Noted::WebhookCreated => "webhook.created",
+            Noted::WebhookChanged => "webhook.changed",
+            Noted::WebhookPaused => "webhook.paused",
+            Noted::WebhookResumed => "webhook.resumed",
+            Noted::WebhookDeleted => "webhook.deleted",
+            Noted::SnapshotTaken => "snapshot.taken",
+        }
+    }
+
     /// What it happened to.
     #[must_use]
     pub fn noun(self) -> &'static str {

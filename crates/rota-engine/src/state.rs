@@ -36,6 +36,7 @@ use schedules::Schedules;
 use crate::bodies::{Bodies, BodyHandle};
 use crate::command::{Body, BodyPlace, Delivery};
 use crate::far::Far;
+use crate::ids::Ids;
 use crate::index::{Hashed, Index};
 use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
 use crate::lease::{Lease, LeaseOrder};
@@ -54,7 +55,7 @@ pub(crate) struct State {
     jobs: Jobs,
     extras: Pages<JobExtra>,
     bodies: Bodies,
-    by_id: Index,
+    by_id: Ids,
     by_key: Index,
     queues: Pages<Queue>,
     queues_by_name: Index,
@@ -156,7 +157,7 @@ impl State {
             jobs: Jobs::default(),
             extras: Pages::default(),
             bodies: Bodies::default(),
-            by_id: Index::default(),
+            by_id: Ids::default(),
             by_key: Index::default(),
             queues: Pages::default(),
             queues_by_name: Index::default(),
@@ -222,7 +223,7 @@ impl State {
 
     /// The place of a job that is there, open or not; it stays the same as long as the job is there and is not replaced.
     pub(crate) fn slot_of(&self, id: JobId) -> Option<Slot> {
-        self.by_id.find(Hashed::id(id), |slot| self.jobs[slot].id == id)
+        self.by_id.find(id)
     }
 
     /// Which queue a job is in, as far as that is known.

@@ -30,6 +30,20 @@ impl std::fmt::Debug for StoreId {
     }
 }
 
+/// Whether the disk has no more room, or none for this user: nothing is broken, and it can be tried again.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the system has too little of something else just now, descriptors or memory: it can be tried again as well.
+#[must_use]
+pub fn is_short(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| short.map(Errno::raw_os_error).contains(&code))
+}
+
 /// A folder of segments that belongs to this process alone. Clones are the same folder.
 pub trait Storage: Clone + Send {
     /// One open segment.
@@ -68,7 +82,8 @@ pub trait Storage: Clone + Send {
     /// Sets room for one more segment aside on the disk, which a later [`Storage::create`] takes.
     ///
     /// # Errors
-    /// `StorageFull`, or what else the disk says; safe to try again.
+    /// What the disk says. It is safe to try again where it [is full](is_full), or the system [is short](is_short) of something;
+    /// anything else may have been said of the log, too, and will not be said again.
     fn set_aside(&mut self) -> io::Result<()>;
 
     /// Gives the room of one spare segment back, if there is one.

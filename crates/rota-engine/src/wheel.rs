@@ -178,7 +178,7 @@ impl<K: Copy + Ord> Wheel<K> {
 
     fn remove_far(&mut self, slot: Slot, key: K) -> bool {
         let Some((&start, spoke)) = self.far.range_mut(..=key).next_back() else { return false };
-        let Some(place) = spoke.iter().position(|&other| other == slot) else { return false };
+        let Some(place) = place_in(spoke, slot) else { return false };
         spoke.swap_remove(place);
         if spoke.is_empty() {
             self.far.remove(&start);
@@ -202,6 +202,15 @@ impl<K: Copy + Ord> Wheel<K> {
             self.near = VecDeque::new();
         }
     }
+}
+
+/// Where a job is in a spoke that is not sorted.
+fn place_in(spoke: &[Slot], slot: Slot) -> Option<usize> {
+    // Without a way out in between, those of a line of memory are compared all at once.
+    let line = LINE / size_of::<Slot>();
+    let has_it = |slots: &[Slot]| slots.iter().fold(false, |found, &other| found | (other == slot));
+    let before = spoke.chunks(line).position(has_it)? * line;
+    spoke[before..].iter().position(|&other| other == slot).map(|place| before + place)
 }
 
 /// Puts a job into the far spoke that starts at or below it. Returns the start and the jobs of a new spoke behind that

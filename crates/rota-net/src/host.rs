@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub use bodies::OPEN_SEGMENTS;
 pub use commit::{CommitError, LogFigures};
 pub use journal::HostJournal;
 pub use keeper::{History, KeeperFigures};

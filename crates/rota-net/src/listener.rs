@@ -176,6 +176,7 @@ async fn serve_connection<S: Socket>(
         pin: None,
         depends_on: DependsOn::default(),
         is_frozen: false,
+        delivers: false,
     };
     // However it ends, nobody is left to be told.
     let ended = match gate {
@@ -252,14 +253,21 @@ struct Connection<'a, S> {
     depends_on: DependsOn,
     /// Whether the backlog could not be handled: nothing is decided any more.
     is_frozen: bool,
+    /// Whether somebody got a job by it that they waited for.
+    delivers: bool,
 }
 
 impl<S: Socket> Connection<'_, S> {
     async fn run(&mut self) -> Result<(), Ended> {
+        // One for all reads: to begin to wait for it costs more than to look whether it has come.
+        let mut stop = self.stop.clone();
+        let mut stopped = std::pin::pin!(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
         let mut read_on = true;
         loop {
             let (status, waited) = if read_on && self.backlog.is_empty() {
-                self.read_and_handle().await?
+                self.read_and_handle(stopped.as_mut()).await?
             } else {
                 let backlog = std::mem::take(&mut self.backlog);
                 self.handle(&backlog)
@@ -273,6 +281,9 @@ impl<S: Socket> Connection<'_, S> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            if self.delivers {
+                let_others_go_first().await;
+            }
             self.send().await?;
             match status {
                 Status::NeedMore | Status::Again if self.is_frozen => {
@@ -282,7 +293,7 @@ impl<S: Socket> Connection<'_, S> {
                 Status::NeedMore | Status::Again => {}
                 Status::Close => return Err(Ended::Closed),
                 Status::Waiting => {
-                    self.wait(waited.expect("who waits has where to wait")).await?;
+                    self.wait(waited.expect("who waits has where to wait"), stopped.as_mut()).await?;
                     if self.session.is_under_way() {
                         // What came is the first of a batch; the rest is ready now or never.
                         read_on = false;
@@ -302,12 +313,14 @@ impl<S: Socket> Connection<'_, S> {
     }
 
     /// Reads once, and handles what came.
-    async fn read_and_handle(&mut self) -> Result<(Status, Option<Waited>), Ended> {
-        let mut stop = self.stop.clone();
+    async fn read_and_handle(
+        &mut self,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Status, Option<Waited>), Ended> {
         tokio::select! {
             biased;
             handled = std::future::poll_fn(|context| self.poll_read_and_handle(context)) => handled,
-            _ = stop.wait_for(|stop| *stop) => Err(Ended::Closed),
+            () = stopped => Err(Ended::Closed),
         }
     }
 
@@ -325,7 +338,7 @@ impl<S: Socket> Connection<'_, S> {
     /// Hands input to the session, and keeps what it leaves.
     fn handle(&mut self, input: &[u8]) -> (Status, Option<Waited>) {
         let Connection { session, out, pin, .. } = self;
-        let mut is_frozen = false;
+        let (mut is_frozen, mut delivers) = (false, false);
         let ((taken, status, waited), depends_on) = self.host.with_and_wait(|shared, now| {
             is_frozen = shared.is_frozen;
             if is_frozen {
@@ -336,10 +349,12 @@ impl<S: Socket> Connection<'_, S> {
                 *pin = Some(shared.pins.pin());
             }
             let waited = (status == Status::Waiting).then(|| shared.await_delivery(session.id()));
+            delivers = shared.engine.has_deliveries();
             // What is to be sent waits for the log, soon.
             ((taken, status, waited), status != Status::Again && !out.is_empty())
         });
         self.is_frozen = is_frozen;
+        self.delivers = delivers;
         self.depends_on = depends_on;
         self.backlog.extend_from_slice(&input[taken..]);
         (status, waited)
@@ -397,9 +412,8 @@ impl<S: Socket> Connection<'_, S> {
     }
 
     /// Waits for a job, while it watches for the peer to go.
-    async fn wait(&mut self, mut waited: Waited) -> Result<(), Ended> {
+    async fn wait(&mut self, mut waited: Waited, mut stopped: Pin<&mut impl Future<Output = ()>>) -> Result<(), Ended> {
         loop {
-            let mut stop = self.stop.clone();
             let gone = tokio::select! {
                 biased;
                 delivered = &mut waited => {
@@ -409,7 +423,7 @@ impl<S: Socket> Connection<'_, S> {
                     return Ok(());
                 }
                 read = read_more(&mut self.stream, &mut self.backlog) => read? == 0,
-                _ = stop.wait_for(|stop| *stop) => true,
+                () = stopped.as_mut() => true,
             };
             if gone {
                 return self.half_close(waited).await;
@@ -447,6 +461,20 @@ impl<S: Socket> Connection<'_, S> {
             }
         }
     }
+}
+
+/// Lets those have their turn that were just woken: who waited for a job has it before whoever put it knows.
+async fn let_others_go_first() {
+    let mut is_later = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut is_later, true) {
+            return Poll::Ready(());
+        }
+        // Unlike `yield_now`, without a look for what comes in first.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Reads what comes behind a reserve that waits, as far as there is room for it; says how much that was.

@@ -145,6 +145,12 @@ pub(crate) fn read_private(
     Ok(Some((text, found)))
 }
 
+/// The lines of a file that have something in them, with their numbers, counted from 1.
+pub(crate) fn full_lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let lines = (1..).zip(text.split(|byte| *byte == b'\n'));
+    lines.filter(|(_, line)| !line.trim_ascii().is_empty())
+}
+
 /// Replaces a file by that text, for its owner alone unless `finish` says otherwise of it. It is durable on return.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use rota_engine::log::Recovery;
 use rota_engine::storage::DataDirectory;
 use rota_net::access::Door;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
-use rota_net::host::{History, Host, HostLog, Promise};
+use rota_net::host::{History, Host, HostLog, OPEN_SEGMENTS, Promise};
 use rota_net::http::{HttpOptions, Services};
 use rota_net::listener::Entrance;
 use rota_net::timings::Timings;
@@ -26,7 +26,7 @@ use rota_net::tls::{Port, Tls};
 use rota_net::{http, listener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{ServeConfig, StorageMode, SyncMode};
 use crate::report::{self, Failure};
@@ -47,6 +47,9 @@ const OTHER_DESCRIPTORS: u64 = 64;
 
 /// Where there are at least so many, as many as webhooks can be called by are kept free, too.
 const MANY_DESCRIPTORS: u64 = 1024;
+
+/// As many as segments of jobs far ahead may take, two each, where that is no more than a quarter of all.
+const FAR_DESCRIPTORS: u64 = 4096;
 
 /// How often the allocator is reminded of free memory.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
@@ -69,7 +72,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let http = bind("--http", config.http).await?;
     let beanstalkd_tls = bind("--beanstalkd-tls", config.beanstalkd_tls).await?;
     let http_tls = bind("--http-tls", config.http_tls).await?;
-    let connections = raise_descriptor_limit();
+    let connections = raise_descriptor_limit(config.storage);
     let has_http = http.is_some() || http_tls.is_some();
     let http_connections = if has_http { config.http_connections.min(connections / 2).max(1) } else { 0 };
     let max_connections = connections.saturating_sub(http_connections).max(1);
@@ -289,14 +292,19 @@ fn address(socket: Option<&TcpListener>) -> String {
 }
 
 /// Lets the process open as many files as it may. Returns how many of them can be connections.
-fn raise_descriptor_limit() -> usize {
+fn raise_descriptor_limit(storage: StorageMode) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     let all = current.unwrap_or(1 << 20);
     let webhooks = if all >= MANY_DESCRIPTORS { WEBHOOKS as u64 } else { 0 };
-    let connections = all.saturating_sub(OTHER_DESCRIPTORS + webhooks).max(1);
+    let segments = match storage {
+        StorageMode::Memory | StorageMode::Durable => 0,
+        StorageMode::Lazy => OPEN_SEGMENTS as u64,
+        StorageMode::Mapped => OPEN_SEGMENTS as u64 + (all / 4).min(FAR_DESCRIPTORS),
+    };
+    let connections = all.saturating_sub(OTHER_DESCRIPTORS + webhooks + segments).max(1);
     // A semaphore's counts end somewhere too.
     usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
 }
@@ -328,9 +336,18 @@ async fn last_snapshot(host: &Host, taker: &Taker, mut told: Signal) {
 /// The allocator gives free memory back to the system on the way, when it takes a page or lets one go. A server whose jobs are
 /// all done does neither: so this takes one that nobody uses, for ever, now and then.
 async fn give_memory_back() {
-    let mut interval = tokio::time::interval(GIVE_BACK_EVERY);
+    let told = Arc::new(Notify::new());
+    let tell = Arc::downgrade(&told);
+    // With a timer of its own the runtime would set it and unset it each time that it waits for something to come.
+    std::thread::spawn(move || {
+        while let Some(told) = tell.upgrade() {
+            told.notify_one();
+            drop(told);
+            std::thread::sleep(GIVE_BACK_EVERY);
+        }
+    });
     loop {
-        interval.tick().await;
+        told.notified().await;
         drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
     }
 }

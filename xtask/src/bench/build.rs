@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -34,6 +35,7 @@ type Costs = BTreeMap<String, (f64, u64)>;
 pub(super) fn run(machine: &Machine, options: &Options) -> Result<()> {
     let folder = process::target().join("bench/build");
     let program = folder.join("release/rota");
+    let mut took = None;
     // A short run looks at what a full one has built.
     if !options.quick || !program.exists() {
         if folder.exists() {
@@ -41,7 +43,9 @@ pub(super) fn run(machine: &Machine, options: &Options) -> Result<()> {
         }
         let mut build = process::cargo();
         build.args(["build", "--release", "--locked", "--package", "rota", "--timings", "--target-dir"]).arg(&folder);
+        let begin = Instant::now();
         process::run(&mut build)?;
+        took = Some(begin.elapsed());
     }
     let metadata = process::output(process::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     let metadata = serde_json::from_str(&metadata).context("`cargo metadata` wrote something that is not JSON")?;
@@ -59,7 +63,7 @@ pub(super) fn run(machine: &Machine, options: &Options) -> Result<()> {
         costs.entry(package.unwrap_or(name)).or_default().1 += bytes;
     }
     let length = std::fs::metadata(&program).with_context(|| format!("cannot look at {}", program.display()))?.len();
-    let text = describe(machine, options, &costs, &graph, length);
+    let text = describe(machine, options, &costs, &graph, (took, length));
     let path = page::write(options.quick, Part::Build, &text)?;
     println!("{text}\nwrote {}", path.display());
     Ok(())
@@ -177,7 +181,25 @@ impl Graph {
     }
 }
 
-fn describe(machine: &Machine, options: &Options, costs: &Costs, graph: &Graph, length: u64) -> String {
+/// The longest that a build from nothing should take, and the most bytes that the program should have.
+const MOST_TIME: Duration = Duration::from_secs(6 * 60);
+const MOST_BYTES: u64 = 25_000_000;
+
+/// The part of the page; `took` is how long the build took, if there was one, and `length` that of the program.
+fn describe(
+    machine: &Machine,
+    options: &Options,
+    costs: &Costs,
+    graph: &Graph,
+    (took, length): (Option<Duration>, u64),
+) -> String {
+    let mut goals = String::new();
+    if let Some(took) = took {
+        let (verdict, minutes) = (super::verdict(took <= MOST_TIME), took.as_secs_f64() / 60.0);
+        let _ = writeln!(goals, "- {verdict}: build of the program from nothing: at most 6 min: {minutes:.1} min");
+    }
+    let (verdict, mb) = (super::verdict(length <= MOST_BYTES), length as f64 / 1e6);
+    let _ = writeln!(goals, "- {verdict}: the program: at most 25 MB: {mb:.1} MB");
     let (seconds, bytes) = costs.values().fold((0.0, 0), |(s, b), (seconds, bytes)| (s + seconds, b + bytes));
     let kib = |bytes: u64| format!("{:.0}", bytes as f64 / 1024.0);
     let mut text = format!(
@@ -185,7 +207,7 @@ fn describe(machine: &Machine, options: &Options, costs: &Costs, graph: &Graph, 
          - `cargo build --release --package rota --timings` from nothing: {} crates take {seconds:.0} seconds, one behind the \
          other; two or more are built at a time.\n\
          - The program has {} KiB, of which {} are code. std's generic code counts for the crate whose type it is made \
-         for; what was inlined counts where it is.\n\n\
+         for; what was inlined counts where it is.\n\n{goals}\n\
          ### The {HEAVIEST} heaviest to build\n\n\
          | crate | build, s | of all | code, KiB | of all |\n|---|---:|---:|---:|---:|\n",
         options.command(),

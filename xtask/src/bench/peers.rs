@@ -230,16 +230,17 @@ fn faktory(command: &mut Command, address: SocketAddr, data: &Path) -> Result<Op
 }
 
 fn nsqd(command: &mut Command, address: SocketAddr, data: &Path, synced: bool) -> Result<Option<Child>> {
-    let http = free_address()?.to_string();
-    command.args(["--tcp-address", &address.to_string(), "--http-address", &http, "--log-level", "error"]);
-    command.args(["--max-rdy-count", "10000", "--data-path"]).arg(data);
-    if synced {
-        command.args(["--mem-queue-size", "0", "--sync-every", "1"]);
-    } else {
-        // More than a sample puts.
-        command.args(["--mem-queue-size", "10000000"]);
-    }
+    nsqd_options(command, address, free_address()?, data, synced);
     Ok(None)
+}
+
+/// How nsqd is started; `synced`: all messages are on the disk, each of them synced.
+pub(super) fn nsqd_options(command: &mut Command, tcp: SocketAddr, http: SocketAddr, data: &Path, synced: bool) {
+    command.args(["--tcp-address", &tcp.to_string(), "--http-address", &http.to_string(), "--log-level", "error"]);
+    command.args(["--broadcast-address", "127.0.0.1", "--max-rdy-count", "10000", "--data-path"]).arg(data);
+    // Or more than a sample puts.
+    let [in_memory, sync_every] = if synced { ["0", "1"] } else { ["10000000", "2500"] };
+    command.args(["--mem-queue-size", in_memory, "--sync-every", sync_every]);
 }
 
 /// Its runtime wants a daemon that knows its nodes: one of our own, which ends with us.

@@ -164,10 +164,24 @@ impl Report {
                 row.contenders[0].name(),
                 ours.median / 1e3
             )?;
+            if row.shape.connections >= MANY_CONNECTIONS {
+                let share = ours.median * sync / jobs;
+                writeln!(
+                    page,
+                    "- {}: {}, {}: at least 80 % of what the disk allows: {:.0} %",
+                    super::verdict(share >= 0.8),
+                    row.work.title(),
+                    row.shape,
+                    share * 100.0
+                )?;
+            }
         }
         Ok(())
     }
 }
+
+/// With so many, durable puts are to be bound by the disk.
+const MANY_CONNECTIONS: u32 = 64;
 
 fn write_heading(page: &mut String, row: &Row) -> fmt::Result {
     let title = row.work.title();

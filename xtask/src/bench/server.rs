@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Programs;
+use super::peers::nsqd_options;
 use crate::process;
 
 /// How long a server may take until it answers: it may have ten million jobs to read back.
@@ -71,8 +72,7 @@ impl Subject {
 
     /// nsqd, which is installed there: its HTTP port, and all messages on the disk, each of them synced.
     pub(super) fn nsqd(installed: PathBuf) -> Subject {
-        let options = ["--mem-queue-size=0", "--sync-every=1"];
-        Subject { installed: Some(installed), ..Subject::new("nsqd", Program::Nsqd, &options) }
+        Subject { installed: Some(installed), ..Subject::new("nsqd", Program::Nsqd, &[]) }
     }
 
     fn new(name: &str, program: Program, options: &[&str]) -> Subject {
@@ -133,9 +133,8 @@ impl Subject {
                 command.arg("answer-only").arg(address.to_string());
             }
             Program::Nsqd => {
-                command.args([format!("--http-address={address}"), "--tcp-address=127.0.0.1:0".to_owned()]);
-                command.args(["--broadcast-address=127.0.0.1", "--log-level=error"]);
-                command.arg("--data-path").arg(directory);
+                let tcp = SocketAddr::from(([127, 0, 0, 1], 0));
+                nsqd_options(&mut command, tcp, address, directory, true);
             }
         }
         command.args(&self.options);

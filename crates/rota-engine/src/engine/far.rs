@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::command::{Command, Parent};
-use crate::far::{FarEntry, FarFound, FarPlace, FarRecord, OpenSegment, Want};
+use crate::far::{FarAsOf, FarEntry, FarFound, FarPlace, FarRecord, OpenSegment, Want};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{Lsn, Pending};
 use crate::queue::QueueId;
@@ -49,10 +49,16 @@ impl Engine {
         self.state.find_queue(queue).and_then(|queue| self.state.wanted_key(queue, key))
     }
 
-    /// How many jobs left memory so far: if more did since something was looked up by time, it is to be looked up again.
+    /// How many jobs left memory so far.
     #[must_use]
     pub fn jobs_left(&self) -> u64 {
         self.state.far.left
+    }
+
+    /// Which jobs left memory by now: to be asked when it is asked what is wanted, and again when that was looked up.
+    #[must_use]
+    pub fn far_as_of(&self) -> FarAsOf {
+        self.state.far.as_of()
     }
 
     /// Whether a job of far segments may be open.

@@ -4,7 +4,7 @@
 //! puts. [`Engine::wanted_by_ticks`] says what, [`Engine::decide_ticks`] takes what was found, and the ticks have their turns.
 
 use super::{Engine, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN};
-use crate::far::{FarFound, Want};
+use crate::far::{FarAsOf, FarFound, Want};
 use crate::job::{QueueName, Time};
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
@@ -61,9 +61,9 @@ impl Engine {
     }
 
     /// What has to be looked up before ticks can be decided that have come: at most so many different things, to be given to
-    /// [`Engine::decide_ticks`] with the number that is said along. Nothing if no tick waits for that.
+    /// [`Engine::decide_ticks`] with what is said along. Nothing if no tick waits for that.
     #[must_use]
-    pub fn wanted_by_ticks(&self, most: usize) -> Option<(Vec<Want>, u64)> {
+    pub fn wanted_by_ticks(&self, most: usize) -> Option<(Vec<Want>, FarAsOf)> {
         let mut waiting = self.state.ticks_that_wait(self.now).map(|(_, want)| want).peekable();
         if self.is_stopped || waiting.peek().is_none() {
             return None;
@@ -77,15 +77,15 @@ impl Engine {
                 wants.push(want);
             }
         }
-        Some((wants, self.state.far.newest()))
+        Some((wants, self.far_as_of()))
     }
 
     /// Decides the ticks that waited for what was looked up, as of the moment at which [`Engine::wanted_by_ticks`] said
     /// `as_of`. If jobs left memory since for where nobody looked, or for what else comes first, they wait on: it is to be
     /// asked again.
-    pub fn decide_ticks(&mut self, found: &[(Want, FarFound)], as_of: u64, now: Time) {
+    pub fn decide_ticks(&mut self, found: &[(Want, FarFound)], as_of: FarAsOf, now: Time) {
         self.tick(now);
-        if self.is_stopped || self.state.far.newest() != as_of {
+        if self.is_stopped || !found.iter().all(|(want, _)| as_of.holds(want, self.far_as_of())) {
             return;
         }
         for (_, found) in found {

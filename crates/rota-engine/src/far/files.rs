@@ -9,7 +9,7 @@ use crate::event::{Event, KeptJob};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{LoggedEvent, Lsn, NameCache, Place, RecordFault, SegmentError, SegmentReader, decode_record};
 use crate::queue::QueueId;
-use crate::storage::{Beside, Storage, StorageFile};
+use crate::storage::{Beside, Storage, StorageFile, is_full};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ impl FarError {
     /// Whether the disk has no room: then it can be tried again.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, FarError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        matches!(self, FarError::Io { source, .. } if is_full(source))
     }
 
     /// Whether the file is missing or damaged: if it was made from another one, it can be made again.

@@ -13,7 +13,7 @@ use super::writer::{LogEnd, begin_segment};
 use super::{LogWriter, Lsn, Place, ReplayError, ReplayedRecord};
 use crate::far::FarError;
 use crate::job::Time;
-use crate::storage::{Storage, StorageFile, StoreId};
+use crate::storage::{Storage, StorageFile, StoreId, is_full};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -525,7 +525,7 @@ fn settle<S: Storage>(
     }
     match file.reserve(storage.segment_bytes()) {
         // Jobs can be completed and read on a full disk: what is there must come up.
-        Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(failed("reserve room for")(error)),
+        Err(error) if !is_full(&error) => return Err(failed("reserve room for")(error)),
         _ => {}
     }
     // If the process ended because a sync failed, the kernel may hold these for written though the disk never got them. A

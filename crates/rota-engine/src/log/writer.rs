@@ -33,6 +33,16 @@ pub enum LogError {
         /// What the disk said.
         source: io::Error,
     },
+    /// The disk failed, and not with one of the segments that are needed.
+    #[error("cannot {doing} the log in {}", path.display())]
+    Directory {
+        /// What was being done.
+        doing: &'static str,
+        /// The data directory.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// A segment could not be read again, to be reclaimed.
     #[error("cannot reclaim a segment of the log")]
     Reclaim(#[source] crate::far::FarError),

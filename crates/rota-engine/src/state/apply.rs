@@ -1,7 +1,7 @@
 //! What each event does to the state. Nothing here decides anything, and nothing can fail.
 
 use super::kept::plain_record_bytes;
-use super::{Hashed, State, key_hash};
+use super::{State, key_hash};
 use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
@@ -339,8 +339,7 @@ impl State {
     pub(super) fn insert_job(&mut self, job: Job) -> Slot {
         let id = job.id;
         let slot = self.jobs.insert(job);
-        let jobs = &self.jobs;
-        self.by_id.insert(Hashed::id(id), slot, |other| Hashed::id(jobs[other].id));
+        self.by_id.insert(id, slot);
         self.numbers.next_job_id = self.numbers.next_job_id.max(id.0 + 1);
         self.take_in(slot);
         slot

@@ -273,7 +273,7 @@ impl State {
     pub(super) fn take_out(&mut self, slot: Slot) -> QueueId {
         let jobs = &self.jobs;
         let job = &jobs[slot];
-        self.by_id.remove(Hashed::id(job.id), slot, |other| Hashed::id(jobs[other].id));
+        self.by_id.remove(job.id);
         if !job.state.is_final() {
             self.queues[job.queue.slot()].body_bytes -= u64::from(job.body.length);
             self.free_key(slot);

@@ -1,6 +1,6 @@
 //! What commands will read, read a moment before they do.
 //!
-//! Among millions of jobs one that is named at random is in no cache: its entry in the index, itself, its body, its spoke are
+//! Among millions of jobs one that is named at random is in no cache: its place in the index, itself, its spoke are
 //! waited for one after the other. Of several jobs they can be waited for side by side, since nothing hangs on what was read
 //! for another one.
 
@@ -31,9 +31,8 @@ impl State {
 
     fn read_of(&self, slot: Slot) -> usize {
         let job = &self.jobs[slot];
-        let body = self.bodies.get(job.body).and_then(|body| body.first()).map_or(0, |&byte| usize::from(byte));
         let order = DueOrder { jobs: &self.jobs, spoke: self.spoke };
         let queue = &self.queues[job.queue.slot()];
-        body.wrapping_add(if job.state == JobState::Delayed { queue.delayed.touch(slot, &order) } else { 0 })
+        if job.state == JobState::Delayed { queue.delayed.touch(slot, &order) } else { 0 }
     }
 }

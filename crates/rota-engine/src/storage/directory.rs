@@ -3,7 +3,7 @@
 //! The binary opens one and hands it to [`crate::log::open`]. The layout is in `docs/disk-format.md`. It must never
 //! change anything in a directory that is not ours, nor unlink the lock: a second process could then hold another one.
 
-use super::{Beside, Storage, StorageFile, StoreId, segment_file_name, segment_number};
+use super::{Beside, Storage, StorageFile, StoreId, is_full, segment_file_name, segment_number};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -256,7 +256,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let pid = format!("{}\n", std::process::id());
     match file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)) {
         // What is there must come up on a full disk; the pid is only for a message.
-        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(failed("write")(error)),
+        Err(error) if !is_full(&error) => Err(failed("write")(error)),
         _ => Ok(file),
     }
 }

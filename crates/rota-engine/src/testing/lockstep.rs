@@ -10,7 +10,7 @@ use super::storage::SimulatedDisk;
 use super::workload::{Client, Input, actor_of};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
-use crate::far::{FarFiles, FarFound, Want};
+use crate::far::{FarAsOf, FarFiles, FarFound, Want};
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{KEY_AGAIN, ROOM_AGAIN};
 use crate::session::SessionId;
@@ -34,7 +34,7 @@ pub struct Lockstep {
     /// What looks up jobs that are not in memory, and how far ahead they are brought there.
     far: Option<(Arc<FarFiles<SimulatedDisk>>, Duration)>,
     /// What was looked up for ticks, as of when, and not given to the engine yet.
-    looked_up: Option<(Vec<(Want, FarFound)>, u64)>,
+    looked_up: Option<(Vec<(Want, FarFound)>, FarAsOf)>,
     sessions: BTreeMap<Client, SessionId>,
     clients: BTreeMap<SessionId, Client>,
     handed_out: HandedOut,

@@ -52,4 +52,12 @@ pub struct LogFacts {
     pub records_written: u64,
     /// The size at which a segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Length of the segments that a start would read, in bytes.
+    pub bytes: u64,
+    /// Length of those that are kept as history, in bytes.
+    pub history_bytes: u64,
+    /// Segments that were reclaimed since the start.
+    pub compactions: u64,
+    /// Whether the disk had no room to set aside, the last time it was asked.
+    pub is_disk_full: bool,
 }

@@ -5,7 +5,7 @@
 use super::ahead::{Verb, named_in};
 use super::request::{Put, Request};
 use rota_engine::engine::Engine;
-use rota_engine::far::{FarFound, Want};
+use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::Time;
 use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
 
@@ -13,8 +13,8 @@ use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
 #[derive(Debug, Default)]
 pub(super) struct FarCommands {
     wants: Vec<Want>,
-    /// How many jobs had left memory when that was asked.
-    left: u64,
+    /// As of when that was asked.
+    as_of: FarAsOf,
     pub(super) given: Vec<(Want, FarFound)>,
     /// What is in memory, or not there at all, since it was looked up for the commands under way.
     known: Vec<(Want, FarFound)>,
@@ -82,7 +82,7 @@ impl FarCommands {
         self.wants.extend(all.into_iter().filter(is_unknown));
         let is_wanted = self.wants.len() > before;
         if is_wanted {
-            self.left = engine.jobs_left();
+            self.as_of = engine.far_as_of();
         }
         is_wanted
     }
@@ -108,9 +108,9 @@ impl FarCommands {
         let given = std::mem::take(&mut self.given);
         let mut is_known = true;
         for (want, found) in given {
-            let are_all_there = engine.take_found(&found, now);
-            let is_as_it_was = are_all_there && self.left == engine.jobs_left();
-            if matches!(want, Want::First { .. }) && !is_as_it_was && self.look_ups < LOOK_UPS {
+            let are_all_there = engine.take_found(&found, now) || !matches!(want, Want::First { .. });
+            let is_as_it_was = are_all_there && self.as_of.holds(&want, engine.far_as_of());
+            if !is_as_it_was && self.look_ups < LOOK_UPS {
                 self.wants.push(want.clone());
                 is_known = false;
             }
@@ -120,7 +120,7 @@ impl FarCommands {
             self.look_ups = 0;
         } else {
             self.look_ups += 1;
-            self.left = engine.jobs_left();
+            self.as_of = engine.far_as_of();
             self.let_go(engine);
         }
         is_known

@@ -92,6 +92,11 @@ pub(super) fn server(engine: &Engine, counters: &Counters, facts: &Facts, now: T
     document.text("os", &facts.os);
     document.text("platform", &facts.platform);
     document.text("rota-version", facts.version);
+    document.value("rota-log-bytes", facts.log.bytes);
+    document.value("rota-log-live-bytes", engine.live_bytes());
+    document.value("rota-log-history-bytes", facts.log.history_bytes);
+    document.value("rota-log-compactions", facts.log.compactions);
+    document.value("rota-disk-full", facts.log.is_disk_full);
     document
 }
 

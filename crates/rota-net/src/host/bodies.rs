@@ -15,7 +15,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many segments are held open for reading. Past that the one read longest ago is closed.
-const OPEN_SEGMENTS: usize = 64;
+pub const OPEN_SEGMENTS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Bodies {

@@ -5,6 +5,7 @@
 //! for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
 
 use super::{Host, Promise};
+use crate::beanstalkd::LogFacts;
 use rota_engine::engine::{DependsOn, Room};
 use rota_engine::limits::{RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
@@ -185,13 +186,21 @@ impl Commit {
         let Log { writer: Some(writer), group } = log else { return Ok(()) };
         let stats = writer.stats();
         let (any, unwritten, wanted, live) = {
+            let keeper = host.keeper.figures();
             let mut shared = host.lock();
-            shared.facts.log.oldest_segment = stats.oldest_segment;
-            shared.facts.log.current_segment = stats.newest_segment;
-            shared.facts.log.records_written = stats.records_written;
+            shared.facts.log = LogFacts {
+                oldest_segment: stats.oldest_segment,
+                current_segment: stats.newest_segment,
+                records_written: stats.records_written,
+                bytes: stats.bytes - stats.needless_bytes,
+                history_bytes: keeper.history_bytes,
+                compactions: keeper.compactions,
+                is_disk_full: keeper.is_disk_full,
+                ..shared.facts.log
+            };
             let any = shared.engine.take_records(group);
             let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
-            let is_all = host.keeper.figures().is_disk_full;
+            let is_all = keeper.is_disk_full;
             shared.engine.set_room(Room { free, set_aside: stats.segment_bytes, is_all });
             (any, shared.engine.unwritten_bytes(), shared.engine.wanted_room(), shared.engine.live_bytes())
         };
@@ -205,7 +214,7 @@ impl Commit {
                 host.lock().engine.bodies_written(bodies);
             }
         }
-        host.keeper.look_after_room(writer, wanted);
+        host.keeper.look_after_room(writer, wanted)?;
         host.keeper.look_after_length(&writer.stats(), live);
         self.note(writer);
         Ok(())

@@ -10,7 +10,7 @@ use super::{CommitError, Host};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarError, FarFiles};
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
-use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
+use rota_engine::storage::{DataDirectory, SegmentInfo, Storage, is_full, is_short};
 use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -83,20 +83,26 @@ impl Keeper {
 
     /// Called after each write: wakes the thread where room runs short, and where the thread is late sets some aside itself,
     /// so that nothing is refused before the disk said that it is full.
-    pub(super) fn look_after_room(&self, writer: &mut LogWriter<DataDirectory>, wanted: u64) {
+    pub(super) fn look_after_room(&self, writer: &mut LogWriter<DataDirectory>, wanted: u64) -> Result<(), LogError> {
         let stats = writer.stats();
         if stats.room >= wanted + stats.segment_bytes {
-            return;
+            return Ok(());
         }
         self.look();
         while !self.is_disk_full.load(Ordering::Relaxed) && writer.stats().room < wanted + stats.segment_bytes / 4 {
             let mut directory = writer.storage().clone();
             match directory.set_aside() {
                 Ok(()) => writer.add_spare(),
-                Err(_) if self.forget_history(&mut directory, stats.oldest_segment, History::default()) => {}
-                Err(error) => _ = self.found_disk_full(Some(&error)),
+                Err(error) => {
+                    let has_given = is_full(&error)
+                        && self.forget_history(&mut directory, stats.oldest_segment, History::default())?;
+                    if !has_given {
+                        self.found_no_room(&directory, error)?;
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     /// Called after each write: where jobs leave memory with their segments, and more is put than can leave, whoever puts is
@@ -113,6 +119,15 @@ impl Keeper {
     /// Whether the log is much longer than it should be.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that no room could be set aside, where it can be tried again. Whatever else the disk says may be said of the
+    /// log: it is not asked a second time.
+    fn found_no_room(&self, directory: &DataDirectory, error: io::Error) -> Result<bool, LogError> {
+        if is_full(&error) || is_short(&error) {
+            return Ok(self.found_disk_full(Some(&error)));
+        }
+        Err(LogError::Directory { doing: "set room aside for", path: directory.path().to_owned(), source: error })
     }
 
     /// Takes note of what came of setting room aside: nothing, or an error, which is no fault of the log's; it is tried
@@ -132,11 +147,11 @@ impl Keeper {
 
     /// Takes away of the segments below `oldest` what is past its age and past so many bytes, the oldest first. Returns
     /// whether there was any to take.
-    fn forget_history(&self, directory: &mut DataDirectory, oldest: u64, keep: History) -> bool {
+    fn forget_history(&self, directory: &mut DataDirectory, oldest: u64, keep: History) -> Result<bool, LogError> {
         // It is tried again in the next round, and a start passes over what is left.
         let oldest = self.bodies.as_ref().map_or(oldest, |bodies| bodies.pins.removable_below(oldest));
         self.forget_far(directory, oldest);
-        let Ok(mut segments) = directory.segments_below(oldest) else { return false };
+        let Ok(mut segments) = directory.segments_below(oldest) else { return Ok(false) };
         segments.retain(|info| self.far.as_ref().is_none_or(|far| !far.has(info.segment)));
         let now = SystemTime::now();
         let is_too_old = |info: &SegmentInfo| now.duration_since(info.changed).is_ok_and(|age| age > keep.age);
@@ -146,9 +161,13 @@ impl Keeper {
             if left <= keep.bytes && !is_too_old(info) {
                 break;
             }
-            if directory.remove(info.segment).and_then(|()| directory.sync_names()).is_err() {
+            if directory.remove(info.segment).is_err() {
                 break;
             }
+            directory.sync_names().map_err(|source| {
+                let path = directory.path().to_owned();
+                LogError::Directory { doing: "sync the names of the files of", path, source }
+            })?;
             if let Some(bodies) = &self.bodies {
                 bodies.close(info.segment);
             }
@@ -156,7 +175,7 @@ impl Keeper {
             any = true;
         }
         self.history_bytes.store(left, Ordering::Relaxed);
-        any
+        Ok(any)
     }
 
     /// Lets far segments become history that nobody needs, where a start begins with `oldest`, and takes away the files
@@ -238,7 +257,7 @@ impl Round<'_> {
             self.compact(stats.needed_from)?;
         }
         let rewrote = !is_due && self.rewrite_far()?;
-        self.forget_history(self.history);
+        self.forget_history(self.history)?;
         Ok(is_due || rewrote)
     }
 
@@ -264,11 +283,12 @@ impl Round<'_> {
     }
 
     /// Has the disk given room for a small file, as far as there is history; else waits a little.
-    fn wait_for_room(&mut self, error: &FarError) {
-        if !self.forget_history(History::default()) {
+    fn wait_for_room(&mut self, error: &FarError) -> Result<(), CommitError> {
+        if !self.forget_history(History::default())? {
             self.host.keeper.found_disk_full(error.source().and_then(|source| source.downcast_ref()));
             std::thread::sleep(LOOK_EVERY);
         }
+        Ok(())
     }
 
     /// Has the open jobs of the far segment written again that has the fewest for its length, if far segments hold much
@@ -311,9 +331,10 @@ impl Round<'_> {
                         return Ok(());
                     }
                 }
-                Err(_) if self.forget_history(History::default()) => {}
+                Err(error) if is_full(&error) && self.forget_history(History::default())? => {}
                 Err(error) => {
-                    self.host.keeper.found_disk_full(Some(&error));
+                    let found = self.host.keeper.found_no_room(self.directory, error);
+                    found.map_err(|cause| self.log().fail(cause))?;
                     // Now the engine is told, and refuses what is no end of a job.
                     return self.log().commit(self.host, false);
                 }
@@ -342,8 +363,9 @@ impl Round<'_> {
         stats.room < self.look(Engine::wanted_room) + stats.segment_bytes
     }
 
-    fn forget_history(&mut self, keep: History) -> bool {
-        self.host.keeper.forget_history(self.directory, self.stats().oldest_segment, keep)
+    fn forget_history(&mut self, keep: History) -> Result<bool, CommitError> {
+        let any = self.host.keeper.forget_history(self.directory, self.stats().oldest_segment, keep);
+        any.map_err(|cause| self.log().fail(cause))
     }
 
     /// Has the open jobs of a segment written again, after which no start needs it.
@@ -363,7 +385,7 @@ impl Round<'_> {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) if error.is_disk_full() => {
-                    self.wait_for_room(&error);
+                    self.wait_for_room(&error)?;
                     continue;
                 }
                 Err(error) => return Err(failed(error)),

@@ -19,7 +19,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, ScheduleCommand, Target};
 use rota_engine::engine::{DependsOn, Engine};
-use rota_engine::far::{FarFound, Want};
+use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::LOOK_UPS;
 use rota_engine::session::SessionId;
@@ -429,8 +429,8 @@ async fn never<T>(_: CommitError) -> T {
 #[derive(Default)]
 struct LookedUp {
     known: Vec<(Want, FarFound)>,
-    /// How many jobs had left memory when it was asked for.
-    left: u64,
+    /// As of when the first of it was looked up.
+    as_of: FarAsOf,
     look_ups: u32,
     is_near: bool,
 }
@@ -449,21 +449,24 @@ impl LookedUp {
         let is_known = |want: &Want| self.known.iter().any(|(known, _)| known == want);
         let missing: Vec<Want> = wants(engine).into_iter().filter(|want| !is_known(want)).collect();
         if !missing.is_empty() {
-            self.left = engine.jobs_left();
+            if self.known.is_empty() {
+                self.as_of = engine.far_as_of();
+            }
             return Some(Step::LookUp(missing));
         }
-        let mut is_as_it_was = self.left == engine.jobs_left();
-        for (_, found) in &self.known {
-            is_as_it_was &= engine.take_found(found, now);
+        let mut are_there = Vec::with_capacity(self.known.len());
+        for (want, found) in &self.known {
+            let are_all_there = engine.take_found(found, now) || !matches!(want, Want::First { .. });
+            are_there.push(are_all_there && self.as_of.holds(want, engine.far_as_of()));
         }
         self.is_near = true;
-        let is_by_time = |want: &Want| matches!(want, Want::First { .. });
-        if is_as_it_was || self.look_ups >= LOOK_UPS || !self.known.iter().any(|(want, _)| is_by_time(want)) {
+        if self.look_ups >= LOOK_UPS || are_there.iter().all(|is_as_it_was| *is_as_it_was) {
             return None;
         }
         self.look_ups += 1;
         self.let_go(engine);
-        self.known.retain(|(want, _)| !is_by_time(want));
+        let mut are_there = are_there.into_iter();
+        self.known.retain(|_| are_there.next().unwrap_or(false));
         Some(Step::Again)
     }
 

@@ -8,7 +8,7 @@ use rota_engine::news::{News, NewsKind};
 use rota_net::access::{Door, Grant, NotAdmitted};
 use rota_net::host::Host;
 use rota_net::http::{
-    self, Call, Calling, Follower, HttpOptions, Keeping, Place, Problem, Services, Snapshots, Taking,
+    self, BadWebhook, Call, Calling, Follower, HttpOptions, Keeping, Place, Problem, Services, Snapshots, Taking,
 };
 use rota_net::http::{Webhook, Webhooks};
 use std::future::{Future, pending, ready};
@@ -38,7 +38,11 @@ impl Webhooks for Outside {
         Box::pin(ready(()))
     }
 
-    fn check_url(&self, _: &str) -> Result<(), String> {
+    fn keep_told(&self, _: Vec<Webhook>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
+
+    fn check_url(&self, _: &str) -> Result<(), BadWebhook> {
         Ok(())
     }
 
@@ -124,6 +128,7 @@ async fn a_follower_hears_all_or_that_it_missed_some_until_the_server_stops() {
         webhooks: outside.clone(),
         door: outside.clone(),
         follower: Some(Box::new(Ear(teller))),
+        watcher: None,
     };
     let options = HttpOptions { max_connections: 1, names: Vec::new() };
     let (stop, stopped) = watch::channel(false);

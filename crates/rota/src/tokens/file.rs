@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::TokensError;
 use super::{NAME_BYTES, PATTERNS, Token, TokenId, hex};
-use crate::files::{FileError, Stamp, folder, read_private, replace_private};
+use crate::files::{FileError, Stamp, folder, full_lines, read_private, replace_private};
 
 /// Its name in a data directory.
 pub(crate) const FILE_NAME: &str = "tokens";
@@ -65,11 +65,8 @@ pub(super) fn read_with_stamp(path: &Path) -> Result<(Vec<Token>, Option<Stamp>)
 
 fn parse(path: &Path, text: &[u8]) -> Result<Vec<Token>, TokensError> {
     let (mut tokens, mut ids) = (Vec::new(), HashSet::new());
-    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let wrong = |reason: String| TokensError::Line { path: path.to_owned(), line: at + 1, reason };
+    for (at, line) in full_lines(text) {
+        let wrong = |reason: String| TokensError::Line { path: path.to_owned(), line: at, reason };
         let token = parse_line(line).map_err(wrong)?;
         if !ids.insert(token.id.clone()) {
             return Err(wrong(format!("the token {} is there twice", token.id)));

@@ -20,7 +20,7 @@ use super::COMMAND_LINE;
 use super::door::TokenDoor;
 use super::error::TokensError;
 use super::file::FILE_BYTES;
-use crate::files::{read_private, replace_private};
+use crate::files::{full_lines, read_private, replace_private};
 use crate::report;
 
 /// Its name in a data directory.
@@ -175,8 +175,8 @@ fn line((id, seen): (&String, &Seen)) -> String {
 fn read(path: &Path) -> Result<Tokens, TokensError> {
     let Some((text, _)) = read_private(path, "what was told of tokens", FILE_BYTES)? else { return Ok(Tokens::new()) };
     let mut tokens = Tokens::new();
-    for (at, text) in text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
-        let wrong = |reason: String| TokensError::Line { path: path.to_owned(), line: at + 1, reason };
+    for (at, text) in full_lines(&text) {
+        let wrong = |reason: String| TokensError::Line { path: path.to_owned(), line: at, reason };
         let Line { id, name, expires, revoked } =
             serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
         let name = name.map(|name| Actor::new(&name)).transpose().map_err(|error| wrong(error.to_string()))?;

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::WebhooksError;
-use crate::files::{read_private, replace_private};
+use crate::files::{full_lines, read_private, replace_private};
 
 /// The name of the file in a data directory.
 pub(crate) const FILE_NAME: &str = "webhooks";
@@ -83,17 +83,16 @@ fn places_of(path: &Path) -> PathBuf {
 /// The lines of a file, with their numbers; none where there is no file.
 pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, WebhooksError> {
     let Some((text, _)) = read_private(path, "webhooks", FILE_BYTES)? else { return Ok(Vec::new()) };
-    let full = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let read = |(at, line): (usize, &[u8])| {
-        let read = serde_json::from_slice(line).map(|value| (at + 1, value));
+        let read = serde_json::from_slice(line).map(|value| (at, value));
         // The message of a wrong value would have the value in it, which may be a secret.
         read.map_err(|error| WebhooksError::Line {
             path: path.to_owned(),
-            line: at + 1,
+            line: at,
             reason: format!("column {}: that is not an object as the server writes it", error.column()),
         })
     };
-    full.map(read).collect()
+    full_lines(&text).map(read).collect()
 }
 
 /// Replaces a file by these lines.

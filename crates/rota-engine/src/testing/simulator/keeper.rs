@@ -6,7 +6,7 @@ use crate::engine::{Engine, Room};
 use crate::far::{FarError, FarRecord};
 use crate::limits::RECORD_OVERHEAD_BYTES;
 use crate::log::{self, Compaction, Group, LogError, LogStats, LogWriter, Lsn, SegmentError, is_due, is_over};
-use crate::storage::Storage;
+use crate::storage::{Storage, is_full};
 use crate::testing::random::Random;
 use crate::testing::storage::SimulatedDisk;
 use std::io;
@@ -176,7 +176,7 @@ impl Simulation {
         {
             match self.disk.set_aside() {
                 Ok(()) => writer.add_spare(),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_full(&error) => {
                     self.keeper.is_disk_full = true;
                     return Ok(());
                 }

@@ -3,7 +3,6 @@
 use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
 use rota_engine::job::{JobId, Time};
 use rota_engine::log::LoggedEvent;
-use rota_engine::news::NewsKind;
 use rota_engine::note::{Note, NotedWhy};
 use rota_engine::queue::{PerKey, QueueSettings, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
@@ -170,7 +169,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         }
         Event::Noted(note) => {
             let Note { what, subject, name, why } = &**note;
-            let mut fields = json!({ "what": NewsKind::of_note(*what).name() });
+            let mut fields = json!({ "what": what.name() });
             fields[what.noun()] = subject.as_str().into();
             set(&mut fields, "name", name.as_ref().map(Actor::as_str));
             set(&mut fields, "reason", why.map(NotedWhy::name));

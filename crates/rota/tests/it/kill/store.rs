@@ -55,6 +55,10 @@ impl Kills {
         self.at_work + self.at_start
     }
 
+    pub(super) fn has_reclaimed(&self) -> bool {
+        self.reclaimed > 0
+    }
+
     pub(super) fn add(&mut self, more: &Kills) {
         self.at_work += more.at_work;
         self.at_start += more.at_start;

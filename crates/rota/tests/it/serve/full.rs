@@ -11,24 +11,32 @@ use crate::disk::{KINDS, Mounted, not_run};
 use crate::process::{Rota, on, until, wrapped};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
-const FLAGS: &[&str] = &["--segment-size", "1MiB"];
-
 /// Of the jobs that fill a disk.
 const BODY_BYTES: usize = 20_000;
 
-/// The file systems that are filled, with room for some twenty segments.
-fn disks() -> [(&'static str, Option<Mounted>); 2] {
-    [("a tmpfs", Mounted::tmpfs("size=24m")), ("ext4 on a loop device", KINDS[0].mounted(40 << 20))]
-}
+/// The storage modes, and the file systems that each fills: with room for some twenty segments.
+const STORAGES: [(&str, bool); 5] =
+    [("durable", true), ("durable", false), ("lazy", false), ("mapped", true), ("mapped", false)];
 
-/// Runs a part on each file system that this machine has.
-fn on_each(part: impl Fn(&Mounted, &str)) {
-    for (name, disk) in disks() {
-        match disk {
-            Some(disk) => part(&disk, name),
-            None => not_run(&format!("the full disk, {name}"), "to mount a small one takes root"),
+/// Runs a part in each storage mode, on those file systems that this machine has.
+fn on_each(part: impl Fn(&Mounted, &str, &[&str]) + Sync) {
+    std::thread::scope(|scope| {
+        for (storage, is_tmpfs) in STORAGES {
+            let part = &part;
+            scope.spawn(move || {
+                let (name, disk) = if is_tmpfs {
+                    ("a tmpfs", Mounted::tmpfs("size=24m"))
+                } else {
+                    ("ext4 on a loop device", KINDS[0].mounted(40 << 20))
+                };
+                let name = format!("{storage}, {name}");
+                match disk {
+                    Some(disk) => part(&disk, &name, &["--segment-size", "1MiB", "--storage", storage]),
+                    None => not_run(&format!("the full disk, {name}"), "to mount a small one takes root"),
+                }
+            });
         }
-    }
+    });
 }
 
 /// Puts until one is refused; the ids of those that were not.
@@ -68,8 +76,8 @@ fn all_there(wire: &mut Wire, ids: &[u64]) {
 
 #[test]
 fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
-    on_each(|disk, name| {
-        let rota = Rota::ready(disk.on(FLAGS));
+    on_each(|disk, name, flags| {
+        let rota = Rota::ready(disk.on(flags));
         let mut wire = Wire::to(rota.address());
         let ids = fill(&mut wire);
         assert!(ids.len() > 100, "{name}: {} jobs fill it", ids.len());
@@ -120,8 +128,8 @@ fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
 
 #[test]
 fn a_server_starts_on_a_full_disk_with_all_that_it_promised() {
-    on_each(|disk, name| {
-        let mut rota = Rota::ready(disk.on(FLAGS));
+    on_each(|disk, name, flags| {
+        let mut rota = Rota::ready(disk.on(flags));
         let mut there = fill(&mut Wire::to(rota.address()));
         take_the_rest(disk);
         // Killed, stopped in good order, killed: none of it needs a byte that is not set aside.
@@ -130,7 +138,7 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_promised() {
                 "kill" => rota.kill(),
                 _ => assert_eq!(rota.terminate().code(), Some(0), "{name}: {}", rota.stderr()),
             }
-            rota = Rota::ready(disk.on(FLAGS));
+            rota = Rota::ready(disk.on(flags));
             let mut wire = Wire::to(rota.address());
             all_there(&mut wire, &there);
             // A start takes history away, which may leave room for a few more.
@@ -144,6 +152,37 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_promised() {
             wire.try_put("put 0 0 60", b"x").line.starts_with("INSERTED ").then_some(())
         });
     });
+}
+
+#[test]
+fn jobs_far_ahead_leave_memory_and_are_cancelled_on_a_full_disk() {
+    let Some(disk) = KINDS[0].mounted(40 << 20) else {
+        return not_run("the full disk, jobs far ahead", "to mount a small one takes root");
+    };
+    let flags = ["--segment-size", "1MiB", "--storage", "mapped", "--near", "1s", "--http", "127.0.0.1:0"];
+    let mut rota = Rota::ready(disk.on(&flags));
+    let mut wire = Wire::to(rota.address());
+    let mut ids = Vec::new();
+    loop {
+        let answer = wire.try_put("put-in 10 3600000 60000", &[b'x'; BODY_BYTES]);
+        if answer.line == "OUT_OF_MEMORY" {
+            break;
+        }
+        ids.push(answer.number(1));
+    }
+    take_the_rest(&disk);
+    all_there(&mut wire, &ids);
+    let (kept, cancelled) = ids.split_at(ids.len() / 3);
+    for id in cancelled {
+        wire.expect(&format!("cancel {id}"), "CANCELLED");
+    }
+    all_there(&mut wire, kept);
+    // What is there comes up again without a byte to spare, and the room of what is gone comes back.
+    rota.kill();
+    let rota = Rota::ready(disk.on(&flags));
+    let mut wire = Wire::to(rota.address());
+    all_there(&mut wire, kept);
+    until("a put is taken again", || wire.try_put("put 0 0 60", b"x").line.starts_with("INSERTED ").then_some(()));
 }
 
 /// Ends with the code of a failed log, having answered nothing after it; returns the ids that it had answered.

@@ -8,9 +8,10 @@ use super::{command, count, folders, good, put_all, see, serve, take};
 use crate::process::{Rota, until};
 use crate::wire::Wire;
 
-const MODES: [&[&str]; 5] = [
+const MODES: [&[&str]; 6] = [
     &["--storage", "memory"],
     &["--storage", "lazy"],
+    &["--storage", "mapped", "--near", "1s"],
     &["--sync", "always"],
     &["--sync", "50ms"],
     &["--sync", "never"],

@@ -1,0 +1,58 @@
+//! What is there, written down again, so that the log does not need its earlier records.
+
+use super::Engine;
+use crate::event::Event;
+use crate::job::{JobId, QueueName, Time};
+use crate::log::{Lsn, Pending};
+
+impl Engine {
+    /// Writes a schedule that is there down again, whole, so that the log does not need its earlier records.
+    pub fn keep_schedule(&mut self, name: &QueueName, now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_schedule(name);
+        kept.into_iter().for_each(|kept| self.happen(Event::ScheduleKept(Box::new(kept))));
+    }
+
+    /// Writes a job that is there down again, whole, so that the log does not need its earlier records. `body` is what the log
+    /// has as the body of its put. Returns whether it was there.
+    pub fn keep_job(&mut self, job: JobId, body: &[u8], now: Time) -> bool {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_job(job, body);
+        let is_open = kept.is_some();
+        kept.into_iter().for_each(|kept| self.happen(Event::JobKept(Box::new(kept))));
+        is_open
+    }
+
+    /// The same of a queue's counters and its pause, if the log knows of the queue.
+    pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.find_queue(name).and_then(|queue| self.state.kept_queue(queue));
+        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
+    }
+
+    /// The same of the next queue whose totals count what happened to far jobs; false if there is none.
+    pub(crate) fn keep_far_counted(&mut self, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let kept = self.state.take_far_counted();
+        let is_one = kept.is_some();
+        kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
+        is_one
+    }
+
+    /// The same of what is known beside jobs and queues, with the first segment that is needed from here on. Returns
+    /// where that is written.
+    pub(crate) fn keep_numbers(&mut self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> Lsn {
+        self.now = self.now.max(now);
+        self.reserve_numbers();
+        let kept = self.state.kept_numbers(oldest_segment, far_jobs, self.now);
+        self.happen(Event::NumbersKept(Box::new(kept)));
+        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+    }
+
+    /// Writes an answer that is kept down again, likewise.
+    pub fn keep_answer(&mut self, key: &[u8], now: Time) {
+        self.now = self.now.max(now);
+        let kept = self.state.kept_answer(key, self.now);
+        kept.into_iter().for_each(|kept| self.happen(Event::AnswerKept(Box::new(kept))));
+    }
+}
