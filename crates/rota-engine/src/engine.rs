@@ -418,12 +418,18 @@ impl Engine {
         self.state.next_wake()
     }
 
-    /// Tells that the wall clock shows `wall` at `now`, after it was set. Spans are not touched by it; jobs put for a
-    /// moment of the wall clock are placed anew.
-    pub fn clock_stepped(&mut self, now: Time, wall: Time) {
-        self.now = self.now.max(now);
-        self.happen(Event::ClockStepped { engine_time: self.now, wall_time: wall });
-        self.settle();
+    /// Tells that the wall clock shows `wall` at `now`, after it was set. Spans are not touched by it; jobs that were put for a
+    /// moment of the wall clock, or expire at one, go by it from now on, and nothing of them is moved for it. What is due by
+    /// then happens first, by the clock as it was. Returns whether that was all of it: if not, the clock is as before, and it
+    /// is to be called again.
+    #[must_use]
+    pub fn clock_stepped(&mut self, now: Time, wall: Time) -> bool {
+        let is_all = self.tick(now);
+        if is_all {
+            self.happen(Event::ClockStepped { engine_time: self.now, wall_time: wall });
+            self.settle();
+        }
+        is_all
     }
 
     /// Writes down that the engine stops in good order, so that the next start wastes no numbers. To be called last.

@@ -159,6 +159,9 @@ pub enum Event {
     /// What a request is answered that named itself by a key is kept for a while. It replaces what was kept of that key, and
     /// says the same where the log is written anew.
     AnswerKept(Box<KeptAnswer>),
+    /// Jobs that came to nothing, with when, as is remembered of those that are not kept: it changes nothing but where the log
+    /// has it. Nobody waits for it.
+    FailedKept(Box<[(JobId, Time)]>),
     /// A job as it is, whole: it changes nothing but where the log has it. What stands before this record is not needed
     /// for that job any more. Nobody waits for it.
     JobKept(Box<KeptJob>),
@@ -459,6 +462,7 @@ impl Event {
                 | Event::JobKept(_)
                 | Event::QueueKept(_)
                 | Event::NumbersKept(_)
+                | Event::FailedKept(_)
                 | Event::ScheduleKept(_)
         );
         self.is_durable() && !is_for_nobody
@@ -544,6 +548,7 @@ impl Event {
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
+            | Event::FailedKept(_)
             | Event::ScheduleSet(_)
             | Event::ScheduleRemoved { .. }
             | Event::SchedulePaused { .. }

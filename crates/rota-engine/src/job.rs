@@ -5,6 +5,7 @@
 
 use crate::bodies::BodyHandle;
 use crate::far::FarPlace;
+use crate::limits::{DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST_LEASES};
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
@@ -192,12 +193,14 @@ pub(crate) type Jobs = Pages<Job, 512>;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
+    /// When it is due, in engine time; out of date while the job waits for a moment of the wall clock: see
+    /// [`crate::state`].
     pub(crate) run_at: Time,
     pub(crate) created_at: Time,
     pub(crate) queue: QueueId,
     pub(crate) priority: Priority,
     pub(crate) body: BodyHandle,
-    pub(crate) extra: MaybeSlot,
+    pub(crate) extra: ExtraSlot,
     /// Where its lease is, while it is reserved.
     pub(crate) lease: MaybeSlot,
     /// Length of a lease on it, where that fits here; else it is in the extra.
@@ -255,19 +258,68 @@ impl From<Slot> for MaybeSlot {
     }
 }
 
+/// Lost leases and failed attempts after which a job is buried; 0 for no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct JobLimits {
+    pub(crate) lost_leases: u16,
+    pub(crate) attempts: u16,
+}
+
+/// The limits that most jobs have: a job that has no more to it than one of these has no [`JobExtra`].
+const COMMON_LIMITS: [JobLimits; 2] = [
+    JobLimits { lost_leases: 0, attempts: 0 },
+    JobLimits { lost_leases: DEFAULT_MAX_LOST_LEASES, attempts: DEFAULT_MAX_ATTEMPTS },
+];
+
+/// Where the rest of a job is; or that it has none, and which of the common limits. Those are the numbers from the last slot
+/// down, which memory has no room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ExtraSlot(u32);
+
+impl ExtraSlot {
+    /// No rest, with these limits; `None` if they are not common.
+    pub(crate) fn none_with(limits: JobLimits) -> Option<ExtraSlot> {
+        (0..).zip(COMMON_LIMITS).find(|&(_, common)| common == limits).map(|(number, _)| ExtraSlot(u32::MAX - number))
+    }
+
+    #[inline]
+    pub(crate) fn get(self) -> Option<Slot> {
+        (self.0 <= u32::MAX - COMMON_LIMITS.len() as u32).then_some(Slot(self.0))
+    }
+
+    /// Whether there is no more to the job than its limits.
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.get().is_none()
+    }
+
+    /// The limits of a job without a rest.
+    pub(crate) fn limits(self) -> JobLimits {
+        COMMON_LIMITS.get((u32::MAX - self.0) as usize).copied().unwrap_or_default()
+    }
+}
+
+impl From<Slot> for ExtraSlot {
+    fn from(slot: Slot) -> ExtraSlot {
+        debug_assert!(ExtraSlot(slot.0).get().is_some(), "memory ends before there are so many slots");
+        ExtraSlot(slot.0)
+    }
+}
+
 /// The rest of a job that has more to it than a body and a place in line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobExtra {
     pub(crate) key: Option<Box<[u8]>>,
     /// The delay last asked for; `None` while it is that of the put, which `created_at` and `run_at` still tell.
     pub(crate) delay: Option<Duration>,
+    /// The moment of the wall clock that its put named. It is when the job is due while it is delayed or blocked: see
+    /// [`crate::state`].
     pub(crate) at_wall: Option<Time>,
     /// Nanoseconds: read where the job itself has no room for it.
     pub(crate) ttr: u64,
     /// Its number in the order of burials, while it is buried.
     pub(crate) burial: u64,
-    pub(crate) max_lost_leases: u16,
-    pub(crate) max_attempts: u16,
+    pub(crate) limits: JobLimits,
     pub(crate) tally: JobTally,
     /// Who lost its lease last, while nobody has had one since.
     pub(crate) last_holder: Option<SessionId>,
@@ -338,8 +390,34 @@ impl Keys for DueOrder<'_> {
     }
 
     fn span_start(&self, key: Self::Key) -> Self::Key {
-        (Time(key.0.0 - key.0.0 % self.spoke), JobId(0))
+        span_start(key.0, self.spoke)
     }
+}
+
+/// Delayed jobs that were put for a moment of the wall clock: by (that moment, id).
+pub(crate) struct WallOrder<'a> {
+    pub(crate) jobs: &'a Jobs,
+    pub(crate) extras: &'a Pages<JobExtra>,
+    /// Nanoseconds that a spoke covers.
+    pub(crate) spoke: u64,
+}
+
+impl Keys for WallOrder<'_> {
+    type Key = (Time, JobId);
+
+    fn key(&self, slot: Slot) -> Self::Key {
+        let job = &self.jobs[slot];
+        let at = job.extra.get().and_then(|extra| self.extras[extra].at_wall);
+        (at.expect("only jobs for a moment of the wall clock stand in its line"), job.id)
+    }
+
+    fn span_start(&self, key: Self::Key) -> Self::Key {
+        span_start(key.0, self.spoke)
+    }
+}
+
+fn span_start(at: Time, spoke: u64) -> (Time, JobId) {
+    (Time(at.0 - at.0 % spoke), JobId(0))
 }
 
 #[cfg(test)]
@@ -361,5 +439,19 @@ mod tests {
             assert_eq!(ShortSpan::new(other), ShortSpan::NONE, "{other:?}");
         }
         assert_eq!(ShortSpan::new(most_millis + Duration::from_millis(2)).get(), None);
+    }
+
+    #[test]
+    fn common_limits_need_no_slot_and_a_slot_is_never_taken_for_them() {
+        for limits in COMMON_LIMITS {
+            let extra = ExtraSlot::none_with(limits).unwrap();
+            assert_eq!((extra.get(), extra.limits()), (None, limits));
+        }
+        for (lost_leases, attempts) in [(0, 1), (DEFAULT_MAX_LOST_LEASES, 0), (u16::MAX, u16::MAX)] {
+            assert_eq!(ExtraSlot::none_with(JobLimits { lost_leases, attempts }), None);
+        }
+        let last = Slot(u32::MAX - COMMON_LIMITS.len() as u32);
+        assert_eq!(ExtraSlot::from(last).get(), Some(last));
+        assert_eq!(ExtraSlot(last.0 + 1).get(), None);
     }
 }

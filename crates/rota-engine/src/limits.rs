@@ -36,8 +36,14 @@ pub const RESULT_BYTES: usize = 65_536;
 /// What a holder can say of work under way, in bytes.
 pub const PROGRESS_BYTES: usize = 4096;
 
-/// Jobs that were cancelled or expired last, and are known to have been, though they are not kept.
-pub const FAILED_REMEMBERED: usize = 4096;
+/// Jobs that were cancelled or expired last, and are known to have been, though they are not kept: so many at the most.
+pub const FAILED_REMEMBERED: usize = 1 << 16;
+
+/// The same, for so long.
+pub const FAILED_REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Parents that puts name whose state is looked up under one lock, about.
+pub const PARENTS_AT_ONCE: usize = 4096;
 
 /// Largest job body in bytes, unless configured.
 pub const DEFAULT_MAX_JOB_BYTES: usize = 65_535;
@@ -78,6 +84,9 @@ pub const LEASE_SAFETY_MARGIN: Duration = Duration::from_secs(1);
 
 /// Lost leases after which a job is buried, where the put does not say. Puts over the beanstalkd protocol say none.
 pub const DEFAULT_MAX_LOST_LEASES: u16 = 10;
+
+/// Failed attempts after which a job is buried, likewise.
+pub const DEFAULT_MAX_ATTEMPTS: u16 = 25;
 
 /// Bytes decided but not yet written to the log, past which front ends stop reading. Well below a segment: what is
 /// written at once has to fit into one.

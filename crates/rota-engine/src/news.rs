@@ -392,6 +392,7 @@ impl News {
             | Event::QueueKept(_)
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
+            | Event::FailedKept(_)
             | Event::ScheduleKept(_) => {
                 return None;
             }

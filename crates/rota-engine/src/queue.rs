@@ -31,6 +31,8 @@ pub(crate) struct Queue {
     /// Its jobs with limit keys, from the first on that was ready.
     pub(crate) groups: Option<Box<Groups>>,
     pub(crate) delayed: Wheel<(Time, JobId)>,
+    /// What waits for the wall clock, once something did.
+    pub(crate) by_wall: Option<Box<ByWall>>,
     /// Delayed jobs that are not in memory.
     pub(crate) cold: u64,
     /// By the number of the burial.
@@ -38,7 +40,7 @@ pub(crate) struct Queue {
     pub(crate) reserved: u64,
     /// Jobs that wait for others.
     pub(crate) blocked: BTreeSet<Slot>,
-    /// Jobs that wait and expire, by when.
+    /// Jobs that wait and expire, by when; those aside that do so by the wall clock.
     pub(crate) expiring: BTreeSet<(Time, JobId)>,
     /// Final jobs that are kept, by until when.
     pub(crate) ended: BTreeSet<(Time, JobId)>,
@@ -66,6 +68,18 @@ pub(crate) struct Queue {
     pub(crate) logged: bool,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
+}
+
+/// What of a queue waits for moments of the wall clock. It is ordered by those, so that nothing of it moves when the clock is
+/// set.
+#[derive(Debug, Default)]
+pub(crate) struct ByWall {
+    /// Delayed jobs that were put for such a moment.
+    pub(crate) delayed: Wheel<(Time, JobId)>,
+    /// Jobs that wait and expire at one.
+    pub(crate) expiring: BTreeSet<(Time, JobId)>,
+    /// What the wall clock shows when the state next looks at it: at or before its next deadline.
+    pub(crate) wake_at: Option<Time>,
 }
 
 /// How a queue is set up. One that is set up stays when nothing is in it.
@@ -156,6 +170,7 @@ impl Queue {
             ready: Wheel::default(),
             groups: None,
             delayed: Wheel::default(),
+            by_wall: None,
             cold: 0,
             buried: BTreeMap::new(),
             reserved: 0,
@@ -205,7 +220,7 @@ impl Queue {
             && self.watching == 0
             && self.reserved == 0
             && self.ready_jobs() == 0
-            && self.delayed.len() == 0
+            && self.delayed_jobs() == 0
             && self.cold == 0
             && self.buried.is_empty()
             && self.blocked.is_empty()
@@ -219,9 +234,14 @@ impl Queue {
         self.ready.len() as u64 + self.groups.as_ref().map_or(0, |groups| groups.parked())
     }
 
+    /// How many delayed jobs are in it and in memory.
+    pub(crate) fn delayed_jobs(&self) -> usize {
+        self.delayed.len() + self.by_wall.as_ref().map_or(0, |by_wall| by_wall.delayed.len())
+    }
+
     /// How many open jobs are in it, in memory or not.
     pub(crate) fn open_jobs(&self) -> u64 {
-        let lines = self.delayed.len() + self.buried.len() + self.blocked.len();
+        let lines = self.delayed_jobs() + self.buried.len() + self.blocked.len();
         self.ready_jobs() + lines as u64 + self.cold + self.reserved
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     replaced: HashSet<JobId>,
     /// The key of the answer that was written last.
     answered: Option<Box<[u8]>>,
+    /// The job that was written last of those that came to nothing.
+    failed: Option<(JobId, Time)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,8 @@ enum Walk {
     Jobs(Slot),
     /// Over the answers that are kept: up to [`Snapshot::answered`] they are done.
     Answers,
+    /// Over the jobs that are remembered to have come to nothing: up to [`Snapshot::failed`] they are done.
+    Failed,
     /// Over the queues, in the order of their creation: up to this one they are done.
     Queues(u64),
     /// The same over the schedules.
@@ -84,6 +88,7 @@ impl Snapshot {
             bodies: HashMap::new(),
             replaced: HashSet::new(),
             answered: None,
+            failed: None,
         }
     }
 
@@ -92,7 +97,12 @@ impl Snapshot {
         // A snapshot is the state: how that came is not in it, nor what was changed beside it.
         let is_left_out = matches!(
             event,
-            Event::JobKept(_) | Event::QueueKept(_) | Event::NumbersKept(_) | Event::ScheduleKept(_) | Event::Noted(_)
+            Event::JobKept(_)
+                | Event::QueueKept(_)
+                | Event::NumbersKept(_)
+                | Event::FailedKept(_)
+                | Event::ScheduleKept(_)
+                | Event::Noted(_)
         );
         if self.walk == Walk::Done || is_left_out {
             return;
@@ -115,7 +125,7 @@ impl Snapshot {
             match self.walk {
                 Walk::Far(next) => home.map_or(job.0 >= self.new_from, |home| home < next),
                 Walk::Jobs(next) => job.0 >= self.new_from || home.is_some() || slot.is_some_and(|slot| slot < next),
-                Walk::Answers | Walk::Queues(_) | Walk::Schedules(_) | Walk::Done => true,
+                Walk::Answers | Walk::Failed | Walk::Queues(_) | Walk::Schedules(_) | Walk::Done => true,
             }
         };
         // Who was written and waits for a job must hear of its end, be that one written or not.
@@ -158,13 +168,25 @@ impl Snapshot {
                 }
                 Walk::Answers => {
                     let Some(key) = state.answer_key_after(self.answered.as_deref()) else {
-                        self.walk = Walk::Queues(0);
+                        self.walk = Walk::Failed;
                         continue;
                     };
                     if let Some(kept) = state.kept_answer(key, now) {
                         self.pending.append(seq, now, &Event::AnswerKept(Box::new(kept)), state);
                     }
                     self.answered = Some(key.into());
+                }
+                Walk::Failed => {
+                    let failed = state.failed_after(self.failed, now);
+                    match failed.last() {
+                        None => self.walk = Walk::Queues(0),
+                        Some(&last) => {
+                            self.failed = Some(last);
+                            self.pending.append(seq, now, &Event::FailedKept(failed.into()), state);
+                            // They are as many as a step may handle.
+                            return false;
+                        }
+                    }
                 }
                 Walk::Queues(after) => {
                     let next = state.queues_after(after).next();

@@ -8,6 +8,8 @@
 //! [`State::decide`] reads and never writes; [`State::apply`] is the one way in which jobs change, and it cannot fail.
 //! Only [`crate::engine`] calls them. Nothing here asks a clock, throws a die or touches a disk: the same events
 //! applied to the same state give the same state.
+//!
+//! What waits for a moment of the wall clock stands by that moment, so that nothing moves when the clock is set: see `wall.rs`.
 
 mod answers;
 mod apply;
@@ -15,6 +17,7 @@ mod apply;
 mod check;
 mod decide;
 mod due;
+mod failed;
 mod far;
 mod graph;
 mod groups;
@@ -25,6 +28,7 @@ mod schedules;
 mod sessions;
 mod touch;
 mod view;
+mod wall;
 mod why;
 
 use answers::Answers;
@@ -38,7 +42,9 @@ use crate::command::{Body, BodyPlace, Delivery};
 use crate::far::Far;
 use crate::ids::Ids;
 use crate::index::{Hashed, Index};
-use crate::job::{DueOrder, Job, JobExtra, JobId, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time};
+use crate::job::{
+    DueOrder, ExtraSlot, Job, JobExtra, JobId, JobLimits, JobState, Jobs, MaybeSlot, QueueName, ReadyOrder, Time,
+};
 use crate::lease::{Lease, LeaseOrder};
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
@@ -64,8 +70,8 @@ pub(crate) struct State {
     leases: Pages<Lease>,
     /// When each queue and session is to be looked at next.
     wakes: BTreeSet<(Time, Owner)>,
-    /// Jobs put for a moment of the wall clock and still delayed.
-    at_wall: BTreeSet<Slot>,
+    /// When each queue is to be looked at next for what waits for the wall clock there, by what that shows then.
+    wall_wakes: BTreeSet<(Time, QueueId)>,
     /// Queues in which a job became ready while somebody waited: by the number of the longest wait for each.
     unserved: BinaryHeap<Reverse<(u64, QueueId)>>,
     /// Queues that something or somebody left, to be looked at for the last time.
@@ -112,8 +118,8 @@ pub(crate) struct Numbers {
     pub(crate) seqs_below: u64,
     /// The last record was that of an orderly stop.
     stopped: bool,
-    /// Wall clock minus engine time, nanoseconds.
-    wall_offset: i128,
+    /// Wall clock minus engine time, nanoseconds; `None` in a replay that has not come to where the log says it.
+    wall_offset: Option<i128>,
     leases: u64,
     waits: u64,
     burials: u64,
@@ -165,7 +171,7 @@ impl State {
             sessions: Pages::default(),
             leases: Pages::default(),
             wakes: BTreeSet::new(),
-            at_wall: BTreeSet::new(),
+            wall_wakes: BTreeSet::new(),
             unserved: BinaryHeap::new(),
             left: Vec::new(),
             numbers: Numbers { next_job_id: 1, job_ids_below: 1, next_seq: 1, seqs_below: 1, ..Numbers::default() },
@@ -260,11 +266,16 @@ impl State {
     fn extra_mut(&mut self, slot: Slot) -> &mut JobExtra {
         let job = &mut self.jobs[slot];
         let extra = job.extra.get().unwrap_or_else(|| {
-            let extra = self.extras.insert(JobExtra::default());
-            job.extra = MaybeSlot::from(extra);
+            let extra = self.extras.insert(JobExtra { limits: job.extra.limits(), ..JobExtra::default() });
+            job.extra = ExtraSlot::from(extra);
             extra
         });
         &mut self.extras[extra]
+    }
+
+    /// After how many lost leases and failed attempts a job is buried.
+    fn limits(&self, job: &Job) -> JobLimits {
+        self.extra(job).map_or_else(|| job.extra.limits(), |extra| extra.limits)
     }
 
     /// A buried job's number in the order of burials.
@@ -303,7 +314,7 @@ impl State {
     /// The delay last asked for.
     fn delay(&self, job: &Job) -> Duration {
         let asked = self.extra(job).and_then(|extra| extra.delay);
-        asked.unwrap_or_else(|| job.run_at.since(job.created_at))
+        asked.unwrap_or_else(|| self.run_at(job).since(job.created_at))
     }
 
     /// Length of a lease on it.
@@ -369,6 +380,9 @@ impl State {
         let queue = self.queues.remove(id.slot()).expect("a queue is forgotten once");
         self.queues_in_order.remove(&queue.created);
         self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
+        if let Some(at) = queue.by_wall.and_then(|by_wall| by_wall.wake_at) {
+            self.wall_wakes.remove(&(at, id));
+        }
         self.telling_groups.remove(&id);
     }
 
@@ -380,7 +394,7 @@ impl State {
         let queue = &mut self.queues[id.slot()];
         match state {
             JobState::Ready => {
-                if extra == MaybeSlot::NONE || !self.leave_group(slot) {
+                if extra.is_none() || !self.leave_group(slot) {
                     self.queues[id.slot()].ready.remove(slot, &ReadyOrder(&self.jobs));
                 }
                 let queue = &mut self.queues[id.slot()];
@@ -388,12 +402,13 @@ impl State {
                 self.totals.urgent -= u64::from(urgent);
             }
             JobState::Delayed => {
-                queue.delayed.remove(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
-                if self.near.is_some() && self.is_distant(job) {
-                    self.distant_bytes -= self.record_bytes(job);
-                }
-                if !self.at_wall.is_empty() {
-                    self.at_wall.remove(&slot);
+                if extra.is_none() || !self.leave_wall_line(slot) {
+                    let queue = &mut self.queues[id.slot()];
+                    queue.delayed.remove(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+                    let job = &self.jobs[slot];
+                    if self.near.is_some() && self.is_distant(job) {
+                        self.distant_bytes -= self.record_bytes(job);
+                    }
                 }
             }
             JobState::Buried => {
@@ -410,7 +425,7 @@ impl State {
                 let by_token = (session.bond != Bond::Own).then_some((session.id, lease.token));
                 self.leases.remove(lease_slot);
                 self.jobs[slot].lease = MaybeSlot::NONE;
-                if extra != MaybeSlot::NONE {
+                if !extra.is_none() {
                     self.give_back_to_group(slot);
                 }
                 // As many were held as may be, of it or of a limit key: now another can be.
@@ -423,23 +438,17 @@ impl State {
             }
             JobState::Blocked => {
                 queue.blocked.remove(&slot);
+                self.fix_run_at(slot);
             }
             JobState::Done | JobState::Cancelled | JobState::Expired => {
                 let until = self.ended(job).expect("a final job tells until when it is kept").until;
                 self.queues[id.slot()].ended.remove(&(until, job.id));
             }
         }
-        let job = &self.jobs[slot];
-        if matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked)
-            && let Some(at) = self.expires_at(job)
-        {
-            self.queues[id.slot()].expiring.remove(&(at, job.id));
+        if !extra.is_none() && matches!(state, JobState::Ready | JobState::Delayed | JobState::Blocked) {
+            self.expires_no_more(slot);
         }
         self.totals.by_state[state as usize] -= 1;
-    }
-
-    fn expires_at(&self, job: &Job) -> Option<Time> {
-        self.extra(job).and_then(|extra| extra.terms.as_ref()).and_then(|terms| terms.expires_at)
     }
 
     /// What became of it, if there is more than its place in line.
@@ -458,7 +467,7 @@ impl State {
     /// Puts a detached job among the blocked ones of its queue if it has to wait for others, else among the delayed or the
     /// ready ones, as its `run_at` says.
     fn attach_by_time(&mut self, slot: Slot, now: Time) {
-        if self.jobs[slot].extra != MaybeSlot::NONE && self.attach_by_terms(slot) {
+        if !self.jobs[slot].extra.is_none() && self.attach_by_terms(slot) {
             return;
         }
         let state = if self.jobs[slot].run_at > now { JobState::Delayed } else { JobState::Ready };
@@ -467,21 +476,19 @@ impl State {
         let job = &self.jobs[slot];
         let (id, run_at, urgent) = (job.queue, job.run_at, job.is_urgent());
         if state == JobState::Ready {
-            if job.extra == MaybeSlot::NONE || !self.join_group(slot) {
+            if job.extra.is_none() || !self.join_group(slot) {
                 self.queues[id.slot()].ready.insert(slot, &ReadyOrder(&self.jobs));
             }
             let queue = &mut self.queues[id.slot()];
             queue.urgent += u64::from(urgent);
             self.totals.urgent += u64::from(urgent);
             self.serve(id);
-        } else {
+        } else if job.extra.is_none() || !self.join_wall_line(slot) {
             let queue = &mut self.queues[id.slot()];
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
+            let job = &self.jobs[slot];
             if self.near.is_some() && self.is_distant(job) {
                 self.distant_bytes += self.record_bytes(job);
-            }
-            if job.extra.get().is_some_and(|extra| self.extras[extra].at_wall.is_some()) {
-                self.at_wall.insert(slot);
             }
             self.wake_queue_at(id, run_at);
         }
@@ -491,11 +498,8 @@ impl State {
     /// it has.
     fn attach_by_terms(&mut self, slot: Slot) -> bool {
         let job = &self.jobs[slot];
-        let (id, queue, is_blocked) = (job.id, job.queue, self.is_blocked(job));
-        if let Some(at) = self.expires_at(job) {
-            self.queue_mut(queue).expiring.insert((at, id));
-            self.wake_queue_at(queue, at);
-        }
+        let (queue, is_blocked) = (job.queue, self.is_blocked(job));
+        self.expires_from_now(slot);
         if is_blocked {
             self.jobs[slot].state = JobState::Blocked;
             self.queue_mut(queue).blocked.insert(slot);
@@ -547,7 +551,7 @@ impl State {
     }
 
     /// Ends an open job, whatever its state; it is kept if `ended` says how it ended.
-    fn end_job(&mut self, slot: Slot, ended: Option<Ended>, is_done: bool) {
+    fn end_job(&mut self, slot: Slot, ended: Option<Ended>, is_done: bool, now: Time) {
         let reserves = self.reserves(slot);
         self.count_if_far(slot);
         self.detach(slot);
@@ -563,7 +567,7 @@ impl State {
         } else {
             self.remove_job(slot);
         }
-        self.graph.ended(id, is_done);
+        self.graph.ended(id, is_done, now);
     }
 
     /// Takes a detached job out for good.
@@ -616,7 +620,8 @@ impl State {
         if self.graph.is_behind() || !self.telling_groups.is_empty() {
             return Time(0);
         }
-        self.wakes.first().map_or(Time::NEVER, |&(at, _)| at).min(self.schedules.wake)
+        let by_wall = self.wall_wakes.first().map_or(Time::NEVER, |&(at, _)| self.engine_time(at));
+        self.wakes.first().map_or(Time::NEVER, |&(at, _)| at).min(by_wall).min(self.schedules.wake)
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Terms {
     /// What becomes of it when one of those is cancelled, or expires.
     pub on_parent_failure: OnParentFailure,
     /// If it was not begun by then, it expires.
-    pub expires_at: Option<Time>,
+    pub expires_at: Option<Expiry>,
     /// How long it waits after a failed attempt whose report names no delay.
     pub back_off: Option<BackOff>,
     /// A job that it was to wait for and that was known to have come to nothing already, where that holds it up.
@@ -30,6 +30,15 @@ pub struct Terms {
     pub fired: Option<Box<Fired>>,
     /// Whose job it is where a queue bounds what is done at a time for each: 1 to `limits::LIMIT_KEY_BYTES` bytes.
     pub limit_key: Option<Box<str>>,
+}
+
+/// When a job expires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    /// At this moment of engine time: its put named a span. It stays where it is when the wall clock is set.
+    Engine(Time),
+    /// When the wall clock shows this, nanoseconds since 1970: its put named that. It moves with the clock.
+    Wall(Time),
 }
 
 /// What becomes of a job when one that it waits for is cancelled, or expires.

@@ -62,6 +62,11 @@ impl<K: Copy + Ord> Wheel<K> {
         self.near.iter().copied()
     }
 
+    /// Whether those of [`Wheel::near`] are all.
+    pub(crate) fn is_all_near(&self) -> bool {
+        self.far.is_empty()
+    }
+
     /// How many jobs stand before one that is in it, and whether it is just so many: the jobs of at most `most_spokes` spokes
     /// are counted, and where there are more before it, it is at least so many.
     pub(crate) fn count_before<S: Keys<Key = K>>(&self, slot: Slot, keys: &S, most_spokes: usize) -> (usize, bool) {

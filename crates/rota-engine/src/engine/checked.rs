@@ -2,8 +2,9 @@
 
 use super::Engine;
 use crate::command::BodyPlace;
-use crate::job::Time;
+use crate::job::{JobId, Time};
 use crate::log::{Lsn, Pending};
+use std::collections::BTreeSet;
 
 impl Engine {
     /// Recounts everything.
@@ -39,6 +40,12 @@ impl Engine {
     #[must_use]
     pub fn whole_text(&self) -> String {
         self.state.whole_text(self.now)
+    }
+
+    /// The jobs that are remembered to have come to nothing, with when.
+    #[must_use]
+    pub fn failed(&self) -> BTreeSet<(Time, JobId)> {
+        self.state.all_failed(self.now)
     }
 
     /// The last record that was decided, taken or not.

@@ -49,6 +49,15 @@ impl Engine {
         self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
     }
 
+    /// Writes down again which of some jobs, at most [`STEP_OBJECTS`](crate::limits::STEP_OBJECTS), are remembered to have come to nothing, likewise.
+    pub fn keep_failed(&mut self, jobs: &[JobId], now: Time) {
+        self.now = self.now.max(now);
+        let failed = self.state.failed_of(jobs, self.now);
+        if !failed.is_empty() {
+            self.happen(Event::FailedKept(failed.into()));
+        }
+    }
+
     /// Writes an answer that is kept down again, likewise.
     pub fn keep_answer(&mut self, key: &[u8], now: Time) {
         self.now = self.now.max(now);

@@ -53,6 +53,8 @@ pub struct Compaction<S: Storage> {
     queues: HashSet<QueueName>,
     /// The keys of the answers in the group that was read last and that were not kept yet.
     answers: Vec<Box<[u8]>>,
+    /// The jobs of that group that came to nothing, as far as it was not looked up yet which of them are remembered.
+    failed: Vec<JobId>,
     /// The schedules that it is about, likewise.
     schedules: HashSet<QueueName>,
     kept: u64,
@@ -128,6 +130,7 @@ impl<S: Storage> Compaction<S> {
             changed_records: VecDeque::new(),
             queues: HashSet::new(),
             answers: Vec::new(),
+            failed: Vec::new(),
             schedules: HashSet::new(),
             kept: 0,
             left: 0,
@@ -212,7 +215,7 @@ impl<S: Storage> Compaction<S> {
     /// Whether all that was read of the segment is kept, but for queues.
     fn is_kept(&self) -> bool {
         let jobs_are = self.jobs.is_empty() && self.changed.is_empty() && self.changed_records.is_empty();
-        jobs_are && self.answers.is_empty()
+        jobs_are && self.answers.is_empty() && self.failed.is_empty()
     }
 
     /// Reads the records of far jobs to which something happened, a few at a time.
@@ -269,7 +272,7 @@ impl<S: Storage> Compaction<S> {
 
     fn read_group(&mut self) -> Result<bool, FarError> {
         let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
-        let answers = &mut self.answers;
+        let (answers, failed) = (&mut self.answers, &mut self.failed);
         let schedules = &mut self.schedules;
         let is_more = self.reader.read_group(&mut |record| {
             if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
@@ -280,6 +283,7 @@ impl<S: Storage> Compaction<S> {
                 jobs.push_back(JobFound { job, ordinal, offset, record, body });
             }
             answers.extend(record.answer_key()?.map(Box::from));
+            failed.extend(record.failed()?);
             if let Some(name) = record.schedule()? {
                 schedules.insert(name);
             }
@@ -346,6 +350,11 @@ impl<S: Storage> Compaction<S> {
                 }
             } else if let Some(key) = self.answers.pop() {
                 engine.keep_answer(&key, now);
+            } else if !self.failed.is_empty() {
+                let some = self.failed.split_off(self.failed.len().saturating_sub(STEP_OBJECTS));
+                engine.keep_failed(&some, now);
+                // They are as many as a step may handle.
+                return;
             } else if let Some(queue) = self.next_name(|this| &mut this.queues) {
                 engine.keep_queue(&queue, now);
             } else if let Some(schedule) = self.next_name(|this| &mut this.schedules) {

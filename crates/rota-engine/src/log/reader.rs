@@ -86,6 +86,10 @@ impl RecordFound<'_> {
         self.header.answer_key(self.bytes)
     }
 
+    pub(crate) fn failed(&self) -> Result<Vec<JobId>, RecordFault> {
+        self.header.failed(self.bytes)
+    }
+
     pub(crate) fn schedule(&self) -> Result<Option<QueueName>, RecordFault> {
         self.header.schedule(self.bytes)
     }

@@ -63,6 +63,7 @@ mod kind {
     pub(super) const SCHEDULE_KEPT: u8 = 26;
     pub(super) const ANSWER_KEPT: u8 = 30;
     pub(super) const NOTED: u8 = 31;
+    pub(super) const FAILED_KEPT: u8 = 32;
 }
 
 /// Whether a record of that type begins with a job that it holds whole.
@@ -221,7 +222,7 @@ pub(super) fn encode(
     record[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
     record[8] = kind;
     record[9] = VERSION;
-    if kind == kind::NOTED {
+    if matches!(kind, kind::NOTED | kind::FAILED_KEPT) {
         record[10..12].copy_from_slice(&SKIPPABLE.to_le_bytes());
     }
     record[12..20].copy_from_slice(&seq.to_le_bytes());
@@ -360,6 +361,10 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
         Event::AnswerKept(kept) => {
             rest::put_answer(out, kept);
             kind::ANSWER_KEPT
+        }
+        Event::FailedKept(failed) => {
+            rest::put_failed(out, failed);
+            kind::FAILED_KEPT
         }
         Event::NumbersKept(kept) => {
             put_numbers(out, &[kept.oldest_segment, kept.puts, kept.completed, kept.cancelled, kept.lost_leases]);
@@ -530,6 +535,18 @@ impl RecordHeader {
         rest::answer_key(&mut Fields::of(payload)).map(Some)
     }
 
+    /// The jobs of which this record says that they came to nothing: a compaction must keep that.
+    pub(super) fn failed(&self, record: &[u8]) -> Result<Vec<JobId>, RecordFault> {
+        let payload = || record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short);
+        match self.kind {
+            kind::JOB_CANCELLED | kind::JOB_EXPIRED => Ok(vec![Fields::of(payload()?).job()?]),
+            kind::FAILED_KEPT => {
+                Ok(rest::take_failed(&mut Fields::of(payload()?))?.iter().map(|&(job, _)| job).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// The schedule that this record is about, which was written whole, or moved on by a firing: a compaction must keep it.
     pub(super) fn schedule(&self, record: &[u8]) -> Result<Option<QueueName>, RecordFault> {
         schedules::schedule_of(self.kind, record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?)
@@ -666,6 +683,7 @@ fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Res
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
         kind::ANSWER_KEPT => Event::AnswerKept(Box::new(rest::take_answer(fields)?)),
+        kind::FAILED_KEPT => Event::FailedKept(rest::take_failed(fields)?),
         kind::NOTED => return Ok(notes::take_note(fields)?.map(|note| Event::Noted(Box::new(note)))),
         _ => return schedules::decode(kind, fields),
     };

@@ -20,7 +20,7 @@ use crate::schedule::{
 };
 use crate::session::Actor;
 use crate::storage::Storage;
-use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
+use crate::terms::{BackOff, Course, Ended, Expiry, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -253,7 +253,7 @@ fn every_rest() -> Vec<Event> {
         headers: vec![("trace".into(), "00-1".into()), ("lang".into(), "".into())],
         after: vec![JobId(1), JobId(2)],
         on_parent_failure: OnParentFailure::Hold,
-        expires_at: Some(Time(90)),
+        expires_at: Some(Expiry::Engine(Time(90))),
         back_off: Some(back_off),
         failed_parent: Some(JobId(1)),
         fired: None,
@@ -321,6 +321,18 @@ fn every_rest() -> Vec<Event> {
             pause_length: Duration::from_nanos(6),
             settings: Some(Box::new(settings)),
         })),
+    ]
+}
+
+/// What came with jobs that expire by the wall clock, and with those that came to nothing and are remembered.
+fn every_wall() -> Vec<Event> {
+    let terms = |terms| PutJob { terms: Some(Box::new(terms)), ..put(3, b"body") };
+    let expires = Terms { expires_at: Some(Expiry::Wall(Time(91))), ..Terms::default() };
+    let more = Terms { limit_key: Some("customer-7".into()), kind: Some("mail".into()), ..expires.clone() };
+    vec![
+        Event::JobPut(terms(expires.clone())),
+        Event::JobKept(Box::new(KeptJob::of_put(PutJob { at_wall: Some(Time(90)), ..terms(more) }))),
+        Event::FailedKept([(JobId(3), Time(92)), (JobId(u64::MAX), Time(u64::MAX))].into()),
     ]
 }
 

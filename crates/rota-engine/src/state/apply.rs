@@ -3,7 +3,7 @@
 use super::kept::plain_record_bytes;
 use super::{State, key_hash};
 use crate::event::{BuryReason, Event, KeptJob, PutJob};
-use crate::job::{Job, JobExtra, JobId, JobState, JobTally, MaybeSlot, ShortSpan, Time};
+use crate::job::{ExtraSlot, Job, JobExtra, JobId, JobLimits, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
 use crate::queue::Times;
@@ -159,6 +159,7 @@ impl State {
                 }
             }
             Event::AnswerKept(kept) => self.keep_answer(*kept),
+            Event::FailedKept(failed) => self.note_failed(&failed),
             Event::QueueKept(kept) => self.restore_queue(&kept, now),
             Event::NumbersKept(kept) => self.restore_numbers(&kept),
             Event::ScheduleSet(kept) => self.put_schedule(*kept),
@@ -216,8 +217,7 @@ impl State {
             Event::PauseOver { queue } => self.end_pause(queue),
             Event::JobDue { job } => {
                 let slot = self.the(job);
-                self.detach(slot);
-                self.attach_by_time(slot, now.max(self.jobs[slot].run_at));
+                self.come_due(slot, now);
             }
         }
     }
@@ -238,7 +238,7 @@ impl State {
                     self.times.run_time.count(span);
                 }
                 let ended = kept.map(|(until, result)| Ended { state, at: now, until, result });
-                self.end_job(slot, ended, is_done);
+                self.end_job(slot, ended, is_done, now);
             }
             None => {
                 if self.far.known(job).is_some() {
@@ -246,7 +246,7 @@ impl State {
                 } else {
                     assert!(self.graph.is_waited_for(job), "an event names a job that is there");
                 }
-                self.graph.ended(job, is_done);
+                self.graph.ended(job, is_done, now);
             }
         }
     }
@@ -302,35 +302,15 @@ impl State {
         numbers.leases = 0;
     }
 
-    /// Jobs put for a moment of the wall clock go where that moment is now. All of them in one step: those are few
-    /// beside jobs with a delay, and the clock is set rarely. What is due already stays so: whether it was found to be
-    /// due is not in the log, and a replay must come to the same.
-    fn set_wall_clock(&mut self, engine_time: Time, wall_time: Time) {
-        self.numbers.wall_offset = i128::from(wall_time.0) - i128::from(engine_time.0);
-        self.wake_schedules();
-        let waiting = self.at_wall.iter().copied().filter(|&slot| self.jobs[slot].run_at > engine_time);
-        for slot in waiting.collect::<Vec<_>>() {
-            let at = self.extra(&self.jobs[slot]).and_then(|extra| extra.at_wall);
-            let run_at = self.engine_time(at.expect("the index holds jobs with a moment of the wall clock"));
-            self.detach(slot);
-            self.jobs[slot].run_at = run_at;
-            self.attach_by_time(slot, engine_time);
-        }
-    }
-
-    /// The moment of engine time at which the wall clock shows `wall`, as far as is known.
-    pub(super) fn engine_time(&self, wall: Time) -> Time {
-        let nanos = (i128::from(wall.0) - self.numbers.wall_offset).clamp(0, i128::from(u64::MAX - 1));
-        Time(u64::try_from(nanos).expect("clamped to the range"))
-    }
-
     fn put(&mut self, put: PutJob, now: Time) {
         self.totals.puts += 1;
         let queue = self.queue_mut(put.queue);
         queue.totals.puts += 1;
         queue.logged = true;
-        let is_plain = is_plain(&put) && put.run_at >= put.created_at;
-        let job = if is_plain { self.job_with(put, MaybeSlot::NONE) } else { self.make_job(KeptJob::of_put(put)) };
+        let job = match without_rest(&put).filter(|_| put.run_at >= put.created_at) {
+            Some(none) => self.job_with(put, none),
+            None => self.make_job(KeptJob::of_put(put)),
+        };
         let slot = self.insert_job(job);
         self.attach_by_time(slot, now);
     }
@@ -348,26 +328,29 @@ impl State {
     /// A job as the state holds it, with its body and the rest of it taken in.
     pub(super) fn make_job(&mut self, kept: KeptJob) -> Job {
         let KeptJob { mut put, delay, tally, course, .. } = kept;
-        if is_plain(&put) && delay.is_none() && course.is_none() && tally == JobTally::default() {
-            return self.job_with(put, MaybeSlot::NONE);
+        if delay.is_none()
+            && course.is_none()
+            && tally == JobTally::default()
+            && let Some(none) = without_rest(&put)
+        {
+            return self.job_with(put, none);
         }
         let extra = self.extras.insert(JobExtra {
             key: put.key.take(),
             delay,
             at_wall: put.at_wall,
             ttr: u64::try_from(put.ttr.as_nanos()).unwrap_or(u64::MAX),
-            max_lost_leases: put.max_lost_leases,
-            max_attempts: put.max_attempts,
+            limits: limits_of(&put),
             tally,
             terms: put.terms.take(),
             course,
             ..JobExtra::default()
         });
-        self.job_with(put, MaybeSlot::from(extra))
+        self.job_with(put, ExtraSlot::from(extra))
     }
 
     /// The same, of a job the rest of which is there.
-    fn job_with(&mut self, put: PutJob, extra: MaybeSlot) -> Job {
+    fn job_with(&mut self, put: PutJob, extra: ExtraSlot) -> Job {
         let PutJob { job: id, queue, priority, created_at, run_at, ttr, body, .. } = put;
         let (lease, state) = (MaybeSlot::NONE, JobState::Ready);
         let (body, ttr) = (self.bodies.insert(body), ShortSpan::new(ttr));
@@ -378,7 +361,7 @@ impl State {
     fn take_in(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
         let (queue, length) = (job.queue.slot(), job.body.length);
-        if job.extra == MaybeSlot::NONE {
+        if job.extra.is_none() {
             let queue = &mut self.queues[queue];
             queue.body_bytes += u64::from(length);
             self.job_bytes += plain_record_bytes(&queue.name, length);
@@ -456,11 +439,49 @@ impl State {
     }
 }
 
-/// Whether there is no more to a put than what every job has.
-fn is_plain(put: &PutJob) -> bool {
-    put.at_wall.is_none()
-        && put.key.is_none()
-        && (put.max_lost_leases, put.max_attempts) == (0, 0)
-        && put.terms.is_none()
-        && ShortSpan::new(put.ttr) != ShortSpan::NONE
+/// If there is no more to a put than what most jobs have, the number of its limits.
+fn without_rest(put: &PutJob) -> Option<ExtraSlot> {
+    let is_plain =
+        put.at_wall.is_none() && put.key.is_none() && put.terms.is_none() && ShortSpan::new(put.ttr) != ShortSpan::NONE;
+    if is_plain { ExtraSlot::none_with(limits_of(put)) } else { None }
+}
+
+fn limits_of(put: &PutJob) -> JobLimits {
+    JobLimits { lost_leases: put.max_lost_leases, attempts: put.max_attempts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, NewJob, Target};
+    use crate::limits::{DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST_LEASES};
+
+    #[test]
+    fn a_job_with_the_usual_limits_has_no_more_to_it_than_one_with_none_and_keeps_them() {
+        let mut state = State::new(Duration::from_secs(10), None);
+        let session = state.open_session().unwrap();
+        let now = Time(1);
+        let mut put = |max_lost_leases, max_attempts| {
+            let job = NewJob { max_lost_leases, max_attempts, ..NewJob::new(Target::Used, (*b"x").into()) };
+            let mut events = Vec::new();
+            state.decide(session, Command::Put(job), now, &mut events).unwrap();
+            let id = events[0].job().unwrap();
+            events.into_iter().for_each(|event| state.apply(event, now));
+            (id, state.extras.len())
+        };
+        let usual = (DEFAULT_MAX_LOST_LEASES, DEFAULT_MAX_ATTEMPTS);
+        assert_eq!(put(0, 0).1, 0);
+        let (job, extras) = put(usual.0, usual.1);
+        assert_eq!(extras, 0);
+        assert_eq!(put(1, 2).1, 1);
+        let limits = |state: &State| {
+            let view = state.view_job(job, now).unwrap();
+            (view.max_lost_leases, view.max_attempts)
+        };
+        assert_eq!(limits(&state), usual);
+        // Something happens to it.
+        state.apply(Event::JobKicked { job, run_at: now }, now);
+        assert_eq!((limits(&state), state.extras.len()), (usual, 2));
+        state.check();
+    }
 }

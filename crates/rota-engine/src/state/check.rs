@@ -20,6 +20,7 @@ impl State {
     pub(crate) fn check(&self) {
         self.check_jobs();
         self.check_graph();
+        self.check_failed();
         self.check_queues();
         self.check_lines();
         self.check_sessions();
@@ -56,10 +57,6 @@ impl State {
         let in_memory = |job: &Job| job.body.length > 0 && job.body.place().is_none();
         let bodies = self.jobs.iter().filter(|(_, job)| in_memory(job)).count();
         assert_eq!(self.bodies.len(), bodies, "bodies");
-        let for_wall = |job: &Job| self.extra(job).is_some_and(|extra| extra.at_wall.is_some());
-        let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Delayed && for_wall(job));
-        let waiting: BTreeSet<Slot> = waiting.map(|(slot, _)| slot).collect();
-        assert_eq!(self.at_wall, waiting, "delayed jobs for a moment of the wall clock");
     }
 
     fn check_course(&self, job: &Job) {
@@ -117,7 +114,14 @@ impl State {
         for (slot, queue) in self.queues.iter() {
             let jobs = |state| self.jobs.iter().filter(move |(_, job)| job.queue.slot() == slot && job.state == state);
             for (line, state) in [
-                (queue.delayed.all().collect::<Vec<_>>(), JobState::Delayed),
+                (
+                    queue
+                        .delayed
+                        .all()
+                        .chain(queue.by_wall.iter().flat_map(|by_wall| by_wall.delayed.all()))
+                        .collect::<Vec<_>>(),
+                    JobState::Delayed,
+                ),
                 (queue.buried.values().copied().collect(), JobState::Buried),
             ] {
                 assert_eq!(line.len(), jobs(state).count(), "{} jobs of queue {}", state.name(), queue.name);
@@ -132,15 +136,14 @@ impl State {
             let all = || self.jobs.iter().map(|(_, job)| job).filter(|job| job.queue.slot() == slot);
             let bytes: u64 = all().filter(|job| !job.state.is_final()).map(|job| u64::from(job.body.length)).sum();
             assert_eq!(queue.body_bytes, bytes, "bytes of bodies in {}", queue.name);
-            let waits = |job: &&Job| matches!(job.state, JobState::Delayed | JobState::Ready | JobState::Blocked);
-            let expiring = all().filter(waits).filter_map(|job| Some((self.expires_at(job)?, job.id)));
-            assert_eq!(queue.expiring, expiring.collect(), "what expires in {}", queue.name);
+            self.check_by_wall(QueueId(slot.0));
             let ended = all().filter_map(|job| Some((self.ended(job)?.until, job.id)));
             assert_eq!(queue.ended, ended.collect(), "final jobs of {}", queue.name);
             assert_eq!(queue.urgent, jobs(JobState::Ready).filter(|(_, job)| job.is_urgent()).count() as u64);
             self.check_ready(queue, &jobs(JobState::Ready).map(|(slot, _)| slot).collect::<Vec<_>>());
-            let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (job.run_at, job.id));
-            assert_eq!(queue.delayed.first(), least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
+            let least = jobs(JobState::Delayed).min_by_key(|(_, job)| (self.run_at(job), job.id));
+            let first = self.first_delayed(queue).next();
+            assert_eq!(first, least.map(|(slot, _)| slot), "the next due job of {}", queue.name);
             if !queue.is_closed() && queue.ready.len() > 0 {
                 assert!(queue.waiting.is_empty(), "somebody waits for {} while a job is ready", queue.name);
             }
@@ -252,6 +255,7 @@ impl State {
             let next = self.session_deadline(session.id).unwrap_or(Time::NEVER);
             assert!(session.wake_at <= next || session.closing, "a session is looked at when its next lease ends");
         }
+        self.check_wall_wakes();
         wakes += self.check_answers();
         assert_eq!(self.wakes.len(), wakes, "one wake an owner");
     }
@@ -307,6 +311,7 @@ impl State {
             );
         }
         text += &self.answers_text(now);
+        text += &self.failed_text(now);
         let mut queues: Vec<&Queue> =
             self.queues.iter().map(|(_, queue)| queue).filter(|queue| is_kept(queue, now)).collect();
         queues.sort_by_key(|queue| &queue.name);
@@ -329,7 +334,8 @@ impl State {
         let _ = writeln!(text, "{:?}", self.far);
         let _ = writeln!(text, "{:?}", self.totals);
         for (_, job) in self.jobs.iter() {
-            let _ = writeln!(text, "{} {:?} {:?} {:?}", job.id, job.state, job.lease, self.extra(job));
+            let (extra, limits) = (self.extra(job), self.limits(job));
+            let _ = writeln!(text, "{} {:?} {:?} {:?} {limits:?}", job.id, job.state, job.lease, extra);
         }
         for (_, lease) in self.leases.iter() {
             let _ = writeln!(text, "{lease:?}");

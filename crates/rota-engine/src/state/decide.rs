@@ -11,7 +11,7 @@ use crate::limits::{
 use crate::pages::Slot;
 use crate::queue::{PerKey, QueueId, QueueSettings, Rate};
 use crate::session::{Bond, SessionId};
-use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
+use crate::terms::{BackOff, BadTerms, Expiry, OnParentFailure, Terms};
 use std::time::Duration;
 
 impl State {
@@ -33,7 +33,7 @@ impl State {
                 match self.jobs[slot].state {
                     JobState::Ready => {}
                     JobState::Delayed | JobState::Buried => {
-                        events.push(Event::JobPulled { job, run_at: self.jobs[slot].run_at.min(now) });
+                        events.push(Event::JobPulled { job, run_at: self.run_at(&self.jobs[slot]).min(now) });
                     }
                     _ => return Err(Refusal::NotFound),
                 }
@@ -99,7 +99,7 @@ impl State {
                 if !matches!(job.state, JobState::Buried | JobState::Delayed | JobState::Blocked) {
                     return Err(Refusal::NotFound);
                 }
-                events.push(kicked(job, now));
+                events.push(self.kicked(job, now));
                 Ok(Answer::Done)
             }
             Command::Pause { queue, length } => {
@@ -183,7 +183,7 @@ impl State {
                 }
             }
         }
-        if replaced.is_none() && self.is_full(queue, new.body.len()) {
+        if self.is_full(queue, new.body.len(), replaced) {
             return Err(Refusal::QueueFull);
         }
         let (run_at, at_wall) = self.moment(new.due, now);
@@ -227,13 +227,20 @@ impl State {
         }
     }
 
-    /// Whether a queue takes no further job with a body so long.
-    fn is_full(&self, queue: QueueId, body_bytes: usize) -> bool {
+    /// Whether a queue takes no further job with a body so long; or where that is to be the body of one that is there, no
+    /// longer one than it has.
+    fn is_full(&self, queue: QueueId, body_bytes: usize, replaced: Option<JobId>) -> bool {
         let queue = self.queue(queue);
-        queue.settings.as_ref().is_some_and(|settings| {
-            settings.max_jobs.is_some_and(|most| queue.open_jobs() >= most)
-                || settings.max_bytes.is_some_and(|most| queue.body_bytes + body_bytes as u64 > most)
-        })
+        let Some(settings) = &queue.settings else { return false };
+        let body_bytes = body_bytes as u64;
+        let is_past = |others: u64| settings.max_bytes.is_some_and(|most| others + body_bytes > most);
+        match replaced.and_then(|job| self.find_job(job)) {
+            Some(slot) => {
+                let before = u64::from(self.jobs[slot].body.length);
+                body_bytes > before && is_past(queue.body_bytes - before)
+            }
+            None => settings.max_jobs.is_some_and(|most| queue.open_jobs() >= most) || is_past(queue.body_bytes),
+        }
     }
 
     /// The terms of a put, and the parent whose failure ends the job at once, if one does.
@@ -244,7 +251,10 @@ impl State {
         }
         terms.after.clear();
         terms.failed_parent = None;
-        terms.expires_at = new.expires.map(|expires| self.moment(expires, now).0);
+        terms.expires_at = new.expires.map(|expires| match expires {
+            Due::In(span) => Expiry::Engine(now.after(span)),
+            Due::At(wall) => Expiry::Wall(wall),
+        });
         terms.check()?;
         if let Some(back_off) = &mut terms.back_off {
             (back_off.first, back_off.most) = (storable(back_off.first), storable(back_off.most));
@@ -268,7 +278,7 @@ impl State {
                 Some(JobState::Done) => {}
                 Some(JobState::Cancelled | JobState::Expired) => drop(failed.get_or_insert(parent)),
                 Some(_) => terms.after.push(parent),
-                None if self.graph.has_failed(parent) => drop(failed.get_or_insert(parent)),
+                None if self.graph.has_failed(parent, now) => drop(failed.get_or_insert(parent)),
                 None => {}
             }
         }
@@ -410,7 +420,8 @@ impl State {
         let error = error.map(Box::from);
         let job = &self.jobs[slot];
         let reserves = self.reserves(slot);
-        let (attempts, most) = self.extra(job).map_or((0, 0), |x| (x.tally.attempts, u32::from(x.max_attempts)));
+        let attempts = self.extra(job).map_or(0, |extra| extra.tally.attempts);
+        let most = u32::from(self.limits(job).attempts);
         events.push(if most > 0 && attempts + 1 >= most {
             let (reason, number) = (BuryReason::Attempts, self.next_burial());
             Event::JobBuried { job: held.job, priority: job.priority, reason, reserves, number, error }
@@ -428,7 +439,8 @@ impl State {
     pub(super) fn lease_lost(&self, slot: Slot) -> Event {
         let job = &self.jobs[slot];
         let reserves = self.reserves(slot);
-        let (lost, most) = self.extra(job).map_or((0, 0), |x| (x.tally.lost_leases, u32::from(x.max_lost_leases)));
+        let lost = self.extra(job).map_or(0, |extra| extra.tally.lost_leases);
+        let most = u32::from(self.limits(job).lost_leases);
         if most > 0 && lost + 1 >= most {
             let (reason, number) = (BuryReason::LostLeases, self.next_burial());
             Event::JobBuried { job: job.id, priority: job.priority, reason, reserves, number, error: None }
@@ -455,22 +467,23 @@ impl State {
         let before = events.len();
         let there = match source {
             KickSource::Buried => {
-                events.extend(queue.buried.values().take(slice).map(|&slot| kicked(&self.jobs[slot], now)));
+                events.extend(queue.buried.values().take(slice).map(|&slot| self.kicked(&self.jobs[slot], now)));
                 queue.buried.len() as u64
             }
             KickSource::Delayed => {
-                events.extend(queue.delayed.near().take(slice).map(|slot| kicked(&self.jobs[slot], now)));
-                queue.delayed.len() as u64 + queue.cold
+                let first = self.first_delayed(queue).take(slice);
+                events.extend(first.map(|slot| self.kicked(&self.jobs[slot], now)));
+                queue.delayed_jobs() as u64 + queue.cold
             }
         };
         let count = (events.len() - before) as u64;
         Answer::Kicked { count, source, left: limit.min(there) - count }
     }
-}
 
-/// A kick makes a delayed job due now; a buried one returns to its old place.
-fn kicked(job: &Job, now: Time) -> Event {
-    Event::JobKicked { job: job.id, run_at: job.run_at.min(now) }
+    /// A kick makes a delayed job due now; a buried one returns to its old place.
+    fn kicked(&self, job: &Job, now: Time) -> Event {
+        Event::JobKicked { job: job.id, run_at: self.run_at(job).min(now) }
+    }
 }
 
 /// Whether what a holder says is short enough.

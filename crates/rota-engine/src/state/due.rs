@@ -41,14 +41,19 @@ impl State {
             return Some(Due::Happens(told));
         }
         loop {
-            let first = self.wakes.first().copied().filter(|&(at, _)| at <= now);
+            let (by_engine, by_wall) = (self.wakes.first().copied(), self.first_wall_wake());
+            let is_by_wall = by_wall.is_some_and(|by_wall| by_engine.is_none_or(|by_engine| by_wall < by_engine));
+            let first = if is_by_wall { by_wall } else { by_engine }.filter(|&(at, _)| at <= now);
             // Of what is due at one moment, schedules come last.
             if let Some(schedule) = self.schedule_due(now, first.map_or(Time::NEVER, |(at, _)| at)) {
                 return Some(Due::Tick(schedule));
             }
             let (at, owner) = first?;
             // An owner may be looked at too early: its deadline was put off, or what was due of it happened.
-            let deadline = self.deadline(owner);
+            let deadline = match owner {
+                Owner::Queue(id) if is_by_wall => self.wall_deadline(id).map_or(Time::NEVER, |at| self.engine_time(at)),
+                _ => self.deadline(owner),
+            };
             if deadline <= at {
                 let due = match owner {
                     Owner::Answers => Some(Due::AnswerOver),
@@ -56,6 +61,10 @@ impl State {
                     Owner::Session(id) => self.session_due(id, now),
                 };
                 return Some(due.expect("what is past its deadline has something due"));
+            }
+            if is_by_wall {
+                self.rewake_by_wall();
+                continue;
             }
             self.wakes.pop_first();
             match owner {
@@ -76,7 +85,7 @@ impl State {
         }
     }
 
-    /// When something next happens to a queue or a session by the passing of time alone.
+    /// When something next happens to a queue or a session by the passing of time alone, that of the wall clock aside.
     fn deadline(&self, owner: Owner) -> Time {
         match owner {
             Owner::Answers => self.answers.first_end().unwrap_or(Time::NEVER),
@@ -84,7 +93,7 @@ impl State {
                 let queue = self.queue(id);
                 let pause = if queue.holds_back() { queue.paused_until } else { Time::NEVER };
                 let throttle = if queue.throttled_until == Time(0) { Time::NEVER } else { queue.throttled_until };
-                let first = self.first_of_queue(queue).map_or(Time::NEVER, |(at, _)| at);
+                let first = self.first_by_engine(queue).map_or(Time::NEVER, |(at, _)| at);
                 let of_key = queue.groups.as_ref().and_then(|groups| groups.first_throttled());
                 first.min(pause).min(throttle).min(of_key.map_or(Time::NEVER, |&(at, _)| at))
             }
@@ -111,7 +120,8 @@ impl State {
         if let Some((_, key)) = of_key.filter(|&&(at, _)| at <= now) {
             return Some(Due::KeyOpens(id, Arc::clone(key)));
         }
-        let (at, what) = self.first_of_queue(queue)?;
+        let first = self.first_by_engine(queue).into_iter().chain(self.first_by_wall(queue));
+        let (at, what) = first.min()?;
         let event = || match what {
             OfQueue::Expiry(job) => {
                 let slot = self.find_job(job).expect("an open job expires");
@@ -123,13 +133,22 @@ impl State {
         (at <= now).then(|| Due::Happens(event()))
     }
 
-    /// What happens next to a job of a queue by the passing of time alone, and when. Of what is due at one moment, jobs
-    /// expire first.
-    fn first_of_queue(&self, queue: &Queue) -> Option<(Time, OfQueue)> {
+    /// What happens next to a job of a queue by the passing of time alone, that of the wall clock aside, and when. Of what is due
+    /// at one moment, jobs expire first.
+    fn first_by_engine(&self, queue: &Queue) -> Option<(Time, OfQueue)> {
         let expiry = queue.expiring.first().map(|&(at, job)| (at, OfQueue::Expiry(job)));
         let due = queue.delayed.first().map(|slot| (self.jobs[slot].run_at, OfQueue::Due(self.jobs[slot].id)));
         let ended = queue.ended.first().map(|&(at, job)| (at, OfQueue::EndOfKeeping(job)));
         [expiry, due, ended].into_iter().flatten().min()
+    }
+
+    /// The same by the wall clock, and when, in engine time.
+    fn first_by_wall(&self, queue: &Queue) -> Option<(Time, OfQueue)> {
+        let by_wall = queue.by_wall.as_ref()?;
+        let expiry = by_wall.expiring.first().map(|&(at, job)| (self.engine_time(at), OfQueue::Expiry(job)));
+        let due = by_wall.delayed.first().map(|slot| &self.jobs[slot]);
+        let due = due.map(|job| (self.run_at(job), OfQueue::Due(job.id)));
+        [expiry, due].into_iter().flatten().min()
     }
 
     /// Whether a queue keeps final jobs.

@@ -212,7 +212,7 @@ impl State {
     /// What has to be brought near before a queue's first delayed jobs can be looked at.
     pub(crate) fn wanted_first(&self, queue: QueueId, count: usize, now: Time) -> Option<Want> {
         let queue = self.queue(queue);
-        let first = queue.delayed.first().map_or(Time::NEVER, |slot| self.jobs[slot].run_at);
+        let first = self.first_delayed(queue).next().map_or(Time::NEVER, |slot| self.run_at(&self.jobs[slot]));
         // One that is due by now is no first delayed job any more once time has passed.
         let is_known = count == 1 && first > now && first <= self.near_until;
         (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count })

@@ -5,9 +5,9 @@
 //! written down: a replay comes to the same by itself. What ends a job is.
 
 use super::State;
+use super::failed::Failed;
 use crate::event::Event;
 use crate::job::{JobId, Time};
-use crate::limits::FAILED_REMEMBERED;
 use crate::pages::Slot;
 use crate::terms::OnParentFailure;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,9 +21,8 @@ pub(super) struct Graph {
     ended: VecDeque<Ended>,
     /// In a replay: those that a record may end yet, because theirs ended.
     undecided: VecDeque<Ended>,
-    /// Jobs that came to nothing last, oldest first from `next_failed` on. It is not in the log.
-    failed: Vec<JobId>,
-    next_failed: usize,
+    /// Jobs that came to nothing last.
+    pub(super) failed: Failed,
 }
 
 #[derive(Debug)]
@@ -34,14 +33,10 @@ struct Ended {
 }
 
 impl Graph {
-    /// Takes note that a job is over: done, or come to nothing.
-    pub(super) fn ended(&mut self, parent: JobId, is_done: bool) {
+    /// Takes note that a job is over by now: done, or come to nothing.
+    pub(super) fn ended(&mut self, parent: JobId, is_done: bool, now: Time) {
         if !is_done {
-            match self.failed.get_mut(self.next_failed) {
-                Some(oldest) => *oldest = parent,
-                None => self.failed.push(parent),
-            }
-            self.next_failed = (self.next_failed + 1) % FAILED_REMEMBERED;
+            self.failed.insert(parent, now);
         }
         if let Some(children) = self.waiting.remove(&parent) {
             self.ended.push_back(Ended { parent, is_done, children });
@@ -58,8 +53,9 @@ impl Graph {
         self.waiting.contains_key(&job)
     }
 
-    pub(super) fn has_failed(&self, job: JobId) -> bool {
-        self.failed.contains(&job)
+    /// Whether a job that is not there is known to have come to nothing.
+    pub(super) fn has_failed(&self, job: JobId, now: Time) -> bool {
+        self.failed.contains(job, now)
     }
 
     /// The jobs that wait for each.
@@ -189,16 +185,14 @@ impl State {
         self.end_replayed_graph();
         let missing: Vec<JobId> =
             self.graph.waiting.keys().copied().filter(|&job| self.find_job(job).is_none()).collect();
-        missing.into_iter().for_each(|job| self.graph.ended(job, true));
+        missing.into_iter().for_each(|job| self.graph.ended(job, true, now));
         while let Some(event) = self.next_told(now) {
             self.apply(event, now);
         }
     }
 
-    /// At the end of a replay: what no record told is told now. Which jobs came to nothing is known from now on alone.
+    /// At the end of a replay: what no record told is told now.
     pub(super) fn end_replayed_graph(&mut self) {
         self.graph.ended = std::mem::take(&mut self.graph.undecided);
-        self.graph.failed.clear();
-        self.graph.next_failed = 0;
     }
 }

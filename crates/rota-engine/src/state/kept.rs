@@ -20,7 +20,7 @@ impl State {
     /// Length of the records that everything that is open would fill, in bytes, but for what may leave memory, or did.
     pub(crate) fn live_bytes(&self) -> u64 {
         let beside = self.queues.len() as u64 * QUEUE_RECORD_BYTES + self.schedules.bytes() as u64;
-        let beside = beside + self.answers.bytes();
+        let beside = beside + self.answers.bytes() + self.graph.failed.bytes();
         self.job_bytes - self.distant_bytes + beside
     }
 
@@ -49,18 +49,18 @@ impl State {
 
     pub(crate) fn kept_job_at(&self, slot: Slot, body: Box<[u8]>) -> KeptJob {
         let job = &self.jobs[slot];
-        let extra = self.extra(job);
+        let (extra, limits) = (self.extra(job), self.limits(job));
         KeptJob {
             put: PutJob {
                 job: job.id,
                 queue: job.queue,
                 priority: job.priority,
                 created_at: job.created_at,
-                run_at: job.run_at,
+                run_at: self.run_at(job),
                 at_wall: extra.and_then(|extra| extra.at_wall),
                 ttr: self.ttr(job),
-                max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
-                max_attempts: extra.map_or(0, |extra| extra.max_attempts),
+                max_lost_leases: limits.lost_leases,
+                max_attempts: limits.attempts,
                 key: extra.and_then(|extra| extra.key.clone()),
                 terms: extra.and_then(|extra| extra.terms.clone()),
                 body,
@@ -118,7 +118,8 @@ impl State {
 
     pub(crate) fn kept_numbers(&self, oldest_segment: u64, far_jobs: Option<u32>, now: Time) -> KeptNumbers {
         let numbers = &self.numbers;
-        let wall = (i128::from(now.0) + numbers.wall_offset).clamp(0, i128::from(u64::MAX));
+        let offset = numbers.wall_offset.unwrap_or_default();
+        let wall = (i128::from(now.0) + offset).clamp(0, i128::from(u64::MAX));
         KeptNumbers {
             oldest_segment,
             puts: self.totals.puts,
@@ -151,7 +152,7 @@ impl State {
         numbers.next_seq = numbers.next_seq.max(kept.next_seq);
         numbers.seqs_below = kept.seqs_below;
         numbers.burials = numbers.burials.max(kept.burials);
-        numbers.wall_offset = i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0);
+        numbers.wall_offset = Some(i128::from(kept.wall_time.0) - i128::from(kept.engine_time.0));
         self.wake_schedules();
     }
 

@@ -77,6 +77,7 @@ impl State {
         }
         if reads(JobState::Delayed) {
             queue.delayed.all().for_each(&mut *take);
+            queue.by_wall.iter().flat_map(|by_wall| by_wall.delayed.all()).for_each(&mut *take);
         }
         if reads(JobState::Ready) {
             queue.ready.all().for_each(&mut *take);
@@ -111,7 +112,7 @@ impl Queue {
         FIND_COST
             + keys
             + ended
-            + of(JobState::Delayed, self.delayed.len())
+            + of(JobState::Delayed, self.delayed_jobs())
             + of(JobState::Buried, self.buried.len() * TREE_COST)
             + of(JobState::Blocked, self.blocked.len() * TREE_COST)
             + of(JobState::Ready, ready)

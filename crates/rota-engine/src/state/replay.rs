@@ -99,6 +99,7 @@ impl<S: Storage> Replay<S> {
             *named.insert(known.unwrap_or_else(|| state.open_queue(name)))
         });
         if self.put_off(&event, lsn) {
+            self.note_failed(&event, at);
             self.state.saw(seq);
             return if self.ends.len() < ENDS_AT_ONCE { Ok(()) } else { self.find_ends() };
         }
@@ -114,6 +115,7 @@ impl<S: Storage> Replay<S> {
             self.bring_near(parent, at)?;
         }
         if !self.state.can_apply(&event) {
+            self.note_failed(&event, at);
             return if self.is_whole { Err(Box::new(NoSuchJob(event))) } else { Ok(()) };
         }
         if let Event::NumbersKept(kept) = &event
@@ -173,6 +175,13 @@ impl<S: Storage> Replay<S> {
         let is_completed = matches!(event, Event::JobCompleted { .. });
         self.ends.push(End { job, lsn, is_completed, is_whole: self.is_whole });
         true
+    }
+
+    /// Takes note of a job that came to nothing, be it there or not: who names it later must be told.
+    fn note_failed(&mut self, event: &Event, at: Time) {
+        if let Event::JobCancelled { job, .. } | Event::JobExpired { job, .. } = *event {
+            self.state.note_failed(&[(job, at)]);
+        }
     }
 
     /// Has the ends happen that were put off.

@@ -33,6 +33,7 @@ impl State {
         let job = &self.jobs[slot];
         let order = DueOrder { jobs: &self.jobs, spoke: self.spoke };
         let queue = &self.queues[job.queue.slot()];
-        if job.state == JobState::Delayed { queue.delayed.touch(slot, &order) } else { 0 }
+        let is_in_line = job.state == JobState::Delayed && self.extra(job).is_none_or(|extra| extra.at_wall.is_none());
+        if is_in_line { queue.delayed.touch(slot, &order) } else { 0 }
     }
 }

@@ -37,7 +37,7 @@ impl State {
 
     /// What the wall clock shows at a moment of engine time, as far as is known.
     pub(crate) fn wall_time(&self, moment: Time) -> Time {
-        let nanos = i128::from(moment.0) + self.numbers.wall_offset;
+        let nanos = i128::from(moment.0) + self.numbers.wall_offset.unwrap_or_default();
         Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
 
@@ -50,7 +50,7 @@ impl State {
                 let held_back = || queue.groups.as_ref().and_then(|groups| groups.first_held_back());
                 queue.ready.first().or_else(held_back)
             }
-            JobState::Delayed => queue.delayed.first(),
+            JobState::Delayed => self.first_delayed(queue).next(),
             JobState::Buried => queue.buried.first_key_value().map(|(_, &slot)| slot),
             _ => None,
         };
@@ -61,11 +61,11 @@ impl State {
         let job = &self.jobs[slot];
         let lease = (job.state == JobState::Reserved).then(|| &self.leases[job.lease_slot()]);
         let time_left = match (job.state, lease) {
-            (JobState::Delayed, _) => job.run_at.since(now),
+            (JobState::Delayed, _) => self.run_at(job).since(now),
             (_, Some(lease)) => lease.deadline.since(now),
             _ => Duration::ZERO,
         };
-        let extra = self.extra(job);
+        let (extra, limits) = (self.extra(job), self.limits(job));
         let tally = extra.map_or_else(JobTally::default, |extra| extra.tally);
         JobView {
             id: job.id,
@@ -74,12 +74,12 @@ impl State {
             state: job.state,
             priority: job.priority,
             created_at: job.created_at,
-            run_at: job.run_at,
+            run_at: self.run_at(job),
             delay: self.delay(job),
             ttr: self.ttr(job),
             time_left,
-            max_attempts: extra.map_or(0, |extra| extra.max_attempts),
-            max_lost_leases: extra.map_or(0, |extra| extra.max_lost_leases),
+            max_attempts: limits.attempts,
+            max_lost_leases: limits.lost_leases,
             lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
             key: extra.and_then(|extra| extra.key.as_deref()),
             body: self.body(job),
@@ -100,7 +100,7 @@ impl State {
             ready: queue.ready_jobs(),
             held_back: queue.groups.as_ref().map_or(0, |groups| groups.held_back()),
             reserved: queue.reserved,
-            delayed: queue.delayed.len() as u64 + queue.cold,
+            delayed: queue.delayed_jobs() as u64 + queue.cold,
             buried: queue.buried.len() as u64,
             blocked: queue.blocked.len() as u64,
             ended: queue.ended.len() as u64,

@@ -42,14 +42,16 @@ impl State {
                     let others = others.map(|(other, state)| (other, state.unwrap_or(JobState::Delayed)));
                     reasons.push(Reason::Waits { others: others.collect() });
                 }
-                if job.run_at > now {
-                    reasons.push(Reason::NotDue { at: job.run_at });
+                let run_at = self.run_at(job);
+                if run_at > now {
+                    reasons.push(Reason::NotDue { at: run_at });
                 }
-                reasons.extend(paused(queue, job.run_at.max(now)));
+                reasons.extend(paused(queue, run_at.max(now)));
             }
             JobState::Delayed => {
-                reasons.push(Reason::NotDue { at: job.run_at });
-                reasons.extend(paused(queue, job.run_at.max(now)));
+                let run_at = self.run_at(job);
+                reasons.push(Reason::NotDue { at: run_at });
+                reasons.extend(paused(queue, run_at.max(now)));
             }
             JobState::Ready => self.why_ready(slot, now, &mut reasons),
         }
@@ -92,11 +94,12 @@ impl State {
     }
 
     fn why_buried(&self, slot: Slot) -> BuryReason {
-        let Some(extra) = self.extra(&self.jobs[slot]) else { return BuryReason::Asked };
+        let job = &self.jobs[slot];
+        let (Some(extra), limits) = (self.extra(job), self.limits(job)) else { return BuryReason::Asked };
         let is_used_up = |count: u32, most: u16| most > 0 && count >= u32::from(most);
-        if is_used_up(extra.tally.attempts, extra.max_attempts) {
+        if is_used_up(extra.tally.attempts, limits.attempts) {
             BuryReason::Attempts
-        } else if is_used_up(extra.tally.lost_leases, extra.max_lost_leases) {
+        } else if is_used_up(extra.tally.lost_leases, limits.lost_leases) {
             BuryReason::LostLeases
         } else {
             BuryReason::Asked

@@ -196,7 +196,7 @@ impl Lockstep {
                 let told = engine.tell(note.clone(), actor.clone(), at);
                 outcome.answer = Some(told.map(|()| Answer::Done));
             }
-            Input::SetClock(wall) => engine.clock_stepped(at, *wall),
+            Input::SetClock(wall) => outcome.is_done = engine.clock_stepped(at, *wall),
             Input::Stop => engine.stop(),
         }
         let ended_far = matches!(near[..], [FarFound::Places(_)]) && engine.cold_jobs() < cold_before;
@@ -221,8 +221,10 @@ impl Lockstep {
         assert_eq!(outcome.answer, expected.answer, "the answer to {input:?}");
         assert_eq!(outcome.deliveries, expected.deliveries, "late answers after {input:?}");
         outcome.fired = expected.fired;
-        let says_done =
-            matches!(input, Input::Tick | Input::StopWaiting(_) | Input::TakeBack(_) | Input::DropLease(..));
+        let says_done = matches!(
+            input,
+            Input::Tick | Input::SetClock(_) | Input::StopWaiting(_) | Input::TakeBack(_) | Input::DropLease(..)
+        );
         assert!(!says_done || outcome.is_done == expected.is_done, "what {input:?} said");
         self.handed_out.check(&self.model, input, &outcome);
         self.compare_counts();
@@ -251,6 +253,7 @@ impl Lockstep {
         self.compare_counts();
         self.compare_walk();
         self.compare_schedules();
+        assert_eq!(self.engine.failed(), self.model.failed().collect(), "jobs that are known to have come to nothing");
         for id in self.model.jobs().keys().copied().collect::<Vec<_>>() {
             self.compare_job(id);
         }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::queue::{PerKey, QueueSettings, QueueTotals};
 use crate::schedule::TurnNote;
 use crate::state::Totals;
-use crate::terms::{BackOff, BadTerms, OnParentFailure, Terms};
+use crate::terms::{BackOff, BadTerms, Expiry, OnParentFailure, Terms};
 pub use schedules::Schedule;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Model {
     now: Time,
     /// Wall clock minus engine time, nanoseconds.
     wall_offset: i128,
+    /// When it last started.
+    started: Time,
     epoch: u32,
     next_job_id: u64,
     leases: u64,
@@ -47,8 +49,8 @@ pub struct Model {
     ran_out: BTreeSet<LeaseToken>,
     /// What came of requests that named themselves by a key: a fingerprint, an answer, until when that is kept.
     answers: BTreeMap<Vec<u8>, (u64, Vec<u8>, Time)>,
-    /// Jobs that came to nothing last.
-    failed: VecDeque<JobId>,
+    /// Jobs that came to nothing last, with when.
+    failed: BTreeSet<(Time, JobId)>,
     /// Jobs whose record no start reads: they are not kept when they end.
     homeless: BTreeSet<JobId>,
     /// Jobs that are not in memory, where their bodies are counted.
@@ -213,7 +215,7 @@ impl Job {
     }
 
     /// When it expires, if it waits.
-    fn expires_at(&self) -> Option<Time> {
+    fn expiry(&self) -> Option<Expiry> {
         let waits = matches!(self.place, Place::Delayed | Place::Ready | Place::Blocked);
         self.terms.expires_at.filter(|_| waits)
     }
@@ -244,6 +246,7 @@ impl Model {
         Model {
             now,
             wall_offset: i128::from(wall.0) - i128::from(now.0),
+            started: now,
             epoch: 1,
             next_job_id: 1,
             leases: 0,
@@ -257,7 +260,7 @@ impl Model {
             deliveries: Vec::new(),
             followed: BTreeSet::new(),
             ran_out: BTreeSet::new(),
-            failed: VecDeque::new(),
+            failed: BTreeSet::new(),
             homeless: BTreeSet::new(),
             cold: BTreeSet::new(),
             schedules: BTreeMap::new(),
@@ -295,14 +298,13 @@ impl Model {
             job.tally.reserves = job.logged_reserves;
             job.last_holder = None;
         }
-        self.failed.clear();
         self.ticks.clear();
         for queue in self.queues.values_mut() {
             (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
             queue.keys.clear();
         }
         self.homeless.clear();
-        self.now = now;
+        (self.now, self.started) = (now, now);
         self.epoch = epoch;
         self.leases = 0;
         self.next_job_id = next_job_id;
@@ -372,8 +374,11 @@ impl Model {
                 self.settle();
             }
             Input::SetClock(wall) => {
-                self.set_clock(*wall);
-                self.settle();
+                outcome.is_done = self.tick();
+                if outcome.is_done {
+                    self.set_clock(*wall);
+                    self.settle();
+                }
             }
             Input::Stop => {}
         }
@@ -585,21 +590,19 @@ impl Model {
     }
 
     fn engine_time(&self, wall: Time) -> Time {
-        let nanos = (i128::from(wall.0) - self.wall_offset).clamp(0, i128::from(u64::MAX - 1));
-        Time(u64::try_from(nanos).expect("clamped to the range"))
+        engine_time(wall, self.wall_offset)
     }
 
-    /// What waits for a moment of the wall clock is placed anew, unless its time has come already.
+    /// What waits for a moment of the wall clock goes by what it shows from now on. What is due already stays as it was, but for
+    /// what is blocked: that was not due to anybody.
     fn set_clock(&mut self, wall: Time) {
         self.wall_offset = i128::from(wall.0) - i128::from(self.now.0);
-        let waits = |job: &Job| job.place == Place::Delayed && job.run_at > self.now;
-        let waiting: Vec<(JobId, Time)> =
-            self.jobs.iter().filter(|(_, job)| waits(job)).filter_map(|(&id, job)| Some((id, job.at_wall?))).collect();
-        for (id, at) in waiting {
-            let (now, run_at) = (self.now, self.engine_time(at));
-            let job = self.job_mut(id);
-            job.run_at = run_at;
-            job.settle_by_time(now);
+        let (now, offset) = (self.now, self.wall_offset);
+        for job in self.jobs.values_mut() {
+            let is_moved = job.place == Place::Blocked || (job.place == Place::Delayed && job.run_at > now);
+            if let Some(at) = job.at_wall.filter(|_| is_moved) {
+                job.run_at = engine_time(at, offset);
+            }
         }
     }
 
@@ -644,6 +647,12 @@ impl Model {
     fn session_mut(&mut self, client: Client) -> &mut Session {
         self.sessions.get_mut(&client).expect("the session is open")
     }
+}
+
+/// When the wall clock shows `wall`, where it is so much ahead of engine time, in nanoseconds.
+fn engine_time(wall: Time, offset: i128) -> Time {
+    let nanos = (i128::from(wall.0) - offset).clamp(0, i128::from(u64::MAX - 1));
+    Time(u64::try_from(nanos).expect("clamped to the range"))
 }
 
 fn fits(said: Option<&[u8]>, most: usize) -> Result<(), Refusal> {

@@ -303,7 +303,7 @@ impl Workload {
             self.next_client += 1;
             return Input::Open(self.next_client);
         }
-        match random.weighted(&[400, 60, 4, 2, 6, 2, 4, 4, 2, u64::from(self.sets_clock)]) {
+        match random.weighted(&[400, 60, 4, 2, 6, 2, 4, 4, 2, 3 * u64::from(self.sets_clock)]) {
             0 => {
                 // Who waits for an answer mostly asks nothing else meanwhile.
                 let mut client = *random.pick(&clients);
@@ -524,7 +524,7 @@ impl Workload {
             after: if random.chance(1, 5) { self.parents(random, model) } else { Vec::new() },
             expires: match random.below(24) {
                 0 => Some(Due::In(self.delay(random))),
-                1 => Some(Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 8)))),
+                1 | 2 => Some(Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 8)))),
                 _ => None,
             },
             terms: self.terms_or_none(random),
@@ -537,6 +537,10 @@ impl Workload {
         let count = if random.chance(1, 100) { PARENTS + 1 } else { random.within(1..4) as usize };
         let parent = |random: &mut Random| match random.below(12) {
             0 => ParentNamed::Key { queue: self.queue(random), key: self.key(random) },
+            1 | 2 => {
+                let failed: Vec<JobId> = model.failed().rev().take(8).map(|(_, job)| job).collect();
+                ParentNamed::Id(if failed.is_empty() { JobId(1) } else { *random.pick(&failed) })
+            }
             _ => ParentNamed::Id(self.job(random, model, 0)),
         };
         (0..count).map(|_| parent(random)).collect()

@@ -9,5 +9,7 @@ mod limit_keys;
 mod log_bytes;
 mod model;
 mod news;
+mod parents;
 mod schedules;
 mod simulation;
+mod wall;

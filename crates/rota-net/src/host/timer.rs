@@ -48,13 +48,9 @@ fn run(weak: &Weak<Host>) {
         let (wall, now) = host.clocks();
         let measured = i128::from(wall.0) - i128::from(now.0);
         let stepped = offset.is_some_and(|offset: i128| (measured - offset).abs() > STEP);
-        if stepped || offset.is_none() {
-            offset = Some(measured);
-        }
-        let ((all, next, is_key_wanted), _) = host.with(|shared, now| {
-            if stepped {
-                shared.engine.clock_stepped(now, wall);
-            }
+        let ((all, is_set, next, is_key_wanted), _) = host.with(|shared, now| {
+            // Not before all is done that was due by the clock as it was: that may take more than one turn.
+            let is_set = !stepped || shared.engine.clock_stepped(now, wall);
             let since = shared.timings.as_ref().map(|_| Instant::now());
             let all = shared.engine.tick(now);
             if let (Some(timings), Some(since)) = (&mut shared.timings, since) {
@@ -63,15 +59,18 @@ fn run(weak: &Weak<Host>) {
             let next = shared.engine.next_tick();
             // Stored under the lock: a deadline that is set after it is seen by `look_by`.
             host.timer.until.store(next.0, Ordering::SeqCst);
-            (all, next, shared.engine.wanted_by_ticks(0).is_some())
+            (all, is_set, next, shared.engine.wanted_by_ticks(0).is_some())
         });
+        if offset.is_none() || stepped && is_set {
+            offset = Some(measured);
+        }
         if let Some(far) = host.far.as_ref().filter(|_| is_key_wanted) {
             far.wake();
         }
         if let Some(log) = &host.log {
             log.tidy_up(&host);
         }
-        if all {
+        if all && is_set {
             let sleep = next.since(host.clocks().1).min(WALL_CLOCK_EVERY);
             drop(host);
             std::thread::park_timeout(sleep);

@@ -96,9 +96,17 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
         put::Checked::One(put) => (vec![Ok(put?)], true),
         put::Checked::Many(puts) => (puts, false),
     };
-    let named: Vec<_> = puts.iter().flatten().map(put::Put::named).collect();
-    let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
-    let Outcomes { jobs, is_replayed } = api.decide(wants, |desk| repeat::decide(memo.as_ref(), puts, desk)).await??;
+    let mut outcomes = Outcomes::of(puts.len());
+    for turn in repeat::in_turns(puts) {
+        let named: Vec<_> = turn.iter().flatten().map(put::Put::named).collect();
+        let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
+        let count = turn.len();
+        let decided = api.decide(wants, |desk| outcomes.decide(memo.as_ref(), turn, desk)).await;
+        if let Err(problem) = decided.flatten() {
+            outcomes.refuse(count, problem)?;
+        }
+    }
+    let Outcomes { jobs, is_replayed, .. } = outcomes;
     api.slow_down().await;
     let mut response =
         if is_one { one_put(jobs.into_iter().next().expect("one came of one")?) } else { many_put(jobs) };

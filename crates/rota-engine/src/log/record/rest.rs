@@ -7,7 +7,7 @@ use crate::event::{KeptAnswer, KeptResult};
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
 use crate::queue::{QueueSettings, Rate};
-use crate::terms::{BackOff, Course, Ended, OnParentFailure, Terms};
+use crate::terms::{BackOff, Course, Ended, Expiry, OnParentFailure, Terms};
 use std::time::Duration;
 
 /// The optional fields of a put that are its terms.
@@ -20,6 +20,7 @@ mod terms_tag {
     pub(super) const BACK_OFF: u8 = 11;
     pub(super) const FAILED_PARENT: u8 = 12;
     pub(super) const LIMIT_KEY: u8 = 14;
+    pub(super) const EXPIRES_WALL: u8 = 15;
 }
 
 /// Those of a whole job that say what became of it.
@@ -89,7 +90,7 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
         OnParentFailure::Run => put_optional(out, terms_tag::ON_PARENT_FAILURE, &[1]),
         OnParentFailure::Hold => put_optional(out, terms_tag::ON_PARENT_FAILURE, &[2]),
     }
-    if let Some(at) = expires_at {
+    if let Some(Expiry::Engine(at)) = expires_at {
         put_optional(out, terms_tag::EXPIRES_AT, &at.0.to_le_bytes());
     }
     if let Some(BackOff { first, factor_hundredths, most, jitter_percent }) = back_off {
@@ -108,6 +109,9 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     }
     if let Some(key) = limit_key {
         put_optional(out, terms_tag::LIMIT_KEY, key.as_bytes());
+    }
+    if let Some(Expiry::Wall(at)) = expires_at {
+        put_optional(out, terms_tag::EXPIRES_WALL, &at.0.to_le_bytes());
     }
 }
 
@@ -167,7 +171,8 @@ pub(super) fn take_terms(terms: &mut Terms, tag: u8, value: &mut Fields<'_>) -> 
                 _ => return Err(RecordFault::BadField("parent failure")),
             };
         }
-        terms_tag::EXPIRES_AT => terms.expires_at = Some(value.time()?),
+        terms_tag::EXPIRES_AT => terms.expires_at = Some(Expiry::Engine(value.time()?)),
+        terms_tag::EXPIRES_WALL => terms.expires_at = Some(Expiry::Wall(value.time()?)),
         terms_tag::BACK_OFF => {
             let (first, factor_hundredths) = (value.span()?, value.u32()?);
             let back_off = BackOff { first, factor_hundredths, most: value.span()?, jitter_percent: value.u8()? };
@@ -261,6 +266,22 @@ pub(super) fn take_answer(fields: &mut Fields<'_>) -> Result<KeptAnswer, RecordF
         return Err(RecordFault::BadField("answer"));
     }
     Ok(KeptAnswer { key, fingerprint, answer: fields.bytes(length)?.into(), until })
+}
+
+pub(super) fn put_failed(out: &mut Vec<u8>, failed: &[(JobId, Time)]) {
+    put_length(out, failed.len());
+    for (job, at) in failed {
+        out.extend_from_slice(&job.0.to_le_bytes());
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+}
+
+pub(super) fn take_failed(fields: &mut Fields<'_>) -> Result<Box<[(JobId, Time)]>, RecordFault> {
+    let count = fields.u32()? as usize;
+    if !(1..=limits::STEP_OBJECTS).contains(&count) {
+        return Err(RecordFault::BadField("count of jobs"));
+    }
+    (0..count).map(|_| Ok((fields.job()?, fields.time()?))).collect()
 }
 
 pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {

@@ -195,6 +195,9 @@ impl Ledger {
                 self.make_room(&kept.put, at);
             }
             _ if event.ends_job().is_some() => {
+                if !matches!(event, Event::JobCompleted { .. }) {
+                    self.state.note_failed(&[(job, at)]);
+                }
                 if !is_open {
                     self.heard.insert(job, Heard::Settled);
                 }

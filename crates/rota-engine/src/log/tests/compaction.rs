@@ -1,6 +1,6 @@
 //! Segments are reclaimed from the oldest on, and what is open in them is not lost: with the engine, as a server does it.
 
-use crate::command::{Command, Held};
+use crate::command::{Answer, Command, Held, NewJob, Parent, Target};
 use crate::engine::{BodyHome, Options};
 use crate::far::FarError;
 use crate::job::{JobId, JobState, Priority};
@@ -43,6 +43,8 @@ fn check_one_old_job(bodies: BodyHome) {
     let kept = server.put(&old, Duration::from_secs(7 * 86_400), b"old");
     for round in 0..2_000_u32 {
         let id = server.put(&new, Duration::ZERO, &[b'x'; 200]);
+        // Done, not cancelled: of that a little stays known for a day.
+        server.ask(Command::ReserveJob(id));
         server.ask(Command::Delete(id));
         while is_due(&server.writer.stats(), server.engine.live_bytes()) {
             assert!(server.compact().unwrap() <= 1 + u64::from(round == 0));
@@ -90,6 +92,38 @@ fn every_state_of_a_job_outlives_its_segment() {
     let q = server.engine.find_queue(&name).unwrap();
     assert_eq!(server.engine.first_job(q, Buried).unwrap().id, ids[4]);
     assert!(!server.engine.queue(q).pause_left.is_zero());
+}
+
+#[test]
+fn which_jobs_came_to_nothing_outlives_their_segments() {
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
+    let name = queue("q");
+    let ids: Vec<JobId> = (0..3).map(|_| server.put(&name, Duration::ZERO, b"body")).collect();
+    server.ask(Command::Cancel(ids[0]));
+    server.ask(Command::ReserveJob(ids[1]));
+    server.ask(Command::Delete(ids[1]));
+    // Twice over: what a compaction wrote of it is reclaimed too.
+    for last in [3, 5] {
+        while server.writer.stats().newest_segment < last {
+            let id = server.put(&queue("other"), Duration::ZERO, &[b'x'; 500]);
+            server.ask(Command::ReserveJob(id));
+            server.ask(Command::Delete(id));
+        }
+        while server.writer.stats().needed_from < last {
+            server.compact().unwrap();
+        }
+    }
+    server.writer.close_segment().unwrap();
+    let mut server = restart(server, Crash::KeepSynced).unwrap();
+    let mut behind = |parent| {
+        let parents = [Parent::Id(parent)];
+        let job = NewJob { after: &parents, ..NewJob::new(Target::Used, (*b"x").into()) };
+        let Answer::Put(id) = server.ask(Command::Put(job)) else { panic!("it is new") };
+        server.engine.job(id).map(|job| job.state)
+    };
+    assert_eq!(behind(ids[0]), None, "it was cancelled with what it was to wait for");
+    assert_eq!(behind(ids[1]), Some(JobState::Ready));
+    assert_eq!(behind(ids[2]), Some(JobState::Blocked));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{
     Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_note, every_rest,
-    every_schedule, open, put, read,
+    every_schedule, every_wall, open, put, read,
 };
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
@@ -32,9 +32,12 @@ const VERSION_1_ACTORS: &str = include_str!("version-1-actors.hex");
 /// The same, of what was changed beside the state, each but the last in somebody's name.
 const VERSION_1_NOTES: &str = include_str!("version-1-notes.hex");
 
+/// The same, of what goes by the wall clock, and of what is remembered of jobs that came to nothing.
+const VERSION_1_WALL: &str = include_str!("version-1-wall.hex");
+
 type Asked = Vec<(Event, Option<Actor>)>;
 
-fn all() -> [(Asked, &'static str); 6] {
+fn all() -> [(Asked, &'static str); 7] {
     let by_nobody = |events: Vec<Event>| events.into_iter().map(|event| (event, None)).collect();
     let mut notes: Asked =
         every_note().into_iter().map(|note| (note, Some(Actor::new("command line").unwrap()))).collect();
@@ -47,6 +50,7 @@ fn all() -> [(Asked, &'static str); 6] {
         (by_nobody(every_rest()), VERSION_1_REST),
         (every_asked(), VERSION_1_ACTORS),
         (notes, VERSION_1_NOTES),
+        (by_nobody(every_wall()), VERSION_1_WALL),
     ]
 }
 
@@ -190,6 +194,22 @@ fn a_note_of_something_new_is_passed_over_and_one_that_nobody_writes_refuses_the
         (note(1, b"\x01\x02\0\0\0a\n"), "impossible name of a token"),
         (record(31, 1, 1, b"\x04\x03a b"), "impossible subject of a note"),
         (record(31, 1, 1, b"\x04\x09alerts"), "ends in the middle"),
+    ] {
+        let text = check_record_of(&bad).unwrap_err().to_string();
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn jobs_that_came_to_nothing_are_some_and_not_too_many() {
+    let failed =
+        |count: u32, entries: usize| record(32, 1, 1, &[&count.to_le_bytes()[..], &[1; 16].repeat(entries)].concat());
+    assert_eq!(check_record_of(&failed(1_000, 1_000)).unwrap(), 2);
+    for (bad, words) in [
+        (failed(0, 0), "impossible count of jobs"),
+        (failed(1_001, 1_001), "impossible count of jobs"),
+        (failed(2, 1), "ends in the middle"),
+        (failed(1, 2), "ends in the middle"),
     ] {
         let text = check_record_of(&bad).unwrap_err().to_string();
         assert!(text.contains(words), "{text}");

@@ -4,6 +4,7 @@ use super::{Client, Model, Place};
 use crate::command::Delivered;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{LEASE_SAFETY_MARGIN, STEP_OBJECTS};
+use crate::terms::Expiry;
 use std::time::Duration;
 
 /// Whose deadline it is. Of deadlines at one moment, queues come before sessions, and older sessions first.
@@ -129,11 +130,25 @@ impl Model {
         let delayed = self.jobs.iter().filter(|(_, job)| job.queue == *name && job.place == Place::Delayed);
         let due = delayed.map(|(&id, job)| (job.run_at, 1, id));
         let ends = self.ends_by_time().into_iter().filter(|(_, queue)| queue == name).map(|(end, _)| end);
-        match due.chain(ends).min().expect("it has a deadline") {
+        let first = due.chain(ends).min().expect("it has a deadline");
+        self.check_by_wall(first);
+        match first {
             (_, 0, id) => self.end(id, JobState::Expired, None),
             (_, 1, id) => self.job_mut(id).place = Place::Ready,
             (_, _, id) => drop(self.jobs.remove(&id)),
         }
+    }
+
+    /// Nothing that was asked for by the wall clock comes before that shows it, however often it was set.
+    fn check_by_wall(&self, (_, what, id): (Time, u8, JobId)) {
+        let (wall, job) = (i128::from(self.now.0) + self.wall_offset, &self.jobs[&id]);
+        let asked = match (what, job.terms.expires_at) {
+            (0, Some(Expiry::Wall(at))) => Some(at),
+            // One that was due before a start stays so, by the clock as it was.
+            (1, _) => job.at_wall.filter(|_| job.run_at > self.started),
+            _ => None,
+        };
+        assert!(asked.is_none_or(|at| wall >= i128::from(at.0)), "job {id} comes at {wall} and not at {asked:?}");
     }
 
     fn session_due(&mut self, client: Client) {

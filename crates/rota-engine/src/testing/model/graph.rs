@@ -1,11 +1,11 @@
 //! Which job waits for which in the model, and how jobs end there.
 
 use super::{
-    BTreeMap, BadTerms, JobId, JobState, Model, OnParentFailure, PARENTS, ParentNamed, Place, Put, Refusal, Terms,
-    Time, VecDeque, representable,
+    BTreeMap, BadTerms, Expiry, JobId, JobState, Model, OnParentFailure, PARENTS, ParentNamed, Place, Put, Refusal,
+    Terms, Time, VecDeque, representable,
 };
 use crate::command::Due;
-use crate::limits::FAILED_REMEMBERED;
+use crate::limits::{FAILED_REMEMBERED, FAILED_REMEMBERED_FOR};
 
 impl Model {
     /// The terms of a put, and whether one of its parents ends it at once.
@@ -15,8 +15,8 @@ impl Model {
             return Err(BadTerms::Parents.into());
         }
         terms.expires_at = put.expires.map(|expires| match expires {
-            Due::In(delay) => self.now.after(delay),
-            Due::At(wall) => self.engine_time(wall),
+            Due::In(delay) => Expiry::Engine(self.now.after(delay)),
+            Due::At(wall) => Expiry::Wall(wall),
         });
         terms.check()?;
         if let Some(back_off) = &mut terms.back_off {
@@ -38,7 +38,7 @@ impl Model {
             match self.jobs.get(&parent) {
                 Some(job) if job.is_open() => terms.after.push(parent),
                 Some(job) if job.place.state() == JobState::Done => {}
-                None if !self.failed.contains(&parent) => {}
+                None if !self.has_failed(parent) => {}
                 _ => drop(failed.get_or_insert(parent)),
             }
         }
@@ -97,16 +97,29 @@ impl Model {
             _ => &mut self.totals.cancelled,
         } += 1;
         if state != JobState::Done {
-            self.failed.push_back(id);
+            self.failed.insert((now, id));
             if self.failed.len() > FAILED_REMEMBERED {
-                self.failed.pop_front();
+                self.failed.pop_first();
             }
         }
     }
 
+    /// The jobs that are known to have come to nothing, with when.
+    pub fn failed(&self) -> impl DoubleEndedIterator<Item = (Time, JobId)> {
+        self.failed.iter().copied().filter(|(at, _)| at.after(FAILED_REMEMBERED_FOR) > self.now)
+    }
+
+    fn has_failed(&self, id: JobId) -> bool {
+        self.failed().any(|(_, failed)| failed == id)
+    }
+
     /// The first job that expires, and the first that was kept long enough, of each queue that has one: with when.
     pub(super) fn ends_by_time(&self) -> BTreeMap<(Time, u8, JobId), crate::job::QueueName> {
-        let expiry = |(&id, job): (&JobId, &super::Job)| Some(((job.expires_at()?, 0, id), job.queue.clone()));
+        let at = |expiry| match expiry {
+            Expiry::Engine(at) => at,
+            Expiry::Wall(wall) => self.engine_time(wall),
+        };
+        let expiry = |(&id, job): (&JobId, &super::Job)| Some(((at(job.expiry()?), 0, id), job.queue.clone()));
         let forgotten = |(&id, job): (&JobId, &super::Job)| match job.place {
             Place::Ended { until, .. } => Some(((until, 2, id), job.queue.clone())),
             _ => None,

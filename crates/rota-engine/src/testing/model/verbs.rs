@@ -27,7 +27,7 @@ impl Model {
                 }
             }
         }
-        if replaced.is_none() && self.is_full(&queue, put.body.len() as u64) {
+        if self.is_full(&queue, put.body.len() as u64, replaced) {
             return Err(Refusal::QueueFull);
         }
         let (run_at, at_wall) = match put.due {
@@ -71,7 +71,7 @@ impl Model {
         Ok(if replaced.is_some() { Answer::Replaced(id) } else { Answer::Put(id) })
     }
 
-    pub(super) fn is_full(&self, queue: &QueueName, body_bytes: u64) -> bool {
+    pub(super) fn is_full(&self, queue: &QueueName, body_bytes: u64, replaced: Option<JobId>) -> bool {
         let Some(QueueSettings { max_jobs, max_bytes, .. }) = self.queues.get(queue).map(|queue| &queue.settings)
         else {
             return false;
@@ -79,6 +79,10 @@ impl Model {
         let open = || self.jobs.iter().filter(|(_, job)| job.queue == *queue && job.is_open());
         let counted = open().filter(|(id, _)| !self.cold.contains(id));
         let bytes: u64 = counted.map(|(_, job)| job.body.len() as u64).sum();
+        if let Some(replaced) = replaced {
+            let before = self.jobs[&replaced].body.len() as u64;
+            return body_bytes > before && max_bytes.is_some_and(|most| bytes - before + body_bytes > most);
+        }
         max_jobs.is_some_and(|most| open().count() as u64 >= most)
             || max_bytes.is_some_and(|most| bytes + body_bytes > most)
     }

@@ -16,7 +16,7 @@ use rota_engine::command::{self, Command, Due, Parent, Refusal, Target};
 use rota_engine::engine::Engine;
 use rota_engine::far::Want;
 use rota_engine::job::{Priority, QueueName};
-use rota_engine::limits::{DEFAULT_MAX_LOST_LEASES, KEY_BYTES, PARENTS};
+use rota_engine::limits::{DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST_LEASES, KEY_BYTES, PARENTS};
 use rota_engine::terms::{BadTerms, Terms};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
@@ -32,7 +32,6 @@ const JOBS: usize = 1000;
 /// What a job has unless its put says otherwise.
 const PRIORITY: u32 = 1024;
 const TTR: Duration = Duration::from_secs(60);
-const MAX_ATTEMPTS: u16 = 25;
 
 /// The shortest lease.
 const SHORTEST_TTR: Duration = Duration::from_millis(1);
@@ -304,7 +303,7 @@ impl NewJob {
             priority: Priority(self.priority.unwrap_or(PRIORITY)),
             due,
             ttr,
-            max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
+            max_attempts: self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS),
             max_lost_leases: self.max_lost_leases.unwrap_or(DEFAULT_MAX_LOST_LEASES),
             key: self.key,
             on_conflict: match self.on_conflict {
@@ -321,6 +320,11 @@ impl NewJob {
 }
 
 impl Put {
+    /// How many jobs it names that it is to wait for.
+    pub(in crate::http) fn parents(&self) -> usize {
+        self.after.len()
+    }
+
     /// Which jobs may have to be in memory before it is decided.
     pub(in crate::http) fn named(&self) -> Named {
         Named { key: self.key.clone().map(|key| (self.queue.clone(), key)), after: self.after.clone() }

@@ -11,8 +11,7 @@ use crate::http::refused;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rota_engine::command::{Command, Refusal};
 use rota_engine::job::JobId;
-use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES};
-use std::iter::repeat;
+use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES, PARENTS_AT_ONCE};
 
 /// The header that names a request.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -41,11 +40,31 @@ pub(super) struct Outcome {
     pub(super) job: Option<Job>,
 }
 
-/// What came of a request.
+/// What came of a request, as far as that was decided.
 pub(super) struct Outcomes {
     pub(super) jobs: Vec<Result<Outcome, Problem>>,
     /// Whether something is answered as before.
     pub(super) is_replayed: bool,
+    /// How many jobs it is about.
+    all: usize,
+}
+
+/// The jobs to put, as many at a time as are decided under one lock: who waits for many others is looked at for long.
+pub(super) fn in_turns(puts: Vec<Result<Put, Problem>>) -> Vec<Vec<Result<Put, Problem>>> {
+    let parents = |put: &Result<Put, Problem>| put.as_ref().map_or(0, Put::parents);
+    if puts.iter().map(parents).sum::<usize>() <= PARENTS_AT_ONCE {
+        return vec![puts];
+    }
+    let (mut turns, mut named) = (vec![Vec::new()], 0);
+    for put in puts {
+        named += parents(&put);
+        if named > PARENTS_AT_ONCE {
+            named = parents(&put);
+            turns.push(Vec::new());
+        }
+        turns.last_mut().expect("there is one").push(put);
+    }
+    turns
 }
 
 /// The key by which a request named itself, if it did.
@@ -67,38 +86,63 @@ impl Memo {
     }
 }
 
-/// Puts what was not put before, and has it kept what came of that.
-pub(super) fn decide(
-    memo: Option<&Memo>,
-    puts: Vec<Result<Put, Problem>>,
-    desk: &mut Desk<'_>,
-) -> Result<Outcomes, Problem> {
-    let before = memo.map_or_else(|| Ok(Vec::new()), |memo| before(memo, desk))?;
-    if memo.is_some() && !desk.shared().engine.has_room_for_answer(puts.len() * ENTRY_BYTES) {
-        return Err(refused(Refusal::NoRoom));
+impl Outcomes {
+    /// Nothing was decided yet of so many jobs.
+    pub(super) fn of(all: usize) -> Outcomes {
+        Outcomes { jobs: Vec::with_capacity(all), is_replayed: false, all }
     }
-    let is_replayed = before.iter().any(Option::is_some);
-    let mut is_put = false;
-    let mut jobs = Vec::with_capacity(puts.len());
-    for (put, before) in puts.into_iter().zip(before.into_iter().chain(repeat(None))) {
-        jobs.push(match before {
-            Some((is_new, id)) => {
-                let job = desk.job(id).map(|view| Job::of(&view, &desk.shared().engine));
-                Ok(Outcome { is_new, id, job })
-            }
-            None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| {
-                is_put = true;
-                Outcome { is_new, id: job.id.0, job: Some(job) }
-            }),
-        });
+
+    /// Puts the next jobs, as far as they were not put before, and has it kept what came of all so far. A crash between two
+    /// turns leaves those that come later as if they had been refused: they are tried again with the request.
+    pub(super) fn decide(
+        &mut self,
+        memo: Option<&Memo>,
+        puts: Vec<Result<Put, Problem>>,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Problem> {
+        let mut before = memo.map_or_else(|| Ok(Vec::new()), |memo| before(memo, desk))?;
+        if memo.is_some() && !desk.shared().engine.has_room_for_answer(self.all * ENTRY_BYTES) {
+            return Err(refused(Refusal::NoRoom));
+        }
+        before.resize(self.all, None);
+        let first = self.jobs.len();
+        let mut is_put = false;
+        for (put, before) in puts.into_iter().zip(&before[first..]) {
+            self.is_replayed |= before.is_some();
+            self.jobs.push(match *before {
+                Some((is_new, id)) => {
+                    let job = desk.job(id).map(|view| Job::of(&view, &desk.shared().engine));
+                    Ok(Outcome { is_new, id, job })
+                }
+                None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| {
+                    is_put = true;
+                    Outcome { is_new, id: job.id.0, job: Some(job) }
+                }),
+            });
+        }
+        if let Some(Memo { key, fingerprint }) = memo.filter(|_| is_put) {
+            // Of those that come later, the same request may have put some meanwhile, sent once more.
+            let later = before[self.jobs.len()..].iter().map(|before| entry(*before));
+            let decided = self.jobs.iter().map(|job| entry(job.as_ref().ok().map(|job| (job.is_new, job.id))));
+            let answer: Vec<u8> = decided.chain(later).flatten().collect();
+            let kept = desk.execute(Command::KeepAnswer { key, fingerprint: *fingerprint, answer: &answer });
+            // There was room for it before the puts, and each of those left more than it needs.
+            debug_assert!(kept.is_ok(), "{kept:?}");
+        }
+        Ok(())
     }
-    if let Some(Memo { key, fingerprint }) = memo.filter(|_| is_put) {
-        let answer: Vec<u8> = jobs.iter().flat_map(entry).collect();
-        let kept = desk.execute(Command::KeepAnswer { key, fingerprint: *fingerprint, answer: &answer });
-        // There was room for it before the puts, and each of those left more than it needs.
-        debug_assert!(kept.is_ok(), "{kept:?}");
+
+    /// The next jobs were not decided on.
+    ///
+    /// # Errors
+    /// The problem itself, if none was before.
+    pub(super) fn refuse(&mut self, count: usize, problem: Problem) -> Result<(), Problem> {
+        if self.jobs.is_empty() {
+            return Err(problem);
+        }
+        self.jobs.extend(std::iter::repeat_n(problem, count).map(Err));
+        Ok(())
     }
-    Ok(Outcomes { jobs, is_replayed })
 }
 
 /// What came of the jobs of the same request before; `None` for those that were refused.
@@ -116,10 +160,10 @@ fn before(memo: &Memo, desk: &Desk<'_>) -> Result<Vec<Option<(bool, JobId)>>, Pr
         .collect())
 }
 
-fn entry(job: &Result<Outcome, Problem>) -> [u8; ENTRY_BYTES] {
-    let (kind, id) = match job {
-        Ok(outcome) => (if outcome.is_new { 1 } else { 2 }, outcome.id.0),
-        Err(_) => (0, 0),
+fn entry(put: Option<(bool, JobId)>) -> [u8; ENTRY_BYTES] {
+    let (kind, id) = match put {
+        Some((is_new, id)) => (if is_new { 1 } else { 2 }, id.0),
+        None => (0, 0),
     };
     let mut entry = [kind; ENTRY_BYTES];
     entry[1..].copy_from_slice(&id.to_le_bytes());

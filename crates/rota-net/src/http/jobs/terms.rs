@@ -204,7 +204,10 @@ impl More {
             more.headers = terms.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
             more.after = ids(&terms.after);
             more.on_parent_failure = (!terms.after.is_empty()).then(|| terms.on_parent_failure.into());
-            more.expires_at = terms.expires_at.map(|at| moment(engine, at));
+            more.expires_at = terms.expires_at.map(|expiry| match expiry {
+                terms::Expiry::Engine(at) => moment(engine, at),
+                terms::Expiry::Wall(at) => Moment(at),
+            });
             more.back_off = terms.back_off.as_ref().map(BackOff::of);
             more.schedule = terms.fired.as_ref().map(|fired| Name(fired.schedule.clone()));
             more.tick = terms.fired.as_ref().map(|fired| Moment(fired.tick));

@@ -7,7 +7,7 @@ use rota_engine::note::{Note, NotedWhy};
 use rota_engine::queue::{PerKey, QueueSettings, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
 use rota_engine::session::Actor;
-use rota_engine::terms::{Course, OnParentFailure, Terms};
+use rota_engine::terms::{Course, Expiry, OnParentFailure, Terms};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -126,6 +126,10 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
                 json!({ "key": key, "fingerprint": fingerprint, "answer_bytes": answer.len(), "until": until.0 });
             ("answer_kept", fields)
         }
+        Event::FailedKept(failed) => {
+            let failed = failed.iter().map(|(job, at)| json!({ "job": job.0, "at": at.0 }));
+            ("failed_kept", json!({ "jobs": failed.collect::<Value>() }))
+        }
         Event::NumbersKept(kept) => {
             let mut fields = json!({
                 "oldest_segment": kept.oldest_segment,
@@ -233,7 +237,11 @@ fn put_terms(fields: &mut Value, terms: &Terms) {
         OnParentFailure::Run => fields["on_parent_failure"] = "run".into(),
         OnParentFailure::Hold => fields["on_parent_failure"] = "hold".into(),
     }
-    set(fields, "expires_at", terms.expires_at.map(|at| at.0));
+    match terms.expires_at {
+        None => {}
+        Some(Expiry::Engine(at)) => fields["expires_at"] = at.0.into(),
+        Some(Expiry::Wall(at)) => fields["expires_at_wall"] = at.0.into(),
+    }
     set(fields, "failed_parent", terms.failed_parent.map(|parent| parent.0));
     if let Some(fired) = &terms.fired {
         let Fired { schedule, tick, is_run, next, missed } = &**fired;

@@ -97,3 +97,40 @@ fn it_holds_across_a_kill_and_when_the_log_was_written_anew() {
     let rota = crate::process::Rota::ready(on(other.path(), &["--http", "127.0.0.1:0"]));
     assert!(!is_replayed(&send(&Http::to(rota.http()), "a", &job)));
 }
+
+#[test]
+fn many_jobs_with_many_parents_are_put_in_turns_and_once_only() {
+    let (data, mut rota, http) = server(&[]);
+    let parents: Vec<_> = (0..256).map(|number| json!({ "queue": "first", "text": number.to_string() })).collect();
+    let put = http.post("/v1/jobs", &json!(parents)).expect(200);
+    let ids: Vec<String> =
+        put["results"].as_array().unwrap().iter().map(|result| result["id"].as_str().unwrap().to_owned()).collect();
+    http.delete("/v1/jobs/1").expect(200);
+    // More parents by far than are looked at under one lock; some of the jobs are refused: for a parent that never
+    // was, for one that was cancelled, and the last for its key.
+    let mut jobs: Vec<_> = (0..60)
+        .map(|number| match number {
+            20 => json!({ "queue": "work", "text": "x", "after": ["999999"] }),
+            40 => json!({ "queue": "work", "text": "x", "after": ids }),
+            _ => json!({ "queue": "work", "text": "x", "after": ids[1..] }),
+        })
+        .collect();
+    jobs.push(json!({ "queue": "work", "text": "x", "key": "k" }));
+    jobs.push(json!({ "queue": "work", "text": "x", "key": "k" }));
+    let first = send(&http, "many", &json!(jobs)).expect(200);
+    let results = first["results"].as_array().unwrap().clone();
+    let statuses: Vec<u64> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    let expected = |at: usize| if [20, 40, 61].contains(&at) { statuses[at] >= 400 } else { statuses[at] == 201 };
+    assert!(statuses.len() == 62 && (0..62).all(expected), "{statuses:?}");
+    assert_eq!(http.get("/v1/queues/work").expect(200)["jobs"]["blocked"], 58);
+    rota.kill();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let again = send(&http, "many", &json!(jobs));
+    assert!(is_replayed(&again));
+    let again = again.json()["results"].as_array().unwrap().clone();
+    for (at, (first, again)) in results.iter().zip(&again).enumerate() {
+        assert_eq!((&first["status"], &first["id"]), (&again["status"], &again["id"]), "job {at}");
+    }
+    assert_eq!(http.get("/v1/queues/work").expect(200)["jobs"]["blocked"], 58);
+}

@@ -173,7 +173,19 @@ fn a_queue_takes_no_more_than_it_is_set_up_for() {
     put_of(&http, 11).problem(429, "queue-full");
     put_of(&http, 6).expect(201);
     put_of(&http, 5).problem(429, "queue-full");
-    put_of(&http, 4).expect(201);
+    let replace = |length: usize| {
+        let job = json!({ "queue": "work", "text": "x".repeat(length), "key": "k", "on_conflict": "replace" });
+        http.post("/v1/jobs", &job)
+    };
+    replace(1).expect(201);
+    replace(5).problem(429, "queue-full");
+    replace(4).expect(200);
+    // A shorter one is taken where there is too much already.
+    configure(&http, "work", &json!({ "max_jobs": 2, "max_bytes": 5 }));
+    replace(3).expect(200);
+    replace(4).problem(429, "queue-full");
+    configure(&http, "work", &json!({ "max_jobs": 2, "max_bytes": 10 }));
+    replace(4).expect(200);
     rota.kill();
     let rota = start(&data, &[]);
     let http = Http::to(rota.http());

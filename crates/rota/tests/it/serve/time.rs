@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rota_engine::clock::{Clock, SystemClock};
 use rota_engine::command::{Command, Due, NewJob, Target};
 use rota_engine::engine::{Engine, Options};
-use rota_engine::job::Time;
+use rota_engine::job::{Priority, Time};
 use rota_engine::log::Group;
 use rota_engine::storage::DataDirectory;
 use tempfile::TempDir;
@@ -168,6 +168,39 @@ fn a_wall_clock_that_was_set_while_nothing_ran_makes_no_delay_longer() {
         }
         assert!(waited < hour, "it came after {waited:?}");
     }
+}
+
+#[test]
+fn what_was_asked_for_by_the_wall_clock_goes_by_it_after_that_was_set() {
+    let hour = Duration::from_hours(1);
+    let data = TempDir::new().unwrap();
+    // A server whose clock was an hour ahead wrote this.
+    let wall = SystemClock.wall().after(hour);
+    let storage = DataDirectory::open(data.path()).unwrap();
+    let (mut engine, mut log, _) = Engine::recover(Options::default(), storage, [7; 16], wall).unwrap();
+    let session = engine.open_session().unwrap();
+    let soon = Duration::from_millis(700);
+    let (by_clock, span) = (Due::At(wall.after(soon)), Due::In(soon));
+    let now = Due::In(Duration::ZERO);
+    for (due, expires) in [(by_clock, None), (now, Some(by_clock)), (span, None), (now, Some(span))] {
+        let job = NewJob { due, expires, priority: Priority(9), ..NewJob::new(Target::Used, (*b"x").into()) };
+        engine.execute(session, Command::Put(job), wall).unwrap();
+    }
+    let last = NewJob { due: Due::In(2 * soon), ..NewJob::new(Target::Used, (*b"last").into()) };
+    engine.execute(session, Command::Put(last), wall).unwrap();
+    let mut group = Group::default();
+    while engine.take_records(&mut group) {
+        log.write(&mut group).unwrap();
+    }
+    log.close().unwrap();
+
+    let rota = Rota::ready(on(data.path(), &[]));
+    let mut wire = Wire::to(rota.address());
+    // By then all of it would be over by the clock as it was.
+    until("the last one is due", || (wire.ask("stats-job 5").field("state") == "ready").then_some(()));
+    let state = |wire: &mut Wire, id: u64| wire.ask(&format!("stats-job {id}")).field("state");
+    assert_eq!([1, 2, 3].map(|id| state(&mut wire, id)), ["delayed", "ready", "ready"]);
+    wire.expect("stats-job 4", "NOT_FOUND");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a schedule puts: a job as a put has it, but for what is about one moment or one job alone.
 
-use super::{BackOff, MAX_ATTEMPTS, Name, NewJob, OnConflict, OnParentFailure, Problem, Put, Span, present};
+use super::{BackOff, DEFAULT_MAX_ATTEMPTS, Name, NewJob, OnConflict, OnParentFailure, Problem, Put, Span, present};
 use crate::http::fields::{BodyForm, ShownBody};
 use crate::http::request::maybe_object;
 use rota_engine::schedule::Template;
@@ -56,7 +56,7 @@ impl TemplateJob {
     /// Checks it, as a put of it is checked; its body may have so many bytes.
     pub(in crate::http) fn check(self, pointer: &str, most: usize) -> Result<Template, Problem> {
         let expires = self.expires_in.map(|Span(span)| span);
-        let max_attempts = self.max_attempts.unwrap_or(MAX_ATTEMPTS);
+        let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
         let job = NewJob {
             queue: self.queue,
             json: self.json,
