@@ -7,8 +7,10 @@
 use super::State;
 use crate::job::{JobId, Time};
 use crate::limits::{FAILED_REMEMBERED, FAILED_REMEMBERED_FOR, STEP_OBJECTS};
-use std::collections::{BTreeSet, HashMap};
-use std::ops::Bound::{Excluded, Unbounded};
+#[cfg(any(test, feature = "testing"))]
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// What one of them takes in the log, about, in bytes.
 const FAILED_BYTES: u64 = 16;
@@ -16,23 +18,51 @@ const FAILED_BYTES: u64 = 16;
 /// The jobs that failed last, with when.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
-    by_job: HashMap<JobId, Time>,
-    in_order: BTreeSet<(Time, JobId)>,
+    by_job: BTreeMap<JobId, Time>,
+    /// By when, then by job. They mostly come in that order.
+    in_order: VecDeque<(Time, JobId)>,
 }
 
 impl Failed {
     /// Takes note that a job failed; again changes nothing.
     pub(super) fn insert(&mut self, job: JobId, at: Time) {
-        if let Some(before) = self.by_job.insert(job, at) {
-            self.in_order.remove(&(before, job));
+        let Entry::Vacant(new) = self.by_job.entry(job) else { return };
+        new.insert(at);
+        if self.in_order.back().is_none_or(|&last| last < (at, job)) {
+            self.in_order.push_back((at, job));
+        } else {
+            let place = self.in_order.partition_point(|&other| other < (at, job));
+            self.in_order.insert(place, (at, job));
         }
-        self.in_order.insert((at, job));
         // Those that were remembered long enough go as others come, so that no step lets many go.
         for _ in 0..2 {
-            let oldest = self.in_order.first().copied();
             let goes = |&(oldest, _): &(Time, JobId)| is_over(oldest, at) || self.in_order.len() > FAILED_REMEMBERED;
-            let Some((at, job)) = oldest.filter(goes) else { break };
-            self.in_order.remove(&(at, job));
+            if !self.in_order.front().is_some_and(goes) {
+                break;
+            }
+            self.let_first_go();
+        }
+    }
+
+    /// The same of many at once, in any order.
+    fn insert_all(&mut self, failed: &[(JobId, Time)]) {
+        let before = self.in_order.len();
+        for &(job, at) in failed {
+            if let Entry::Vacant(new) = self.by_job.entry(job) {
+                new.insert(at);
+                self.in_order.push_back((at, job));
+            }
+        }
+        if self.in_order.len() > before {
+            self.in_order.make_contiguous().sort_unstable();
+        }
+        while self.in_order.len() > FAILED_REMEMBERED {
+            self.let_first_go();
+        }
+    }
+
+    fn let_first_go(&mut self) {
+        if let Some((_, job)) = self.in_order.pop_front() {
             self.by_job.remove(&job);
         }
     }
@@ -60,7 +90,10 @@ fn is_over(at: Time, now: Time) -> bool {
 impl State {
     /// Takes note that jobs failed, of which nothing else is known.
     pub(crate) fn note_failed(&mut self, failed: &[(JobId, Time)]) {
-        failed.iter().for_each(|&(job, at)| self.graph.failed.insert(job, at));
+        match failed {
+            &[(job, at)] => self.graph.failed.insert(job, at),
+            many => self.graph.failed.insert_all(many),
+        }
     }
 
     /// Those of some jobs that are remembered to have failed, with when.
@@ -72,9 +105,10 @@ impl State {
     /// The jobs that are remembered to have failed, in order, from behind one of them on or from the first: as many as a step
     /// may write.
     pub(crate) fn failed_after(&self, after: Option<(JobId, Time)>, now: Time) -> Vec<(JobId, Time)> {
-        let from = after.map_or(Unbounded, |(job, at)| Excluded((at, job)));
-        let all = self.graph.failed.in_order.range((from, Unbounded)).filter(|&&(at, _)| !is_over(at, now));
-        all.take(STEP_OBJECTS).map(|&(at, job)| (job, at)).collect()
+        let all = &self.graph.failed.in_order;
+        let from = after.map_or(0, |(job, at)| all.partition_point(|&other| other <= (at, job)));
+        let left = from.max(all.partition_point(|&(at, _)| is_over(at, now)));
+        all.range(left..).take(STEP_OBJECTS).map(|&(at, job)| (job, at)).collect()
     }
 
     /// Every job that is remembered to have failed, as text.
@@ -94,7 +128,8 @@ impl State {
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check_failed(&self) {
         let Failed { by_job, in_order } = &self.graph.failed;
-        assert_eq!(by_job.iter().map(|(&job, &at)| (at, job)).collect::<BTreeSet<_>>(), *in_order);
+        let expected: BTreeSet<(Time, JobId)> = by_job.iter().map(|(&job, &at)| (at, job)).collect();
+        assert!(in_order.iter().eq(&expected), "jobs that failed, in order and by job");
         assert!(in_order.len() <= FAILED_REMEMBERED, "{} jobs are remembered to have failed", in_order.len());
     }
 }
@@ -114,8 +149,11 @@ mod tests {
         let most = FAILED_REMEMBERED as u64;
         let in_turn = failed(most + 7);
         let mut late = Failed::default();
+        let entry = |number: u64| (JobId(number), Time(number / 2));
         let told = (1..=most + 7).rev().step_by(2).chain((1..most + 7).rev().step_by(2)).chain([1, 5, most]);
-        told.for_each(|number| late.insert(JobId(number), Time(number / 2)));
+        told.clone().take(100).map(entry).for_each(|(job, at)| late.insert(job, at));
+        let rest: Vec<(JobId, Time)> = told.skip(100).map(entry).collect();
+        rest.chunks(1_000).for_each(|failed| late.insert_all(failed));
         assert_eq!((&late.in_order, &late.by_job), (&in_turn.in_order, &in_turn.by_job));
         assert_eq!(late.in_order.len(), FAILED_REMEMBERED);
         assert!(!late.contains(JobId(7), Time(0)) && late.contains(JobId(8), Time(0)));
