@@ -276,13 +276,15 @@ impl Simulation {
         let there = disk.clone();
         target.close().expect("its disk is well");
         self.report.snapshots += 1;
-        let (now, wall) = (self.both.model.now(), self.both.model.wall());
+        let now = self.both.model.now();
+        let as_it_was = self.wall_of_a_start(&disk, SNAPSHOT_STORE);
+        let wall = as_it_was.unwrap_or_else(|| self.both.model.wall());
         let options = super::crash::options(&mut self.random);
         let (restored, ..) = Engine::recover(options, disk, SNAPSHOT_STORE, wall).expect("a snapshot can be read");
         restored.check();
         assert_eq!(counts.jobs, restored.totals().open(), "jobs of a snapshot");
         assert!(restored.next_numbers().0 >= self.both.engine.next_numbers().0, "ids go on");
-        if self.both.model.jobs().values().any(|job| job.at_wall.is_some()) {
+        if as_it_was.is_none() {
             return;
         }
         let now = now.max(restored.now());
