@@ -278,8 +278,15 @@ pub(crate) struct ExtraSlot(u32);
 
 impl ExtraSlot {
     /// No rest, with these limits; `None` if they are not common.
+    #[inline]
     pub(crate) fn none_with(limits: JobLimits) -> Option<ExtraSlot> {
-        (0..).zip(COMMON_LIMITS).find(|&(_, common)| common == limits).map(|(number, _)| ExtraSlot(u32::MAX - number))
+        if limits == COMMON_LIMITS[0] {
+            Some(ExtraSlot(u32::MAX))
+        } else if limits == COMMON_LIMITS[1] {
+            Some(ExtraSlot(u32::MAX - 1))
+        } else {
+            None
+        }
     }
 
     #[inline]

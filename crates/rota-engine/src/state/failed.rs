@@ -7,18 +7,23 @@
 use super::State;
 use crate::job::{JobId, Time};
 use crate::limits::{FAILED_REMEMBERED, FAILED_REMEMBERED_FOR, STEP_OBJECTS};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 #[cfg(any(test, feature = "testing"))]
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
-use std::collections::btree_map::{BTreeMap, Entry};
 
 /// What one of them takes in the log, about, in bytes.
 const FAILED_BYTES: u64 = 16;
 
+/// The parts of the table of those.
+const PARTS: usize = 64;
+
 /// The jobs that failed last, with when.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
-    by_job: BTreeMap<JobId, Time>,
+    /// In many small parts, so that no insertion copies much; none before the first.
+    parts: Vec<HashTable<(JobId, Time)>>,
     /// By when, then by job. They mostly come in that order.
     in_order: VecDeque<(Time, JobId)>,
 }
@@ -26,8 +31,9 @@ pub(super) struct Failed {
 impl Failed {
     /// Takes note that a job failed; again changes nothing.
     pub(super) fn insert(&mut self, job: JobId, at: Time) {
-        let Entry::Vacant(new) = self.by_job.entry(job) else { return };
-        new.insert(at);
+        if !self.remember(job, at) {
+            return;
+        }
         if self.in_order.back().is_none_or(|&last| last < (at, job)) {
             self.in_order.push_back((at, job));
         } else {
@@ -48,8 +54,7 @@ impl Failed {
     fn insert_all(&mut self, failed: &[(JobId, Time)]) {
         let before = self.in_order.len();
         for &(job, at) in failed {
-            if let Entry::Vacant(new) = self.by_job.entry(job) {
-                new.insert(at);
+            if self.remember(job, at) {
                 self.in_order.push_back((at, job));
             }
         }
@@ -62,8 +67,24 @@ impl Failed {
     }
 
     fn let_first_go(&mut self) {
-        if let Some((_, job)) = self.in_order.pop_front() {
-            self.by_job.remove(&job);
+        let Some((_, job)) = self.in_order.pop_front() else { return };
+        if let Ok(found) = self.parts[part(job)].find_entry(hash(job), |&(other, _)| other == job) {
+            found.remove();
+        }
+    }
+
+    /// Has a job found by its id; false if it is already.
+    fn remember(&mut self, job: JobId, at: Time) -> bool {
+        if self.parts.is_empty() {
+            self.parts.resize_with(PARTS, HashTable::new);
+        }
+        let is_it = |&(other, _): &(JobId, Time)| other == job;
+        match self.parts[part(job)].entry(hash(job), is_it, |&(other, _)| hash(other)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(new) => {
+                new.insert((job, at));
+                true
+            }
         }
     }
 
@@ -73,13 +94,24 @@ impl Failed {
     }
 
     fn when(&self, job: JobId, now: Time) -> Option<Time> {
-        self.by_job.get(&job).copied().filter(|&at| !is_over(at, now))
+        let found = self.parts.get(part(job))?.find(hash(job), |&(other, _)| other == job);
+        found.map(|&(_, at)| at).filter(|&at| !is_over(at, now))
     }
 
     /// Length of the records that would hold them, about, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.in_order.len() as u64 * FAILED_BYTES
     }
+}
+
+/// Neighbours share a part: what fails together touches the same lines of memory.
+fn part(job: JobId) -> usize {
+    (job.0 / 64) as usize % PARTS
+}
+
+fn hash(job: JobId) -> u64 {
+    let mixed = job.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
 }
 
 /// Whether one that failed at that moment is remembered no more.
@@ -127,8 +159,9 @@ impl State {
     /// Both orders have the same, and no more than there may be.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check_failed(&self) {
-        let Failed { by_job, in_order } = &self.graph.failed;
-        let expected: BTreeSet<(Time, JobId)> = by_job.iter().map(|(&job, &at)| (at, job)).collect();
+        let Failed { parts, in_order } = &self.graph.failed;
+        let by_job = parts.iter().flat_map(HashTable::iter);
+        let expected: BTreeSet<(Time, JobId)> = by_job.map(|&(job, at)| (at, job)).collect();
         assert!(in_order.iter().eq(&expected), "jobs that failed, in order and by job");
         assert!(in_order.len() <= FAILED_REMEMBERED, "{} jobs are remembered to have failed", in_order.len());
     }
@@ -154,7 +187,9 @@ mod tests {
         told.clone().take(100).map(entry).for_each(|(job, at)| late.insert(job, at));
         let rest: Vec<(JobId, Time)> = told.skip(100).map(entry).collect();
         rest.chunks(1_000).for_each(|failed| late.insert_all(failed));
-        assert_eq!((&late.in_order, &late.by_job), (&in_turn.in_order, &in_turn.by_job));
+        assert_eq!(late.in_order, in_turn.in_order);
+        assert!(in_turn.in_order.iter().all(|&(at, job)| late.when(job, Time(0)) == Some(at)));
+        assert_eq!(late.parts.iter().map(HashTable::len).sum::<usize>(), FAILED_REMEMBERED);
         assert_eq!(late.in_order.len(), FAILED_REMEMBERED);
         assert!(!late.contains(JobId(7), Time(0)) && late.contains(JobId(8), Time(0)));
     }
