@@ -54,7 +54,7 @@ pub(crate) struct Cli {
 }
 
 /// What every command understands.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The server to speak to; tls://HOST:PORT for its port that speaks TLS
     #[arg(
@@ -552,8 +552,8 @@ fn filter_notes() -> String {
     let mut notes = String::from(
         "A FILTER has terms that must all hold; - or ! before one turns it around. * stands for anything, a comma \
          parts values of which one has to hold, numbers and spans also take <, <=, > and >=, and a value with spaces \
-         goes between quotation marks. It goes over the server's HTTP port: --http, and ROTA_TOKEN has the token where \
-         the server asks for one.\n\n",
+         goes between quotation marks. It goes over the server's HTTP port: --http, and --token-file or ROTA_TOKEN has the \
+         token where the server asks for one.\n\n",
     );
     for field in &FIELDS {
         notes.push_str(&format!("  {:24}  {}\n", field.example, field.says));

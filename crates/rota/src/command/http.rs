@@ -117,7 +117,7 @@ pub(super) fn tell(
     not: &str,
     shown: impl FnOnce(&Map<String, Value>) -> String,
 ) -> anyhow::Result<()> {
-    let answer = Asker::new(&server.http, &global.tls)?.ask(method, &path, None, not)?;
+    let answer = Asker::new(&server.http, global)?.ask(method, &path, None, not)?;
     report::line(global.json, || shown(&answer), Value::Object(answer.clone()))
 }
 
@@ -138,7 +138,7 @@ impl Unanswered {
     }
 }
 
-/// Asks a server, request by request, with the token of `ROTA_TOKEN`.
+/// Asks a server, request by request, with the token of `--token-file` or `ROTA_TOKEN`.
 pub(super) struct Asker<'a> {
     server: &'a HttpAddress,
     runtime: tokio::runtime::Runtime,
@@ -147,10 +147,13 @@ pub(super) struct Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(server: &'a HttpAddress, tls: &ClientFiles) -> anyhow::Result<Asker<'a>> {
+    /// # Errors
+    /// The file of the token, or one of TLS, cannot be read, or must not be.
+    pub(super) fn new(server: &'a HttpAddress, global: &Global) -> anyhow::Result<Asker<'a>> {
+        let token = token(global.token_file.as_deref())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = client(server, tls)?;
-        Ok(Asker { server, runtime, client, token: token(None)? })
+        let client = client(server, &global.tls)?;
+        Ok(Asker { server, runtime, client, token })
     }
 
     /// The object that is at that path; `not` says that it was not got.

@@ -27,7 +27,7 @@ pub(super) struct Which<'a> {
 }
 
 pub(super) fn run(global: &Global, server: &HttpServer, verb: &Verb, which: &Which<'_>) -> anyhow::Result<ExitCode> {
-    let asker = Asker::new(&server.http, &global.tls)?;
+    let asker = Asker::new(&server.http, global)?;
     let path = format!("/v1/jobs/{}", verb.name);
     let mut sum = Sum::default();
     let mut cursor = None;

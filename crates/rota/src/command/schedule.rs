@@ -89,14 +89,14 @@ fn set(global: &Global, args: &ScheduleSetArgs) -> anyhow::Result<()> {
     put("headers", Some(headers).filter(|headers| !headers.is_empty()).map(Value::from));
     object["job"] = job;
     let path = path(&args.name, "");
-    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let asker = Asker::new(&args.server.http, global)?;
     let schedule = asker.ask(Method::PUT, &path, Some(&object), "it is not set up")?;
     let shown = || format!("{}: next at {}", args.name, next(&schedule));
     report::line(global.json, shown, Value::Object(schedule.clone()))
 }
 
 fn list(global: &Global, args: &ScheduleListArgs) -> anyhow::Result<()> {
-    let (json, asker) = (global.json, Asker::new(&args.server.http, &global.tls)?);
+    let (json, asker) = (global.json, Asker::new(&args.server.http, global)?);
     let mut path = format!("/v1/schedules?limit={PAGE}");
     let mut rows = Vec::new();
     loop {

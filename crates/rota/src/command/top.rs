@@ -19,7 +19,7 @@ use crate::cli::{Global, TopArgs};
 use crate::report;
 
 pub(crate) fn run(global: &Global, args: &TopArgs) -> anyhow::Result<ExitCode> {
-    let mut looker = Looker::new(&args.server.http, &global.tls)?;
+    let mut looker = Looker::new(&args.server.http, global)?;
     // Without an answer to the first look the address is wrong, more likely than not.
     let first = looker.look().map_err(Unanswered::into_failure)?;
     if global.json {
@@ -61,11 +61,11 @@ mod looker {
 
     /// Goes on where `looker` ended, in a thread that ends with the program.
     pub(super) fn start(global: &Global, args: &TopArgs, looker: Looker<'_>) -> Receiver<anyhow::Result<Looked>> {
-        let (server, tls, every) = (args.server.http.clone(), global.tls.clone(), args.every);
+        let (server, global, every) = (args.server.http.clone(), global.clone(), args.every);
         let before = looker.into_last();
         let (sender, receiver) = sync_channel(1);
         thread::spawn(move || {
-            let mut looker = match Looker::new(&server, &tls) {
+            let mut looker = match Looker::new(&server, &global) {
                 Ok(looker) => looker.after(before),
                 Err(error) => return drop(sender.send(Err(error))),
             };

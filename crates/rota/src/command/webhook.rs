@@ -52,7 +52,7 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
     put("secret", args.secret_file.as_deref().map(http::secret_in).transpose()?.map(Value::from));
     put("paused", args.paused.then_some(Value::Bool(true)));
     put("after", args.after.map(|after| after.to_string().into()));
-    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let asker = Asker::new(&args.server.http, global)?;
     let webhook = asker.ask(Method::PUT, &path(&args.name, ""), Some(&object), "it is not set up")?;
     let shown = || {
         let (state, seq, secret) = (state(&webhook), text_of(&webhook, "seq"), secret_line(&webhook));
@@ -62,7 +62,7 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
 }
 
 fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let asker = Asker::new(&args.server.http, global)?;
     let answer = asker.get("/v1/webhooks", "no webhooks")?;
     let mut rows = Vec::new();
     for webhook in answer.get("webhooks").and_then(Value::as_array).into_iter().flatten() {
@@ -80,7 +80,7 @@ fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
 }
 
 fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let asker = Asker::new(&args.server.http, global)?;
     let tried = asker.ask(Method::POST, &path(&args.name, "/test"), None, "it was not called")?;
     if tried.get("delivered") != Some(&Value::Bool(true)) {
         let call = tried.get("call").and_then(Value::as_object);
@@ -104,7 +104,7 @@ fn rotate(global: &Global, args: &WebhookRotateArgs) -> anyhow::Result<()> {
     if let Some(keep) = args.keep {
         object["keep"] = format_duration(keep).into();
     }
-    let asker = Asker::new(&args.server.http, &global.tls)?;
+    let asker = Asker::new(&args.server.http, global)?;
     let webhook = asker.post(&path(&args.name, "/rotate"), &object, "it signs as before")?;
     let shown = || {
         let old = webhook.get("old_secret").and_then(Value::as_object);

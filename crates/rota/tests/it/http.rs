@@ -24,6 +24,7 @@ mod queues;
 mod repeat;
 mod schedules;
 mod terms;
+mod token_file;
 mod top;
 mod waiting;
 mod webhooks;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::Global;
 use crate::command::http::{Asker, HttpAddress, Unanswered, escape};
-use crate::tls::client::ClientFiles;
 use crate::values::parse_duration;
 
 /// How long a request may take.
@@ -142,8 +142,8 @@ pub(super) struct Looker<'a> {
 }
 
 impl<'a> Looker<'a> {
-    pub(super) fn new(server: &'a HttpAddress, tls: &ClientFiles) -> anyhow::Result<Looker<'a>> {
-        Ok(Looker { asker: Asker::new(server, tls)?, last: None })
+    pub(super) fn new(server: &'a HttpAddress, global: &Global) -> anyhow::Result<Looker<'a>> {
+        Ok(Looker { asker: Asker::new(server, global)?, last: None })
     }
 
     /// The same, with that look before it.
