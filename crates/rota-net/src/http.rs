@@ -10,6 +10,7 @@ mod connections;
 mod docs;
 mod events;
 mod fields;
+mod framing;
 mod guard;
 mod handed;
 mod jobs;

@@ -4,14 +4,17 @@
 //! memory: nobody waits for it.
 
 use super::api::Api;
+use super::framing::{Framing, HEADERS};
 use super::handed::Outgoing;
 use crate::tls::{HANDSHAKES, Port, places};
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -39,9 +42,6 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// The longest head of a request, and what is buffered of an answer, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
-
-/// The most headers of a request.
-const HEADERS: usize = 64;
 
 /// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
 /// seconds. Past `most` connections on all ports, the next ones wait to be accepted.
@@ -118,12 +118,24 @@ where
 {
     api.counts.connections.fetch_add(1, Ordering::Relaxed);
     let outgoing = Arc::new(Outgoing::default());
-    let stream = Patient { stream, outgoing: outgoing.clone(), until: None };
+    let framing = Arc::new(Framing::default());
+    let stream = Patient { stream, outgoing: outgoing.clone(), framing: framing.clone(), until: None };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let fault = framing.next(&request);
         let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(outgoing.clone());
         request.extensions_mut().insert(place.clone());
-        router.clone().call(request)
+        if let Some(fault) = fault {
+            request.extensions_mut().insert(fault);
+        }
+        let (answering, framing) = (router.clone().call(request), framing.clone());
+        async move {
+            let answer = answering.await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                framing.ends();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -144,10 +156,12 @@ where
     api.counts.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// A stream that gives up on a peer who takes nothing, and tells what of the answers is with the kernel.
+/// A stream that gives up on a peer who takes nothing, tells what of the answers is with the kernel, and has what comes read
+/// along.
 struct Patient<S> {
     stream: S,
     outgoing: Arc<Outgoing>,
+    framing: Arc<Framing>,
     /// When its patience ends, while the peer takes nothing.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -171,7 +185,10 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        self.framing.came(&into.filled()[before..]);
+        read
     }
 }
 

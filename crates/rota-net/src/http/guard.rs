@@ -2,10 +2,11 @@
 //!
 //! A page of another site can make its reader's browser send requests here, or, by a name of its own that it has point
 //! here, read the answers. So the server answers to its addresses and its own names alone, and refuses what a browser
-//! marks as another site's. Then whoever asks is held against the table of pages: see [`super::access`].
+//! marks as another site's, and what says in two ways where it ends (see [`super::framing`]). Then whoever asks is held against the table of pages: see [`super::access`].
 
 use super::access::{Door, Grant, OPEN, Page};
 use super::api::Api;
+use super::framing::Fault;
 use super::problem::{Kind, Problem};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
@@ -44,7 +45,9 @@ impl Names {
 
 /// Refuses what must not be asked, and marks every answer.
 pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let checked = check_host(&request, &api.names).and_then(|()| check_origin(&request));
+    let fault = request.extensions().get::<Fault>().copied();
+    let checked = check_framing(fault).and_then(|()| check_host(&request, &api.names));
+    let checked = checked.and_then(|()| check_origin(&request));
     let checked = checked.and_then(|()| check_access(&mut request, &*api.door));
     let mut response = match checked {
         Ok(Passed::On) => next.run(request).await,
@@ -60,8 +63,19 @@ pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, nex
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if fault.is_some() {
+        // What comes behind it may be its body as well as a request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     api.counts.answered(response.status().as_u16());
     response
+}
+
+/// Refuses what a proxy in front may have taken for something else: where that ends is not said, or in two ways.
+fn check_framing(fault: Option<Fault>) -> Result<(), Problem> {
+    let Some(fault) = fault else { return Ok(()) };
+    let problem = Problem::new(Kind::MalformedRequest, fault.says());
+    Err(problem.hint("send one content-length, or transfer-encoding: chunked, and not both"))
 }
 
 fn check_host(request: &Request, names: &Names) -> Result<(), Problem> {

@@ -23,6 +23,7 @@ mod otel;
 mod queues;
 mod repeat;
 mod schedules;
+mod smuggling;
 mod terms;
 mod token_file;
 mod top;
