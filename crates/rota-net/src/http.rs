@@ -17,9 +17,11 @@ mod jobs;
 mod leases;
 mod notes;
 mod openapi;
+mod patience;
 mod problem;
 mod queues;
 mod request;
+mod room;
 mod schedules;
 mod snapshots;
 mod stats;
@@ -28,6 +30,7 @@ mod webhooks;
 
 pub use api::Counts;
 pub use events::Follower;
+pub use patience::Patience;
 pub use problem::{Kind, Problem};
 pub use snapshots::{SnapshotTaken, Snapshots, Taking};
 pub use watched::{Asked, Watched, Watcher};
@@ -37,6 +40,7 @@ pub use webhooks::outside::{Call, Called, Calling, Keeping, Place, Webhooks};
 
 use crate::access::Door;
 use crate::host::Host;
+use crate::peers::Connections;
 use crate::tls::Port;
 use api::Api;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -45,13 +49,15 @@ use axum::response::{IntoResponse, Response};
 use rota_engine::command::Refusal;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// How the HTTP port is served.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// The most connections at a time; past that they wait to be accepted.
-    pub max_connections: usize,
+    /// How many connections there may be at a time.
+    pub connections: Connections,
+    /// How long peers may take.
+    pub patience: Patience,
     /// Names that the server may be called by, beside its addresses and localhost; `*` for any.
     pub names: Vec<String>,
 }
@@ -97,7 +103,8 @@ pub async fn serve(
         door,
         names: guard::Names::new(&options.names),
         request_bytes,
-        bodies: Semaphore::new(request_bytes.saturating_mul(LONGEST_REQUESTS).min(Semaphore::MAX_PERMITS)),
+        bodies: room::Room::new("the bodies of requests", request_bytes.saturating_mul(LONGEST_REQUESTS)),
+        patience: options.patience,
         counts: Counts::default(),
         events: events::Hub::default(),
         webhooks: webhooks::Book::new(webhooks),
@@ -118,7 +125,7 @@ pub async fn serve(
         Some(watcher) => router.layer(middleware::from_fn_with_state(watcher, watched::watch)),
         None => router,
     };
-    let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.max_connections));
+    let serving = std::pin::pin!(connections::serve(api.clone(), router, ports, options.connections));
     let following = async {
         if let Some(mut follower) = follower {
             events::follow(&api, follower.as_mut()).await;

@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+pub mod peers;
 pub mod timings;
 pub mod tls;
 pub mod values;

@@ -7,10 +7,12 @@
 use crate::access::Door;
 use crate::beanstalkd::{Gate, OUTPUT_BYTES, Session, Status};
 use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
+use crate::peers::{Connections, Peer, Peers};
 use crate::tls::{HANDSHAKES, Port, TlsStream, places};
 use rota_engine::engine::DependsOn;
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -56,21 +58,28 @@ pub struct Entrance {
 }
 
 /// Serves the beanstalkd protocol on these ports until `stop` says true (or is gone). Then it accepts no more, answers what
-/// was read, and returns once every connection is closed, or after five seconds. Past `max_connections` connections on all of
-/// them, the next ones wait to be accepted.
-pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, max_connections: usize, stop: watch::Receiver<bool>) {
-    let places = places(max_connections, entrances.len());
+/// was read, and returns once every connection is closed, or after five seconds. Past the most connections on all of
+/// them, the next ones wait to be accepted; past those of one address, its next ones are closed.
+pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, connections: Connections, stop: watch::Receiver<bool>) {
+    let places = places(connections.most, entrances.len());
     let room = Arc::new(Semaphore::new(places));
+    let peers = Peers::new(connections);
     let mut accepting = JoinSet::new();
     for entrance in entrances {
-        accepting.spawn(accept_all(host.clone(), entrance, room.clone(), stop.clone()));
+        accepting.spawn(accept_all(host.clone(), entrance, room.clone(), peers.clone(), stop.clone()));
     }
     while accepting.join_next().await.is_some() {}
     let most = u32::try_from(places).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(STOP_PATIENCE, room.acquire_many(most)).await;
 }
 
-async fn accept_all(host: Arc<Host>, entrance: Entrance, room: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+async fn accept_all(
+    host: Arc<Host>,
+    entrance: Entrance,
+    room: Arc<Semaphore>,
+    peers: Arc<Peers>,
+    mut stop: watch::Receiver<bool>,
+) {
     let Entrance { port, door } = entrance;
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
@@ -78,7 +87,7 @@ async fn accept_all(host: Arc<Host>, entrance: Entrance, room: Arc<Semaphore>, m
             _ = stop.wait_for(|stop| *stop) => break,
             accepted = accept(&port, &room, &handshakes) => accepted,
         };
-        let (stream, permit, handshake) = match accepted {
+        let ((stream, address), permit, handshake) = match accepted {
             Ok(accepted) => accepted,
             Err(_) => {
                 // Out of descriptors, or a peer that was gone at once: wait quietly for better times.
@@ -86,6 +95,11 @@ async fn accept_all(host: Arc<Host>, entrance: Entrance, room: Arc<Semaphore>, m
                 continue;
             }
         };
+        let Some(seat) = peers.seat(Peer::of(address.ip())) else {
+            host.with(|shared, _| shared.beanstalkd.refused_connections += 1);
+            continue;
+        };
+        let permit = (permit, seat);
         let (host, mut stop, tls) = (host.clone(), stop.clone(), port.tls.clone());
         let gate = door.clone().map(|door| Arc::new(Gate::new(door)));
         let Some(tls) = tls else {
@@ -119,13 +133,13 @@ async fn accept(
     port: &Port,
     room: &Arc<Semaphore>,
     handshakes: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+) -> io::Result<((TcpStream, SocketAddr), OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
     let handshake = match port.tls {
         Some(_) => Some(handshakes.clone().acquire_owned().await.map_err(io::Error::other)?),
         None => None,
     };
     let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    Ok((port.socket.accept().await?.0, permit, handshake))
+    Ok((port.socket.accept().await?, permit, handshake))
 }
 
 /// What a connection's bytes come and go through.

@@ -28,8 +28,10 @@ pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize, webhooks: Vec<W
     let mut registry = Registry::default();
     let answers = [2, 3, 4, 5].map(|hundreds| (hundreds, http.answers[hundreds - 2].load(Ordering::Relaxed)));
     let connections = http.connections.load(Ordering::Relaxed);
+    let refused_connections = http.refused_connections.load(Ordering::Relaxed);
     let (streams, listeners) = (http.lease_streams.load(Ordering::Relaxed), listeners as u64);
-    let measured = Measured { host: host.clone(), answers, connections, streams, listeners, webhooks };
+    let measured =
+        Measured { host: host.clone(), answers, connections, refused_connections, streams, listeners, webhooks };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
@@ -42,6 +44,8 @@ struct Measured {
     answers: [(usize, u64); 4],
     /// Connections of HTTP.
     connections: u64,
+    /// Those that were closed at once.
+    refused_connections: u64,
     /// Streams of leases.
     streams: u64,
     /// Clients that listen to events.
@@ -59,7 +63,8 @@ impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (totals, queues, commands, connections, snapshots, times, shown, schedules) = self.host.look(|shared| {
             let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
-            let connections = (shared.beanstalkd.connections, shared.beanstalkd.total_connections);
+            let counted = &shared.beanstalkd;
+            let connections = (counted.connections, counted.total_connections, counted.refused_connections);
             let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
             let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
             let schedules = ScheduleFigures::of(&shared.engine);
@@ -92,6 +97,12 @@ impl Collector for Measured {
             ("rota_snapshots_taken", "Snapshots that are whole", snapshots.0.taken),
             ("rota_snapshots_failed", "Snapshots that failed", snapshots.0.failed),
             ("rota_connections_opened", "Connections of the beanstalkd protocol", connections.1),
+            ("rota_connections_refused", "The same, of addresses that had as many as they may", connections.2),
+            (
+                "rota_http_connections_refused",
+                "Connections of HTTP of addresses that had as many as they may",
+                self.refused_connections,
+            ),
         ] {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count).encode(descriptor)?;

@@ -14,6 +14,7 @@ pub(crate) mod options;
 
 pub(crate) use error::{ConfigError, Origin};
 use options::{OPTIONS, Setting};
+use rota_net::peers::PerAddress;
 
 use crate::snapshot::address::Address;
 use crate::tls::server::ServerFiles;
@@ -37,6 +38,10 @@ pub(crate) struct ServeConfig {
     pub(crate) tls: Option<ServerFiles>,
     /// The most connections of HTTP, as far as the limit of descriptors allows; never zero.
     pub(crate) http_connections: usize,
+    /// How many of them one address may have.
+    pub(crate) http_per_address: PerAddress,
+    /// How many connections of the beanstalkd protocol one address may have.
+    pub(crate) per_address: PerAddress,
     /// Names that HTTP requests may call the server by; `*` for any.
     pub(crate) http_names: Vec<String>,
     /// The file of the tokens that are asked for; none if there is no place for one.
@@ -177,6 +182,8 @@ struct Draft {
     tls_client_ca: Option<(PathBuf, Origin)>,
     tls_client_crl: Option<(PathBuf, Origin)>,
     http_connections: usize,
+    http_per_address: Option<usize>,
+    per_address: Option<usize>,
     http_names: Vec<String>,
     tokens: Option<PathBuf>,
     auth: Option<Origin>,
@@ -208,6 +215,8 @@ impl Draft {
             Setting::TlsClientCa(path) => self.tls_client_ca = path.map(|path| (path, origin)),
             Setting::TlsClientCrl(path) => self.tls_client_crl = path.map(|path| (path, origin)),
             Setting::HttpConnections(most) => self.http_connections = most,
+            Setting::HttpPerAddress(most) => self.http_per_address = most,
+            Setting::PerAddress(most) => self.per_address = most,
             Setting::HttpNames(names) => self.http_names = names,
             Setting::Tokens(path) => self.tokens = path,
             Setting::Auth(asks) => self.auth = asks.then_some(origin),
@@ -282,6 +291,8 @@ impl Draft {
             http_tls: self.http_tls.map(|(address, _)| address),
             tls,
             http_connections: self.http_connections,
+            http_per_address: self.http_per_address.map_or(PerAddress::Half, PerAddress::Most),
+            per_address: self.per_address.map_or(PerAddress::Half, PerAddress::Most),
             http_names: self.http_names,
             tokens,
             auth: self.auth.is_some(),

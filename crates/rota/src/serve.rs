@@ -19,8 +19,9 @@ use rota_engine::storage::DataDirectory;
 use rota_net::access::Door;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, OPEN_SEGMENTS, Promise};
-use rota_net::http::{HttpOptions, Services};
+use rota_net::http::{HttpOptions, Patience, Services};
 use rota_net::listener::Entrance;
+use rota_net::peers::Connections;
 use rota_net::timings::Timings;
 use rota_net::tls::{Port, Tls};
 use rota_net::{http, listener};
@@ -72,10 +73,11 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let http = bind("--http", config.http).await?;
     let beanstalkd_tls = bind("--beanstalkd-tls", config.beanstalkd_tls).await?;
     let http_tls = bind("--http-tls", config.http_tls).await?;
-    let connections = raise_descriptor_limit(config.storage);
+    let descriptors = raise_descriptor_limit(config.storage);
     let has_http = http.is_some() || http_tls.is_some();
-    let http_connections = if has_http { config.http_connections.min(connections / 2).max(1) } else { 0 };
-    let max_connections = connections.saturating_sub(http_connections).max(1);
+    let http_connections = if has_http { config.http_connections.min(descriptors / 2).max(1) } else { 0 };
+    let most = descriptors.saturating_sub(http_connections).max(1);
+    let connections = Connections { most, per_address: config.per_address };
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
     let (engine, log) = open(&config, wall)?;
@@ -131,12 +133,13 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let inside = entrance(port(beanstalkd_tls, tls_of(ServerTls::beanstalkd)), config.beanstalkd_tls_asks);
     let entrances: Vec<Entrance> = plain.into_iter().chain(inside).collect();
     if !entrances.is_empty() {
-        served.spawn(listener::serve(host.clone(), entrances, max_connections, stopped.clone()));
+        served.spawn(listener::serve(host.clone(), entrances, connections, stopped.clone()));
     }
     let ports: Vec<Port> = port(http, None).into_iter().chain(port(http_tls, tls_of(ServerTls::http))).collect();
     // Webhooks that were set up are called, though nobody may look at them.
     if !ports.is_empty() || webhooks.has_any() {
-        let options = HttpOptions { max_connections: http_connections, names: config.http_names };
+        let connections = Connections { most: http_connections, per_address: config.http_per_address };
+        let options = HttpOptions { connections, patience: Patience::default(), names: config.http_names };
         let services = Services {
             snapshots: taker.clone(),
             webhooks: Arc::new(webhooks),

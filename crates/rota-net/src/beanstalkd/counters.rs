@@ -151,6 +151,8 @@ pub struct Counters {
     pub total_connections: u64,
     /// Connections that are open.
     pub connections: u64,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub refused_connections: u64,
     /// Of these, those that put a job.
     pub producers: u64,
     /// Of these, those that reserved a job, or asked to.

@@ -6,16 +6,21 @@
 
 use super::Snapshots;
 use super::access::{Door, Grant};
+use super::connections::Place;
 use super::events::Hub;
 use super::fields::Moment;
 use super::guard::Names;
+use super::patience::Patience;
 use super::problem::{Kind, Problem};
+use super::room::{Room, Whose};
 use super::webhooks::Book;
 use crate::access::NotAdmitted;
 use crate::beanstalkd::Hole;
 use crate::host::{CommitError, Host, Pin, Shared};
+use crate::peers::Peer;
 use crate::timings::Timed;
 use axum::extract::FromRequestParts;
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, ScheduleCommand, Target};
 use rota_engine::engine::{DependsOn, Engine};
@@ -27,7 +32,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// How long who puts waits at the most where jobs are put faster than they can leave memory.
 const MOST_SLOWED: Duration = Duration::from_millis(100);
@@ -43,8 +48,10 @@ pub(super) struct Api {
     pub(super) names: Names,
     /// The longest body of a request, in bytes.
     pub(super) request_bytes: usize,
-    /// Room for the bodies of all requests, in bytes.
-    pub(super) bodies: Semaphore,
+    /// Room for the bodies of all requests.
+    pub(super) bodies: Arc<Room>,
+    /// How long peers may take.
+    pub(super) patience: Patience,
     pub(super) counts: Counts,
     /// What happens, to who listens.
     pub(super) events: Hub,
@@ -60,6 +67,8 @@ pub struct Counts {
     pub answers: [AtomicU64; 4],
     /// Connections that are open.
     pub connections: AtomicU64,
+    /// Connections that were closed at once, because their address had as many as it may.
+    pub refused_connections: AtomicU64,
     /// Streams of leases that are open.
     pub lease_streams: AtomicU64,
 }
@@ -76,6 +85,7 @@ impl Counts {
 pub(super) struct Asker {
     api: Arc<Api>,
     grant: Grant,
+    whose: Whose,
 }
 
 /// A guest's place before the engine. To a guest that is limited to some queues, jobs of others are not there.
@@ -255,6 +265,11 @@ impl Asker {
     pub(super) fn grant(&self) -> &Grant {
         &self.grant
     }
+
+    /// Whose room it takes.
+    pub(super) fn whose(&self) -> &Whose {
+        &self.whose
+    }
 }
 
 impl Deref for Asker {
@@ -269,7 +284,7 @@ impl FromRequestParts<Arc<Api>> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Asker, Problem> {
-        Ok(Asker { api: api.clone(), grant: granted(parts)?.clone() })
+        Ok(Asker { api: api.clone(), grant: granted(parts)?.clone(), whose: whose(&parts.extensions) })
     }
 }
 
@@ -280,6 +295,14 @@ impl FromRequestParts<Arc<Api>> for Asker {
 pub(super) fn granted(parts: &Parts) -> Result<&Grant, Problem> {
     let nothing = || Problem::new(Kind::NotAllowed, "nobody has looked at who asks for that");
     parts.extensions.get::<Grant>().ok_or_else(nothing)
+}
+
+/// Whose room a request takes: its token's, or its address's where nobody was asked for one.
+pub(super) fn whose(request: &Extensions) -> Whose {
+    match request.get::<Grant>().and_then(Grant::pass) {
+        Some(pass) => Whose::Token(pass.id.clone()),
+        None => Whose::Peer(request.get::<Place>().map_or(Peer::unknown(), |place| place.peer)),
+    }
 }
 
 impl Api {

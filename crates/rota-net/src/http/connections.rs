@@ -6,6 +6,8 @@
 use super::api::Api;
 use super::framing::{Framing, HEADERS};
 use super::handed::Outgoing;
+use super::problem::{Kind, Problem};
+use crate::peers::{Connections, Peer, Peers, Seat};
 use crate::tls::{HANDSHAKES, Port, places};
 use axum::Router;
 use axum::extract::Request;
@@ -16,23 +18,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower_service::Service;
-
-/// How long a connection may be idle, or take to send a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a peer may take none of what it is sent.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a stop waits for requests to be answered.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,13 +42,15 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
-/// seconds. Past `most` connections on all ports, the next ones wait to be accepted.
-pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, most: usize) {
-    let all = places(most, ports.len());
+/// seconds. Past the most connections on all ports, the next ones wait to be accepted; past those of one address, its next
+/// ones are told so, if they speak as they are, and closed.
+pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, connections: Connections) {
+    let all = places(connections.most, ports.len());
     let room = Arc::new(Semaphore::new(all));
+    let peers = Peers::new(connections);
     let mut accepting = JoinSet::new();
     for port in ports {
-        accepting.spawn(serve_port(api.clone(), router.clone(), port, room.clone()));
+        accepting.spawn(serve_port(api.clone(), router.clone(), port, room.clone(), peers.clone()));
     }
     while accepting.join_next().await.is_some() {}
     // Those that went on with messages end by themselves.
@@ -62,12 +62,14 @@ pub(super) async fn serve(api: Arc<Api>, router: Router, ports: Vec<Port>, most:
 #[derive(Clone)]
 pub(super) struct Place {
     #[expect(dead_code, reason = "it is kept")]
-    permit: Arc<OwnedSemaphorePermit>,
+    permit: Arc<(OwnedSemaphorePermit, Seat)>,
+    /// Whose connection it is.
+    pub(super) peer: Peer,
     /// Whether the connection is inside TLS.
     pub(super) is_tls: bool,
 }
 
-async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semaphore>) {
+async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semaphore>, peers: Arc<Peers>) {
     let Port { socket, tls } = port;
     let handshakes = Arc::new(Semaphore::new(if tls.is_some() { HANDSHAKES } else { Semaphore::MAX_PERMITS }));
     let mut connections = JoinSet::new();
@@ -84,14 +86,22 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
             () = api.stops() => break,
             accepted = socket.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, address)) = accepted else {
             // Out of descriptors, or a peer that was gone at once: wait quietly for better times.
             tokio::time::sleep(ACCEPT_REST).await;
             continue;
         };
+        let peer = Peer::of(address.ip());
+        let Some(seat) = peers.seat(peer) else {
+            api.counts.refused_connections.fetch_add(1, Ordering::Relaxed);
+            if tls.is_none() {
+                tell_off(stream, address.ip());
+            }
+            continue;
+        };
         let (api, router, tls) = (api.clone(), router.clone(), tls.clone());
         connections.spawn(async move {
-            let place = Place { permit: Arc::new(permit), is_tls: tls.is_some() };
+            let place = Place { permit: Arc::new((permit, seat)), peer, is_tls: tls.is_some() };
             if stream.set_nodelay(true).is_err() {
                 return;
             }
@@ -112,6 +122,16 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
     connections.shutdown().await;
 }
 
+/// Tells a peer that it has as many connections as it may, as far as that can be done without waiting.
+fn tell_off(stream: TcpStream, address: IpAddr) {
+    let detail = format!("{address} has as many connections as one address may have");
+    let answer = Problem::new(Kind::TooManyConnections, detail).on_the_wire();
+    // Not by the runtime: it would have to find out first that the socket takes something.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(answer.as_bytes());
+    }
+}
+
 async fn serve_connection<S>(api: &Arc<Api>, router: Router, stream: S, place: Place)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -119,7 +139,8 @@ where
     api.counts.connections.fetch_add(1, Ordering::Relaxed);
     let outgoing = Arc::new(Outgoing::default());
     let framing = Arc::new(Framing::default());
-    let stream = Patient { stream, outgoing: outgoing.clone(), framing: framing.clone(), until: None };
+    let patience = api.patience.write;
+    let stream = Patient { stream, outgoing: outgoing.clone(), framing: framing.clone(), patience, until: None };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let fault = framing.next(&request);
         let mut request: Request = request.map(axum::body::Body::new);
@@ -139,7 +160,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(api.patience.head)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service)
@@ -162,6 +183,8 @@ struct Patient<S> {
     stream: S,
     outgoing: Arc<Outgoing>,
     framing: Arc<Framing>,
+    /// How long the peer may take nothing.
+    patience: Duration,
     /// When its patience ends, while the peer takes nothing.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -174,7 +197,8 @@ impl<S> Patient<S> {
             self.until = None;
             return done;
         }
-        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+        let patience = self.patience;
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         if let Some(by) = self.outgoing.by().filter(|by| *by < until.deadline()) {
             until.as_mut().reset(by);
         }

@@ -86,7 +86,7 @@ pub(super) struct PutResults {
     ))]
 pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     super::request::check_type(&headers)?;
-    let Collected { bytes, room } = collect(&api, &headers, body).await?;
+    let Collected { bytes, room } = collect(&api, api.whose(), &headers, body).await?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
     let key = repeat::key(&headers)?;
     let read = move |bytes: &[u8]| Ok((key.map(|key| repeat::Memo::of(key, bytes)), PutRequest::read(bytes, most)?));

@@ -3,6 +3,7 @@
 //! A kind has a stable name, which is its `type`, a status, a title and what to try. Whoever refuses a request says what
 //! was wrong with it, with its values; nothing here looks at a request.
 
+use super::json_text;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rota_engine::job::JobId;
@@ -52,6 +53,7 @@ pub enum Kind {
     IdempotencyKeyReused,
     BadValue,
     Draining,
+    TooManyConnections,
     Busy,
     Stopping,
     TokensUnreadable,
@@ -120,6 +122,7 @@ impl Kind {
         Kind::IdempotencyKeyReused,
         Kind::BadValue,
         Kind::Draining,
+        Kind::TooManyConnections,
         Kind::Busy,
         Kind::Stopping,
         Kind::TokensUnreadable,
@@ -342,6 +345,12 @@ impl Kind {
                 "The server takes no new jobs",
                 "it is about to stop: put again once it is back, or elsewhere",
             ),
+            Kind::TooManyConnections => row(
+                "too-many-connections",
+                429,
+                "The address has as many connections as it may",
+                "keep connections and use them again, or raise --http-connections-per-address",
+            ),
             Kind::Busy => row("busy", 503, "The server has no room for that now", "try again in a moment"),
             Kind::Stopping => row("stopping", 503, "The server is about to stop", "try again once it is back"),
             Kind::TokensUnreadable => row(
@@ -426,6 +435,18 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.kind.row().status).expect("the rows have statuses that exist")
+    }
+
+    /// A whole answer, for who is not served.
+    pub(super) fn on_the_wire(&self) -> String {
+        let (status, text) = (self.status(), json_text(&self.document()));
+        let reason = status.canonical_reason().unwrap_or_default();
+        format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\nretry-after: {RETRY_AFTER}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{text}",
+            status.as_u16(),
+            text.len()
+        )
     }
 
     /// The same as it is sent.

@@ -3,9 +3,10 @@
 //!
 //! A body is read as its bytes arrive, bounded for one request and for all of them together, and has to arrive in time.
 
-use super::api::{Api, granted};
+use super::api::{Api, granted, whose};
 use super::fields::{Id, Lease, Name};
 use super::problem::{Kind, Problem};
+use super::room::{Part, Whose};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -23,18 +24,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-
-/// How long nothing of a body may come.
-const BODY_PAUSE: Duration = Duration::from_secs(20);
-
-/// How long a body may take in all, and how many bytes make that a second longer.
-const BODY_TIME: Duration = Duration::from_secs(60);
-const BODY_BYTES_PER_SECOND: usize = 64 << 10;
-
-/// How long the rest of a body that is too large may come.
-const DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// A body longer than this is read by a thread of its own, so that nobody waits for it.
 const LARGE_BODY_BYTES: usize = 256 << 10;
@@ -80,9 +70,9 @@ pub(super) fn maybe_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// The bytes of a body, not read yet, and the room they take among all of them.
-pub(super) struct Collected<'a> {
+pub(super) struct Collected {
     pub(super) bytes: Vec<u8>,
-    pub(super) room: Option<SemaphorePermit<'a>>,
+    pub(super) room: Part,
 }
 
 /// The query of a request.
@@ -112,7 +102,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<Api>> for Json<T> {
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         check_type(&parts.headers)?;
-        let Object(body) = read(api, &parts.headers, body).await?;
+        let Object(body) = read(api, &parts, body).await?;
         Ok(Json(body))
     }
 }
@@ -126,7 +116,7 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<Api>> for O
             return Ok(OptionalJson(T::default()));
         }
         check_type(&parts.headers)?;
-        let body: Option<Object<T>> = read(api, &parts.headers, body).await?;
+        let body: Option<Object<T>> = read(api, &parts, body).await?;
         Ok(OptionalJson(body.map(|Object(body)| body).unwrap_or_default()))
     }
 }
@@ -145,8 +135,8 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Kind::UnsupportedMediaType, detail))
 }
 
-async fn read<T: DeserializeOwned + Send + 'static>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let Collected { bytes, room } = collect(api, headers, body).await?;
+async fn read<T: DeserializeOwned + Send + 'static>(api: &Api, parts: &Parts, body: Body) -> Result<T, Problem> {
+    let Collected { bytes, room } = collect(api, &whose(&parts.extensions), &parts.headers, body).await?;
     let read = off_the_way(bytes, |bytes| parse(bytes)).await;
     drop(room);
     read
@@ -154,8 +144,8 @@ async fn read<T: DeserializeOwned + Send + 'static>(api: &Api, headers: &HeaderM
 
 /// Lets the rest of a body come, if it is not much more: who is still sending when the connection is closed may never see
 /// why.
-async fn discard(mut body: Body, most: usize) {
-    let until = Instant::now() + DISCARD_TIME;
+async fn discard(mut body: Body, most: usize, patience: Duration) {
+    let until = Instant::now() + patience;
     let mut left = 2 * most;
     let mut next = async || timeout_at(until, poll_fn(|context| Pin::new(&mut body).poll_frame(context))).await;
     while let Ok(Some(Ok(frame))) = next().await {
@@ -180,22 +170,26 @@ pub(super) async fn off_the_way<T: Send + 'static>(
 }
 
 /// Reads a body to its end.
-pub(super) async fn collect<'a>(api: &'a Api, headers: &HeaderMap, mut body: Body) -> Result<Collected<'a>, Problem> {
-    let most = api.request_bytes;
+pub(super) async fn collect(
+    api: &Api,
+    whose: &Whose,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<Collected, Problem> {
+    let (most, patience) = (api.request_bytes, &api.patience);
     let too_large = || Problem::new(Kind::TooLarge, format!("a request's body has at most {most} bytes"));
     let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if let Some(told) = told.filter(|told| *told > most) {
         if told - most <= most {
-            discard(body, most).await;
+            discard(body, most, patience.discard).await;
         }
         return Err(too_large());
     }
     let began = Instant::now();
     let mut bytes = Vec::new();
-    let mut room: Option<SemaphorePermit<'a>> = None;
+    let room = api.bodies.part(whose);
     loop {
-        let most_time = BODY_TIME + Duration::from_secs((bytes.len() / BODY_BYTES_PER_SECOND) as u64);
-        let until = (Instant::now() + BODY_PAUSE).min(began + most_time);
+        let until = (Instant::now() + patience.body_pause).min(began + patience.for_body(bytes.len()));
         let frame =
             timeout_at(until, poll_fn(|context| Pin::new(&mut body).poll_frame(context))).await.map_err(|_| {
                 let (got, seconds) = (bytes.len(), began.elapsed().as_secs());
@@ -207,17 +201,10 @@ pub(super) async fn collect<'a>(api: &'a Api, headers: &HeaderMap, mut body: Bod
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > most - bytes.len() {
             drop((bytes, room));
-            discard(body, most).await;
+            discard(body, most, patience.discard).await;
             return Err(too_large());
         }
-        let length = u32::try_from(data.len()).map_err(|_| too_large())?;
-        let more = api.bodies.try_acquire_many(length).map_err(|_| {
-            Problem::new(Kind::Busy, "the bodies of other requests take all the room there is for them")
-        })?;
-        match &mut room {
-            Some(room) => room.merge(more),
-            None => room = Some(more),
-        }
+        room.grow(data.len())?;
         // Where it is told how long it is, that much is taken at once: it is bounded, and it does come.
         if bytes.is_empty() {
             bytes.reserve(told.unwrap_or_default().min(LARGE_BODY_BYTES));

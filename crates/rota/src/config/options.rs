@@ -24,7 +24,7 @@ pub(crate) const SPOKE_CEILING: Duration = Duration::from_secs(86_400);
 /// The shortest `--near`: jobs are brought near four times a second.
 const NEAR_FLOOR: Duration = Duration::from_secs(1);
 
-/// The most that `--http-connections` can be raised to.
+/// The most that `--http-connections` and those of one address can be raised to.
 const HTTP_CONNECTIONS_CEILING: usize = 1 << 20;
 
 /// The lengths that `--segment-size` may have, in bytes: 64 KiB to 1 GiB.
@@ -66,6 +66,8 @@ pub(crate) enum Setting {
     TlsClientCa(Option<PathBuf>),
     TlsClientCrl(Option<PathBuf>),
     HttpConnections(usize),
+    HttpPerAddress(Option<usize>),
+    PerAddress(Option<usize>),
     HttpNames(Vec<String>),
     Tokens(Option<PathBuf>),
     Auth(bool),
@@ -191,6 +193,26 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
             Ok(most) if (1..=HTTP_CONNECTIONS_CEILING).contains(&most) => Ok(Setting::HttpConnections(most)),
             _ => Err(format!("{text:?} is no number of connections: 1 to {HTTP_CONNECTIONS_CEILING}")),
         },
+    },
+    ServeOption {
+        name: "http-connections-per-address",
+        aliases: &[],
+        short: None,
+        value_name: "N",
+        default: "",
+        doc: "Have at most so many connections of HTTP of one address; unless told, half of all, and of this machine as many as there can be",
+        switch: false,
+        read: |text| per_address(text).map(Setting::HttpPerAddress),
+    },
+    ServeOption {
+        name: "connections-per-address",
+        aliases: &[],
+        short: None,
+        value_name: "N",
+        default: "",
+        doc: "The same of the beanstalkd protocol",
+        switch: false,
+        read: |text| per_address(text).map(Setting::PerAddress),
     },
     ServeOption {
         name: "http-names",
@@ -483,6 +505,15 @@ fn file(text: &str) -> Result<Option<PathBuf>, String> {
         "" => Ok(None),
         _ if text.ends_with('/') => Err(format!("{text:?} is a folder: name a file")),
         _ => Ok(Some(text.into())),
+    }
+}
+
+/// How many connections one address may have; none for no text.
+fn per_address(text: &str) -> Result<Option<usize>, String> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(most) if (1..=HTTP_CONNECTIONS_CEILING).contains(&most) => Ok(Some(most)),
+        _ => Err(format!("{text:?} is no number of connections: 1 to {HTTP_CONNECTIONS_CEILING}")),
     }
 }
 

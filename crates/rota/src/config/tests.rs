@@ -44,6 +44,8 @@ fn defaults() {
         http_tls: None,
         tls: None,
         http_connections: 20_000,
+        http_per_address: PerAddress::Half,
+        per_address: PerAddress::Half,
         http_names: Vec::new(),
         tokens: Some("rota-data/tokens".into()),
         auth: false,
@@ -69,7 +71,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 26] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 28] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -80,6 +82,8 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("tls-client-ca", "ROTA_TLS_CLIENT_CA", "/f", "/e", "\"/t\""),
         ("tls-client-crl", "ROTA_TLS_CLIENT_CRL", "/f", "/e", "\"/t\""),
         ("http-connections", "ROTA_HTTP_CONNECTIONS", "1", "2", "3"),
+        ("http-connections-per-address", "ROTA_HTTP_CONNECTIONS_PER_ADDRESS", "1", "2", "3"),
+        ("connections-per-address", "ROTA_CONNECTIONS_PER_ADDRESS", "1", "2", "3"),
         ("http-names", "ROTA_HTTP_NAMES", "f", "e,e.example", "\"*\""),
         ("tokens", "ROTA_TOKENS", "/f", "/e", "\"/t\""),
         ("auth", "ROTA_AUTH", "true", "false", "true"),
@@ -200,6 +204,12 @@ fn every_bad_value_says_what_and_how() {
         ("tls-client-crl", "a/", "--tls-client-crl: \"a/\" is a folder: name a file"),
         ("http-connections", "0", "--http-connections: \"0\" is no number of connections: 1 to 1048576"),
         ("http-connections", "many", "--http-connections: \"many\" is no number of connections: 1 to 1048576"),
+        (
+            "http-connections-per-address",
+            "0",
+            "--http-connections-per-address: \"0\" is no number of connections: 1 to 1048576",
+        ),
+        ("connections-per-address", "x", "--connections-per-address: \"x\" is no number of connections: 1 to 1048576"),
         (
             "http-names",
             "a,b:80",
@@ -347,8 +357,8 @@ fn every_bad_line_names_file_line_and_key() {
         (
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, beanstalkd-tls, http-tls, tls-cert, tls-key, tls-client-ca, \
-             tls-client-crl, http-connections, http-names, tokens, auth, webhook-allow, webhook-ca, storage, sync, \
-             history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
+             tls-client-crl, http-connections, http-connections-per-address, connections-per-address, http-names, \
+             tokens, auth, webhook-allow, webhook-ca, storage, sync, history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
         ),
         (
             "# first\nsync = \"5x\"",

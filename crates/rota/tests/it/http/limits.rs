@@ -1,7 +1,8 @@
 //! What peers can make grow, and what slow and many peers cost the others.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Http};
 use super::{put, server};
 use crate::process::{Rota, on, until, wrapped};
+use crate::tokens::create;
 use crate::wire::Wire;
 
 #[test]
@@ -50,6 +52,92 @@ fn connections_past_the_bound_wait_for_the_others() {
     held[0].write_all(b"thz HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
     assert_eq!(Answer::read(&mut held[0]).status, 200);
     assert_eq!(Answer::read(&mut fourth).status, 200);
+}
+
+#[test]
+fn one_address_has_no_more_connections_than_it_may() {
+    let (_data, rota, http) = server(&["--http-connections-per-address", "3", "--connections-per-address", "2"]);
+    let mut held: Vec<TcpStream> = (0..3).map(|_| idle(&http)).collect();
+    // Nothing is said to it before it was told off.
+    let problem = Answer::read(&mut http.connect()).problem(429, "too-many-connections");
+    assert!(problem["detail"].as_str().unwrap().starts_with("127.0.0.1 has"), "{problem}");
+    let mut other = from("127.0.0.2", http.address());
+    other.write_all(http.bytes("GET /metrics", "", "").as_bytes()).unwrap();
+    let metrics = Answer::read(&mut other);
+    assert!(metrics.body.contains("\nrota_http_connections_refused_total 1\n"), "{metrics:?}");
+    // The place of one that is gone is free again.
+    held[0].write_all(b"thz HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut held[0]).status, 200);
+    until("there is room again", || {
+        let mut stream = http.connect();
+        stream.write_all(http.bytes("GET /healthz", "", "").as_bytes()).ok();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok();
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    });
+
+    let mut wires: Vec<Wire> = (0..2).map(|_| Wire::to(rota.address())).collect();
+    wires.iter_mut().for_each(|wire| wire.expect("use a", "USING a"));
+    assert_eq!(Wire::to(rota.address()).rest(), b"");
+    let mut other = from("127.0.0.2", rota.address());
+    other.write_all(b"put 0 0 60 1\r\nx\r\n").unwrap();
+    let mut answer = [0; 12];
+    other.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"INSERTED 1\r\n");
+    wires.iter_mut().for_each(|wire| wire.expect("use b", "USING b"));
+    drop(wires);
+    until("there is room again", || {
+        let mut wire = Wire::to(rota.address());
+        wire.send("use c\r\n").and_then(|()| wire.line()).is_ok_and(|line| line == "USING c").then_some(())
+    });
+}
+
+/// A connection from that address of this machine.
+fn from(address: &str, to: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+#[test]
+fn one_token_leaves_room_for_the_bodies_of_others() {
+    let data = TempDir::new().unwrap();
+    let [greedy, other] = [0, 1].map(|_| create(data.path(), &["--role", "producer"]));
+    let rota = super::start(&data, &[]);
+    let http = Http::to(rota.http());
+    let head = |token: &str| format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+    let job = "{\"queue\": \"work\", \"text\": \"x\"}";
+    let body = format!("{}{job}", " ".repeat((4 << 20) - job.len()));
+    // Half of the room for sixteen: each is there but for its last byte.
+    let mut uploads: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = http.connect();
+            let request = http.bytes("POST /v1/jobs", &head(&greedy), &body);
+            stream.write_all(&request.as_bytes()[..request.len() - 1]).unwrap();
+            stream
+        })
+        .collect();
+    let put = |token: &str| http.ask("POST /v1/jobs", &head(token), job);
+    let refused = until("all of it is read", || Some(put(&greedy)).filter(|answer| answer.status != 201));
+    assert!(refused.head.contains("retry-after: "), "{refused:?}");
+    let problem = refused.problem(503, "busy");
+    assert!(problem["detail"].as_str().unwrap().contains("one token"), "{problem}");
+    for _ in 0..20 {
+        put(&other).expect(201);
+    }
+    // Who asks without a token gets no room at all.
+    http.ask("POST /v1/jobs", "content-type: application/json\r\n", job).problem(401, "no-token");
+    for stream in &mut uploads {
+        stream.write_all(b"}").unwrap();
+        Answer::read(stream).expect(201);
+    }
+    put(&greedy).expect(201);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Room that all requests share, in bytes: for bodies while they are read, for answers until they were sent.
+//!
+//! Each takes a part of it, which grows with what is held, and goes back with the part. Who asks for more than half of it at
+//! a time, by one token, or by one address where nobody is asked for tokens, is refused more, and nobody else is.
+
+use super::problem::{Kind, Problem};
+use crate::peers::Peer;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whose a part is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Whose {
+    /// That of a token, by its id.
+    Token(Arc<str>),
+    /// That of an address.
+    Peer(Peer),
+}
+
+/// The room.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// What is in it, as whoever is refused reads it: "the bodies of requests".
+    what: &'static str,
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    by: HashMap<Whose, usize>,
+}
+
+/// A part of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    room: Arc<Room>,
+    whose: Whose,
+    bytes: AtomicUsize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub(super) fn new(what: &'static str, most: usize) -> Arc<Room> {
+        Arc::new(Room { what, most, taken: Mutex::default() })
+    }
+
+    /// A part of nothing yet.
+    pub(super) fn part(self: &Arc<Room>, whose: &Whose) -> Part {
+        Part { room: self.clone(), whose: whose.clone(), bytes: AtomicUsize::new(0) }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// [`Problem`]: there is not so much more room, or not for them.
+    fn take(&self, whose: &Whose, bytes: usize) -> Result<(), Problem> {
+        let mut taken = self.taken();
+        let own = taken.by.get(whose).copied().unwrap_or_default();
+        let what = self.what;
+        if bytes > self.most / 2 - own.min(self.most / 2) {
+            let whose = match whose {
+                Whose::Token(_) => "one token",
+                Whose::Peer(_) => "one address",
+            };
+            return Err(Problem::new(Kind::Busy, format!("{what} take half of the room, which is all for {whose}")));
+        }
+        if bytes > self.most - taken.bytes {
+            return Err(Problem::new(Kind::Busy, format!("{what} take all the room there is for them")));
+        }
+        if bytes > 0 {
+            taken.bytes += bytes;
+            *taken.by.entry(whose.clone()).or_default() += bytes;
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, whose: &Whose, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let mut taken = self.taken();
+        taken.bytes -= bytes;
+        if let Entry::Occupied(mut entry) = taken.by.entry(whose.clone()) {
+            *entry.get_mut() -= bytes;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Takes so many bytes more.
+    ///
+    /// # Errors
+    /// [`Problem`] if there is no room for them; it is as long as it was then.
+    pub(super) fn grow(&self, bytes: usize) -> Result<(), Problem> {
+        self.room.take(&self.whose, bytes)?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.room.give_back(&self.whose, *self.bytes.get_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: &str) -> Whose {
+        Whose::Token(id.into())
+    }
+
+    #[test]
+    fn half_is_for_one_and_all_comes_back() {
+        let room = Room::new("bodies", 100);
+        let a = room.part(&token("a"));
+        a.grow(30).unwrap();
+        a.grow(20).unwrap();
+        let says = |problem: Result<(), Problem>| problem.unwrap_err().into_words().0;
+        assert!(says(a.grow(1)).contains("one token"));
+        let again = room.part(&token("a"));
+        assert!(says(again.grow(1)).contains("one token"));
+        let b = room.part(&token("b"));
+        b.grow(50).unwrap();
+        let c = room.part(&Whose::Peer(Peer::unknown()));
+        assert!(says(c.grow(1)).contains("all the room"));
+        drop(a);
+        c.grow(50).unwrap();
+        drop((again, b, c));
+        let taken = room.taken();
+        assert!(taken.bytes == 0 && taken.by.is_empty());
+    }
+}
