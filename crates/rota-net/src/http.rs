@@ -5,6 +5,7 @@
 //! refused), then a file for each noun.
 
 mod access;
+mod answers;
 mod api;
 mod connections;
 mod docs;
@@ -97,6 +98,7 @@ pub async fn serve(
     let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
     // A body in base64 is a third longer.
     let request_bytes = (most.div_ceil(3) * 4 + ENVELOPE_BYTES).max(LEAST_REQUEST_BYTES);
+    let longest_answers = request_bytes.saturating_mul(answers::LONGEST_ANSWERS);
     let api = Arc::new(Api {
         host,
         snapshots,
@@ -104,6 +106,7 @@ pub async fn serve(
         names: guard::Names::new(&options.names),
         request_bytes,
         bodies: room::Room::new("the bodies of requests", request_bytes.saturating_mul(LONGEST_REQUESTS)),
+        answers: room::Room::new("the answers to requests", answers::ANSWERS_BYTES.max(longest_answers)),
         patience: options.patience,
         counts: Counts::default(),
         events: events::Hub::default(),

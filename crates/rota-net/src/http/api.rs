@@ -50,6 +50,8 @@ pub(super) struct Api {
     pub(super) request_bytes: usize,
     /// Room for the bodies of all requests.
     pub(super) bodies: Arc<Room>,
+    /// Room for the answers to all requests.
+    pub(super) answers: Arc<Room>,
     /// How long peers may take.
     pub(super) patience: Patience,
     pub(super) counts: Counts,

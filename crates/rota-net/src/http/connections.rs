@@ -6,6 +6,7 @@
 use super::api::Api;
 use super::framing::{Framing, HEADERS};
 use super::handed::Outgoing;
+use super::patience::Patience;
 use super::problem::{Kind, Problem};
 use crate::peers::{Connections, Peer, Peers, Seat};
 use crate::tls::{HANDSHAKES, Port, places};
@@ -29,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 /// How long a stop waits for requests to be answered.
@@ -139,8 +140,14 @@ where
     api.counts.connections.fetch_add(1, Ordering::Relaxed);
     let outgoing = Arc::new(Outgoing::default());
     let framing = Arc::new(Framing::default());
-    let patience = api.patience.write;
-    let stream = Patient { stream, outgoing: outgoing.clone(), framing: framing.clone(), patience, until: None };
+    let stream = Patient {
+        stream,
+        outgoing: outgoing.clone(),
+        framing: framing.clone(),
+        patience: api.patience,
+        until: None,
+        sending: None,
+    };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let fault = framing.next(&request);
         let mut request: Request = request.map(axum::body::Body::new);
@@ -183,23 +190,35 @@ struct Patient<S> {
     stream: S,
     outgoing: Arc<Outgoing>,
     framing: Arc<Framing>,
-    /// How long the peer may take nothing.
-    patience: Duration,
+    patience: Patience,
     /// When its patience ends, while the peer takes nothing.
     until: Option<Pin<Box<Sleep>>>,
+    /// Since when there is something to be sent, and how many bytes of it were.
+    sending: Option<(Instant, u64)>,
 }
 
 impl<S> Patient<S> {
+    /// So much was written, or tried to.
+    fn count(&mut self, written: &Poll<io::Result<usize>>) {
+        let (_, bytes) = self.sending.get_or_insert_with(|| (Instant::now(), 0));
+        if let Poll::Ready(Ok(length)) = written {
+            *bytes += *length as u64;
+        }
+    }
+
     /// What came of a write or a flush; an error if it waited too long. Jobs that are on their way may not wait as long as
-    /// all else, and have to be there in time, however little at a time is taken of them.
+    /// all else, and have to be there in time, however little at a time is taken of them; and who takes a little of an answer
+    /// now and then is cut off in the end.
     fn wait<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.until = None;
             return done;
         }
         let patience = self.patience;
-        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if let Some(by) = self.outgoing.by().filter(|by| *by < until.deadline()) {
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience.write)));
+        let whole = self.sending.map(|(since, bytes)| since + patience.for_answer(bytes));
+        let by = self.outgoing.by().into_iter().chain(whole).min();
+        if let Some(by) = by.filter(|by| *by < until.deadline()) {
             until.as_mut().reset(by);
         }
         ready!(until.as_mut().poll(context));
@@ -219,6 +238,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count(&written);
         self.wait(context, written)
     }
 
@@ -228,6 +248,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.count(&written);
         self.wait(context, written)
     }
 
@@ -239,6 +260,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         ready!(self.wait(context, flushed))?;
+        self.sending = None;
         self.outgoing.flushed();
         Poll::Ready(Ok(()))
     }

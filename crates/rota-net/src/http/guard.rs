@@ -5,8 +5,10 @@
 //! marks as another site's, and what says in two ways where it ends (see [`super::framing`]). Then whoever asks is held against the table of pages: see [`super::access`].
 
 use super::access::{Door, Grant, OPEN, Page};
-use super::api::Api;
+use super::answers::{bounded, check_room};
+use super::api::{Api, whose};
 use super::framing::Fault;
+use super::handed::Outgoing;
 use super::problem::{Kind, Problem};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
@@ -49,8 +51,13 @@ pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, nex
     let checked = check_framing(fault).and_then(|()| check_host(&request, &api.names));
     let checked = checked.and_then(|()| check_origin(&request));
     let checked = checked.and_then(|()| check_access(&mut request, &*api.door));
+    let (whose, outgoing) = (whose(request.extensions()), request.extensions().get::<Arc<Outgoing>>().cloned());
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    // Who asks whether the server is well is told in any case.
+    let checked =
+        checked.and_then(|passed| if is_safe { Ok(passed) } else { check_room(&api, &whose).map(|()| passed) });
     let mut response = match checked {
-        Ok(Passed::On) => next.run(request).await,
+        Ok(Passed::On) => bounded(&api, &whose, outgoing, is_safe, next.run(request).await),
         Ok(Passed::NoSuchMethod(allowed)) => {
             let mut response =
                 super::method_not_allowed(request.method().clone(), request.uri().clone()).await.into_response();

@@ -5,6 +5,7 @@
 //! leases are the client's. Between there and the client nobody can know: there the job's TTR counts. A stream hands out its
 //! leases by the [`Portion`], the next one when the last is with the kernel.
 
+use super::room::Part;
 use crate::host::{Host, Shared};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -123,12 +124,14 @@ pub(super) struct Outgoing {
     is_flushed: Notify,
 }
 
-/// Leases that were given to a connection.
+/// Leases that were given to a connection, and what else goes when they are sent.
 enum Parcel {
     /// All that a session has.
     Session(Holder),
     /// Some, or none: a part of a stream.
     Portion(Portion),
+    /// None: the room that an answer takes.
+    Room(#[expect(dead_code, reason = "it is kept")] Arc<Part>),
 }
 
 impl Outgoing {
@@ -142,6 +145,7 @@ impl Outgoing {
             match parcel {
                 Parcel::Session(mut holder) => holder.sent(),
                 Parcel::Portion(mut portion) => portion.sent(),
+                Parcel::Room(_) => {}
             }
         }
         self.is_flushed.notify_one();
@@ -157,7 +161,7 @@ impl Outgoing {
     /// When it is too late for something of it.
     pub(super) fn by(&self) -> Option<Instant> {
         let by = |parcel: &Parcel| match parcel {
-            Parcel::Session(_) => None,
+            Parcel::Session(_) | Parcel::Room(_) => None,
             Parcel::Portion(portion) => portion.by,
         };
         self.parcels().iter().filter_map(by).min()
@@ -166,6 +170,11 @@ impl Outgoing {
     /// It was given a part of a stream.
     pub(super) fn push(&self, portion: Portion) {
         self.parcels().push(Parcel::Portion(portion));
+    }
+
+    /// It was given an answer, which takes that room.
+    pub(super) fn keep(&self, room: Arc<Part>) {
+        self.parcels().push(Parcel::Room(room));
     }
 
     fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {

@@ -17,7 +17,8 @@ pub(super) use shown::{Ended, Job, Page};
 pub(super) use terms::said;
 use walk::{Walk, read_filter};
 
-use super::api::Asker;
+use super::answers::Room;
+use super::api::{Asker, Desk, KeptBody};
 use super::fields::{BodyForm, Id, Name};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Collected, JobInPath, KeyInPath, Parameters, collect};
@@ -26,9 +27,10 @@ use crate::filter::Filter;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use rota_engine::command::{Answer, Command, Refusal};
+use rota_engine::command::{Answer, Command, JobView, Refusal};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, QueueName};
+use rota_engine::limits::SLICE_TEXT_BYTES;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -38,6 +40,12 @@ const PAGE_SLICES: usize = 20;
 /// The most entries of a page, and how many there are unless asked.
 pub(super) const PAGE_ENTRIES: usize = 1000;
 const PAGE_DEFAULT: usize = 100;
+
+/// A page has no further job once it is about this long, in bytes.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// About how long the answer to a put is for each job, in bytes.
+const PUT_BYTES: usize = 1 << 10;
 
 /// What came of one job of several.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,7 +58,7 @@ pub(super) struct PutResult {
     #[schema(nullable = false)]
     id: Option<Id>,
     /// The job, where it was put or kept; not where an earlier request with the same `Idempotency-Key` put it and it is over
-    /// by now.
+    /// by now, or where those that are shown so are longer than about 1 MiB together.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     job: Option<Job>,
@@ -96,6 +104,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
         put::Checked::One(put) => (vec![Ok(put?)], true),
         put::Checked::Many(puts) => (puts, false),
     };
+    let room = api.room(puts.len() * PUT_BYTES)?;
     let mut outcomes = Outcomes::of(puts.len());
     for turn in repeat::in_turns(puts) {
         let named: Vec<_> = turn.iter().flatten().map(put::Put::named).collect();
@@ -113,7 +122,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
     if is_replayed {
         response.headers_mut().insert(repeat::REPLAYED, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    Ok(room.holds(response))
 }
 
 fn one_put(Outcome { is_new, id, job }: Outcome) -> Response {
@@ -192,15 +201,11 @@ pub(super) async fn show(
     let wants = |engine: &Engine, _| engine.wanted_job(id).into_iter().collect();
     let found = api
         .decide(wants, |desk| {
-            let view = desk.job(id)?;
-            Some((Job::of(&view, &desk.shared().engine), desk.body(&view)))
+            let view = desk.job(id).ok_or_else(|| no_such_job(id))?;
+            Shown::of(&api, desk, &view, look.body)
         })
-        .await?;
-    let (mut job, body) = found.ok_or_else(|| no_such_job(id))?;
-    for body in api.read(vec![body]).await {
-        job.show(body, look.body);
-    }
-    Ok(answer(StatusCode::OK, &job))
+        .await??;
+    Ok(found.answer(&api).await)
 }
 
 /// Shows the job of a key
@@ -215,15 +220,37 @@ pub(super) async fn show_by_key(
     let wants = |engine: &Engine, _| engine.wanted_key(&queue, key.as_bytes()).into_iter().collect();
     let found = api
         .decide(wants, |desk| {
-            let view = desk.shared().engine.job_with_key(&queue, key.as_bytes())?;
-            Some((Job::of(&view, &desk.shared().engine), desk.body(&view)))
+            let view = desk.shared().engine.job_with_key(&queue, key.as_bytes());
+            Shown::of(&api, desk, &view.ok_or_else(|| no_such_key(&queue, &key))?, look.body)
         })
-        .await?;
-    let (mut job, body) = found.ok_or_else(|| no_such_key(&queue, &key))?;
-    for body in api.read(vec![body]).await {
-        job.show(body, look.body);
+        .await??;
+    Ok(found.answer(&api).await)
+}
+
+/// A job that is to be shown with its body, which takes room from before it is copied.
+struct Shown {
+    job: Job,
+    /// None where it is not to be shown.
+    body: Option<KeptBody>,
+    form: BodyForm,
+    room: Room,
+}
+
+impl Shown {
+    fn of(api: &Asker, desk: &Desk<'_>, view: &JobView<'_>, form: BodyForm) -> Result<Shown, Problem> {
+        let has_body = !matches!(form, BodyForm::None);
+        let room = api.room(Job::bytes(view) + if has_body { view.body.length() } else { 0 })?;
+        let body = has_body.then(|| desk.body(view));
+        Ok(Shown { job: Job::of(view, &desk.shared().engine), body, form, room })
     }
-    Ok(answer(StatusCode::OK, &job))
+
+    async fn answer(self, api: &Asker) -> Response {
+        let Shown { mut job, body, form, room } = self;
+        for body in api.read(body.into_iter().collect()).await {
+            job.show(body, form);
+        }
+        room.holds(answer(StatusCode::OK, &job))
+    }
 }
 
 /// Which jobs a list has.
@@ -302,7 +329,7 @@ impl From<StateName> for JobState {
 /// Lists jobs, without their bodies
 ///
 /// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
-/// asked for, even none, and go on all the same: one request looks at 20,000 jobs at the most. A job that is there, and meant, from the
+/// asked for, even none, and go on all the same: it ends at about 1 MiB, and one request looks at 20,000 jobs at the most. A job that is there, and meant, from the
 /// first page to the last is listed once.
 /// With `--storage mapped`, delayed jobs that are not in memory are not listed, unless a filter names them by their ids; each page
 /// says how many they are.
@@ -325,22 +352,27 @@ pub(super) async fn list(api: Asker, Parameters(query): Parameters<ListQuery>) -
     let list = List::Jobs { what: "list", filter: &filter };
     let mut walk = Walk::new(&filter, api.grant(), cursor.as_deref(), &list, epoch)?;
     let limit = Limit::or_default(limit);
-    let (mut jobs, mut not_in_memory) = (Vec::new(), 0);
+    let room = api.room(PAGE_BYTES.min(limit * PUT_BYTES))?;
+    let (mut jobs, mut bytes, mut not_in_memory) = (Vec::new(), 0, 0);
     for slice in 1.. {
         walk.look(&api, |walk, engine| {
+            let before = bytes;
             walk.slice(engine, |view, _| {
                 jobs.push(Job::of(view, engine));
-                jobs.len() < limit
+                bytes += Job::bytes(view);
+                // What was copied stays below what is looked through under one lock.
+                jobs.len() < limit && bytes < PAGE_BYTES && bytes - before < SLICE_TEXT_BYTES
             });
             not_in_memory = engine.cold_jobs();
         })
         .await?;
-        if walk.is_over || jobs.len() == limit || slice == PAGE_SLICES {
+        if walk.is_over || jobs.len() == limit || bytes >= PAGE_BYTES || slice == PAGE_SLICES {
             break;
         }
         tokio::task::yield_now().await;
     }
-    Ok(answer(StatusCode::OK, &Page { jobs, cursor: walk.cursor(&list, epoch), not_in_memory }))
+    let page = Page { jobs, cursor: walk.cursor(&list, epoch), not_in_memory };
+    Ok(room.holds(answer(StatusCode::OK, &page)))
 }
 
 /// Calls a job off

@@ -38,6 +38,9 @@ const QUEUES: usize = 100;
 const LEASES: u16 = 100;
 const BODY_BYTES: usize = 4 << 20;
 
+/// About how long a lease is as it is shown, without the job's body, in bytes.
+const LEASED_BYTES: usize = 600;
+
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
@@ -168,6 +171,8 @@ pub(super) async fn reserve(
     let wanted = Wanted::check(request, api.grant())?;
     let mut holder = Holder::new(api.host.clone());
     let taken = wanted.take(&api, api.grant(), &mut holder).await?;
+    // Where there is no room for them, the jobs go back with the holder.
+    let room = api.room(taken.iter().map(|taken| taken.leased.job.body_bytes + LEASED_BYTES).sum())?;
     let (mut leases, bodies): (Vec<Leased>, Vec<KeptBody>) =
         taken.into_iter().map(|Taken { leased, body, .. }| (leased, body)).unzip();
     for (leased, body) in leases.iter_mut().zip(api.read(bodies).await) {
@@ -175,7 +180,7 @@ pub(super) async fn reserve(
     }
     let text = json_text(&Leases { leases });
     let body = Body::new(Handed::new(text.into(), holder, outgoing));
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+    Ok(room.holds((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()))
 }
 
 /// What a request wants, checked.

@@ -17,6 +17,10 @@ pub struct Patience {
     pub discard: Duration,
     /// How long a peer may take none of what it is sent.
     pub write: Duration,
+    /// How long it may be until all is sent that there is to send, where that is little.
+    pub answer: Duration,
+    /// How many bytes that were sent make that a second longer; not zero.
+    pub answer_bytes_per_second: u32,
 }
 
 impl Default for Patience {
@@ -28,6 +32,8 @@ impl Default for Patience {
             body_bytes_per_second: 64 << 10,
             discard: Duration::from_secs(10),
             write: Duration::from_secs(60),
+            answer: Duration::from_secs(60),
+            answer_bytes_per_second: 16 << 10,
         }
     }
 }
@@ -36,5 +42,10 @@ impl Patience {
     /// How long a body of so many bytes may take in all.
     pub(super) fn for_body(&self, bytes: usize) -> Duration {
         self.body + Duration::from_secs(bytes as u64 / u64::from(self.body_bytes_per_second.max(1)))
+    }
+
+    /// How long it may be until all is sent, where so many bytes of it were.
+    pub(super) fn for_answer(&self, bytes: u64) -> Duration {
+        self.answer + Duration::from_secs(bytes / u64::from(self.answer_bytes_per_second.max(1)))
     }
 }

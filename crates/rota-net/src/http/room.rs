@@ -105,6 +105,20 @@ impl Part {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
+
+    /// Has so many bytes, whatever it had.
+    ///
+    /// # Errors
+    /// [`Problem`] if there is no room for what it has too little; it is as long as it was then.
+    pub(super) fn fit(&self, bytes: usize) -> Result<(), Problem> {
+        let before = self.bytes.load(Ordering::Relaxed);
+        if bytes > before {
+            return self.grow(bytes - before);
+        }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.room.give_back(&self.whose, before - bytes);
+        Ok(())
+    }
 }
 
 impl Drop for Part {
@@ -137,6 +151,9 @@ mod tests {
         assert!(says(c.grow(1)).contains("all the room"));
         drop(a);
         c.grow(50).unwrap();
+        assert!(c.fit(51).is_err());
+        c.fit(20).unwrap();
+        c.fit(50).unwrap();
         drop((again, b, c));
         let taken = room.taken();
         assert!(taken.bytes == 0 && taken.by.is_empty());

@@ -185,7 +185,8 @@ fn is_problem(answer: &str, status: u16, kind: &str) -> bool {
 
 #[test]
 fn a_head_that_does_not_come_ends_its_connection() {
-    let server = Server::with(Patience { head: SHORT, ..Patience::default() });
+    // Not so short that who asks at once may come too late where much else is done.
+    let server = Server::with(Patience { head: Duration::from_secs(1), ..Patience::default() });
     let mut silent = server.connect();
     let mut half = server.connect();
     half.write_all(b"GET /healthz HTT").unwrap();
@@ -196,7 +197,7 @@ fn a_head_that_does_not_come_ends_its_connection() {
     let answer = rest(&mut idle);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
     // One that waits for its answer is not idle.
-    let waited = server.ask("POST /v1/leases", "{\"queues\": [\"none\"], \"wait\": \"300ms\"}");
+    let waited = server.ask("POST /v1/leases", "{\"queues\": [\"none\"], \"wait\": \"1500ms\"}");
     assert!(waited.starts_with("HTTP/1.1 200 ") && waited.contains("\"leases\":[]"), "{waited}");
 }
 
@@ -259,6 +260,22 @@ fn who_takes_nothing_of_an_answer_is_cut_off() {
     server.until_alone();
     let answer = rest(&mut deaf);
     assert!(answer.len() < 24 << 20, "all of it came");
+}
+
+#[test]
+fn who_takes_a_little_now_and_then_is_cut_off_too() {
+    let patience = Patience { answer: SHORT, answer_bytes_per_second: u32::MAX, ..Patience::default() };
+    let server = Server::with(patience);
+    let mut slow = deaf(&server);
+    let (began, mut some) = (Instant::now(), [0; 1000]);
+    while !server.ask("GET /v1/stats", "").contains("\"http\":1}") {
+        assert!(began.elapsed() < DEADLINE, "it may go on without end");
+        if !slow.read(&mut some).is_ok_and(|length| length > 0) {
+            break;
+        }
+    }
+    let answer = rest(&mut slow);
+    assert!(answer.len() < 20 << 20, "all of it came");
 }
 
 #[test]

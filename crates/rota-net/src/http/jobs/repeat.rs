@@ -22,6 +22,9 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 /// The bytes that are kept of each job.
 const ENTRY_BYTES: usize = 9;
 
+/// Jobs that an earlier request put are shown up to about so many bytes, together: what came of them may be long.
+const REPLAYED_BYTES: usize = 1 << 20;
+
 // A key that is taken here is one that the engine takes.
 const _: () = assert!(KEY_BYTES <= ANSWER_KEY_BYTES);
 
@@ -36,7 +39,7 @@ pub(super) struct Outcome {
     /// Whether its put made a job.
     pub(super) is_new: bool,
     pub(super) id: JobId,
-    /// None where a request before put it, and it is over by now.
+    /// None where a request before put it, and it is over by now, or is one of too many that say much.
     pub(super) job: Option<Job>,
 }
 
@@ -89,7 +92,7 @@ impl Memo {
 impl Outcomes {
     /// Nothing was decided yet of so many jobs.
     pub(super) fn of(all: usize) -> Outcomes {
-        Outcomes { jobs: Vec::with_capacity(all), is_replayed: false, all }
+        Outcomes { jobs: Vec::with_capacity(all), is_replayed: false, replayed_bytes: 0, all }
     }
 
     /// Puts the next jobs, as far as they were not put before, and has it kept what came of all so far. A crash between two
@@ -111,7 +114,11 @@ impl Outcomes {
             self.is_replayed |= before.is_some();
             self.jobs.push(match *before {
                 Some((is_new, id)) => {
-                    let job = desk.job(id).map(|view| Job::of(&view, &desk.shared().engine));
+                    let view = desk.job(id).filter(|view| {
+                        self.replayed_bytes += Job::bytes(view);
+                        self.replayed_bytes <= REPLAYED_BYTES
+                    });
+                    let job = view.map(|view| Job::of(&view, &desk.shared().engine));
                     Ok(Outcome { is_new, id, job })
                 }
                 None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| {

@@ -10,6 +10,10 @@ use rota_engine::job::JobState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// About how long a job is as it is shown that has nothing more to it, and one id in it, in bytes.
+const SHOWN_BYTES: usize = 420;
+const SHOWN_ID_BYTES: usize = 16;
+
 /// A job: open, or ended and kept for a while.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct Job {
@@ -119,6 +123,23 @@ impl Job {
             more: More::of(view, engine),
             body: ShownBody::default(),
         }
+    }
+
+    /// About how long it is as it is shown, without its body, in bytes: nothing is copied to find out.
+    pub(in crate::http) fn bytes(view: &JobView<'_>) -> usize {
+        let length = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+        let mut bytes = SHOWN_BYTES + view.queue.as_str().len() + length(view.key) + length(view.progress);
+        if let Some(terms) = view.terms {
+            bytes += length(terms.kind.as_deref().map(str::as_bytes));
+            bytes += length(terms.limit_key.as_deref().map(str::as_bytes));
+            bytes += terms.headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum::<usize>();
+            bytes += terms.after.len() * SHOWN_ID_BYTES;
+        }
+        if let Some(course) = view.course {
+            bytes += course.waits_for.len() * SHOWN_ID_BYTES + length(course.error.as_deref());
+            bytes += course.ended.as_ref().map_or(0, |ended| length(ended.result.as_deref()));
+        }
+        bytes
     }
 
     /// Shows its body too.

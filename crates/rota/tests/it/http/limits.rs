@@ -141,6 +141,43 @@ fn one_token_leaves_room_for_the_bodies_of_others() {
 }
 
 #[test]
+fn who_does_not_read_leaves_room_for_the_answers_of_others() {
+    let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
+    let body = "x".repeat(24 << 20);
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": body })).expect(201);
+    http.post("/v1/jobs", &json!({ "queue": "other", "text": body })).expect(201);
+    let small = json!({ "queue": "small", "text": "x" });
+    let id = http.post("/v1/jobs", &small).expect(201)["id"].as_str().unwrap().to_owned();
+    let request = http.bytes("GET /v1/jobs/1", "", "");
+    // Half of the room for all of them is 128 MiB.
+    let mut deaf: Vec<TcpStream> = (0..5)
+        .map(|_| {
+            let mut stream = http.connect();
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let refused = until("all of them are answered", || Some(http.get("/v1/jobs/1")).filter(|got| got.status != 200));
+    assert!(refused.head.contains("retry-after: "), "{refused:?}");
+    let problem = refused.problem(503, "busy");
+    assert!(problem["detail"].as_str().unwrap().contains("one address"), "{problem}");
+    // Nor are jobs handed out that could not be sent: they stay where they are, and no attempt is counted.
+    http.post("/v1/leases", &json!({ "queues": ["other"] })).problem(503, "busy");
+    let other = http.get("/v1/jobs/2?body=none").expect(200);
+    assert_eq!((&other["state"], &other["attempts"], &other["lost_leases"]), (&json!("ready"), &json!(0), &json!(0)));
+    // What is short has its place, and so have others.
+    http.get(&format!("/v1/jobs/{id}")).expect(200);
+    http.post("/v1/jobs", &small).expect(201);
+    let mut stream = from("127.0.0.2", http.address());
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).expect(200)["body_bytes"], 24 << 20);
+    for stream in &mut deaf {
+        assert_eq!(Answer::read(stream).expect(200)["body_bytes"], 24 << 20);
+    }
+    http.get("/v1/jobs/1").expect(200);
+}
+
+#[test]
 fn http_never_takes_the_descriptors_that_queues_need() {
     let data = TempDir::new().unwrap();
     let command = wrapped(&["prlimit", "--nofile=104"], &on(data.path(), &["--http", "127.0.0.1:0"]));

@@ -49,6 +49,32 @@ fn every_job_is_listed_once() {
 }
 
 #[test]
+fn a_page_of_long_jobs_is_short() {
+    let (_data, _rota, http) = server(&["--sync", "never"]);
+    http.put("/v1/queues/work/settings", &json!({ "retain": "1h" })).expect(200);
+    fill(&http, "work", 40);
+    for _ in 0..40 {
+        let lease = reserve(&http)["lease"].as_str().unwrap().to_owned();
+        let result = json!({ "result": "r".repeat(60_000) });
+        http.post(&format!("/v1/leases/{lease}/complete"), &result).expect(200);
+    }
+    fill(&http, "work", 500);
+    let (mut cursor, mut seen, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let answer = http.get(&format!("/v1/jobs?limit=1000{cursor}"));
+        assert!(answer.body.len() < 1_300_000, "{}", answer.body.len());
+        let page = answer.expect(200);
+        seen.extend(page["jobs"].as_array().unwrap().iter().cloned());
+        pages += 1;
+        let Some(next) = page["cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert!((3..9).contains(&pages), "{pages}");
+    assert_eq!((seen.len(), ids(&seen).len()), (540, 540));
+    assert_eq!(seen.iter().filter(|job| job["result"].as_str().is_some_and(|said| said.len() == 60_000)).count(), 40);
+}
+
+#[test]
 fn jobs_are_listed_by_state() {
     let (_data, _rota, http) = server(&[]);
     fill(&http, "work", 3);

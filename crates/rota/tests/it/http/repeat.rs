@@ -36,6 +36,26 @@ fn a_request_sent_again_puts_no_second_job() {
 }
 
 #[test]
+fn what_is_answered_again_is_short() {
+    let (_data, _rota, http) = server(&["--sync", "never"]);
+    http.put("/v1/queues/work/settings", &json!({ "retain": "1h" })).expect(200);
+    let jobs = vec![json!({ "queue": "work", "text": "x" }); 40];
+    let first = send(&http, "many", &jobs.clone().into()).expect(200);
+    for _ in 0..40 {
+        let lease = reserve(&http)["lease"].as_str().unwrap().to_owned();
+        let result = json!({ "result": "r".repeat(60_000) });
+        http.post(&format!("/v1/leases/{lease}/complete"), &result).expect(200);
+    }
+    let again = send(&http, "many", &jobs.into());
+    assert!(is_replayed(&again) && again.body.len() < 1_200_000, "{}", again.body.len());
+    let again = again.expect(200);
+    let (first, again) = (first["results"].as_array().unwrap(), again["results"].as_array().unwrap());
+    assert!(again.len() == 40 && first.iter().zip(again).all(|(first, again)| first["id"] == again["id"]));
+    let shown = again.iter().filter(|again| again["job"]["state"] == "done").count();
+    assert!((10..20).contains(&shown), "{shown}");
+}
+
+#[test]
 fn a_key_belongs_to_one_body() {
     let (_data, _rota, http) = server(&[]);
     send(&http, "a", &json!({ "queue": "work", "text": "one" })).expect(201);
