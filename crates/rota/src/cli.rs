@@ -199,7 +199,7 @@ it still does. Over the beanstalkd protocol it is shown by a first line, auth TO
 beyond this machine, and with serve --auth. Roles:
 
   admin     everything
-  operator  look, kick, cancel, pause, set queues and schedules up, take snapshots
+  operator  look, kick, cancel, pause, set queues and schedules up, take snapshots where the server has them
   producer  put jobs, and cancel them by their keys
   consumer  reserve jobs, and complete, fail, release, bury and touch them
   viewer    look at jobs, queues, statistics and metrics

@@ -25,6 +25,16 @@ impl Grant {
         Err(Problem::new(Kind::QueueNotAllowed, detail))
     }
 
+    /// Refuses what is for admins alone on a page that is for others too.
+    pub(super) fn check_admin(&self, what: &str) -> Result<(), Problem> {
+        if self.has_role(&[]) {
+            return Ok(());
+        }
+        let own = self.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
+        let problem = Problem::new(Kind::NotAllowed, format!("{what} is not for the role {own}"));
+        Err(problem.hint("ask with a token of the role admin, or leave it to the server"))
+    }
+
     /// Refuses a page that this does not reach.
     pub(super) fn check_page(&self, page: &Page) -> Result<(), Problem> {
         let Page { method, path, roles, reach } = page;

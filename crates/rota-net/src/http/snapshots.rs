@@ -47,7 +47,8 @@ pub struct SnapshotTaken {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SnapshotRequest {
-    /// Where it goes: a folder, or a prefix in an object store; where the server puts them unless told.
+    /// Where it goes: a folder, or a prefix in an object store; where the server puts them unless told. For admins alone: the
+    /// server writes there with its own rights.
     to: Option<String>,
 }
 
@@ -67,7 +68,7 @@ impl<S: Sync> FromRequestParts<S> for NoPage {
 
 /// Takes a snapshot
 ///
-/// The whole state at one moment, while the server goes on; answered when it is whole.
+/// The whole state at one moment, while the server goes on; answered when it is whole. To say where it goes is for admins alone.
 #[utoipa::path(post, path = "/v1/snapshots", tag = "server", operation_id = "takeSnapshot", request_body = SnapshotRequest,
     responses(
         (status = 201, description = "It was taken.", body = SnapshotTaken),
@@ -78,6 +79,9 @@ pub(super) async fn take(
     _: NoPage,
     Json(SnapshotRequest { to }): Json<SnapshotRequest>,
 ) -> Result<Response, Problem> {
+    if to.is_some() {
+        api.grant().check_admin("a snapshot that goes to a place of the request's own")?;
+    }
     check_room(&api)?;
     let (shared, actor) = (api.shared(), api.grant().actor().cloned());
     // Somebody has it, also where whoever asked is gone by then: it is told.

@@ -74,6 +74,8 @@ pub(in crate::http) const PAGES: &[Page] = &[
     of_server(Method::POST, "/v1/webhooks/{webhook}/pause", &[Operator]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/resume", &[Operator]),
     of_server(Method::POST, "/v1/webhooks/{webhook}/test", &[Operator]),
+    // With a place of the request's own, where the server writes with its own rights and credentials, it is for admins alone: the
+    // handler sees to that.
     of_server(Method::POST, "/v1/snapshots", &[Operator]),
     of_server(Method::GET, "/v1/stats", LOOK),
     page(Method::GET, "/v1/events", LOOK),

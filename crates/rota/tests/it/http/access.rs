@@ -536,6 +536,30 @@ fn the_command_that_takes_snapshots_shows_a_token() {
 }
 
 #[test]
+fn where_a_snapshot_goes_is_for_admins() {
+    let data = TempDir::new().unwrap();
+    let [operator, admin] = ["operator", "admin"].map(|role| create(data.path(), &["--role", role]));
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let place = data.path().join("elsewhere");
+    let there = json!({ "to": place.to_str().unwrap() });
+    let problem = ask(&http, &operator, "POST /v1/snapshots", &there).problem(403, "not-allowed");
+    assert!(problem["hint"].as_str().unwrap().contains("admin"), "{problem}");
+    // Nor is it told whether that could be an address.
+    ask(&http, &operator, "POST /v1/snapshots", &json!({ "to": "ftp://x" })).problem(403, "not-allowed");
+    assert!(!place.exists() && !data.path().join("snapshots").exists());
+    ask(&http, &operator, "POST /v1/snapshots", &json!({ "to": null })).expect(201);
+    assert!(!place.exists() && data.path().join("snapshots").exists());
+    ask(&http, &admin, "POST /v1/snapshots", &there).expect(201);
+    assert!(place.exists());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+    command.args(["snapshot", place.to_str().unwrap(), "--http", &rota.http().to_string()]);
+    let output = command.env_remove("ROTA_TOKEN_FILE").env("ROTA_TOKEN", &operator).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("not for the role operator"), "{said}");
+}
+
+#[test]
 fn a_token_that_ends_ends_what_goes_on() {
     let data = TempDir::new().unwrap();
     let [revoked, kept] = [0, 1].map(|_| create(data.path(), &["--role", "admin"]));
