@@ -7,6 +7,7 @@
 
 mod bodies;
 mod commit;
+mod ends;
 mod far;
 mod journal;
 mod keeper;
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use bodies::OPEN_SEGMENTS;
 pub use commit::{CommitError, LogFigures};
+pub use ends::LeaseEnd;
 pub use journal::HostJournal;
 pub use keeper::{History, KeeperFigures};
 pub use pins::{Pin, Pins};
@@ -114,6 +116,8 @@ pub struct Late {
     pub what: Delivered,
     /// What it depends on.
     pub depends_on: DependsOn,
+    /// Why the lease ended, where that is what came.
+    pub ended: Option<LeaseEnd>,
     /// Held for the body, where that is in the log alone, until it was read. Who follows its leases looks for the job
     /// itself, and gets none.
     pub pin: Option<Pin>,
@@ -157,14 +161,20 @@ impl Shared {
 
     fn post_deliveries(&mut self) {
         let depends_on = self.engine.depends_on();
-        for Delivery { session, what } in self.engine.take_deliveries() {
+        let deliveries: Vec<Delivery> = self.engine.take_deliveries().collect();
+        for Delivery { session, what } in deliveries {
             if let Some(sender) = self.waiting.remove(&session) {
                 // A receiver that is gone belongs to a connection that is about to close its session.
                 let is_in_log = matches!(&what, Delivered::Job { body: Body::InLog(_), .. });
                 let pin = is_in_log.then(|| self.pins.pin());
-                let _ = sender.send(Late { what, depends_on, pin });
+                let _ = sender.send(Late { what, depends_on, ended: None, pin });
             } else if let Some(sender) = self.following.get(&session) {
-                let _ = sender.send(Late { what, depends_on, pin: None });
+                let ended = match &what {
+                    Delivered::LeaseEnded { ran_out: true, .. } => Some(LeaseEnd::Lost),
+                    Delivered::LeaseEnded { job, .. } => Some(LeaseEnd::just_now(&self.engine, *job)),
+                    _ => None,
+                };
+                let _ = sender.send(Late { what, depends_on, ended, pin: None });
             }
         }
     }

@@ -151,6 +151,13 @@ impl Engine {
         self.state.sessions()
     }
 
+    /// Whether that job, which is not there any more, is known to have been cancelled, or to have expired: of the last
+    /// `limits::FAILED_REMEMBERED` that did.
+    #[must_use]
+    pub fn came_to_nothing(&self, job: JobId) -> bool {
+        self.state.came_to_nothing(job, self.now)
+    }
+
     /// How often this data was started, this time included.
     #[must_use]
     pub fn epoch(&self) -> u32 {

@@ -15,6 +15,11 @@ impl State {
         Some(self.view(self.slot_of(id)?, now))
     }
 
+    /// Whether that job is known to have been cancelled, or to have expired, though it is not kept.
+    pub(crate) fn came_to_nothing(&self, job: JobId, now: Time) -> bool {
+        self.graph.has_failed(job, now)
+    }
+
     /// The job of that key in a queue, if it is in memory.
     pub(crate) fn view_key(&self, queue: QueueId, key: &[u8], now: Time) -> Option<JobView<'_>> {
         self.find_key(queue, key).map(|slot| self.view(slot, now))

@@ -14,7 +14,7 @@ use super::jobs::{Ended, Job, said};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Json, LeaseInPath, OptionalJson};
 use super::{answer, json_text, refused};
-use crate::host::{Late, Shared};
+use crate::host::{Late, LeaseEnd, Shared};
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -500,10 +500,16 @@ async fn held<T>(
 /// Why a lease does not hold its job.
 fn outdated(desk: &Desk<'_>, lease: Lease) -> Problem {
     let id = lease.job();
-    let detail = match desk.job(id) {
+    let (view, token) = (desk.job(id), lease.held().token);
+    let reason = match &view {
+        // To whom jobs of other queues are not there, none is told what became of one.
+        None if desk.grant().is_limited() => LeaseEnd::Over,
+        view => LeaseEnd::looked_up(&desk.shared().engine, id, token, view.as_ref()),
+    };
+    let detail = match view {
         None => format!("job {id} is over: it was completed or cancelled"),
         Some(view) if view.lease.is_some() => format!("the lease has ended, and job {id} is held under another one"),
         Some(view) => format!("the lease has ended, and job {id} is {}", view.state.name()),
     };
-    Problem::new(Kind::LeaseOutdated, detail).about(id)
+    Problem::new(Kind::LeaseOutdated, detail).about(id).because(reason)
 }

@@ -4,6 +4,7 @@
 //! was wrong with it, with its values; nothing here looks at a request.
 
 use super::json_text;
+use crate::host::LeaseEnd;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rota_engine::job::JobId;
@@ -396,12 +397,13 @@ pub struct Problem {
     pointer: Option<String>,
     place: Option<(usize, usize)>,
     job: Option<JobId>,
+    reason: Option<LeaseEnd>,
 }
 
 impl Problem {
     /// A problem of that kind; `detail` says what is wrong, with its values and causes.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
-        Problem { kind, detail: detail.into(), hint: None, pointer: None, place: None, job: None }
+        Problem { kind, detail: detail.into(), hint: None, pointer: None, place: None, job: None, reason: None }
     }
 
     /// The same with something better to try than what its kind says.
@@ -433,6 +435,12 @@ impl Problem {
         Problem { job: Some(job), ..self }
     }
 
+    /// The same, about a lease that ended for that reason.
+    #[must_use]
+    pub(super) fn because(self, reason: LeaseEnd) -> Problem {
+        Problem { reason: Some(reason), ..self }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.kind.row().status).expect("the rows have statuses that exist")
     }
@@ -462,6 +470,7 @@ impl Problem {
             line: self.place.map(|(line, _)| line),
             column: self.place.map(|(_, column)| column),
             job: self.job.map(|job| job.to_string()),
+            reason: self.reason,
         }
     }
 }
@@ -498,6 +507,13 @@ pub(super) struct ProblemDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     job: Option<String>,
+    /// Why the lease ended that it is about, as far as is known. `completed`: the job was. `cancelled`: it was called off, or
+    /// expired. `expired`: it did, and is kept. `over`: one of these, to a token that is limited to some queues. `lost`: its time
+    /// was over. `released`: the job was given back or failed. `buried`: it was set aside. `replaced`: another lease holds it.
+    /// `restart`: the server was started since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<LeaseEnd>,
 }
 
 /// How long, in seconds, who finds the server busy should wait before it asks again.

@@ -48,6 +48,8 @@ pub(super) struct Outcomes {
     pub(super) jobs: Vec<Result<Outcome, Problem>>,
     /// Whether something is answered as before.
     pub(super) is_replayed: bool,
+    /// How much jobs say that are answered as before, in bytes.
+    replayed_bytes: usize,
     /// How many jobs it is about.
     all: usize,
 }

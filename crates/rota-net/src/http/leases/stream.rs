@@ -12,6 +12,7 @@ use super::super::problem::{Kind, Problem};
 use super::super::request::Json;
 use super::taker::{Part, Taker, Wish};
 use super::{Leased, check_queues};
+use crate::host::LeaseEnd;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -62,6 +63,9 @@ pub(in crate::http) enum Said {
         lease: Lease,
         /// Whether its time was over; else somebody ended it.
         ran_out: bool,
+        /// Why it ended: `lost` where its time was over; `completed`, `cancelled`, `buried`, or `released` where the job waits
+        /// again.
+        reason: LeaseEnd,
     },
     /// Nothing was said for a while. Among server-sent events it is a comment.
     Quiet,

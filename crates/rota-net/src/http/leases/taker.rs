@@ -18,7 +18,7 @@ use super::super::problem::{Kind, Problem};
 use super::super::refused;
 use super::stream::{Said, Why};
 use super::{LEASES, Taken, open, take};
-use crate::host::{Late, Shared};
+use crate::host::{Late, LeaseEnd, Shared};
 use rota_engine::command::{Answer, Command, Delivered};
 use rota_engine::job::{JobId, LeaseToken, QueueName, Time};
 use rota_engine::limits::LEASES_UNHEARD;
@@ -298,7 +298,8 @@ impl Taker {
             Delivered::LeaseEnded { job, token, ran_out } => {
                 if self.told.remove(&token) {
                     self.ran_out = if ran_out { self.ran_out + 1 } else { 0 };
-                    self.ended.push(Said::Ended { lease: Lease::new(job, token), ran_out });
+                    let reason = late.ended.unwrap_or(LeaseEnd::Over);
+                    self.ended.push(Said::Ended { lease: Lease::new(job, token), ran_out, reason });
                 }
             }
             Delivered::TimedOut | Delivered::DeadlineSoon => self.is_waiting = false,

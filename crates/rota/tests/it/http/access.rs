@@ -341,6 +341,7 @@ fn a_limited_token_sees_its_queues_and_no_others() {
     let not = ask(&mail, &format!("POST /v1/leases/{lease}/complete"), Value::Null).problem(409, "lease-outdated");
     let over = ask(&mail, "POST /v1/leases/999.1.1/complete", Value::Null).problem(409, "lease-outdated");
     assert_eq!(not["detail"].as_str().unwrap().replace("job 3", "job 999"), over["detail"].as_str().unwrap());
+    assert_eq!((&not["reason"], &over["reason"]), (&json!("over"), &json!("over")));
     ask(&admin, &format!("POST /v1/leases/{lease}/complete"), Value::Null).expect(200);
     let leases = ask(&mail, "POST /v1/leases", json!({ "queues": ["mail"] })).expect(200);
     let lease = leases["leases"][0]["lease"].as_str().unwrap();

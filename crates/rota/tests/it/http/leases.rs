@@ -9,6 +9,9 @@ use super::{end, put, reserve, server, start};
 use crate::process::until;
 use crate::wire::Wire;
 
+/// What ends a lease.
+type Finish<'a> = &'a dyn Fn(&Value);
+
 fn verb(http: &Http, lease: &Value, verb: &str, body: &Value) -> super::client::Answer {
     http.post(&format!("/v1/leases/{}/{verb}", lease["lease"].as_str().unwrap()), body)
 }
@@ -107,6 +110,63 @@ fn a_lease_that_ran_out_is_told_so_whoever_holds_the_job_then() {
     }
     end(&http, &new, "complete").expect(200);
     assert!(detail(end(&http, &new, "complete")).contains("is over"));
+}
+
+#[test]
+fn why_a_lease_ended_is_said_as_far_as_it_is_known() {
+    for retain in [None, Some("1h")] {
+        let (data, mut rota, http) = server(&[]);
+        http.put("/v1/queues/work/settings", &json!({ "retain": retain })).expect(200);
+        let job = |ttr: &str| {
+            let job = json!({ "queue": "work", "text": "", "ttr": ttr, "max_lost_leases": 0 });
+            http.post("/v1/jobs", &job).expect(201)["id"].as_str().unwrap().to_owned()
+        };
+        let reason = |http: &Http, lease: &Value, verb: &str| {
+            let problem = end(http, lease, verb).problem(409, "lease-outdated");
+            assert_eq!(problem["job"], lease["job"]["id"]);
+            problem["reason"].as_str().unwrap().to_owned()
+        };
+        let hour = json!({ "delay": "1h" });
+        let cases: [(&str, Finish<'_>); 5] = [
+            ("completed", &|lease| drop(verb(&http, lease, "complete", &json!({})).expect(200))),
+            ("released", &|lease| drop(verb(&http, lease, "fail", &hour).expect(200))),
+            ("released", &|lease| drop(verb(&http, lease, "release", &hour).expect(200))),
+            ("buried", &|lease| drop(verb(&http, lease, "bury", &json!({})).expect(200))),
+            ("cancelled", &|lease| {
+                drop(http.delete(&format!("/v1/jobs/{}", lease["job"]["id"].as_str().unwrap())).expect(200))
+            }),
+        ];
+        let mut cancelled = None;
+        for (expected, finish) in cases {
+            job("1m");
+            let lease = reserve(&http);
+            finish(&lease);
+            for verb in ["complete", "fail", "release", "bury", "touch"] {
+                assert_eq!(reason(&http, &lease, verb), expected, "{verb}");
+            }
+            cancelled = Some(lease);
+        }
+        job("1m");
+        let held = reserve(&http);
+        let id = job("1ms");
+        let lost = reserve(&http);
+        until("the lease runs out", || {
+            (http.get(&format!("/v1/jobs/{id}")).expect(200)["state"] == "ready").then_some(())
+        });
+        assert_eq!(reason(&http, &lost, "complete"), "lost");
+        // What is there of a lease by another is not this one's.
+        end(&http, &held, "release").expect(200);
+        let again = reserve(&http);
+        let older = if again["job"]["id"] == held["job"]["id"] { &held } else { &lost };
+        assert_eq!(reason(&http, older, "touch"), "replaced");
+        rota.terminate();
+        let rota = start(&data, &[]);
+        let http = Http::to(rota.http());
+        assert_eq!(reason(&http, &held, "complete"), "restart");
+        // What is kept is known for longer than what is not.
+        let expected = if retain.is_some() { "cancelled" } else { "restart" };
+        assert_eq!(reason(&http, &cancelled.unwrap(), "complete"), expected);
+    }
 }
 
 #[test]

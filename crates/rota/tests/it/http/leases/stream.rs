@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
 
+use super::Finish;
 use crate::http::client::Http;
 use crate::http::events::stream::{Said, Stream};
 use crate::http::{end, put, reserve, server, start};
@@ -39,9 +40,10 @@ fn lease(stream: &mut Stream) -> Value {
 
 /// That this lease is what is told to have ended next.
 #[track_caller]
-fn ended(stream: &mut Stream, lease: &Value, ran_out: bool) {
+fn ended(stream: &mut Stream, lease: &Value, reason: &str) {
     let said: Said = stream.event();
-    let expected = json!({ "kind": "ended", "lease": lease["lease"], "ran_out": ran_out });
+    let ran_out = reason == "lost";
+    let expected = json!({ "kind": "ended", "lease": lease["lease"], "ran_out": ran_out, "reason": reason });
     assert_eq!((said.event.as_str(), said.data), ("ended", expected));
 }
 
@@ -73,30 +75,32 @@ fn the_next_job_comes_when_a_lease_ends_whoever_ends_it() {
     let verb = |lease: &Value, verb: &str, body: Value| {
         http.post(&format!("/v1/leases/{}/{verb}", lease["lease"].as_str().unwrap()), &body).expect(200)
     };
-    let ends: [&dyn Fn(&Value); 6] = [
-        &|lease| drop(verb(lease, "complete", json!({}))),
-        &|lease| drop(verb(lease, "fail", json!({ "delay": "1h" }))),
-        &|lease| drop(verb(lease, "release", json!({ "delay": "1h" }))),
-        &|lease| drop(verb(lease, "bury", json!({}))),
-        &|lease| drop(http.delete(&format!("/v1/jobs/{}", lease["job"]["id"].as_str().unwrap())).expect(200)),
-        &|lease| {
+    let ends: [(&str, Finish<'_>); 6] = [
+        ("completed", &|lease| drop(verb(lease, "complete", json!({})))),
+        ("released", &|lease| drop(verb(lease, "fail", json!({ "delay": "1h" })))),
+        ("released", &|lease| drop(verb(lease, "release", json!({ "delay": "1h" })))),
+        ("buried", &|lease| drop(verb(lease, "bury", json!({})))),
+        ("cancelled", &|lease| {
+            drop(http.delete(&format!("/v1/jobs/{}", lease["job"]["id"].as_str().unwrap())).expect(200))
+        }),
+        ("cancelled", &|lease| {
             drop(http.post("/v1/jobs/cancel", &json!({ "q": format!("id:{}", lease["job"]["id"].as_str().unwrap()) })))
-        },
+        }),
     ];
-    for (number, finish) in ends.into_iter().enumerate() {
+    for (number, (reason, finish)) in ends.into_iter().enumerate() {
         assert_eq!(held(&http), 2, "no more at a time, and no less");
         let first = leases.remove(0);
         // A touch makes no room.
         verb(&leases[0], "touch", json!({ "progress": "half" }));
         finish(&first);
-        ended(&mut stream, &first, false);
+        ended(&mut stream, &first, reason);
         leases.push(lease(&mut stream));
         assert_eq!(leases[1]["job"]["id"], json!(ids[number + 2]));
-        end(&http, &first, "complete").problem(409, "lease-outdated");
+        assert_eq!(end(&http, &first, "complete").problem(409, "lease-outdated")["reason"], reason);
     }
     for lease in &leases {
         end(&http, lease, "complete").expect(200);
-        ended(&mut stream, lease, false);
+        ended(&mut stream, lease, "completed");
     }
     assert_eq!(held(&http), 0);
     // It waits in line, and gets what comes; who came before it goes before it.
@@ -116,7 +120,7 @@ fn leases_that_run_out_make_room_until_the_client_is_taken_for_gone() {
     for lost in 0..3 {
         let lease = lease(&mut stream);
         assert_eq!((&lease["job"]["id"], &lease["job"]["lost_leases"]), (&json!(id), &json!(lost)));
-        ended(&mut stream, &lease, true);
+        ended(&mut stream, &lease, "lost");
     }
     let last = stream.event();
     assert_eq!((last.event.as_str(), &last.data["reason"]), ("end", &json!("unheard")), "{last:?}");
@@ -135,12 +139,12 @@ fn who_ends_one_in_between_is_there() {
         for _ in 0..2 {
             http.post("/v1/jobs", &short).expect(201);
             let lease = lease(&mut stream);
-            ended(&mut stream, &lease, true);
+            ended(&mut stream, &lease, "lost");
         }
         put(&http, &format!("round {round}"));
         let lease = lease(&mut stream);
         end(&http, &lease, "complete").expect(200);
-        ended(&mut stream, &lease, false);
+        ended(&mut stream, &lease, "completed");
     }
 }
 
@@ -240,7 +244,7 @@ fn a_paused_queue_hands_nothing_out_until_it_goes_on() {
     until_waiting(&http, 1);
     assert_eq!(state(&http, &next[1]), "ready");
     end(&http, &second, "complete").expect(200);
-    ended(&mut stream, &second, false);
+    ended(&mut stream, &second, "completed");
     assert_eq!(lease(&mut stream)["job"]["id"], json!(next[1]));
 }
 
@@ -260,7 +264,7 @@ fn a_stop_is_told_and_ends_leases_without_fault() {
     }
     let rota = start(&data, &[]);
     let http = Http::to(rota.http());
-    end(&http, &held, "complete").problem(409, "lease-outdated");
+    assert_eq!(end(&http, &held, "complete").problem(409, "lease-outdated")["reason"], "restart");
     let again = lease(&mut take(&http, &json!({ "queues": ["work"] })));
     assert_eq!((&again["job"]["id"], &again["job"]["lost_leases"]), (&json!(id), &json!(0)));
 }
@@ -295,7 +299,8 @@ fn who_asks_for_lines_gets_an_object_a_line() {
         let lease = said.next().unwrap();
         assert_eq!((&lease["kind"], &lease["job"]["text"]), (&json!("lease"), &json!("{\"to\":\"ann\\n\"}")));
         end(&http, &lease, "release").expect(200);
-        assert_eq!(said.next().unwrap(), json!({ "kind": "ended", "lease": lease["lease"], "ran_out": false }));
+        let ended = json!({ "kind": "ended", "lease": lease["lease"], "ran_out": false, "reason": "released" });
+        assert_eq!(said.next().unwrap(), ended);
         let again = said.next().unwrap();
         assert_eq!((&again["job"]["id"], &again["job"]["releases"]), (&lease["job"]["id"], &json!(1)));
         end(&http, &again, "complete").expect(200);
