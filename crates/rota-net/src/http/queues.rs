@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};
 use rota_engine::engine::Engine;
-use rota_engine::job::QueueName;
+use rota_engine::job::{QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::queue::{self, QueueId, QueueSettings};
 use rota_engine::spans::Spans;
@@ -33,7 +33,9 @@ pub(super) struct Queue {
     settings: Settings,
     /// Ready jobs of a priority below 1024.
     urgent: u64,
-    /// Until when it hands nothing out.
+    /// Whether it hands nothing out.
+    paused: bool,
+    /// Until when, where that is not until it is resumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     paused_until: Option<Moment>,
@@ -230,12 +232,31 @@ pub(super) struct QueuesQuery {
     limit: Option<Limit>,
 }
 
-/// For how long a queue is to hand nothing out.
-#[derive(Debug, Deserialize, ToSchema)]
+/// For how long a queue is to hand nothing out: until it is resumed unless told.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {
     /// How long from now.
-    r#for: Span,
+    r#for: Option<Span>,
+    /// Until that moment; not both. It is made a span at once, which does not change when the clock is set.
+    until: Option<Moment>,
+}
+
+impl Pause {
+    /// How long from now it is, where the clock shows that.
+    fn length(&self, wall_now: Time) -> Result<Duration, Problem> {
+        match (&self.r#for, &self.until) {
+            (Some(_), Some(_)) => {
+                Err(Problem::new(Kind::BadValue, "\"for\" and \"until\" say two things").at("/until"))
+            }
+            (Some(Span(length)), None) => Ok(*length),
+            (None, Some(Moment(until))) if *until <= wall_now => {
+                Err(Problem::new(Kind::BadValue, format!("{} is past", Moment(*until))).at("/until"))
+            }
+            (None, Some(Moment(until))) => Ok(until.since(wall_now)),
+            (None, None) => Ok(Duration::MAX),
+        }
+    }
 }
 
 /// Which jobs of a queue to kick.
@@ -302,7 +323,8 @@ impl Queue {
             body_bytes: view.body_bytes,
             settings: Settings::of(&view.settings),
             urgent: view.urgent,
-            paused_until: (!view.pause_left.is_zero()).then(|| moment(engine, until)),
+            paused: !view.pause_left.is_zero(),
+            paused_until: (!view.pause_left.is_zero() && until < Time::NEVER).then(|| moment(engine, until)),
             waiting: view.waiting,
             using: view.using,
             watching: view.watching,
@@ -383,16 +405,31 @@ pub(super) async fn configure(
 
 /// Lets a queue hand nothing out for a while
 ///
-/// A pause that is under way is replaced.
+/// For a span, until a moment, or until it is resumed. A pause that is under way is replaced. A queue that is not there comes to
+/// be, and is there as long as it is paused.
 #[utoipa::path(post, path = "/v1/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
-    params(("queue" = Name, Path, description = "Its name.")), request_body = Pause,
+    params(("queue" = Name, Path, description = "Its name.")), request_body = Option<Pause>,
     responses((status = 200, description = "The queue as it is now.", body = Queue)))]
 pub(super) async fn pause(
     api: Asker,
     QueueInPath(name): QueueInPath,
-    Json(Pause { r#for: Span(length) }): Json<Pause>,
+    OptionalJson(pause): OptionalJson<Pause>,
 ) -> Result<Response, Problem> {
-    set_pause(&api, &name, length).await
+    let length = pause.length(api.host.look(|shared| shared.engine.wall_now()))?;
+    let done = api.decide(nothing, |desk| {
+        // Whoever uses a queue has it be there, as a put does; then the pause keeps it.
+        let is_new = desk.shared().engine.find_queue(&name).is_none() && !length.is_zero();
+        if is_new {
+            desk.execute(Command::Use(&name))?;
+        }
+        desk.execute(Command::Pause { queue: &name, length })?;
+        let mut shown = Queue::find(&desk.shared().engine, &name);
+        if let Some(shown) = shown.as_mut().filter(|_| is_new) {
+            shown.using = 0;
+        }
+        Ok(shown)
+    });
+    shown_after(&name, done.await?)
 }
 
 /// Ends the pause of a queue
@@ -400,18 +437,21 @@ pub(super) async fn pause(
     params(("queue" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The queue as it is now.", body = Queue)))]
 pub(super) async fn resume(api: Asker, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
-    set_pause(&api, &name, Duration::ZERO).await
-}
-
-async fn set_pause(api: &Asker, name: &QueueName, length: Duration) -> Result<Response, Problem> {
+    let name = &name;
     let done = api
         .decide(nothing, |desk| {
             let shown = Queue::find(&desk.shared().engine, name);
-            desk.execute(Command::Pause { queue: name, length })?;
+            desk.execute(Command::Pause { queue: name, length: Duration::ZERO })?;
             // The end of its pause may have been all that kept it.
-            Ok(Queue::find(&desk.shared().engine, name).or(shown))
+            let gone = shown.map(|shown| Queue { paused: false, paused_until: None, ..shown });
+            Ok(Queue::find(&desk.shared().engine, name).or(gone))
         })
         .await?;
+    shown_after(name, done)
+}
+
+/// The queue, after something was done to it; or why that was not.
+fn shown_after(name: &QueueName, done: Result<Option<Queue>, Refusal>) -> Result<Response, Problem> {
     match done {
         Ok(queue) => queue.map(|queue| answer(StatusCode::OK, &queue)).ok_or_else(|| no_such_queue(name)),
         Err(Refusal::NoSuchQueue) => Err(no_such_queue(name)),

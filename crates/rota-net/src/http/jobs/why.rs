@@ -71,7 +71,12 @@ enum What {
     /// Its time is ahead.
     NotDue { until: Moment },
     /// Its queue is paused.
-    Paused { until: Moment },
+    Paused {
+        /// Until when; until it is resumed where that is absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        until: Option<Moment>,
+    },
     /// As many jobs of its queue are held as may be.
     Concurrency { held: u64, limit: u32 },
     /// Its queue has handed out as many jobs as it may for now.
@@ -176,7 +181,7 @@ impl What {
                 What::WaitsFor { jobs: others.into_iter().map(other).collect() }
             }
             Reason::NotDue { at: due } => What::NotDue { until: at(due) },
-            Reason::Paused { until } => What::Paused { until: at(until) },
+            Reason::Paused { until } => What::Paused { until: (until < Time::NEVER).then(|| at(until)) },
             Reason::Concurrency { held, most } => What::Concurrency { held, limit: most },
             Reason::Rate { next } => What::Rate { until: at(next) },
             Reason::KeyConcurrency { held, most } => What::KeyConcurrency { limit_key: key(), held, limit: most },
@@ -219,7 +224,8 @@ impl What {
                 }
             }
             What::NotDue { until } => format!("it is due at {until}"),
-            What::Paused { until } => format!("the queue {queue} is paused until {until}"),
+            What::Paused { until: Some(until) } => format!("the queue {queue} is paused until {until}"),
+            What::Paused { until: None } => format!("the queue {queue} is paused until it is resumed"),
             What::Concurrency { held, limit } => {
                 format!("at most {limit} of the queue {queue} may be held, and {held} are")
             }

@@ -117,7 +117,7 @@ impl Queue {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.shown.contains_key("paused_until")
+        self.shown.get("paused") == Some(&Value::Bool(true))
     }
 }
 

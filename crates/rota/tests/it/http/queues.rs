@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{end, put, reserve, server};
+use super::client::Http;
+use super::{end, put, reserve, server, start};
 
 #[test]
 fn a_queue_has_its_counters() {
@@ -18,7 +19,7 @@ fn a_queue_has_its_counters() {
         "name": "work",
         "jobs": { "delayed": 1, "ready": 2, "reserved": 1, "buried": 1, "blocked": 0 },
         "held_back": 0, "ended": 0, "body_bytes": 4, "settings": {},
-        "urgent": 0, "waiting": 0, "using": 0, "watching": 0,
+        "urgent": 0, "paused": false, "waiting": 0, "using": 0, "watching": 0,
         "totals": { "put": 6, "ended": 1, "lost_leases": 0, "pauses": 0 },
     });
     let mut queue = http.get("/v1/queues/work").expect(200);
@@ -42,11 +43,72 @@ fn a_pause_holds_jobs_back_until_it_ends() {
     assert_eq!(http.post("/v1/leases", &json!({ "queues": ["work"] })).expect(200), nothing);
     let resumed = http.post_nothing("/v1/queues/work/resume").expect(200);
     assert_eq!((resumed.get("paused_until"), &resumed["totals"]["pauses"]), (None, &json!(2)));
+    assert_eq!((&paused["paused"], &resumed["paused"]), (&json!(true), &json!(false)));
     reserve(&http);
-    http.post("/v1/queues/nobody/pause", &json!({ "for": "1h" })).problem(404, "queue-not-found");
     http.post_nothing("/v1/queues/nobody/resume").problem(404, "queue-not-found");
     let problem = http.post("/v1/queues/work/pause", &json!({ "for": 5 })).problem(422, "bad-value");
     assert_eq!(problem["pointer"], "#/for");
+}
+
+#[test]
+fn a_pause_lasts_until_a_moment_or_until_it_is_resumed() {
+    let (data, mut rota, http) = server(&[]);
+    let nothing = json!({ "leases": [] });
+    let take = |http: &Http| http.post("/v1/leases", &json!({ "queues": ["work"] })).expect(200);
+    put(&http, "x");
+    let until = "2500-01-01T08:00:00Z";
+    let paused = http.post("/v1/queues/work/pause", &json!({ "until": until })).expect(200);
+    // To the nanosecond it is not the same: it is a span from when it was decided.
+    assert!(paused["paused_until"].as_str().unwrap().starts_with("2500-01-01T08:00:0"), "{paused}");
+    assert_eq!(take(&http), nothing);
+    for body in ["", "null", "{}", "{\"for\": null, \"until\": null}"] {
+        http.post_nothing("/v1/queues/work/resume").expect(200);
+        let paused = match body {
+            "" => http.post_nothing("/v1/queues/work/pause").expect(200),
+            body => http.post_text("/v1/queues/work/pause", body).expect(200),
+        };
+        assert_eq!((&paused["paused"], paused.get("paused_until")), (&json!(true), None), "{body}");
+        assert_eq!(take(&http), nothing);
+    }
+    let why = http.get("/v1/jobs/1/why").expect(200);
+    let reason = json!({ "says": "the queue work is paused until it is resumed", "reason": "paused" });
+    assert_eq!(why["reasons"][0], reason);
+    // So it stays over a start of the server.
+    rota.terminate();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let shown = http.get("/v1/queues/work").expect(200);
+    assert_eq!((&shown["paused"], shown.get("paused_until")), (&json!(true), None));
+    assert_eq!(take(&http), nothing);
+    http.post_nothing("/v1/queues/work/resume").expect(200);
+    assert_eq!(take(&http)["leases"][0]["job"]["id"], "1");
+
+    let pause = |body| http.post("/v1/queues/work/pause", &body).problem(422, "bad-value")["pointer"].clone();
+    assert_eq!(pause(json!({ "until": "2020-01-01T00:00:00Z" })), "#/until");
+    assert_eq!(pause(json!({ "until": "tomorrow" })), "#/until");
+    assert_eq!(pause(json!({ "until": until, "for": "1h" })), "#/until");
+    assert_eq!(http.get("/v1/queues/work").expect(200)["paused"], false);
+}
+
+#[test]
+fn a_queue_that_is_not_there_is_paused_before_its_first_job() {
+    let (data, mut rota, http) = server(&[]);
+    let paused = http.post("/v1/queues/work/pause", &json!({ "for": "1h" })).expect(200);
+    assert_eq!((&paused["paused"], &paused["using"], &paused["jobs"]["ready"]), (&json!(true), &json!(0), &json!(0)));
+    http.post_nothing("/v1/queues/short/pause").expect(200);
+    // No time at all is none, and has no queue come to be.
+    http.post("/v1/queues/none/pause", &json!({ "for": "0s" })).problem(404, "queue-not-found");
+    rota.terminate();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    put(&http, "x");
+    let leases = http.post("/v1/leases", &json!({ "queues": ["work"] })).expect(200);
+    assert_eq!(leases, json!({ "leases": [] }));
+    // A queue with nothing in it goes with its pause.
+    assert_eq!(http.post_nothing("/v1/queues/short/resume").expect(200)["paused"], false);
+    http.get("/v1/queues/short").problem(404, "queue-not-found");
+    http.post_nothing("/v1/queues/work/resume").expect(200);
+    reserve(&http);
 }
 
 #[test]
