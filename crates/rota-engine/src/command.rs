@@ -365,6 +365,9 @@ pub enum Refusal {
     /// A result, an error or a progress is longer than that.
     #[error("it is too long: at most {0} bytes")]
     TooLong(usize),
+    /// There are as many queues as there may be.
+    #[error("there are as many queues as there may be")]
+    TooManyQueues,
     /// The queue has as many jobs as it may have, or as many bytes of them.
     #[error("the queue is full")]
     QueueFull,

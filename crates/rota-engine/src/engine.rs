@@ -50,6 +50,8 @@ pub struct Options {
     /// How far ahead delayed jobs are held in memory, with a log: those further ahead than twice that leave memory when
     /// their segment is reclaimed. The embedder has to bring them near in time: see [`crate::far`]. `None`: all are held.
     pub near: Option<Duration>,
+    /// The most queues: see [`Refusal::TooManyQueues`]. Those that are there at the start stay, however many they are.
+    pub queues: usize,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             number_block: NUMBER_BLOCK,
             bodies: BodyHome::Memory,
             near: None,
+            queues: crate::limits::QUEUES,
         }
     }
 }
@@ -204,7 +207,8 @@ impl Engine {
         self.happen(Event::Started { epoch, engine_time: self.now, wall_time: wall });
     }
 
-    fn new(state: State, pending: Option<Pending>, options: Options, now: Time) -> Engine {
+    fn new(mut state: State, pending: Option<Pending>, options: Options, now: Time) -> Engine {
+        state.most_queues = options.queues;
         Engine {
             state,
             pending,

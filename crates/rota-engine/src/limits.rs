@@ -169,6 +169,10 @@ pub const FILTER_BYTES: usize = 2_048;
 /// The most terms of a filter.
 pub const FILTER_TERMS: usize = 32;
 
+/// The most queues, unless configured. Beside them there may be one more for each session, which uses it and put nothing into
+/// it.
+pub const QUEUES: usize = 1 << 18;
+
 /// The most schedules.
 pub const SCHEDULES: usize = 10_000;
 

@@ -216,9 +216,12 @@ impl Queue {
 
     /// Whether nothing is in it and nothing refers to it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.using == 0
-            && self.watching == 0
-            && self.reserved == 0
+        self.using == 0 && self.watching == 0 && self.is_bare()
+    }
+
+    /// Whether nothing is in it and nothing was asked of it: it is there for those alone who use or watch it.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.reserved == 0
             && self.ready_jobs() == 0
             && self.delayed_jobs() == 0
             && self.cold == 0

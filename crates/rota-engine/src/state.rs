@@ -38,7 +38,7 @@ pub(crate) use replay::Replay;
 use schedules::Schedules;
 
 use crate::bodies::{Bodies, BodyHandle};
-use crate::command::{Body, BodyPlace, Delivery};
+use crate::command::{Body, BodyPlace, Delivery, Refusal};
 use crate::far::Far;
 use crate::ids::Ids;
 use crate::index::{Hashed, Index};
@@ -88,6 +88,8 @@ pub(crate) struct State {
     distant_bytes: u64,
     /// How far ahead delayed jobs are held in memory; `None`: all.
     near: Option<Duration>,
+    /// The most queues: past it none comes to be that stays.
+    pub(crate) most_queues: usize,
     /// Every job that is due by then is in memory.
     pub(crate) near_until: Time,
     pub(crate) far: Far,
@@ -180,6 +182,7 @@ impl State {
             times: Box::default(),
             job_bytes: 0,
             distant_bytes: 0,
+            most_queues: usize::MAX,
             near: near.map(|near| near.max(Duration::from_nanos(1))),
             near_until: Time(0),
             far: Far::default(),
@@ -348,6 +351,12 @@ impl State {
         self.queues_by_name.insert(hash(slot), slot, hash);
         self.queues_in_order.insert(created, QueueId(slot.0));
         QueueId(slot.0)
+    }
+
+    /// Refuses to have a queue stay that is there only because somebody names it, where there are too many.
+    pub(crate) fn may_stay(&self, id: QueueId) -> Result<(), Refusal> {
+        let is_one_too_many = self.queues.len() > self.most_queues && self.queue(id).is_bare();
+        if is_one_too_many { Err(Refusal::TooManyQueues) } else { Ok(()) }
     }
 
     /// Remembers to look whether a queue is needed any more.

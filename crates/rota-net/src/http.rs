@@ -167,6 +167,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::UnknownParent(_) => Problem::new(Kind::UnknownParent, detail),
         Refusal::LaterParent(id) => Problem::new(Kind::UnknownParent, detail).about(id),
         Refusal::QueueFull => Problem::new(Kind::QueueFull, detail),
+        Refusal::TooManyQueues => Problem::new(Kind::TooManyQueues, detail),
         Refusal::BadTerms(_) | Refusal::TooLong(_) | Refusal::BadKey => Problem::new(Kind::BadValue, detail),
         Refusal::NoSuchSchedule => Problem::new(Kind::ScheduleNotFound, detail),
         Refusal::TooManySchedules | Refusal::TooMuchScheduled => Problem::new(Kind::TooManySchedules, detail),

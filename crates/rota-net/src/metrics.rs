@@ -68,7 +68,8 @@ impl Collector for Measured {
             let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
             let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
             let schedules = ScheduleFigures::of(&shared.engine);
-            let (totals, queues) = (*shared.engine.totals(), shared.engine.queue_count());
+            let totals = *shared.engine.totals();
+            let queues = (shared.engine.queue_count(), shared.engine.most_queues());
             (totals, queues, commands, connections, snapshots, times, shown, schedules)
         });
 
@@ -108,7 +109,8 @@ impl Collector for Measured {
             ConstCounter::new(count).encode(descriptor)?;
         }
         for (name, help, value) in [
-            ("rota_queues", "Queues that exist", queues as u64),
+            ("rota_queues", "Queues that exist", queues.0 as u64),
+            ("rota_queues_limit", "Queues that may exist", queues.1 as u64),
             ("rota_connections", "Open connections of the beanstalkd protocol", connections.0),
             ("rota_http_connections", "Open connections of HTTP", self.connections),
             ("rota_lease_streams", "Streams over HTTP that hand out jobs", self.streams),

@@ -70,6 +70,8 @@ pub(crate) struct ServeConfig {
     pub(crate) near: Duration,
     /// The largest body that a put may carry, in bytes; 1 to 1 GiB.
     pub(crate) max_job_bytes: usize,
+    /// The most queues; never zero.
+    pub(crate) max_queues: usize,
     /// `host:port` that gets counters, timers and gauges by UDP; none if nobody does.
     pub(crate) statsd: Option<String>,
     /// Where snapshots go.
@@ -196,6 +198,7 @@ struct Draft {
     spoke: Duration,
     near: Duration,
     max_job_bytes: usize,
+    max_queues: usize,
     statsd: Option<String>,
     snapshot_to: Option<Address>,
     restore: Option<Restore>,
@@ -229,6 +232,7 @@ impl Draft {
             Setting::Spoke(span) => self.spoke = span,
             Setting::Near(span) => self.near = span,
             Setting::MaxJobBytes(bytes) => self.max_job_bytes = bytes,
+            Setting::MaxQueues(most) => self.max_queues = most,
             Setting::Statsd(target) => self.statsd = target,
             Setting::SnapshotTo(address) => self.snapshot_to = address,
             Setting::Restore(restore) => self.restore = restore,
@@ -307,6 +311,7 @@ impl Draft {
             spoke: self.spoke,
             near: self.near,
             max_job_bytes: self.max_job_bytes,
+            max_queues: self.max_queues,
             statsd: self.statsd,
             snapshot_to,
             restore,

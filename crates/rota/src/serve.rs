@@ -185,7 +185,7 @@ fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<Host
         StorageMode::Memory | StorageMode::Durable => BodyHome::Memory,
     };
     let near = (config.storage == StorageMode::Mapped).then_some(config.near);
-    let options = Options { spoke: config.spoke, bodies, near, ..Options::default() };
+    let options = Options { spoke: config.spoke, bodies, near, queues: config.max_queues, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));

@@ -91,6 +91,12 @@ impl Engine {
         self.state.queues_after(number)
     }
 
+    /// How many queues there may be.
+    #[must_use]
+    pub fn most_queues(&self) -> usize {
+        self.state.most_queues
+    }
+
     /// How many queues there are.
     #[must_use]
     pub fn queue_count(&self) -> usize {

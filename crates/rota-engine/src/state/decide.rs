@@ -104,11 +104,13 @@ impl State {
             }
             Command::Pause { queue, length } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
+                self.may_stay(queue)?;
                 events.push(Event::QueuePaused { queue, until: now.after(length), length: storable(length) });
                 Ok(Answer::Done)
             }
             Command::Configure { queue, settings } => {
                 let queue = self.find_queue(queue).ok_or(Refusal::NoSuchQueue)?;
+                self.may_stay(queue)?;
                 let rate = settings.rate.map(|rate| Rate { per: storable(rate.per), ..rate });
                 let per_key = settings.per_key.filter(|per_key| *per_key != PerKey::default()).map(|per_key| PerKey {
                     rate: per_key.rate.map(|rate| Rate { per: storable(rate.per), ..rate }),
@@ -166,6 +168,7 @@ impl State {
         now: Time,
         events: &mut Vec<Event>,
     ) -> Result<Answer, Refusal> {
+        self.may_stay(queue)?;
         let mut replaced = None;
         if let Some(key) = new.key {
             if !(1..=KEY_BYTES).contains(&key.len()) {

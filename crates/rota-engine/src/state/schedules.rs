@@ -228,7 +228,9 @@ impl State {
             match self.decide_put_into(queue, put_of(&template, fired), now, events) {
                 Ok(_) => {}
                 Err(Refusal::KeyTaken(job)) => left_out_of(events, name, (tick, next, missed), LeftOut::KeyTaken(job)),
-                Err(Refusal::QueueFull) => left_out_of(events, name, (tick, next, missed), LeftOut::QueueFull),
+                Err(Refusal::QueueFull | Refusal::TooManyQueues) => {
+                    left_out_of(events, name, (tick, next, missed), LeftOut::QueueFull)
+                }
                 Err(_) => left_out_of(events, name, (tick, next, missed), LeftOut::BadTerms),
             }
         }

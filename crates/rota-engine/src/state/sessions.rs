@@ -174,6 +174,9 @@ impl State {
             if watched >= WATCHED_QUEUES {
                 return Err(Refusal::TooManyWatched);
             }
+            if self.queues.len() >= self.most_queues && self.find_queue(name).is_none() {
+                return Err(Refusal::TooManyQueues);
+            }
             let queue = self.open_queue(name);
             self.queue_mut(queue).watching += 1;
             self.sessions[session.slot()].watched.push(queue);

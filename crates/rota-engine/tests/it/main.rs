@@ -10,6 +10,7 @@ mod log_bytes;
 mod model;
 mod news;
 mod parents;
+mod queues;
 mod schedules;
 mod simulation;
 mod wall;

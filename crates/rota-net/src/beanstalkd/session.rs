@@ -686,9 +686,10 @@ fn refused(refusal: command::Refusal) -> Answer<'static> {
             Answer::Word(Word::NotFound)
         }
         command::Refusal::LastWatched => Answer::Word(Word::NotIgnored),
-        command::Refusal::TooManyWatched | command::Refusal::NoRoom | command::Refusal::QueueFull => {
-            Answer::Word(Word::OutOfMemory)
-        }
+        command::Refusal::TooManyWatched
+        | command::Refusal::TooManyQueues
+        | command::Refusal::NoRoom
+        | command::Refusal::QueueFull => Answer::Word(Word::OutOfMemory),
         command::Refusal::KeyTaken(id) | command::Refusal::KeyHeld(id) => Answer::KeyTaken(id.0),
         command::Refusal::BadKey => Answer::Word(Word::BadFormat),
         command::Refusal::LaterParent(_) | command::Refusal::BadTerms(_) | command::Refusal::TooLong(_) => {

@@ -44,6 +44,7 @@ pub enum Kind {
     ParentFailed,
     UnknownParent,
     QueueFull,
+    TooManyQueues,
     LeaseOutdated,
     CursorOutdated,
     TooLarge,
@@ -113,6 +114,7 @@ impl Kind {
         Kind::ParentFailed,
         Kind::UnknownParent,
         Kind::QueueFull,
+        Kind::TooManyQueues,
         Kind::LeaseOutdated,
         Kind::CursorOutdated,
         Kind::TooLarge,
@@ -173,6 +175,12 @@ impl Kind {
                 429,
                 "The queue is full",
                 "try again when some of its jobs are done, or raise the queue's limits",
+            ),
+            Kind::TooManyQueues => row(
+                "too-many-queues",
+                429,
+                "There is no room for another queue",
+                "put into queues that are there, or raise the server's --max-queues; a queue goes when nothing is in it or asked of it",
             ),
             Kind::BadLease => row("bad-lease", 400, "That is not a lease", "pass a lease as it was given, unchanged"),
             Kind::BadCursor => row(

@@ -27,6 +27,9 @@ const NEAR_FLOOR: Duration = Duration::from_secs(1);
 /// The most that `--http-connections` and those of one address can be raised to.
 const HTTP_CONNECTIONS_CEILING: usize = 1 << 20;
 
+/// The most that `--max-queues` can be raised to.
+const QUEUES_CEILING: usize = 100_000_000;
+
 /// The lengths that `--segment-size` may have, in bytes: 64 KiB to 1 GiB.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 30;
 
@@ -80,6 +83,7 @@ pub(crate) enum Setting {
     Spoke(Duration),
     Near(Duration),
     MaxJobBytes(usize),
+    MaxQueues(usize),
     Statsd(Option<String>),
     SnapshotTo(Option<Address>),
     Restore(Option<Restore>),
@@ -357,6 +361,19 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
             0 => Err("0 bytes would refuse every job: at least 1".into()),
             bytes if bytes > MAX_JOB_BYTES_CEILING => Err(format!("{text} is too large: at most 1GiB")),
             bytes => Ok(Setting::MaxJobBytes(usize::try_from(bytes).expect("1 GiB fits into usize"))),
+        },
+    },
+    ServeOption {
+        name: "max-queues",
+        aliases: &[],
+        short: None,
+        value_name: "N",
+        default: "262144",
+        doc: "Have at most so many queues: what would make one more is refused",
+        switch: false,
+        read: |text| match text.parse() {
+            Ok(most) if (1..=QUEUES_CEILING).contains(&most) => Ok(Setting::MaxQueues(most)),
+            _ => Err(format!("{text:?} is no number of queues: 1 to {QUEUES_CEILING}")),
         },
     },
     ServeOption {

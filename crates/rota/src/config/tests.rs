@@ -60,6 +60,7 @@ fn defaults() {
         spoke: Duration::from_secs(10),
         near: Duration::from_secs(60),
         max_job_bytes: 65_535,
+        max_queues: 262_144,
         statsd: None,
         snapshot_to: Address::Folder(std::path::absolute("rota-data/snapshots").unwrap()),
         restore: None,
@@ -71,7 +72,7 @@ fn defaults() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     // For every option, four values that differ: flag, environment, file, and the default.
-    let cases: [(&'static str, &str, &str, &str, &str); 28] = [
+    let cases: [(&'static str, &str, &str, &str, &str); 29] = [
         ("data", "ROTA_DATA", "/f", "/e", "\"/t\""),
         ("beanstalkd", "ROTA_BEANSTALKD", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
         ("http", "ROTA_HTTP", "127.0.0.1:1", "127.0.0.1:2", "\"127.0.0.1:3\""),
@@ -96,6 +97,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         ("spoke", "ROTA_SPOKE", "1s", "2s", "\"3s\""),
         ("near", "ROTA_NEAR", "1s", "2s", "\"3s\""),
         ("max-job-size", "ROTA_MAX_JOB_SIZE", "1", "2", "3"),
+        ("max-queues", "ROTA_MAX_QUEUES", "1", "2", "3"),
         ("statsd", "ROTA_STATSD", "f:1", "e:1", "\"t:1\""),
         ("snapshot-to", "ROTA_SNAPSHOT_TO", "f", "s3://e", "\"gs://t/a\""),
         ("restore", "ROTA_RESTORE", "newest", "s3://e", "\"gs://t/a\""),
@@ -202,6 +204,7 @@ fn every_bad_value_says_what_and_how() {
         ("tls-key", "a/", "--tls-key: \"a/\" is a folder: name a file"),
         ("tls-client-ca", "a/", "--tls-client-ca: \"a/\" is a folder: name a file"),
         ("tls-client-crl", "a/", "--tls-client-crl: \"a/\" is a folder: name a file"),
+        ("max-queues", "0", "--max-queues: \"0\" is no number of queues: 1 to 100000000"),
         ("http-connections", "0", "--http-connections: \"0\" is no number of connections: 1 to 1048576"),
         ("http-connections", "many", "--http-connections: \"many\" is no number of connections: 1 to 1048576"),
         (
@@ -358,7 +361,7 @@ fn every_bad_line_names_file_line_and_key() {
             "workers = 4",
             "rota.toml:1: there is no option \"workers\" | the options are data, beanstalkd, http, beanstalkd-tls, http-tls, tls-cert, tls-key, tls-client-ca, \
              tls-client-crl, http-connections, http-connections-per-address, connections-per-address, http-names, \
-             tokens, auth, webhook-allow, webhook-ca, storage, sync, history, segment-size, spoke, near, max-job-size, statsd, snapshot-to, restore, insecure",
+             tokens, auth, webhook-allow, webhook-ca, storage, sync, history, segment-size, spoke, near, max-job-size, max-queues, statsd, snapshot-to, restore, insecure",
         ),
         (
             "# first\nsync = \"5x\"",

@@ -26,7 +26,7 @@ pub(super) fn options(random: &mut Random) -> Options {
     let bodies = *random.pick(&[BodyHome::Memory, BodyHome::Log]);
     let seconds = Duration::from_secs;
     let near = *random.pick(&[None, Some(Duration::ZERO), Some(seconds(1)), Some(seconds(60))]);
-    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies, near }
+    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies, near, ..Options::default() }
 }
 
 impl Simulation {

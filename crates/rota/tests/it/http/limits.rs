@@ -141,6 +141,60 @@ fn one_token_leaves_room_for_the_bodies_of_others() {
 }
 
 #[test]
+fn queues_are_no_more_than_there_may_be() {
+    let (data, mut rota, http) = server(&["--max-queues", "4"]);
+    // One of them is `default`, which is always there.
+    for queue in ["a", "b", "c"] {
+        http.post("/v1/jobs", &json!({ "queue": queue, "text": "x" })).expect(201);
+    }
+    let refuse = |http: &Http| {
+        let problem = http.post("/v1/jobs", &json!({ "queue": "d", "text": "x" })).problem(429, "too-many-queues");
+        assert!(problem["hint"].as_str().unwrap().contains("--max-queues"), "{problem}");
+        let two = json!([{ "queue": "a", "text": "x" }, { "queue": "d", "text": "x" }]);
+        let results = http.post("/v1/jobs", &two).expect(200);
+        assert_eq!((&results["results"][0]["status"], &results["results"][1]["status"]), (&json!(201), &json!(429)));
+        http.put("/v1/queues/d/settings", &json!({ "max_jobs": 5 })).problem(429, "too-many-queues");
+        http.post("/v1/queues/d/pause", &json!({ "for": "1h" })).problem(429, "too-many-queues");
+        http.post("/v1/leases", &json!({ "queues": ["a", "d"] })).problem(429, "too-many-queues");
+        http.get("/v1/queues/d").problem(404, "queue-not-found");
+    };
+    refuse(&http);
+    let schedule = json!({ "every": "24h", "job": { "queue": "d", "text": "x" } });
+    http.put("/v1/schedules/late", &schedule).expect(201);
+    http.post_nothing("/v1/schedules/late/run").problem(429, "too-many-queues");
+    let metrics = http.get("/metrics").body;
+    assert!(metrics.contains("\nrota_queues 4\n") && metrics.contains("\nrota_queues_limit 4\n"), "{metrics}");
+
+    // Who uses one more has it to look at, and puts nothing into it: the put goes nowhere else.
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use d", "USING d");
+    assert_eq!(wire.try_put("put 0 0 60", b"x").line, "OUT_OF_MEMORY");
+    wire.expect("watch e", "OUT_OF_MEMORY");
+    wire.expect("watch a", "WATCHING 2");
+    wire.expect("list-tube-used", "USING d");
+    wire.expect("pause-tube d 60", "OUT_OF_MEMORY");
+    drop(wire);
+    until("the tube is gone", || (http.get("/v1/queues/d").status == 404).then_some(()));
+
+    // Those that were there stay over a start, and what is there is worked on; when one goes there is room for another.
+    rota.terminate();
+    let rota = super::start(&data, &["--max-queues", "2"]);
+    let http = Http::to(rota.http());
+    refuse(&http);
+    for queue in ["b", "c"] {
+        let leases = http.post("/v1/leases", &json!({ "queues": [queue] })).expect(200);
+        super::end(&http, &leases["leases"][0], "complete").expect(200);
+        http.get(&format!("/v1/queues/{queue}")).problem(404, "queue-not-found");
+    }
+    refuse(&http);
+    drop(rota);
+    let rota = super::start(&data, &["--max-queues", "3"]);
+    let http = Http::to(rota.http());
+    http.post("/v1/jobs", &json!({ "queue": "d", "text": "x" })).expect(201);
+    http.post("/v1/jobs", &json!({ "queue": "b", "text": "x" })).problem(429, "too-many-queues");
+}
+
+#[test]
 fn who_does_not_read_leaves_room_for_the_answers_of_others() {
     let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
     let body = "x".repeat(24 << 20);
