@@ -524,8 +524,11 @@ pub(super) struct ProblemDocument {
     reason: Option<LeaseEnd>,
 }
 
-/// How long, in seconds, who finds the server busy should wait before it asks again.
+/// How long, in seconds, whoever finds no room should wait before they ask again.
 const RETRY_AFTER: &str = "1";
+
+/// The same, where somebody has to make room on a disk.
+const RETRY_AFTER_DISK: &str = "10";
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -533,8 +536,13 @@ impl IntoResponse for Problem {
         let mut text = serde_json::to_string(&self.document()).expect("texts and numbers make JSON");
         text.push('\n');
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        let retry_after = match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(RETRY_AFTER),
+            StatusCode::INSUFFICIENT_STORAGE => Some(RETRY_AFTER_DISK),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = match self.kind {

@@ -120,6 +120,8 @@ impl Answer {
     pub(crate) fn problem(self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        // Where there is no room now, it is said when to ask again.
+        assert_eq!(self.head.contains("retry-after: "), [429, 503, 507].contains(&status), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["type"], format!("/problems/{kind}"), "{self:?}");
         assert_eq!(problem["status"], status);
