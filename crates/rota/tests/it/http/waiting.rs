@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Http};
 use super::{end, put, reserve, server};
 use crate::process::until;
+use crate::wire::Wire;
 
 /// Begins to wait for jobs of a queue.
 fn wait_for(http: &Http, body: &Value) -> TcpStream {
@@ -107,18 +108,37 @@ fn a_stop_answers_who_waits() {
 
 #[test]
 fn a_job_that_is_called_off_on_its_way_is_not_handed_out() {
-    let (_data, _rota, http) = server(&[]);
-    let mut got = 0;
-    for _ in 0..30 {
+    let (_data, rota, http) = server(&[]);
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use work", "USING work");
+    for round in 1..=30 {
         let mut stream = wait_for(&http, &json!({ "queues": ["work"], "wait": "200ms" }));
         until_waiting(&http, 1);
-        let id = put(&http, "x");
-        http.delete(&format!("/v1/jobs/{id}")).expect(200);
-        for lease in leases(&mut stream) {
-            got += 1;
-            end(&http, &lease, "complete").problem(409, "lease-outdated");
-        }
+        // In one piece, so that whoever waits comes to look for its job when that is called off.
+        wire.send("put-in 0 0 60000 1 k\r\nx\r\ncancel-key work k\r\n").unwrap();
+        assert_eq!(
+            [wire.line().unwrap(), wire.line().unwrap()],
+            [format!("INSERTED {round}"), format!("CANCELLED {round}")]
+        );
+        assert_eq!(leases(&mut stream), Vec::<Value>::new());
     }
-    assert!(got <= 30);
-    assert_eq!(http.get("/v1/stats").expect(200)["jobs"]["reserved"], 0);
+    let stats = http.get("/v1/stats").expect(200);
+    assert_eq!((&stats["totals"]["cancelled"], &stats["jobs"]["reserved"]), (&json!(30), &json!(0)));
+}
+
+#[test]
+fn a_job_that_is_called_off_after_it_was_handed_out_is_not_completed() {
+    let (_data, _rota, http) = server(&[]);
+    for _ in 0..30 {
+        let mut stream = wait_for(&http, &json!({ "queues": ["work"], "wait": "10m" }));
+        until_waiting(&http, 1);
+        let id = put(&http, "x");
+        let leases = leases(&mut stream);
+        http.delete(&format!("/v1/jobs/{id}")).expect(200);
+        assert_eq!((leases.len(), &leases[0]["job"]["id"]), (1, &json!(id)));
+        assert_eq!(end(&http, &leases[0], "complete").problem(409, "lease-outdated")["reason"], "cancelled");
+    }
+    let stats = http.get("/v1/stats").expect(200);
+    assert_eq!((&stats["totals"]["cancelled"], &stats["totals"]["completed"]), (&json!(30), &json!(0)));
+    assert_eq!(stats["jobs"]["reserved"], 0);
 }
