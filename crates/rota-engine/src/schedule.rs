@@ -384,7 +384,8 @@ impl ScheduleSpec {
         template.expires = template.expires.map(short);
         let own = template.terms.take().unwrap_or_default();
         let back_off = own.back_off.map(|it| BackOff { first: short(it.first), most: short(it.most), ..it });
-        let terms = Terms { kind: own.kind, headers: own.headers, back_off, ..Terms::default() };
+        let (kind, headers, limit_key) = (own.kind, own.headers, own.limit_key);
+        let terms = Terms { kind, headers, back_off, limit_key, ..Terms::default() };
         template.terms = (!terms.is_empty()).then(|| Box::new(terms));
         spec
     }
@@ -426,6 +427,7 @@ impl Template {
             kind: own.and_then(|own| own.kind.clone()),
             headers: own.map_or_else(Vec::new, |own| own.headers.clone()),
             back_off: own.and_then(|own| own.back_off),
+            limit_key: own.and_then(|own| own.limit_key.clone()),
             fired: Some(Box::new(fired)),
             ..Terms::default()
         })

@@ -170,6 +170,7 @@ impl Model {
                 kind: own.kind,
                 headers: own.headers,
                 back_off: own.back_off,
+                limit_key: own.limit_key,
                 fired: Some(Box::new(fired.clone())),
                 ..Terms::default()
             }),
@@ -305,7 +306,8 @@ fn written(spec: &ScheduleSpec) -> ScheduleSpec {
     template.ttr = representable(template.ttr);
     template.expires = template.expires.map(representable);
     let own = template.terms.take().unwrap_or_default();
-    let mut terms = Terms { kind: own.kind, headers: own.headers, back_off: own.back_off, ..Terms::default() };
+    let (kind, headers, back_off, limit_key) = (own.kind, own.headers, own.back_off, own.limit_key);
+    let mut terms = Terms { kind, headers, back_off, limit_key, ..Terms::default() };
     if let Some(back_off) = &mut terms.back_off {
         (back_off.first, back_off.most) = (representable(back_off.first), representable(back_off.most));
     }
