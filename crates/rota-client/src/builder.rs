@@ -117,9 +117,21 @@ impl Builder {
     }
 }
 
-fn config(ca: Option<&[u8]>, identity: Option<(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, ClientError> {
-    let unusable =
-        |what| move |source| ClientError::Tls { what, source: std::io::Error::other::<rustls::Error>(source) };
+/// What can't be used for TLS, and why.
+pub(crate) struct BadTls {
+    pub(crate) what: &'static str,
+    pub(crate) source: std::io::Error,
+}
+
+impl From<BadTls> for ClientError {
+    fn from(BadTls { what, source }: BadTls) -> ClientError {
+        ClientError::Tls { what, source }
+    }
+}
+
+/// What to shake hands with: whom to trust, the system's authorities where none are given, and what to show.
+pub(crate) fn config(ca: Option<&[u8]>, identity: Option<(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, BadTls> {
+    let unusable = |what| move |source| BadTls { what, source: std::io::Error::other::<rustls::Error>(source) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().expect("ring has the suites of TLS 1.2 and 1.3");
@@ -136,7 +148,7 @@ fn config(ca: Option<&[u8]>, identity: Option<(Vec<u8>, Vec<u8>)>) -> Result<Cli
     };
     let Some((chain, key)) = identity else { return Ok(builder.with_no_client_auth()) };
     let what = "the client's certificate";
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| ClientError::Tls {
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| BadTls {
         what: "the key of the client's certificate",
         source: std::io::Error::other(error),
     })?;
@@ -144,8 +156,8 @@ fn config(ca: Option<&[u8]>, identity: Option<(Vec<u8>, Vec<u8>)>) -> Result<Cli
 }
 
 /// The certificates of a PEM text; at least one.
-fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let failed = |source| ClientError::Tls { what, source };
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let failed = |source| BadTls { what, source };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| failed(std::io::Error::other(error)))?;
     match found.is_empty() {

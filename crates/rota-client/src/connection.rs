@@ -60,7 +60,8 @@ impl Connection {
             match connected.and_then(|stream| prepared(stream, patience.answer)) {
                 Ok(stream) => {
                     let stream = match tls {
-                        Some(config) => shake_hands(address, stream, config)?,
+                        Some(config) => shake_hands(address.host(), stream, Arc::new(config))
+                            .map_err(|source| ClientError::Handshake { address: address.clone(), source })?,
                         None => Stream::Plain(stream),
                     };
                     return Ok(Connection {
@@ -285,17 +286,17 @@ impl Connection {
     }
 }
 
-fn shake_hands(address: &ServerAddress, mut socket: TcpStream, config: ClientConfig) -> Result<Stream, ClientError> {
-    let failed = |source| ClientError::Handshake { address: address.clone(), source };
-    let name = ServerName::try_from(address.host().to_owned()).map_err(io::Error::other).map_err(failed)?;
-    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other).map_err(failed)?;
+/// TLS with the server of that name, on a socket that is connected to it.
+pub(crate) fn shake_hands(host: &str, mut socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Stream> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
     while connection.is_handshaking() {
-        connection.complete_io(&mut socket).map_err(failed)?;
+        connection.complete_io(&mut socket)?;
     }
     Ok(Stream::tls(connection, socket))
 }
 
-fn prepared(stream: TcpStream, patience: Duration) -> io::Result<TcpStream> {
+pub(crate) fn prepared(stream: TcpStream, patience: Duration) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;

@@ -284,7 +284,7 @@ impl ClientError {
 }
 
 /// What to try when no TLS came about.
-fn handshake_hint(error: &io::Error) -> &'static str {
+pub(crate) fn handshake_hint(error: &io::Error) -> &'static str {
     use rustls::{AlertDescription, CertificateError, Error};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {

@@ -1,4 +1,5 @@
-//! A small blocking client of the beanstalkd protocol: of Rota, and of any other server that speaks it.
+//! A small blocking client of the beanstalkd protocol: of Rota, and of any other server that speaks it. In [`http`] is one of
+//! Rota's HTTP API, which can do all that Rota can.
 //!
 //! One connection, one command at a time, every read and write under a time-out. Names and keys are checked types,
 //! so that nothing a user typed can end a line early; every answer is checked against what the protocol allows, and
@@ -76,6 +77,8 @@ mod batch;
 mod builder;
 mod connection;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod name;
 mod put;
 mod stream;

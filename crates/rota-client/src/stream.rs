@@ -6,19 +6,19 @@ use std::net::TcpStream;
 use rustls::{ClientConnection, StreamOwned};
 
 /// A connection's two directions.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
     /// TLS whose hands are shaken.
-    pub(super) fn tls(connection: ClientConnection, socket: TcpStream) -> Stream {
+    pub(crate) fn tls(connection: ClientConnection, socket: TcpStream) -> Stream {
         Stream::Tls(Box::new(StreamOwned::new(connection, socket)))
     }
 
     /// The socket below.
-    pub(super) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => stream.get_ref(),

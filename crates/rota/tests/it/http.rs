@@ -15,6 +15,7 @@ mod guide;
 mod jobs;
 mod kill;
 mod leases;
+mod library;
 mod limits;
 mod lists;
 mod many;
