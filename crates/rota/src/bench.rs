@@ -119,18 +119,19 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     if args.mix == Mix::Delayed && args.size < STAMP_BYTES {
         return Err(BenchError::SmallBody { size: args.size, least: STAMP_BYTES }.into());
     }
-    let tls = global.server.is_tls().then(|| global.tls.config()).transpose()?.map(Arc::new);
+    let server = global.server();
+    let tls = server.is_tls().then(|| global.tls.config()).transpose()?.map(Arc::new);
     let token = crate::command::http::token(global.token_file.as_deref())?;
-    let target = Target { server: &global.server, tls, token };
+    let target = Target { server: &server, tls, token };
     let mut client = crate::command::connect(global)?;
     let with_delays = matches!(args.mix, Mix::Delayed | Mix::Cancel);
     if with_delays && !delays.is_whole_seconds() && !client.has_extensions()? {
-        return Err(BenchError::NeedsMilliseconds { server: global.server.clone() }.into());
+        return Err(BenchError::NeedsMilliseconds { server: server.clone() }.into());
     }
     if args.batch.is_some() && !client.has_extensions()? {
-        return Err(BenchError::NeedsBatches { server: global.server.clone() }.into());
+        return Err(BenchError::NeedsBatches { server: server.clone() }.into());
     }
-    let mut summary = Summary::new(&global.server, &args, delays);
+    let mut summary = Summary::new(&server, &args, delays);
     for number in 0..args.rounds {
         let bar = progress_bar(&args, number);
         let round = round::run(&target, &args, delays, number, &mut client, &bar);

@@ -3,6 +3,8 @@
 //! Nothing is done here. Values are checked as far as they can be without a server; the flags of `serve` are rows of
 //! the table in `config::options`.
 
+pub(crate) mod agreed;
+pub(crate) mod queue;
 pub(crate) mod schedule;
 pub(crate) mod webhook;
 
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -18,13 +20,13 @@ use rota_net::access::{Pattern, Role};
 use rota_net::filter::{FIELDS, Filter, FilterError};
 
 use crate::bench::BenchArgs;
-use crate::command::http::HttpAddress;
 use crate::config::options::ServeFlags;
-use crate::snapshot::address::Address;
+use crate::snapshot::address::Address as Place;
 use crate::tls::client::ClientFiles;
 use crate::tokens::TokenId;
 use crate::tokens::file::parse_name;
 use crate::values::{parse_duration, parse_moment};
+use rota_client::http::{Address, Parent};
 use rota_client::{Key, QueueName, ServerAddress};
 
 const EXIT_CODES: &str = "\
@@ -56,17 +58,16 @@ pub(crate) struct Cli {
 /// What every command understands.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The server to speak to; tls://HOST:PORT for its port that speaks TLS
+    /// The server to speak to, beanstalkd://HOST:PORT; tls://HOST:PORT for its port that speaks TLS [default: 127.0.0.1:11300]
     #[arg(
         long,
         global = true,
         env = "ROTA_SERVER",
         value_name = "URL",
-        default_value = "beanstalkd://127.0.0.1:11300",
         hide_env_values = true,
         help_heading = "For every command"
     )]
-    pub(crate) server: ServerAddress,
+    pub(crate) server: Option<ServerAddress>,
     #[command(flatten)]
     pub(crate) tls: ClientFiles,
     /// A file with the token to show, for its owner alone; else ROTA_TOKEN has it
@@ -90,14 +91,16 @@ pub(crate) enum Verb {
     #[command(after_help = SERVE_NOTES)]
     Serve(ServeFlags),
     /// Put a job into a queue and print its id
-    Put(PutArgs),
+    #[command(after_help = PUT_NOTES)]
+    Put(Box<PutArgs>),
     /// Take the next job: print its body, or run a command with it, and complete it
     #[command(after_help = NEXT_NOTES)]
     Next(NextArgs),
     /// Cancel jobs by id, one by its key, or those of a filter
     #[command(after_help = filter_notes())]
     Cancel(CancelArgs),
-    /// Show a job: its state and its body
+    /// Show a job, open or kept: its state, what became of it, and its body
+    #[command(after_help = BOTH_PORTS)]
     Show(ShowArgs),
     /// Say why a job is not worked on, or not any more
     Why(WhyArgs),
@@ -112,6 +115,9 @@ pub(crate) enum Verb {
     /// Watch a server: its rates, and a table of its queues, once a second
     #[command(after_help = TOP_NOTES)]
     Top(TopArgs),
+    /// Pause queues, set them up, look at them
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Put jobs again and again: set schedules up, look at them, pause and run them
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
@@ -171,13 +177,32 @@ A line each, or with --json an object each. The kinds are in docs/http.md.
   rota events --kind 'job.*,lease.lost' --queue mail
   rota events --no-follow --job 17                        # what became of it, as far as the log has it";
 
-const NEXT_NOTES: &str = "\
-With --exec, the body is the command's standard input, and ROTA_JOB_ID and ROTA_JOB_QUEUE are in its \
-environment. Exit 0 completes the job, anything else releases it. While the command runs, the job's \
-lease is renewed; should it be lost all the same, rota says so, lets the command finish, and exits \
-with 1.
+const BOTH_PORTS: &str = "\
+It goes over the server's HTTP port; over the beanstalkd protocol, which can do less, where only --server \
+(ROTA_SERVER) is named, or nothing is and nobody answers over HTTP.";
 
-  rota next mails --wait 10s --exec sendmail -t
+const PUT_NOTES: &str = "\
+It goes over the server's HTTP port; over the beanstalkd protocol where only --server (ROTA_SERVER) is \
+named, or nothing is and nobody answers over HTTP. There, only the options down to --key can be used, \
+and --after with ids, and a job has no limit of attempts.
+
+  rota put mail '{\"to\": \"ann\"}' --kind welcome --max-attempts 5 --back-off 10s,most=1h
+  rota put mail report --after imports:rows-17,42 --on-parent-failure hold
+  rota put mail hello --idempotency-key order-17 --json";
+
+const NEXT_NOTES: &str = "\
+With --exec, the body is the command's standard input, and ROTA_JOB_ID, ROTA_JOB_QUEUE, ROTA_JOB_ATTEMPTS \
+(that failed before), and where there are such ROTA_JOB_KEY and ROTA_JOB_KIND are in its environment. Exit 0 \
+completes the job. Anything else is a failed attempt, with the end of what the command wrote to its standard \
+error: the job is tried again after its back-off, or buried if that was its last attempt. While the command \
+runs, the job's lease is renewed; should it be lost all the same, rota says so, lets the command finish, and \
+exits with 1. Should rota itself be killed, the job is ready again when its TTR is over.
+
+It goes over the server's HTTP port; over the beanstalkd protocol where only --server (ROTA_SERVER) is \
+named, or nothing is and nobody answers over HTTP. There is no failed attempt in that one: the job is \
+released, and ready at once; so it is if rota is killed.
+
+  rota next mails news --timeout 10s --exec sendmail -t
 
 Exit code 3: no job came.";
 
@@ -367,18 +392,64 @@ pub(crate) struct PutArgs {
     /// A key that no other open job of the queue may have (Rota servers only)
     #[arg(long)]
     pub(crate) key: Option<Key>,
-    /// Jobs that must be done before, with commas between them; if one is cancelled, this one is too (Rota servers only)
-    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "at")]
-    pub(crate) after: Vec<u64>,
+    /// Jobs that must be done before, by id or as QUEUE:KEY, with commas between them (Rota servers only)
+    #[arg(long, value_name = "JOBS", value_delimiter = ',', value_parser = parse_parent)]
+    pub(crate) after: Vec<Parent>,
+    /// What becomes of it when one of those is cancelled or expires [default: cancel]
+    #[arg(long, value_enum, requires = "after")]
+    pub(crate) on_parent_failure: Option<OnParentFailure>,
+    /// What to do where an open job of the queue has the --key [default: reject]
+    #[arg(long, value_enum, requires = "key")]
+    pub(crate) on_conflict: Option<OnConflict>,
+    #[command(flatten)]
+    pub(crate) agreed: agreed::Agreed,
+    /// It expires if it was not begun by then: RFC 3339, or local time as 2026-05-01 08:00 [default: never]
+    #[arg(
+        long,
+        value_name = "TIME",
+        conflicts_with = "expires_in",
+        value_parser = |text: &str| parse_moment(text, &TimeZone::system())
+    )]
+    pub(crate) expires_at: Option<Timestamp>,
+    /// A name of this put, 1 to 200 visible ASCII characters: the same put, repeated within 24 hours, puts nothing twice
+    #[arg(long, value_name = "TEXT", value_parser = parse_idempotency_key)]
+    pub(crate) idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
+}
+
+/// What becomes of a job when one that it waits for comes to nothing.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnParentFailure {
+    /// It is cancelled too
+    Cancel,
+    /// It goes on as if that one were done
+    Run,
+    /// It stays blocked until it is kicked or cancelled
+    Hold,
+}
+
+/// What a put does where its key is taken.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnConflict {
+    /// It is refused, and the job that has the key is named
+    Reject,
+    /// Nothing is put, and the id of the job that has the key is printed
+    Keep,
+    /// That job becomes what this put says, and keeps its id
+    Replace,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct NextArgs {
-    /// The queue
-    pub(crate) queue: QueueName,
-    /// Wait this long for a job, rounded up to whole seconds
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
-    pub(crate) wait: Duration,
+    /// The queues: up to 100, of which the first ready job of all is taken; of several over HTTP only
+    #[arg(value_name = "QUEUE", required = true, num_args = 1..=100)]
+    pub(crate) queues: Vec<QueueName>,
+    /// Wait this long for a job: 500ms, 10s, 1h; over the beanstalkd protocol rounded up to whole seconds
+    #[arg(long, visible_alias = "wait", value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
     /// Run a command with the job; all that follows belongs to the command
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     pub(crate) exec: Vec<std::ffi::OsString>,
@@ -415,7 +486,16 @@ pub(crate) struct CancelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The job's id
-    pub(crate) id: u64,
+    #[arg(required_unless_present_any = ["queue", "key"], conflicts_with_all = ["queue", "key"])]
+    pub(crate) id: Option<u64>,
+    /// The queue of the open job with the --key
+    #[arg(long, requires = "key")]
+    pub(crate) queue: Option<QueueName>,
+    /// The job's key (Rota servers only)
+    #[arg(long, requires = "queue")]
+    pub(crate) key: Option<Key>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
@@ -487,15 +567,25 @@ pub(crate) struct TopArgs {
 /// Which server is asked over HTTP.
 #[derive(Debug, Args)]
 pub(crate) struct HttpServer {
-    /// The server's HTTP port
-    #[arg(
-        long,
-        env = "ROTA_HTTP",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:11380",
-        hide_env_values = true
-    )]
-    pub(crate) http: HttpAddress,
+    /// The server's HTTP port, http://HOST:PORT or https:// [default: 127.0.0.1:11380]
+    #[arg(long, env = "ROTA_HTTP", value_name = "URL", hide_env_values = true)]
+    pub(crate) http: Option<Address>,
+}
+
+impl Global {
+    /// The server that is spoken to over the beanstalkd protocol.
+    pub(crate) fn server(&self) -> ServerAddress {
+        let usual = || "127.0.0.1:11300".parse().expect("it is an address");
+        self.server.clone().unwrap_or_else(usual)
+    }
+}
+
+impl HttpServer {
+    /// Where the server is asked over HTTP.
+    pub(crate) fn address(&self) -> Address {
+        let usual = || "127.0.0.1:11380".parse().expect("it is an address");
+        self.http.clone().unwrap_or_else(usual)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -526,7 +616,7 @@ pub(crate) struct EventsArgs {
 pub(crate) struct SnapshotArgs {
     /// Where to; a folder is the server's, not this command's. Where the server puts them if it is not given
     #[arg(value_name = "ADDRESS")]
-    pub(crate) to: Option<Address>,
+    pub(crate) to: Option<Place>,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }
@@ -535,7 +625,7 @@ pub(crate) struct SnapshotArgs {
 pub(crate) struct InspectArgs {
     /// A snapshot, or a place that holds some
     #[arg(value_name = "ADDRESS")]
-    pub(crate) address: Address,
+    pub(crate) address: Place,
     /// List the jobs of a snapshot (of the newest, if it is a place)
     #[arg(long)]
     pub(crate) jobs: bool,
@@ -552,8 +642,8 @@ fn filter_notes() -> String {
     let mut notes = String::from(
         "A FILTER has terms that must all hold; - or ! before one turns it around. * stands for anything, a comma \
          parts values of which one has to hold, numbers and spans also take <, <=, > and >=, and a value with spaces \
-         goes between quotation marks. It goes over the server's HTTP port: --http, and --token-file or ROTA_TOKEN has the \
-         token where the server asks for one.\n\n",
+         goes between quotation marks. It goes over the server's HTTP port, --http; ROTA_TOKEN or --token-file has the token where \
+         the server asks for one.\n\n",
     );
     for field in &FIELDS {
         notes.push_str(&format!("  {:24}  {}\n", field.example, field.says));
@@ -578,6 +668,30 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         every if every < Duration::from_millis(100) => Err("the server has other things to do: at least 100ms".into()),
         every => Ok(every),
+    }
+}
+
+/// Reads a job that another waits for: its id, or its queue and its key.
+fn parse_parent(text: &str) -> Result<Parent, String> {
+    match text.split_once(':') {
+        Some((queue, key)) => {
+            let queue: QueueName = queue.parse().map_err(|error| format!("the queue {queue:?}: {error}"))?;
+            match key.is_empty() {
+                true => Err(format!("{text:?} has no key behind the colon")),
+                false => Ok(Parent::key(queue.as_str(), key)),
+            }
+        }
+        None => {
+            let id = text.parse().map_err(|_| format!("{text:?} names no job: write its id, or QUEUE:KEY"))?;
+            Ok(Parent::Id(id))
+        }
+    }
+}
+
+fn parse_idempotency_key(text: &str) -> Result<String, String> {
+    match (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err(String::from("it is no such name: 1 to 200 visible ASCII characters")),
     }
 }
 

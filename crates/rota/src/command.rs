@@ -14,6 +14,7 @@ pub(crate) mod log;
 mod many;
 pub(crate) mod next;
 pub(crate) mod put;
+pub(crate) mod queue;
 pub(crate) mod schedule;
 pub(crate) mod show;
 pub(crate) mod snapshot;
@@ -30,11 +31,12 @@ use rota_client::Client;
 /// A connection to the server that the command line names, which knows by then who asks.
 pub(crate) fn connect(global: &Global) -> anyhow::Result<Client> {
     let mut builder = Client::builder();
-    if global.server.is_tls() {
+    let server = global.server();
+    if server.is_tls() {
         builder = builder.tls_config(global.tls.config()?);
     }
     if let Some(token) = http::token(global.token_file.as_deref())? {
         builder = builder.token(token);
     }
-    Ok(builder.connect_to(&global.server)?)
+    Ok(builder.connect_to(&server)?)
 }

@@ -46,15 +46,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let config = ServeConfig::resolve(&flags.given, flags.config.as_deref(), &environment)?;
             serve::run(config)
         }
-        Verb::Put(args) => command::put::run(&cli.global, args),
-        Verb::Next(args) => command::next::run(&cli.global, args),
+        Verb::Put(args) => command::put::run(&cli.global, *args),
+        Verb::Next(args) => command::next::run(&cli.global, &args),
         Verb::Cancel(args) => command::cancel::run(&cli.global, args),
-        Verb::Show(args) => command::show::run(&cli.global, args),
+        Verb::Show(args) => command::show::run(&cli.global, &args),
         Verb::Why(args) => command::why::run(&cli.global, &args),
         Verb::List(args) => command::list::run(&cli.global, args),
         Verb::Kick(args) => command::kick::run(&cli.global, args),
         Verb::Stats(args) => command::stats::run(&cli.global, args),
         Verb::Top(args) => command::top::run(&cli.global, &args),
+        Verb::Queue(queue) => command::queue::run(&cli.global, &queue),
         Verb::Schedule(schedule) => command::schedule::run(&cli.global, schedule),
         Verb::Webhook(webhook) => command::webhook::run(&cli.global, webhook),
         Verb::Events(args) => command::events::run(&cli.global, &args),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::HttpServer;
+use super::agreed::Agreed;
 use crate::values::{parse_duration, parse_moment};
 use rota_client::QueueName;
 
@@ -78,27 +79,17 @@ pub(crate) struct ScheduleSetArgs {
     /// What becomes of a tick while the job of the last firing is open
     #[arg(long, value_enum, default_value_t = OnOverlap::Allow)]
     pub(crate) on_overlap: OnOverlap,
-    /// The jobs' priority: 0 is the most urgent
+    /// The jobs' priority: 0 is the most urgent [default: 1024]
     #[arg(long, value_name = "N")]
     pub(crate) priority: Option<u32>,
-    /// How long a worker may hold one before it is ready again
+    /// How long a worker may hold one before it is ready again: 30s, 10m [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) ttr: Option<Duration>,
     /// The jobs' key: while an open job of the queue has it, ticks are left out
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// The jobs' kind
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// A header of the jobs; may be given several times
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// Failed attempts after which a job is buried; 0 for no limit
-    #[arg(long, value_name = "N")]
-    pub(crate) max_attempts: Option<u16>,
-    /// A job that was not begun so long after its tick expires
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub(crate) expires_in: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) agreed: Agreed,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }
@@ -121,9 +112,4 @@ pub(crate) enum OnOverlap {
     Allow,
     /// They are left out
     Skip,
-}
-
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} has no =: write NAME=VALUE"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }

@@ -2,17 +2,18 @@
 
 use std::process::ExitCode;
 
+use rota_client::http::Client;
 use serde_json::json;
 
 use super::many::{self, Verb, Which};
 use crate::cli::{CancelArgs, Global};
 use crate::report::{self, Failure};
 
-const CANCEL: Verb = Verb { name: "cancel", done: "cancelled" };
+const CANCEL: Verb = Verb { ask: Client::cancel_many, done: "cancelled" };
 
 pub(crate) fn run(global: &Global, args: CancelArgs) -> anyhow::Result<ExitCode> {
     if let Some(filter) = &args.filter {
-        let which = Which { filter, dry_run: args.dry_run, limit: args.limit.map(u64::from) };
+        let which = Which { filter, dry_run: args.dry_run, limit: args.limit };
         return many::run(global, &args.server, &CANCEL, &which);
     }
     let mut client = super::connect(global)?;

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use rota_client::http::Client;
 use serde_json::json;
 
 use super::many::{self, Verb, Which};
 use crate::cli::{Global, KickArgs};
 use crate::report::{self, Failure};
 
-const KICK: Verb = Verb { name: "kick", done: "kicked" };
+const KICK: Verb = Verb { ask: Client::kick_many, done: "kicked" };
 
 pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
     if let Some(filter) = &args.filter {
@@ -16,7 +17,7 @@ pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
             let failure = Failure::wrong_usage("--where does not say how many jobs to kick");
             return Err(failure.hint("add --all, or --count N; --dry-run only counts them").into());
         }
-        let which = Which { filter, dry_run: args.dry_run, limit: args.count.map(u64::from) };
+        let which = Which { filter, dry_run: args.dry_run, limit: args.count };
         return many::run(global, &args.server, &KICK, &which);
     }
     let mut client = super::connect(global)?;

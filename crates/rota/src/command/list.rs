@@ -60,7 +60,7 @@ pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
 
 /// Prints the jobs of a filter, page by page.
 fn jobs(global: &Global, args: &ListArgs, filter: &Filter) -> anyhow::Result<ExitCode> {
-    let asker = Asker::new(&args.server.http, global)?;
+    let asker = Asker::new(global, &args.server)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut cursor = String::new();
     loop {

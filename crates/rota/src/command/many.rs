@@ -3,17 +3,17 @@
 
 use std::process::ExitCode;
 
+use rota_client::http::{Client, Done, Error, Many};
 use rota_net::filter::Filter;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::http::Asker;
+use super::http;
 use crate::cli::{Global, HttpServer};
 use crate::report::{self, Failure};
 
 /// A verb, as it is asked for and as it is told.
 pub(super) struct Verb {
-    /// The end of its page.
-    pub(super) name: &'static str,
+    pub(super) ask: fn(&Client, &Many) -> Result<Done, Error>,
     /// What was done to jobs.
     pub(super) done: &'static str,
 }
@@ -23,34 +23,30 @@ pub(super) struct Which<'a> {
     pub(super) filter: &'a Filter,
     pub(super) dry_run: bool,
     /// The most jobs that it is done to.
-    pub(super) limit: Option<u64>,
+    pub(super) limit: Option<u32>,
 }
 
 pub(super) fn run(global: &Global, server: &HttpServer, verb: &Verb, which: &Which<'_>) -> anyhow::Result<ExitCode> {
-    let asker = Asker::new(&server.http, global)?;
-    let path = format!("/v1/jobs/{}", verb.name);
+    let client = http::client(global, server)?;
     let mut sum = Sum::default();
     let mut cursor = None;
     loop {
-        let mut body = json!({ "q": which.filter.to_string(), "dry_run": which.dry_run });
-        if let Some(limit) = which.limit {
-            body["limit"] = (limit - sum.affected()).into();
-        }
-        if let Some(cursor) = cursor {
-            body["cursor"] = cursor;
-        }
-        let answer = asker.post(&path, &body, &format!("not all jobs were {}", verb.done)).map_err(|failure| {
+        // Who has as many as were asked for does not ask again.
+        let left = which.limit.map(|limit| limit - u32::try_from(sum.affected()).unwrap_or(limit));
+        let many = Many::of(which.filter.to_string()).dry_run(which.dry_run).limit(left).cursor(cursor);
+        let mut done = (verb.ask)(&client, &many).map_err(|error| {
+            let failure = http::failure(&error, &format!("not all jobs were {}", verb.done));
             // Whoever asked for all of them has to know how far it came.
             match sum.done {
                 0 => failure,
                 done => failure.hint(format!("{done} jobs were {} before that; to run it again is safe", verb.done)),
             }
         })?;
-        sum.add(&answer);
+        cursor = done.cursor.take();
+        sum.add(&done);
         // Jobs that are named are looked up wherever they are.
         sum.not_looked_at = if which.filter.named().is_some() { 0 } else { sum.not_in_memory };
-        cursor = answer.get("cursor").cloned();
-        if cursor.is_none() || which.limit.is_some_and(|limit| sum.affected() >= limit) {
+        if cursor.is_none() || which.limit.is_some_and(|limit| sum.affected() >= u64::from(limit)) {
             break;
         }
     }
@@ -79,24 +75,22 @@ struct Sum {
     over: u64,
     wrong_state: u64,
     disk_full: u64,
-    first: Vec<Value>,
+    first: Vec<String>,
     not_in_memory: u64,
     not_looked_at: u64,
 }
 
 impl Sum {
-    fn add(&mut self, answer: &Map<String, Value>) {
-        let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
-        let refused = |name: &str| number(answer.get("refused").and_then(|refused| refused.get(name)));
-        self.matched += number(answer.get("matched"));
-        self.done += number(answer.get("done"));
-        self.would_do += number(answer.get("would_do"));
-        self.over += refused("over");
-        self.wrong_state += refused("wrong_state");
-        self.disk_full += refused("disk_full");
-        self.not_in_memory = number(answer.get("not_in_memory"));
-        let first = answer.get("first").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        self.first.extend(first.iter().take(10 - self.first.len().min(10)).cloned());
+    fn add(&mut self, done: &Done) {
+        self.matched += done.matched;
+        self.done += done.done;
+        self.would_do += done.would_do;
+        self.over += done.refused.over;
+        self.wrong_state += done.refused.wrong_state;
+        self.disk_full += done.refused.disk_full;
+        self.not_in_memory = done.not_in_memory;
+        let room = 10 - self.first.len().min(10);
+        self.first.extend(done.first.iter().take(room).map(u64::to_string));
     }
 
     fn affected(&self) -> u64 {
@@ -120,9 +114,8 @@ impl Sum {
             }
         }
         if dry_run && !self.first.is_empty() {
-            let ids: Vec<&str> = self.first.iter().filter_map(Value::as_str).collect();
-            let more = if count > ids.len() as u64 { ", …" } else { "" };
-            text.push_str(&format!(": {}{more}", ids.join(", ")));
+            let more = if count > self.first.len() as u64 { ", …" } else { "" };
+            text.push_str(&format!(": {}{more}", self.first.join(", ")));
         }
         if self.not_looked_at > 0 {
             text.push_str(&format!("\n{} delayed jobs are not in memory, and were not looked at", self.not_looked_at));

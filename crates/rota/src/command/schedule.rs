@@ -3,17 +3,15 @@
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use clap::ValueEnum as _;
-use reqwest::Method;
-use serde_json::{Map, Value, json};
+use rota_client::QueueName;
+use rota_client::http::{self as http_api, Method, NewJob, NewSchedule, Ticks};
+use serde_json::{Map, Value};
 
 use super::http::{self, Asker};
-use super::text::{lines_of, parts_of, put_body, table, text_of, written};
+use super::text::{lines_of, parts_of, table, text_of, written};
 use crate::cli::Global;
-use crate::cli::schedule::{ScheduleArgs, ScheduleCommand, ScheduleListArgs, ScheduleSetArgs};
+use crate::cli::schedule::{OnMissed, OnOverlap, ScheduleArgs, ScheduleCommand, ScheduleListArgs, ScheduleSetArgs};
 use crate::report::{self, Failure};
-use crate::values::format_duration;
-use rota_client::QueueName;
 
 /// What is asked for at a time.
 const PAGE: usize = 1000;
@@ -23,20 +21,20 @@ pub(crate) fn run(global: &Global, command: ScheduleCommand) -> anyhow::Result<E
         ScheduleCommand::Set(args) => set(global, &args)?,
         ScheduleCommand::List(args) => list(global, &args)?,
         ScheduleCommand::Show(args) => {
-            tell(global, &args, (Method::GET, ""), "it is not shown", |schedule| lines_of(&shown(schedule)))?;
+            tell(global, &args, (Method::Get, ""), "it is not shown", |schedule| lines_of(&shown(schedule)))?;
         }
         ScheduleCommand::Delete(args) => {
-            tell(global, &args, (Method::DELETE, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
+            tell(global, &args, (Method::Delete, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
         }
         ScheduleCommand::Pause(args) => {
-            tell(global, &args, (Method::POST, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
+            tell(global, &args, (Method::Post, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
         }
         ScheduleCommand::Resume(args) => {
             let shown = |schedule: &_| format!("resumed {}: next at {}", args.name, next(schedule));
-            tell(global, &args, (Method::POST, "/resume"), "it is not resumed", shown)?;
+            tell(global, &args, (Method::Post, "/resume"), "it is not resumed", shown)?;
         }
         ScheduleCommand::Run(args) => {
-            tell(global, &args, (Method::POST, "/run"), "nothing was put", |job| text_of(job, "id").to_owned())?;
+            tell(global, &args, (Method::Post, "/run"), "nothing was put", |job| text_of(job, "id").to_owned())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -52,51 +50,43 @@ fn set(global: &Global, args: &ScheduleSetArgs) -> anyhow::Result<()> {
             body
         }
     };
-    let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-        value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    };
-    let mut object = json!({
-        "on_missed": name(&|| args.on_missed.to_possible_value()),
-        "on_overlap": name(&|| args.on_overlap.to_possible_value()),
-    });
-    let mut put = |field: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            object[field] = value;
+    let mut job = args.agreed.on(NewJob::bytes(args.queue.as_str(), body));
+    if let Some(priority) = args.priority {
+        job = job.priority(priority);
+    }
+    if let Some(ttr) = args.ttr {
+        job = job.ttr(ttr);
+    }
+    if let Some(key) = &args.key {
+        job = job.key(key);
+    }
+    let ticks = match (&args.cron, args.every) {
+        (Some(cron), _) => Ticks::Cron { cron: cron.clone(), zone: args.zone.clone() },
+        (None, every) => {
+            let every = every.expect("clap requires --every where there is no --cron");
+            Ticks::Every { every, from: args.from }
         }
     };
-    put("cron", args.cron.clone().map(Value::from));
-    put("zone", args.zone.clone().map(Value::from));
-    put("every", args.every.map(|every| format_duration(every).into()));
-    put("from", args.from.map(|from| from.to_string().into()));
-    let mut read = json!({});
-    put_body(&mut read, &body);
-    let mut job = json!({ "queue": args.queue.as_str() });
-    let mut put = |field: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            job[field] = value;
-        }
-    };
-    put("text", read.get("body").cloned());
-    put("base64", read.get("body_base64").cloned());
-    put("priority", args.priority.map(Value::from));
-    put("ttr", args.ttr.map(|ttr| format_duration(ttr).into()));
-    put("key", args.key.clone().map(Value::from));
-    put("kind", args.kind.clone().map(Value::from));
-    put("max_attempts", args.max_attempts.map(Value::from));
-    put("expires_in", args.expires_in.map(|span| format_duration(span).into()));
-    let headers: Map<String, Value> =
-        args.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-    put("headers", Some(headers).filter(|headers| !headers.is_empty()).map(Value::from));
-    object["job"] = job;
+    let new = NewSchedule::at(ticks, job)
+        .on_missed(match args.on_missed {
+            OnMissed::Skip => http_api::OnMissed::Skip,
+            OnMissed::Once => http_api::OnMissed::Once,
+            OnMissed::All => http_api::OnMissed::All,
+        })
+        .on_overlap(match args.on_overlap {
+            OnOverlap::Allow => http_api::OnOverlap::Allow,
+            OnOverlap::Skip => http_api::OnOverlap::Skip,
+        });
+    let new = serde_json::to_value(new)?;
     let path = path(&args.name, "");
-    let asker = Asker::new(&args.server.http, global)?;
-    let schedule = asker.ask(Method::PUT, &path, Some(&object), "it is not set up")?;
+    let asker = Asker::new(global, &args.server)?;
+    let schedule = asker.ask(Method::Put, &path, Some(&new), "it is not set up")?;
     let shown = || format!("{}: next at {}", args.name, next(&schedule));
     report::line(global.json, shown, Value::Object(schedule.clone()))
 }
 
 fn list(global: &Global, args: &ScheduleListArgs) -> anyhow::Result<()> {
-    let (json, asker) = (global.json, Asker::new(&args.server.http, global)?);
+    let (json, asker) = (global.json, Asker::new(global, &args.server)?);
     let mut path = format!("/v1/schedules?limit={PAGE}");
     let mut rows = Vec::new();
     loop {

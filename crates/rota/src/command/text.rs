@@ -63,6 +63,11 @@ pub(crate) fn put_body(object: &mut Value, body: &[u8]) {
     }
 }
 
+/// What was written as base64; none if that is none.
+pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
 /// `name: value` lines with the values below each other.
 pub(crate) fn lines_of(object: &Map<String, Value>) -> String {
     let width = object.keys().map(String::len).max().unwrap_or(0);

@@ -19,22 +19,22 @@ use crate::cli::{Global, TopArgs};
 use crate::report;
 
 pub(crate) fn run(global: &Global, args: &TopArgs) -> anyhow::Result<ExitCode> {
-    let mut looker = Looker::new(&args.server.http, global)?;
+    let mut looker = Looker::new(global, &args.server)?;
     // Without an answer to the first look the address is wrong, more likely than not.
     let first = looker.look().map_err(Unanswered::into_failure)?;
     if global.json {
         objects(looker, &first, (!args.once).then_some(args.every))?;
     } else if args.once || !io::stdout().is_terminal() {
-        report::raw(View::new(&args.server.http.to_string(), first).plain().as_bytes())?;
+        report::raw(View::new(&args.server.address().to_string(), first).plain().as_bytes())?;
     } else {
-        let view = View::new(&args.server.http.to_string(), first);
-        return terminal::show(view, looker::start(global, args, looker));
+        let view = View::new(&args.server.address().to_string(), first);
+        return terminal::show(view, looker::start(args.every, looker));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints an object, and one more each `every`, if that is given, until it is interrupted or refused.
-fn objects(mut looker: Looker<'_>, first: &Look, every: Option<Duration>) -> anyhow::Result<()> {
+fn objects(mut looker: Looker, first: &Look, every: Option<Duration>) -> anyhow::Result<()> {
     report::raw(format!("{}\n", first.json()).as_bytes())?;
     let Some(every) = every else { return Ok(()) };
     loop {
@@ -51,29 +51,23 @@ fn objects(mut looker: Looker<'_>, first: &Look, every: Option<Duration>) -> any
 mod looker {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::thread;
+    use std::time::Duration;
 
     use super::look::{Look, Looker};
-    use crate::cli::{Global, TopArgs};
     use crate::command::http::Unanswered;
 
     /// A look, or why there is none; nothing comes after a refusal.
     pub(super) type Looked = Result<Look, Unanswered>;
 
-    /// Goes on where `looker` ended, in a thread that ends with the program.
-    pub(super) fn start(global: &Global, args: &TopArgs, looker: Looker<'_>) -> Receiver<anyhow::Result<Looked>> {
-        let (server, global, every) = (args.server.http.clone(), global.clone(), args.every);
-        let before = looker.into_last();
+    /// Looks once each `every`, in a thread that ends with the program.
+    pub(super) fn start(every: Duration, mut looker: Looker) -> Receiver<Looked> {
         let (sender, receiver) = sync_channel(1);
         thread::spawn(move || {
-            let mut looker = match Looker::new(&server, &global) {
-                Ok(looker) => looker.after(before),
-                Err(error) => return drop(sender.send(Err(error))),
-            };
             loop {
                 thread::sleep(every);
                 let looked = looker.look();
                 let ends = matches!(looked, Err(Unanswered::Refused(_)));
-                if sender.send(Ok(looked)).is_err() || ends {
+                if sender.send(looked).is_err() || ends {
                     return;
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use reqwest::Method;
+use rota_client::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::http::{self, Asker};
@@ -18,23 +18,23 @@ pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<Ex
         WebhookCommand::Set(args) => set(global, &args)?,
         WebhookCommand::List(args) => list(global, &args)?,
         WebhookCommand::Show(args) => {
-            tell(global, &args, (Method::GET, ""), "it is not shown", |webhook| lines_of(&shown(webhook)))?;
+            tell(global, &args, (Method::Get, ""), "it is not shown", |webhook| lines_of(&shown(webhook)))?;
         }
         WebhookCommand::Delete(args) => {
-            tell(global, &args, (Method::DELETE, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
+            tell(global, &args, (Method::Delete, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
         }
         WebhookCommand::Pause(args) => {
-            tell(global, &args, (Method::POST, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
+            tell(global, &args, (Method::Post, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
         }
         WebhookCommand::Resume(args) => {
             let shown = |webhook: &_| format!("resumed {}: after event {}", args.name, text_of(webhook, "seq"));
-            tell(global, &args, (Method::POST, "/resume"), "it is not resumed", shown)?;
+            tell(global, &args, (Method::Post, "/resume"), "it is not resumed", shown)?;
         }
         WebhookCommand::Test(args) => test(global, &args)?,
         WebhookCommand::Rotate(args) => rotate(global, &args)?,
         WebhookCommand::DropOldSecret(args) => {
             let shown = |_: &_| format!("{} signs with its newest secret alone", args.name);
-            tell(global, &args, (Method::DELETE, "/old-secret"), "it signs as before", shown)?;
+            tell(global, &args, (Method::Delete, "/old-secret"), "it signs as before", shown)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -52,8 +52,8 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
     put("secret", args.secret_file.as_deref().map(http::secret_in).transpose()?.map(Value::from));
     put("paused", args.paused.then_some(Value::Bool(true)));
     put("after", args.after.map(|after| after.to_string().into()));
-    let asker = Asker::new(&args.server.http, global)?;
-    let webhook = asker.ask(Method::PUT, &path(&args.name, ""), Some(&object), "it is not set up")?;
+    let asker = Asker::new(global, &args.server)?;
+    let webhook = asker.ask(Method::Put, &path(&args.name, ""), Some(&object), "it is not set up")?;
     let shown = || {
         let (state, seq, secret) = (state(&webhook), text_of(&webhook, "seq"), secret_line(&webhook));
         format!("{}: {state} after event {seq}{secret}", args.name)
@@ -62,7 +62,7 @@ fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
 }
 
 fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(&args.server.http, global)?;
+    let asker = Asker::new(global, &args.server)?;
     let answer = asker.get("/v1/webhooks", "no webhooks")?;
     let mut rows = Vec::new();
     for webhook in answer.get("webhooks").and_then(Value::as_array).into_iter().flatten() {
@@ -80,8 +80,8 @@ fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
 }
 
 fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(&args.server.http, global)?;
-    let tried = asker.ask(Method::POST, &path(&args.name, "/test"), None, "it was not called")?;
+    let asker = Asker::new(global, &args.server)?;
+    let tried = asker.ask(Method::Post, &path(&args.name, "/test"), None, "it was not called")?;
     if tried.get("delivered") != Some(&Value::Bool(true)) {
         let call = tried.get("call").and_then(Value::as_object);
         let why = call.map_or("?", |call| text_of(call, "error"));
@@ -104,7 +104,7 @@ fn rotate(global: &Global, args: &WebhookRotateArgs) -> anyhow::Result<()> {
     if let Some(keep) = args.keep {
         object["keep"] = format_duration(keep).into();
     }
-    let asker = Asker::new(&args.server.http, global)?;
+    let asker = Asker::new(global, &args.server)?;
     let webhook = asker.post(&path(&args.name, "/rotate"), &object, "it signs as before")?;
     let shown = || {
         let old = webhook.get("old_secret").and_then(Value::as_object);

@@ -9,7 +9,7 @@ use crate::cli::{Global, WhyArgs};
 use crate::report;
 
 pub(crate) fn run(global: &Global, args: &WhyArgs) -> anyhow::Result<ExitCode> {
-    let asker = Asker::new(&args.server.http, global)?;
+    let asker = Asker::new(global, &args.server)?;
     let id = args.id;
     let why = asker.get(&format!("/v1/jobs/{id}/why"), "no reasons")?;
     let text = || {

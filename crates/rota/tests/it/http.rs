@@ -24,6 +24,7 @@ mod otel;
 mod queues;
 mod repeat;
 mod schedules;
+mod shell;
 mod smuggling;
 mod terms;
 mod token_file;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::Global;
-use crate::command::http::{Asker, HttpAddress, Unanswered, escape};
+use crate::cli::{Global, HttpServer};
+use crate::command::http::{Asker, Unanswered, escape};
 use crate::values::parse_duration;
 
 /// How long a request may take.
@@ -136,32 +136,23 @@ fn span_at(object: &Map<String, Value>, path: &[&str]) -> Option<Duration> {
 }
 
 /// Looks at a server again and again, and remembers the look before.
-pub(super) struct Looker<'a> {
-    asker: Asker<'a>,
+pub(super) struct Looker {
+    asker: Asker,
     last: Option<Look>,
 }
 
-impl<'a> Looker<'a> {
-    pub(super) fn new(server: &'a HttpAddress, global: &Global) -> anyhow::Result<Looker<'a>> {
-        Ok(Looker { asker: Asker::new(server, global)?, last: None })
-    }
-
-    /// The same, with that look before it.
-    pub(super) fn after(self, last: Option<Look>) -> Looker<'a> {
-        Looker { last, ..self }
-    }
-
-    pub(super) fn into_last(self) -> Option<Look> {
-        self.last
+impl Looker {
+    pub(super) fn new(global: &Global, server: &HttpServer) -> anyhow::Result<Looker> {
+        Ok(Looker { asker: Asker::hasty(global, server, TIMEOUT)?, last: None })
     }
 
     pub(super) fn look(&mut self) -> Result<Look, Unanswered> {
-        let stats = self.asker.look("/v1/stats", "no statistics", TIMEOUT)?;
+        let stats = self.asker.look("/v1/stats", "no statistics")?;
         let mut queues = Vec::new();
         let mut cursor: Option<String> = None;
         while queues.len() < MOST_QUEUES {
             let after = cursor.map(|cursor| format!("&cursor={}", escape(&cursor))).unwrap_or_default();
-            let mut page = self.asker.look(&format!("/v1/queues?limit=1000{after}"), "no queues", TIMEOUT)?;
+            let mut page = self.asker.look(&format!("/v1/queues?limit=1000{after}"), "no queues")?;
             if let Some(Value::Array(of_page)) = page.remove("queues") {
                 queues.extend(of_page.into_iter().filter_map(|queue| match queue {
                     Value::Object(queue) => Some(queue),

@@ -29,7 +29,7 @@ const KEY_WAIT: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The server refuses to be looked at, or the terminal fails.
-pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> anyhow::Result<ExitCode> {
+pub(super) fn show(mut view: View, looks: Receiver<Looked>) -> anyhow::Result<ExitCode> {
     let failed = |error| Failure::at_run_time("cannot use the terminal").caused_by(error).hint("try rota top --once");
     // Before the terminal is changed: from here on nothing ends the program that does not come by here.
     let ended = signals().map_err(failed)?;
@@ -38,7 +38,7 @@ pub(super) fn show(mut view: View, looks: Receiver<anyhow::Result<Looked>>) -> a
     loop {
         match looks.try_recv() {
             Ok(looked) => {
-                match looked? {
+                match looked {
                     Ok(look) => view.take(look),
                     Err(Unanswered::Absent(failure)) => view.trouble(&failure.to_string()),
                     Err(Unanswered::Refused(failure)) => return Err(failure.into()),

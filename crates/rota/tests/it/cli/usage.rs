@@ -43,7 +43,7 @@ fn a_server_that_is_not_there() {
 #[test]
 fn wrong_usage_is_exit_code_2() {
     let server = format!("beanstalkd://{}", free_address());
-    let cases: [(&[&str], &str); 31] = [
+    let cases: [(&[&str], &str); 37] = [
         (&[], "Usage: rota"),
         (&["fly"], "unrecognized subcommand 'fly'"),
         (&["put"], "<QUEUE>"),
@@ -65,6 +65,12 @@ fn wrong_usage_is_exit_code_2() {
         (&["cancel", "--key", "k"], "--queue"),
         (&["cancel", "--queue", "q"], "--key"),
         (&["cancel", "1", "--queue", "q", "--key", "k"], "cannot be used with"),
+        (&["put", "q", "x", "--after", "x"], "\"x\" names no job: write its id, or QUEUE:KEY"),
+        (&["put", "q", "x", "--back-off", "5s,often"], "\"often\" is no part of a back-off"),
+        (&["put", "q", "x", "--kind", "k"], "hint: name the server's HTTP port with --http or ROTA_HTTP"),
+        (&["next", "a", "b"], "error: a job of several queues goes over HTTP, and only --server is named"),
+        (&["queue", "set", "q"], "required arguments"),
+        (&["queue", "set", "q", "--rate", "5"], "\"5\" is no rate: write 100/1s or 5/1m"),
         (&["show", "-1"], "-1"),
         (&["list", "-x"], "-x"),
         (&["kick"], "<QUEUE>"),
@@ -155,6 +161,7 @@ fn help_says_what_scripts_need() {
         "kick",
         "stats",
         "top",
+        "queue",
         "schedule",
         "webhook",
         "events",

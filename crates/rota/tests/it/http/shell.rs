@@ -1,0 +1,240 @@
+//! `rota put`, `next`, `show`, `queue` and `schedule set` over HTTP: what only that port can do, and how failed commands end.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::client::Http;
+use super::server;
+
+/// What a command printed, and how it ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn ended(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Runs the binary on a server, which it is told by the environment.
+fn run(http: &Http, arguments: &[&str]) -> Run {
+    ended(command(arguments).env("ROTA_HTTP", http.address().to_string()))
+}
+
+impl Run {
+    #[track_caller]
+    fn good(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{}", self.out);
+        self.out
+    }
+
+    #[track_caller]
+    fn object(self) -> Value {
+        serde_json::from_str(&self.good()).unwrap()
+    }
+
+    #[track_caller]
+    fn says(self, code: i32, err: &str) {
+        assert_eq!((self.code, self.err.as_str()), (Some(code), err), "{}", self.out);
+    }
+}
+
+#[test]
+fn a_put_says_all_that_http_can() {
+    let (_data, _rota, http) = server(&[]);
+    run(&http, &["put", "parents", "x", "--key", "p", "--delay", "1h"]).good();
+    let line = "put mail hello --kind welcome --header trace=00-1 --header lang=en --limit-key c --max-attempts 3 \
+                --max-lost-leases 0 --back-off 5s,factor=1,most=5s,jitter=0 --expires-in 1h --after parents:p,1 \
+                --on-parent-failure hold --key k --at 2100-01-01T00:00:00Z --idempotency-key once --ttr 90s --priority 7";
+    let line: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(run(&http, &line).good(), "2\n");
+    let job = http.get("/v1/jobs/2").expect(200);
+    let expected = json!({
+        "text": "hello", "kind": "welcome", "headers": { "trace": "00-1", "lang": "en" }, "limit_key": "c", "max_attempts": 3,
+        "max_lost_leases": 0, "back_off": { "first": "5s", "factor": 1.0, "most": "5s", "jitter_percent": 0 }, "waits_for": ["1"],
+        "on_parent_failure": "hold", "key": "k", "run_at": "2100-01-01T00:00:00Z", "ttr": "90s", "priority": 7,
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&job[name], value, "{name}: {job}");
+    }
+    assert!(job["expires_at"].is_string(), "{job}");
+    let again = run(&http, &[&line[..], &["--json"]].concat()).object();
+    assert_eq!(again, json!({ "id": 2, "queue": "mail", "outcome": "replayed" }));
+
+    run(&http, &["put", "mail", "x", "--key", "k"]).says(
+        1,
+        "error: the key k is taken in queue mail: job 2 has it\n  hint: cancel it with `rota cancel 2`, or use another key\n",
+    );
+    let kept = run(&http, &["put", "mail", "x", "--key", "k", "--on-conflict", "keep", "--json"]).object();
+    assert_eq!(kept, json!({ "id": 2, "queue": "mail", "outcome": "kept" }));
+    assert_eq!(run(&http, &["put", "mail", "new", "--key", "k", "--on-conflict", "replace"]).good(), "2\n");
+    assert_eq!(http.get("/v1/jobs/2").expect(200)["text"], "new");
+    let wrong = run(&http, &["put", "mail", "x", "--after", "mail:none"]);
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.err.starts_with("error: nothing was put: the job is to wait for") && wrong.err.contains("hint:"));
+}
+
+#[test]
+fn a_command_that_fails_is_a_failed_attempt() {
+    let (_data, _rota, http) = server(&[]);
+    let put =
+        ["put", "q", "body", "--max-attempts", "2", "--back-off", "1ms,factor=1,jitter=0", "--kind", "k", "--key", "a"];
+    run(&http, &put).good();
+    let script = "cat; echo \" $ROTA_JOB_ID $ROTA_JOB_QUEUE $ROTA_JOB_KIND $ROTA_JOB_KEY $ROTA_JOB_ATTEMPTS\"; echo oh >&2; exit 7";
+    let first = run(&http, &["next", "other", "q", "--exec", "sh", "-c", script]);
+    assert_eq!((first.code, first.out.as_str()), (Some(1), "body 1 q k a 0\n"));
+    let told = "oh\nerror: sh failed (exit status: 7): job 1 is tried again at ";
+    assert!(first.err.starts_with(told), "{}", first.err);
+    let job = http.get("/v1/jobs/1").expect(200);
+    assert_eq!((&job["attempts"], &job["error"]), (&json!(1), &json!("exit status: 7: oh")));
+    let last = run(&http, &["next", "q", "--timeout", "20s", "--exec", "sh", "-c", "kill -9 $$"]);
+    last.says(1, "error: sh failed (signal: 9 (SIGKILL)): job 1 is buried after 2 attempts\n");
+    let job = http.get("/v1/jobs/1").expect(200);
+    assert_eq!((&job["state"], &job["error"]), (&json!("buried"), &json!("signal: 9 (SIGKILL)")));
+
+    // What could not be begun is no attempt.
+    http.post_nothing("/v1/jobs/1/kick").expect(200);
+    let none = run(&http, &["next", "q", "--exec", "/nowhere/to/be/found"]);
+    assert!(none.code == Some(1) && none.err.contains("job 1 was given back"), "{none:?}");
+    let outcome = run(&http, &["next", "q", "--json", "--exec", "true"]).object();
+    assert_eq!(outcome, json!({ "id": 1, "queue": "q", "outcome": "completed", "exit_status": 0 }));
+    run(&http, &["next", "q", "r", "--wait", "1ms"]).says(3, "error: no job is ready in queues q, r within 1ms\n");
+    run(&http, &["put", "r", "x", "--header", "a=b"]).good();
+    let next = run(&http, &["next", "q", "r", "--json"]).object();
+    assert_eq!(next, json!({ "id": 2, "queue": "r", "headers": { "a": "b" }, "body": "x" }));
+}
+
+#[test]
+fn a_job_is_shown_by_key_and_when_it_is_over() {
+    let (_data, _rota, http) = server(&[]);
+    run(&http, &["queue", "set", "q", "--retain", "1h"]).good();
+    run(&http, &["put", "q", "line 1\nline 2", "--key", "a", "--header", "lang=en"]).good();
+    let shown = run(&http, &["show", "--queue", "q", "--key", "a"]).good();
+    let (fields, body) = shown.split_once("\n\n").unwrap();
+    assert_eq!(body, "line 1\nline 2\n");
+    let has = |line: &str| fields.lines().any(|found| found.split_whitespace().collect::<Vec<_>>().join(" ") == line);
+    for line in ["state ready", "key a", "headers lang=en", "body_bytes 13", "max_attempts 25"] {
+        assert!(has(line), "{line}: {fields}");
+    }
+    let lease = http.post("/v1/leases", &json!({ "queues": ["q"] })).expect(200)["leases"][0]["lease"].clone();
+    let path = format!("/v1/leases/{}/complete", lease.as_str().unwrap());
+    http.post(&path, &json!({ "result": "two\nlines" })).expect(200);
+    let shown = run(&http, &["show", "1"]).good();
+    assert!(shown.contains(r#""two\nlines""#) && shown.contains("state            done"), "{shown}");
+    let object = run(&http, &["show", "1", "--json"]).object();
+    assert_eq!((&object["state"], &object["result"]), (&json!("done"), &json!("two\nlines")));
+    assert_eq!((&object["body"], &object["base64"]), (&json!("line 1\nline 2"), &Value::Null));
+    run(&http, &["show", "9"]).says(3, "error: there is no open job 9\n");
+    run(&http, &["show", "--queue", "q", "--key", "a"]).says(3, "error: no open job of queue q has the key a\n");
+}
+
+#[test]
+fn queues_are_set_up_paused_and_listed() {
+    let (_data, _rota, http) = server(&[]);
+    let line =
+        "queue set mail --retain 24h --max-jobs 100 --max-bytes 1MiB --concurrency 20 --rate 100/1s --key-rate 5/1m";
+    let set = run(&http, &line.split(' ').collect::<Vec<_>>()).good();
+    let all = "retain=86400s max_jobs=100 max_bytes=1048576 concurrency=20 rate=100/1s key_rate=5/60s";
+    assert_eq!(set, format!("mail: {all}\n"));
+    // What is not named stays; what is unset does not.
+    let set = run(&http, &["queue", "set", "mail", "--concurrency", "3", "--unset", "retain,rate,max-bytes"]).good();
+    assert_eq!(set, "mail: max_jobs=100 concurrency=3 key_rate=5/60s\n");
+    let set = run(&http, &["queue", "set", "mail", "--unset", "key-rate", "--key-concurrency", "2", "--json"]).object();
+    assert_eq!(set["settings"], json!({ "max_jobs": 100, "concurrency": 3, "per_key": { "concurrency": 2 } }));
+
+    run(&http, &["put", "mail", "x"]).good();
+    let paused = run(&http, &["queue", "pause", "mail", "--for", "1h"]).good();
+    assert!(paused.starts_with("paused mail until 2"), "{paused}");
+    assert!(http.get("/v1/queues/mail").expect(200)["paused_until"].is_string());
+    let listed = run(&http, &["queue", "list"]).good();
+    assert!(listed.starts_with("QUEUE ") && listed.contains("\nmail (paused until 2"), "{listed}");
+    let object = run(&http, &["queue", "resume", "mail", "--json"]).object();
+    assert_eq!((&object["name"], &object["paused_until"]), (&json!("mail"), &Value::Null));
+    let shown = run(&http, &["queue", "show", "mail"]).good();
+    assert!(shown.contains("settings    max_jobs=100 concurrency=3 key_concurrency=2"), "{shown}");
+    let objects = run(&http, &["queue", "list", "--json"]).good();
+    assert!(objects.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["name"] == "mail"), "{objects}");
+    for arguments in
+        [&["queue", "show", "none"][..], &["queue", "pause", "none", "--for", "1s"], &["queue", "resume", "none"]]
+    {
+        let missing = run(&http, arguments);
+        assert!(missing.code == Some(3) && missing.err.contains("there is no queue none"), "{missing:?}");
+    }
+}
+
+#[test]
+fn a_schedule_agrees_all_that_a_put_does() {
+    let (_data, _rota, http) = server(&[]);
+    let line = "schedule set s q body --every 1h --limit-key c --back-off 5s --max-lost-leases 2 --max-attempts 3 --header a=b";
+    run(&http, &line.split(' ').collect::<Vec<_>>()).good();
+    let job = &http.get("/v1/schedules/s").expect(200)["job"];
+    assert_eq!((&job["limit_key"], &job["max_lost_leases"], &job["max_attempts"]), (&json!("c"), &json!(2), &json!(3)));
+    assert_eq!((&job["back_off"]["first"], &job["headers"]["a"]), (&json!("5s"), &json!("b")));
+}
+
+/// Makes a token and writes it where it is kept from others.
+fn token_file(data: &Path, role: &str) -> String {
+    let made = ended(command(&["token", "create", "--role", role, "--data"]).arg(data));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let path = data.join(format!("{role}.token"));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    file.write_all(made.out.as_bytes()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_command_shows_the_token_of_a_file() {
+    let (data, _rota, http) = server(&[]);
+    let file = token_file(data.path(), "admin");
+    let webhook = "webhook set w http://127.0.0.1:9/ --paused";
+    for line in [
+        "put q x",
+        "show 1",
+        "why 1",
+        "queue set q --max-jobs 9",
+        "queue list",
+        "queue show q",
+        "queue pause q --for 1s",
+        "queue resume q",
+        "list --where id:1",
+        "kick --all --where id:1 --dry-run",
+        "next q",
+        "put q x",
+        "cancel --where id:2",
+        "schedule set s q x --every 1h",
+        "schedule list",
+        "schedule show s",
+        "schedule run s",
+        "schedule delete s",
+        "webhook list",
+        "top --once",
+        "events --no-follow",
+        webhook,
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let run = |command: &mut Command| ended(command.env("ROTA_HTTP", http.address().to_string()));
+        let without = run(&mut command(&arguments));
+        assert!(without.code == Some(1) && without.err.contains("token"), "{line}: {without:?}");
+        let with = run(command(&arguments).env("ROTA_TOKEN_FILE", &file));
+        // That address is not one to call; to say so it has to be asked.
+        let is_told = line == webhook && with.err.contains("--webhook-allow");
+        assert!(with.code == Some(0) || is_told, "{line}: {with:?}");
+    }
+}
