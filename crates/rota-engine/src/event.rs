@@ -5,7 +5,7 @@
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::note::Note;
-use crate::queue::{QueueId, QueueSettings, QueueTotals};
+use crate::queue::{QueueId, QueueSettings, QueueTotals, Turns};
 use crate::schedule::{KeptSchedule, TickPassed};
 use crate::session::SessionId;
 use crate::terms::{Course, Terms};
@@ -341,6 +341,8 @@ pub struct KeptNumbers {
     pub expired: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
+    /// What else was done to jobs.
+    pub turns: Turns,
     /// Which start this is.
     pub epoch: u32,
     /// The id of the next job.

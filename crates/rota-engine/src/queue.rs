@@ -3,7 +3,7 @@
 //! The state owns the queues and is the only one to change them.
 
 use crate::groups::Groups;
-use crate::job::{JobId, Priority, QueueName, Time};
+use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
 use crate::session::SessionId;
 use crate::spans::Spans;
@@ -160,9 +160,45 @@ pub struct QueueTotals {
     pub pauses: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
+    /// Of those that ended, jobs that were called off.
+    pub cancelled: u64,
+    /// Of those that ended, jobs that were not begun in time.
+    pub expired: u64,
+    /// What else was done to jobs.
+    pub turns: Turns,
+}
+
+impl QueueTotals {
+    /// Jobs that were completed: the others that ended. What ended before the two were counted is among them.
+    #[must_use]
+    pub fn completed(&self) -> u64 {
+        self.deletes.saturating_sub(self.cancelled + self.expired)
+    }
+}
+
+/// How often jobs took a turn that is neither their begin nor their end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turns {
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Times that a holder gave a job back without fault.
+    pub released: u64,
+    /// Times that a job was set aside, whatever for.
+    pub buried: u64,
+    /// Times that a job was kicked.
+    pub kicked: u64,
 }
 
 impl Queue {
+    /// Counts how a job ended, where that is not the rule.
+    pub(crate) fn count_end(&mut self, state: JobState) {
+        match state {
+            JobState::Cancelled => self.totals.cancelled += 1,
+            JobState::Expired => self.totals.expired += 1,
+            _ => {}
+        }
+    }
+
     pub(crate) fn new(name: QueueName, created: u64) -> Queue {
         Queue {
             name,

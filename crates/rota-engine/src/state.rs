@@ -48,7 +48,7 @@ use crate::job::{
 use crate::lease::{Lease, LeaseOrder};
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
-use crate::queue::{Queue, QueueId, Times};
+use crate::queue::{Queue, QueueId, Times, Turns};
 use crate::session::{Bond, Session, SessionId};
 use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
@@ -146,6 +146,8 @@ pub struct Totals {
     pub expired: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
+    /// What else was done to jobs.
+    pub turns: Turns,
     /// Sessions that wait for a job.
     pub waiting: u64,
 }

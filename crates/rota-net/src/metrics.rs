@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use rota_engine::engine::Engine;
 use rota_engine::job::JobState;
-use rota_engine::queue::{QueueView, Times};
+use rota_engine::queue::{QueueTotals, QueueView, Times, Turns};
 use rota_engine::schedule::TickCounts;
 use rota_engine::spans::Spans;
 use std::fmt;
@@ -94,6 +94,11 @@ impl Collector for Measured {
             ("rota_jobs_put", "Jobs put", totals.puts),
             ("rota_jobs_completed", "Jobs completed by their holder", totals.completed),
             ("rota_jobs_cancelled", "Jobs called off by others", totals.cancelled),
+            ("rota_jobs_expired", "Jobs that were not begun in time", totals.expired),
+            ("rota_attempts_failed", "Attempts that failed", totals.turns.failed),
+            ("rota_jobs_released", "Times that a holder gave a job back", totals.turns.released),
+            ("rota_jobs_buried", "Times that a job was set aside", totals.turns.buried),
+            ("rota_jobs_kicked", "Times that a job was kicked", totals.turns.kicked),
             ("rota_leases_lost", "Leases that ran out", totals.lost_leases),
             ("rota_snapshots_taken", "Snapshots that are whole", snapshots.0.taken),
             ("rota_snapshots_failed", "Snapshots that failed", snapshots.0.failed),
@@ -153,6 +158,23 @@ pub fn shown(engine: &Engine) -> Vec<ShownQueue> {
         head_age: engine.head_age(id),
     });
     queues.collect()
+}
+
+/// What happened to jobs of a queue since it came to be, by verb, here and to a statsd.
+#[must_use]
+pub fn verbs(totals: &QueueTotals) -> [(&'static str, u64); 9] {
+    let Turns { failed, released, buried, kicked } = totals.turns;
+    [
+        ("put", totals.puts),
+        ("completed", totals.completed()),
+        ("cancelled", totals.cancelled),
+        ("expired", totals.expired),
+        ("failed", failed),
+        ("released", released),
+        ("buried", buried),
+        ("kicked", kicked),
+        ("lost", totals.lost_leases),
+    ]
 }
 
 /// What is told of schedules, here and to a statsd: of all of them together.
@@ -263,6 +285,14 @@ fn encode_queues(encoder: &mut DescriptorEncoder<'_>, queues: &[ShownQueue]) -> 
         for (state, count) in counts {
             let labels = [("queue", view.name.as_str()), ("state", state.name())];
             ConstGauge::new(count).encode(jobs.encode_family(&labels)?)?;
+        }
+    }
+    let (name, help) = ("rota_queue_turns", "What was done to jobs, by queue and verb, of the first 100 queues");
+    let mut turns = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for ShownQueue { view, .. } in queues {
+        for (verb, count) in verbs(&view.totals) {
+            let labels = [("queue", view.name.as_str()), ("verb", verb)];
+            ConstCounter::new(count).encode(turns.encode_family(&labels)?)?;
         }
     }
     let (name, help) = ("rota_queue_head_age_seconds", "For how long the first ready job has been due, by queue");

@@ -14,11 +14,11 @@ use cadence::ext::MetricBackend;
 use cadence::{BufferedUdpMetricSink, Counted, Gauged, Metric, StatsdClient, Timed as _};
 use rota_engine::Totals;
 use rota_engine::job::JobState;
-use rota_engine::queue::Times;
+use rota_engine::queue::{QueueTotals, Times};
 use rota_engine::schedule::TickCounts;
 use rota_engine::spans::Spans;
 use rota_net::host::Host;
-use rota_net::metrics::{ScheduleFigures, ShownQueue, shown};
+use rota_net::metrics::{ScheduleFigures, ShownQueue, shown, verbs};
 use rota_net::timings::{Sampled, Timed, Timings};
 use tokio::sync::watch;
 
@@ -51,6 +51,8 @@ struct Sent {
     ticks: TickCounts,
     /// By the queue's number, which no other queue gets; of the queues that are shown.
     queues: BTreeMap<u64, Times>,
+    /// The same of what was done to their jobs.
+    turns: BTreeMap<u64, QueueTotals>,
 }
 
 impl Statsd {
@@ -74,7 +76,10 @@ impl Statsd {
     /// Sends until `stop` says true, and once more then.
     pub(crate) async fn run(mut self, host: Arc<Host>, mut stop: watch::Receiver<bool>) {
         // What was counted before, as by a log that was read, is not of the first second.
-        self.sent.totals = host.look(|shared| *shared.engine.totals());
+        (self.sent.totals, self.sent.turns) = host.look(|shared| {
+            let queues = shown(&shared.engine).into_iter().map(|queue| (queue.number, queue.view.totals));
+            (*shared.engine.totals(), queues.collect())
+        });
         loop {
             let stopped = tokio::time::timeout(EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
             self.send(&host);
@@ -108,6 +113,11 @@ impl Statsd {
             ("jobs_put", totals.puts, before.puts),
             ("jobs_completed", totals.completed, before.completed),
             ("jobs_cancelled", totals.cancelled, before.cancelled),
+            ("jobs_expired", totals.expired, before.expired),
+            ("attempts_failed", totals.turns.failed, before.turns.failed),
+            ("jobs_released", totals.turns.released, before.turns.released),
+            ("jobs_buried", totals.turns.buried, before.turns.buried),
+            ("jobs_kicked", totals.turns.kicked, before.turns.kicked),
             ("leases_lost", totals.lost_leases, before.lost_leases),
         ] {
             if now > before {
@@ -139,7 +149,7 @@ impl Statsd {
 
     fn queues(&mut self, queues: Vec<ShownQueue>) {
         let mut busy = Vec::new();
-        let mut sent = BTreeMap::new();
+        let (mut sent, mut turns) = (BTreeMap::new(), BTreeMap::new());
         for ShownQueue { number, view, head_age, times } in queues {
             let name = segment(view.name.as_str());
             for (state, count) in [
@@ -153,6 +163,13 @@ impl Statsd {
             }
             let head_age = head_age.unwrap_or_default().as_secs_f64();
             let _ = self.client.gauge(&format!("queue_head_age_seconds.{name}"), head_age);
+            let before = self.sent.turns.get(&number).copied().unwrap_or_default();
+            for ((verb, now), (_, before)) in verbs(&view.totals).into_iter().zip(verbs(&before)) {
+                if now > before {
+                    let _ = self.client.count(&format!("queue_turns.{name}.{verb}"), now - before);
+                }
+            }
+            turns.insert(number, view.totals);
             let Some(times) = times else { continue };
             let new = self.sent.queues.get(&number).map_or_else(|| times.clone(), |before| since(&times, before));
             if new.latency.total() + new.run_time.total() > 0 {
@@ -160,7 +177,7 @@ impl Statsd {
             }
             sent.insert(number, times);
         }
-        self.sent.queues = sent;
+        (self.sent.queues, self.sent.turns) = (sent, turns);
         let most = (QUEUES_SAMPLES / (2 * busy.len()).max(1)).clamp(LEAST_SAMPLES, SAMPLES);
         for (name, new) in busy {
             self.spans(&format!("queue_latency.{name}"), &new.latency, most);

@@ -66,6 +66,27 @@ pub struct Totals {
     pub put: u64,
     /// Jobs that ended.
     pub ended: u64,
+    /// Of those, jobs that their holder completed.
+    #[serde(default)]
+    pub completed: u64,
+    /// Of those, jobs that were called off.
+    #[serde(default)]
+    pub cancelled: u64,
+    /// Of those, jobs that were not begun in time.
+    #[serde(default)]
+    pub expired: u64,
+    /// Attempts that failed.
+    #[serde(default)]
+    pub failed: u64,
+    /// Times that a holder gave a job back.
+    #[serde(default)]
+    pub released: u64,
+    /// Times that a job was set aside.
+    #[serde(default)]
+    pub buried: u64,
+    /// Times that a job was kicked.
+    #[serde(default)]
+    pub kicked: u64,
     /// Leases that ran out.
     pub lost_leases: u64,
     /// Pauses asked for.

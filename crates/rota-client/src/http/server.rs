@@ -48,6 +48,14 @@ pub struct StatsTotals {
     pub cancelled: u64,
     pub expired: u64,
     pub lost_leases: u64,
+    #[serde(default)]
+    pub failed: u64,
+    #[serde(default)]
+    pub released: u64,
+    #[serde(default)]
+    pub buried: u64,
+    #[serde(default)]
+    pub kicked: u64,
 }
 
 /// A snapshot that was taken.

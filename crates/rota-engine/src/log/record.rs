@@ -14,7 +14,7 @@ use crate::command::BodyPlace;
 use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
-use crate::queue::{QueueId, QueueTotals};
+use crate::queue::{QueueId, QueueTotals, Turns};
 use crate::session::Actor;
 use crate::terms::{Course, Terms};
 use fields::{
@@ -350,12 +350,13 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             kind::JOB_REPLACED
         }
         Event::QueueKept(kept) => {
-            let QueueTotals { puts, deletes, pauses, lost_leases } = kept.totals;
+            let QueueTotals { puts, deletes, pauses, lost_leases, cancelled, expired, turns } = kept.totals;
             put_numbers(out, &[puts, deletes, pauses, lost_leases]);
             put_time(out, kept.paused_until);
             put_span(out, kept.pause_length);
             put_name(out, names.queue_name(kept.queue));
             kept.settings.iter().for_each(|settings| rest::put_settings(out, settings));
+            rest::put_turns(out, &[cancelled, expired], turns);
             kind::QUEUE_KEPT
         }
         Event::AnswerKept(kept) => {
@@ -378,6 +379,7 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             if kept.expired > 0 {
                 put_optional(out, numbers_tag::EXPIRED, &kept.expired.to_le_bytes());
             }
+            rest::put_turns(out, &[], kept.turns);
             kind::NUMBERS_KEPT
         }
         Event::ScheduleSet(_)
@@ -658,15 +660,20 @@ fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Res
         kind::QUEUE_DROPPED => Event::QueueDropped { queue: names.keep(fields.name()?)? },
         kind::CLOCK_STEPPED => Event::ClockStepped { engine_time: fields.time()?, wall_time: fields.time()? },
         kind::QUEUE_KEPT => {
-            let totals = QueueTotals {
+            let mut totals = QueueTotals {
                 puts: fields.u64()?,
                 deletes: fields.u64()?,
                 pauses: fields.u64()?,
                 lost_leases: fields.u64()?,
+                ..QueueTotals::default()
             };
             let (paused_until, pause_length) = (fields.time()?, fields.span()?);
             let queue = names.keep(fields.name()?)?;
-            let settings = rest::take_settings(fields, kind)?;
+            let settings = rest::take_settings(fields, kind, |value| {
+                (totals.cancelled, totals.expired) = (value.u64()?, value.u64()?);
+                totals.turns = rest::take_turns(value)?;
+                Ok(true)
+            })?;
             let settings = (!settings.is_empty()).then(|| Box::new(settings));
             return Ok(Some(Event::QueueKept(Box::new(KeptQueue {
                 queue,
@@ -678,7 +685,7 @@ fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Res
         }
         kind::QUEUE_CONFIGURED => {
             let queue = names.keep(fields.name()?)?;
-            let settings = Box::new(rest::take_settings(fields, kind)?);
+            let settings = Box::new(rest::take_settings(fields, kind, |_| Ok(false))?);
             return Ok(Some(Event::QueueConfigured { queue, settings }));
         }
         kind::NUMBERS_KEPT => return decode_numbers(fields).map(Some),
@@ -700,6 +707,7 @@ fn decode_numbers(fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
         cancelled: fields.u64()?,
         expired: 0,
         lost_leases: fields.u64()?,
+        turns: Turns::default(),
         epoch: fields.u32()?,
         next_job_id: fields.u64()?,
         job_ids_below: fields.u64()?,
@@ -714,6 +722,7 @@ fn decode_numbers(fields: &mut Fields<'_>) -> Result<Event, RecordFault> {
         match tag {
             numbers_tag::FAR_JOBS => kept.far_jobs = Some(value.u32()?),
             numbers_tag::EXPIRED => kept.expired = value.u64()?,
+            rest::TURNS_TAG => kept.turns = rest::take_turns(&mut value)?,
             _ => return Ok(false),
         }
         value.end().map(|()| true)

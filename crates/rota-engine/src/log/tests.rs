@@ -13,7 +13,7 @@ use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
 use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
 use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
 use crate::note::{Note, Noted, NotedWhy};
-use crate::queue::{PerKey, QueueId, QueueSettings, QueueTotals, Rate};
+use crate::queue::{PerKey, QueueId, QueueSettings, QueueTotals, Rate, Turns};
 use crate::schedule::{
     Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
     TickPassed, Timing,
@@ -119,7 +119,7 @@ fn every_kept() -> Vec<Event> {
         Event::JobKept(Box::new(full)),
         Event::QueueKept(Box::new(KeptQueue {
             queue: QueueId(1),
-            totals: QueueTotals { puts: 1, deletes: 2, pauses: 3, lost_leases: 4 },
+            totals: QueueTotals { puts: 1, deletes: 2, pauses: 3, lost_leases: 4, ..QueueTotals::default() },
             paused_until: Time(5),
             pause_length: Duration::from_nanos(6),
             settings: None,
@@ -131,6 +131,7 @@ fn every_kept() -> Vec<Event> {
             cancelled: 4,
             expired: 0,
             lost_leases: 5,
+            turns: Turns::default(),
             epoch: 6,
             next_job_id: 7,
             job_ids_below: 8,
@@ -142,6 +143,24 @@ fn every_kept() -> Vec<Event> {
             far_jobs: None,
         })),
     ]
+}
+
+/// The records that say what was done to jobs beside their begin and their end, of a queue and of all.
+fn every_turn() -> Vec<Event> {
+    let turns = Turns { failed: 1, released: 2, buried: 3, kicked: u64::MAX };
+    let kept = every_kept().into_iter().filter_map(|event| match event {
+        Event::QueueKept(mut kept) => {
+            (kept.totals.cancelled, kept.totals.expired, kept.totals.turns) = (5, 6, turns);
+            kept.settings = Some(Box::new(QueueSettings { concurrency: Some(7), ..QueueSettings::default() }));
+            Some(Event::QueueKept(kept))
+        }
+        Event::NumbersKept(mut kept) => {
+            (kept.expired, kept.turns) = (8, turns);
+            Some(Event::NumbersKept(kept))
+        }
+        _ => None,
+    });
+    kept.collect()
 }
 
 /// One of every record about schedules, and a put that is a firing.

@@ -6,7 +6,7 @@ use crate::event::{BuryReason, Event, KeptJob, PutJob};
 use crate::job::{ExtraSlot, Job, JobExtra, JobId, JobLimits, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
-use crate::queue::Times;
+use crate::queue::{Times, Turns};
 use crate::spans::Span;
 use crate::terms::Ended;
 use std::time::Duration;
@@ -56,11 +56,13 @@ impl State {
                 let slot = self.give_back(job, delay, run_at, reserves);
                 self.jobs[slot].priority = priority;
                 self.extra_mut(slot).tally.releases += 1;
+                self.count_turn(slot, |turns| &mut turns.released);
                 self.attach_by_time(slot, now);
             }
             Event::JobFailed { job, delay, run_at, reserves, error } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
                 self.extra_mut(slot).tally.attempts += 1;
+                self.count_turn(slot, |turns| &mut turns.failed);
                 self.note_error(slot, error);
                 self.attach_by_time(slot, now);
             }
@@ -73,13 +75,17 @@ impl State {
                 tally.reserves = reserves;
                 match reason {
                     BuryReason::Asked => {}
-                    BuryReason::Attempts => tally.attempts += 1,
+                    BuryReason::Attempts => {
+                        tally.attempts += 1;
+                        self.count_turn(slot, |turns| &mut turns.failed);
+                    }
                     BuryReason::LostLeases => {
                         tally.lost_leases += 1;
                         self.count_lost_lease(slot);
                         self.lease_ran_out(job);
                     }
                 }
+                self.count_turn(slot, |turns| &mut turns.buried);
                 self.note_error(slot, error);
                 self.attach_buried(slot, if number > 0 { number } else { self.numbers.burials + 1 });
             }
@@ -93,6 +99,7 @@ impl State {
                 extra.delay = Some(delay);
                 extra.at_wall = None;
                 extra.tally.kicks += 1;
+                self.count_turn(slot, |turns| &mut turns.kicked);
                 self.attach_by_time(slot, now);
             }
             Event::JobPulled { job, run_at } => {
@@ -238,11 +245,13 @@ impl State {
                     self.times.run_time.count(span);
                 }
                 let ended = kept.map(|(until, result)| Ended { state, at: now, until, result });
+                let queue = self.jobs[slot].queue;
+                self.queue_mut(queue).count_end(state);
                 self.end_job(slot, ended, is_done, now);
             }
             None => {
                 if self.far.known(job).is_some() {
-                    self.end_known(job);
+                    self.end_known(job, state);
                 } else {
                     assert!(self.graph.is_waited_for(job), "an event names a job that is there");
                 }
@@ -426,6 +435,14 @@ impl State {
         self.count_if_far(slot);
         self.queue_mut(queue).totals.lost_leases += 1;
         self.totals.lost_leases += 1;
+    }
+
+    /// Counts something that was done to a job, in its queue and in all together.
+    fn count_turn(&mut self, slot: Slot, of: fn(&mut Turns) -> &mut u64) {
+        let queue = self.jobs[slot].queue;
+        self.count_if_far(slot);
+        *of(&mut self.queue_mut(queue).totals.turns) += 1;
+        *of(&mut self.totals.turns) += 1;
     }
 
     fn end_pause(&mut self, id: crate::queue::QueueId) {

@@ -263,9 +263,10 @@ impl State {
     /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
     /// and a delayed job whose moment came by `now` counts as ready. `cold` are the jobs that are not in memory.
     pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
-        let Totals { puts, completed, cancelled, expired, lost_leases, .. } = self.totals;
-        let mut text =
-            format!("puts {puts} completed {completed} cancelled {cancelled} expired {expired} lost {lost_leases}\n");
+        let Totals { puts, completed, cancelled, expired, lost_leases, turns, .. } = self.totals;
+        let mut text = format!(
+            "puts {puts} completed {completed} cancelled {cancelled} expired {expired} lost {lost_leases} {turns:?}\n"
+        );
         let mut jobs: Vec<(KeptJob, &QueueName)> = Vec::new();
         for (slot, job) in self.jobs.iter() {
             let body = match self.body(job).to_owned() {

@@ -155,24 +155,25 @@ impl State {
     pub(crate) fn end_cold(&mut self, FarJob { place, queue, .. }: &FarJob, at: Lsn, is_completed: bool) -> bool {
         let Some(queue) = self.find_queue(queue).filter(|_| self.far.is_open(*place)) else { return false };
         self.far.end_at(*place, at);
-        self.count_cold_end(queue);
+        self.count_cold_end(queue, if is_completed { JobState::Done } else { JobState::Cancelled });
         *if is_completed { &mut self.totals.completed } else { &mut self.totals.cancelled } += 1;
         true
     }
 
     /// A job ended that is not in memory, and whose place was told.
-    pub(super) fn end_known(&mut self, job: JobId) {
+    pub(super) fn end_known(&mut self, job: JobId, state: JobState) {
         let (place, queue) = self.far.known(job).expect("an event names a job that is there");
         self.far.forget(job);
         self.far.end(place);
-        self.count_cold_end(queue);
+        self.count_cold_end(queue, state);
         self.leave_queue(queue);
     }
 
-    fn count_cold_end(&mut self, id: QueueId) {
+    fn count_cold_end(&mut self, id: QueueId, state: JobState) {
         let queue = self.queue_mut(id);
         queue.cold -= 1;
         queue.totals.deletes += 1;
+        queue.count_end(state);
         self.far.count(id);
         self.totals.by_state[JobState::Delayed as usize] -= 1;
     }

@@ -127,6 +127,7 @@ impl State {
             cancelled: self.totals.cancelled,
             expired: self.totals.expired,
             lost_leases: self.totals.lost_leases,
+            turns: self.totals.turns,
             epoch: numbers.epoch,
             next_job_id: numbers.next_job_id,
             job_ids_below: numbers.job_ids_below,
@@ -146,6 +147,7 @@ impl State {
         totals.cancelled = kept.cancelled;
         totals.expired = kept.expired;
         totals.lost_leases = kept.lost_leases;
+        totals.turns = kept.turns;
         numbers.epoch = kept.epoch;
         numbers.next_job_id = numbers.next_job_id.max(kept.next_job_id);
         numbers.job_ids_below = kept.job_ids_below;

@@ -488,6 +488,7 @@ impl Model {
                 job.priority = *priority;
                 job.tally.releases += 1;
                 job.give_back(*delay, if delay.is_zero() { job.run_at } else { now.after(*delay) }, now);
+                self.count_turn(held.job, |turns| &mut turns.released);
                 Ok(Answer::Done)
             }
             Request::Fail { held, delay, error } => {
@@ -505,6 +506,7 @@ impl Model {
                 } else {
                     job.give_back(*delay, now.after(*delay), now);
                 }
+                self.count_turn(held.job, |turns| &mut turns.failed);
                 Ok(Answer::Done)
             }
             Request::Bury { held, priority } => {

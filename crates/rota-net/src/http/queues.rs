@@ -204,6 +204,20 @@ struct QueueTotals {
     put: u64,
     /// Jobs that ended.
     ended: u64,
+    /// Of those, jobs that their holder completed.
+    completed: u64,
+    /// Of those, jobs that were called off.
+    cancelled: u64,
+    /// Of those, jobs that were not begun in time.
+    expired: u64,
+    /// Attempts that failed.
+    failed: u64,
+    /// Times that a holder gave a job back.
+    released: u64,
+    /// Times that a job was set aside.
+    buried: u64,
+    /// Times that a job was kicked.
+    kicked: u64,
     /// Leases that ran out.
     lost_leases: u64,
     /// Pauses asked for.
@@ -331,6 +345,13 @@ impl Queue {
             totals: QueueTotals {
                 put: view.totals.puts,
                 ended: view.totals.deletes,
+                completed: view.totals.completed(),
+                cancelled: view.totals.cancelled,
+                expired: view.totals.expired,
+                failed: view.totals.turns.failed,
+                released: view.totals.turns.released,
+                buried: view.totals.turns.buried,
+                kicked: view.totals.turns.kicked,
                 lost_leases: view.totals.lost_leases,
                 pauses: view.totals.pauses,
             },

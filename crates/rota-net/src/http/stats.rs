@@ -50,6 +50,14 @@ struct StatsTotals {
     /// Jobs that were not begun in time.
     expired: u64,
     lost_leases: u64,
+    /// Attempts that failed.
+    failed: u64,
+    /// Times that a holder gave a job back.
+    released: u64,
+    /// Times that a job was set aside.
+    buried: u64,
+    /// Times that a job was kicked.
+    kicked: u64,
 }
 
 /// Open connections.
@@ -110,6 +118,10 @@ pub(super) async fn stats(api: Asker) -> Result<Response, Problem> {
                 cancelled: totals.cancelled,
                 expired: totals.expired,
                 lost_leases: totals.lost_leases,
+                failed: totals.turns.failed,
+                released: totals.turns.released,
+                buried: totals.turns.buried,
+                kicked: totals.turns.kicked,
             },
             connections: Connections { beanstalkd: shared.beanstalkd.connections, http },
             log,

@@ -2,11 +2,11 @@
 //!
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
-use super::{Fields, RecordFault, nanos, put_length, put_optional, schedules};
+use super::{Fields, RecordFault, nanos, put_length, put_numbers, put_optional, schedules};
 use crate::event::{KeptAnswer, KeptResult};
 use crate::job::{JobId, JobState, Time};
 use crate::limits;
-use crate::queue::{QueueSettings, Rate};
+use crate::queue::{QueueSettings, Rate, Turns};
 use crate::terms::{BackOff, Course, Ended, Expiry, OnParentFailure, Terms};
 use std::time::Duration;
 
@@ -312,8 +312,31 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
     }
 }
 
-/// Reads how a queue is set up, which is all that is left of a record.
-pub(super) fn take_settings(fields: &mut Fields<'_>, kind: u8) -> Result<QueueSettings, RecordFault> {
+/// What was done to jobs beside their begin and their end, of a queue that is kept and of all; an older reader may lose it.
+pub(super) const TURNS_TAG: u8 = 129;
+
+/// Writes those numbers and the turns, unless all of them are zero.
+pub(super) fn put_turns(out: &mut Vec<u8>, numbers: &[u64], turns: Turns) {
+    let Turns { failed, released, buried, kicked } = turns;
+    let all: Vec<u64> = numbers.iter().copied().chain([failed, released, buried, kicked]).collect();
+    if all.iter().any(|number| *number > 0) {
+        let mut value = Vec::new();
+        put_numbers(&mut value, &all);
+        put_optional(out, TURNS_TAG, &value);
+    }
+}
+
+pub(super) fn take_turns(value: &mut Fields<'_>) -> Result<Turns, RecordFault> {
+    Ok(Turns { failed: value.u64()?, released: value.u64()?, buried: value.u64()?, kicked: value.u64()? })
+}
+
+/// Reads how a queue is set up, which is all that is left of a record but for what was done to its jobs: that `turns`
+/// reads, where there may be such.
+pub(super) fn take_settings(
+    fields: &mut Fields<'_>,
+    kind: u8,
+    mut turns: impl FnMut(&mut Fields<'_>) -> Result<bool, RecordFault>,
+) -> Result<QueueSettings, RecordFault> {
     let mut settings = QueueSettings::default();
     fields.each_optional(kind, |tag, mut value| {
         match tag {
@@ -329,6 +352,7 @@ pub(super) fn take_settings(fields: &mut Fields<'_>, kind: u8) -> Result<QueueSe
                 let rate = Rate { count: value.u32()?, per: value.span()? };
                 settings.per_key.get_or_insert_default().rate = Some(rate);
             }
+            TURNS_TAG if turns(&mut value)? => {}
             _ => return Ok(false),
         }
         value.end().map(|()| true)

@@ -3,7 +3,7 @@
 
 use super::{
     Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_note, every_rest,
-    every_schedule, every_wall, open, put, read,
+    every_schedule, every_turn, every_wall, open, put, read,
 };
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
@@ -35,9 +35,12 @@ const VERSION_1_NOTES: &str = include_str!("version-1-notes.hex");
 /// The same, of what goes by the wall clock, and of what is remembered of jobs that came to nothing.
 const VERSION_1_WALL: &str = include_str!("version-1-wall.hex");
 
+/// The same, of what was done to jobs beside their begin and their end.
+const VERSION_1_TURNS: &str = include_str!("version-1-turns.hex");
+
 type Asked = Vec<(Event, Option<Actor>)>;
 
-fn all() -> [(Asked, &'static str); 7] {
+fn all() -> [(Asked, &'static str); 8] {
     let by_nobody = |events: Vec<Event>| events.into_iter().map(|event| (event, None)).collect();
     let mut notes: Asked =
         every_note().into_iter().map(|note| (note, Some(Actor::new("command line").unwrap()))).collect();
@@ -51,6 +54,7 @@ fn all() -> [(Asked, &'static str); 7] {
         (every_asked(), VERSION_1_ACTORS),
         (notes, VERSION_1_NOTES),
         (by_nobody(every_wall()), VERSION_1_WALL),
+        (by_nobody(every_turn()), VERSION_1_TURNS),
     ]
 }
 

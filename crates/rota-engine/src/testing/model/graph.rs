@@ -82,6 +82,11 @@ impl Model {
         let job = self.jobs.get_mut(&id).expect("what ends is there");
         let queue = self.queues.get_mut(&job.queue).expect("a job's queue is there");
         queue.totals.deletes += 1;
+        match state {
+            JobState::Cancelled => queue.totals.cancelled += 1,
+            JobState::Expired => queue.totals.expired += 1,
+            _ => {}
+        }
         let retain = queue.settings.retain.filter(|_| !self.homeless.contains(&id));
         if let Some(retain) = retain {
             job.place = Place::Ended { state, at: now, until: now.after(retain), result };

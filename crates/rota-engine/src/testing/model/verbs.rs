@@ -4,7 +4,7 @@ use super::{Job, Model, Place, Wait, representable};
 use crate::command::{Answer, Due, KickSource, OnConflict, Refusal};
 use crate::job::{JobId, JobState, JobTally, LeaseToken, QueueName, Time};
 use crate::limits::{KEY_BYTES, STEP_OBJECTS};
-use crate::queue::QueueSettings;
+use crate::queue::{QueueSettings, Turns};
 use crate::testing::workload::{Client, Put};
 use std::time::Duration;
 
@@ -148,6 +148,14 @@ impl Model {
         job.held_by = None;
         job.tally.kicks += 1;
         job.settle_by_time(now);
+        self.count_turn(id, |turns| &mut turns.kicked);
+    }
+
+    /// Counts something that was done to a job.
+    pub(super) fn count_turn(&mut self, id: JobId, of: fn(&mut Turns) -> &mut u64) {
+        let queue = self.jobs[&id].queue.clone();
+        *of(&mut self.queues.get_mut(&queue).expect("a job's queue is there").totals.turns) += 1;
+        *of(&mut self.totals.turns) += 1;
     }
 
     pub(super) fn bury(&mut self, id: JobId) {
@@ -158,6 +166,7 @@ impl Model {
         job.progress = None;
         job.tally.buries += 1;
         job.log_reserves();
+        self.count_turn(id, |turns| &mut turns.buried);
     }
 
     pub(super) fn lease(&mut self, client: Client, id: JobId) -> Answer {

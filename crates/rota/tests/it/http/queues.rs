@@ -1,6 +1,7 @@
 //! Queues: counters, pauses, kicks of many jobs.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::client::Http;
 use super::{end, put, reserve, server, start};
@@ -20,7 +21,10 @@ fn a_queue_has_its_counters() {
         "jobs": { "delayed": 1, "ready": 2, "reserved": 1, "buried": 1, "blocked": 0 },
         "held_back": 0, "ended": 0, "body_bytes": 4, "settings": {},
         "urgent": 0, "paused": false, "waiting": 0, "using": 0, "watching": 0,
-        "totals": { "put": 6, "ended": 1, "lost_leases": 0, "pauses": 0 },
+        "totals": {
+            "put": 6, "ended": 1, "completed": 1, "cancelled": 0, "expired": 0, "failed": 0, "released": 0, "buried": 1,
+            "kicked": 0, "lost_leases": 0, "pauses": 0,
+        },
     });
     let mut queue = http.get("/v1/queues/work").expect(200);
     // How long things take is not the same twice; how many there were is.
@@ -31,6 +35,38 @@ fn a_queue_has_its_counters() {
     }
     assert!(queue.as_object_mut().unwrap().remove("head_age").unwrap().is_string());
     assert_eq!(queue, expected);
+}
+
+#[test]
+fn what_was_done_to_jobs_is_counted_across_a_restart() {
+    let data = TempDir::new().unwrap();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": "x", "max_attempts": 2 })).expect(201);
+    // A queue goes with its last job, and its counts with it.
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": "x", "delay": "1h" })).expect(201);
+    let fail = |lease: &Value| {
+        let path = format!("/v1/leases/{}/fail", lease["lease"].as_str().unwrap());
+        http.post(&path, &json!({ "delay": "0s" })).expect(200);
+    };
+    end(&http, &reserve(&http), "release").expect(200);
+    fail(&reserve(&http));
+    fail(&reserve(&http));
+    http.post_nothing("/v1/jobs/1/kick").expect(200);
+    end(&http, &reserve(&http), "bury").expect(200);
+    http.delete("/v1/jobs/1").expect(200);
+    let expected = json!({
+        "put": 2, "ended": 1, "completed": 0, "cancelled": 1, "expired": 0, "failed": 2, "released": 1, "buried": 2,
+        "kicked": 1, "lost_leases": 0, "pauses": 0,
+    });
+    assert_eq!(http.get("/v1/queues/work").expect(200)["totals"], expected);
+    drop(rota);
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    assert_eq!(http.get("/v1/queues/work").expect(200)["totals"], expected);
+    let totals = &http.get("/v1/stats").expect(200)["totals"];
+    let turns = ["failed", "released", "buried", "kicked", "cancelled"].map(|verb| totals[verb].as_u64().unwrap());
+    assert_eq!(turns, [2, 1, 2, 1, 1]);
 }
 
 #[test]
