@@ -40,6 +40,11 @@ impl Spans {
         self.nanos = self.nanos.saturating_add(span.nanos);
     }
 
+    /// Counts one more, as long as that.
+    pub fn add(&mut self, span: Duration) {
+        self.count(Span::between(Time(0), Time(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))));
+    }
+
     /// How many were counted.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -9,6 +9,7 @@ mod answers;
 mod api;
 mod connections;
 mod docs;
+mod durations;
 mod events;
 mod fields;
 mod framing;
@@ -30,6 +31,7 @@ mod watched;
 mod webhooks;
 
 pub use api::Counts;
+pub use durations::{Durations, Took};
 pub use events::Follower;
 pub use patience::Patience;
 pub use problem::{Kind, Problem};

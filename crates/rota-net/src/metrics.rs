@@ -2,7 +2,7 @@
 
 use crate::beanstalkd::Verb;
 use crate::host::Host;
-use crate::http::{Counts, WebhookFigures};
+use crate::http::{Counts, Took, WebhookFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -30,8 +30,9 @@ pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize, webhooks: Vec<W
     let connections = http.connections.load(Ordering::Relaxed);
     let refused_connections = http.refused_connections.load(Ordering::Relaxed);
     let (streams, listeners) = (http.lease_streams.load(Ordering::Relaxed), listeners as u64);
-    let measured =
-        Measured { host: host.clone(), answers, connections, refused_connections, streams, listeners, webhooks };
+    let host = host.clone();
+    let durations = http.durations.all();
+    let measured = Measured { host, answers, durations, connections, refused_connections, streams, listeners, webhooks };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");
@@ -42,6 +43,8 @@ struct Measured {
     host: Arc<Host>,
     /// Answers over HTTP by the hundreds of their status.
     answers: [(usize, u64); 4],
+    /// How long requests over HTTP took.
+    durations: Vec<Took>,
     /// Connections of HTTP.
     connections: u64,
     /// Those that were closed at once.
@@ -127,6 +130,7 @@ impl Collector for Measured {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(descriptor)?;
         }
+        encode_durations(&mut encoder, &self.durations)?;
         encode_webhooks(&mut encoder, &self.webhooks)?;
         encode_schedules(&mut encoder, &schedules)?;
         encode_times(&mut encoder, &times)?;
@@ -215,6 +219,16 @@ const RUN_TIME: [(&str, &str); 2] = [
     ("rota_job_run_seconds", "From when a job was handed out until its holder completed it"),
     ("rota_queue_run_seconds", "The same by queue"),
 ];
+
+fn encode_durations(encoder: &mut DescriptorEncoder<'_>, durations: &[Took]) -> Result<(), fmt::Error> {
+    let (name, help) = ("rota_http_request_seconds", "How long requests took until their answer began");
+    let mut requests = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for Took { route, method, class, spans } in durations {
+        let labels = [("route", route.clone()), ("method", (*method).to_owned()), ("status", format!("{class}xx"))];
+        encode_spans(&mut requests.encode_family(&labels)?, spans)?;
+    }
+    Ok(())
+}
 
 fn encode_webhooks(encoder: &mut DescriptorEncoder<'_>, webhooks: &[WebhookFigures]) -> Result<(), fmt::Error> {
     let (name, help) = ("rota_webhook_deliveries", "Calls of webhooks by what came of them");

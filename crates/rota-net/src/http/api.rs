@@ -7,6 +7,7 @@
 use super::Snapshots;
 use super::access::{Door, Grant};
 use super::connections::Place;
+use super::durations::Durations;
 use super::events::Hub;
 use super::fields::Moment;
 use super::guard::Names;
@@ -73,6 +74,8 @@ pub struct Counts {
     pub refused_connections: AtomicU64,
     /// Streams of leases that are open.
     pub lease_streams: AtomicU64,
+    /// How long requests took.
+    pub durations: Durations,
 }
 
 impl Counts {

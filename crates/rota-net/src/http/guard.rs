@@ -17,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The names that a server may be called by, beside its addresses and localhost.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +48,8 @@ impl Names {
 
 /// Refuses what must not be asked, and marks every answer.
 pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let (route, method) = (request.extensions().get::<MatchedPath>().cloned(), request.method().clone());
     let fault = request.extensions().get::<Fault>().copied();
     let checked = check_framing(fault).and_then(|()| check_host(&request, &api.names));
     let checked = checked.and_then(|()| check_origin(&request));
@@ -74,7 +77,10 @@ pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, nex
         // What comes behind it may be its body as well as a request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    api.counts.answered(response.status().as_u16());
+    let status = response.status().as_u16();
+    api.counts.answered(status);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    api.counts.durations.count(route, method.as_str(), status, begun.elapsed());
     response
 }
 
