@@ -32,7 +32,8 @@ pub fn render(host: &Arc<Host>, http: &Counts, listeners: usize, webhooks: Vec<W
     let (streams, listeners) = (http.lease_streams.load(Ordering::Relaxed), listeners as u64);
     let host = host.clone();
     let durations = http.durations.all();
-    let measured = Measured { host, answers, durations, connections, refused_connections, streams, listeners, webhooks };
+    let measured =
+        Measured { host, answers, durations, connections, refused_connections, streams, listeners, webhooks };
     registry.register_collector(Box::new(measured));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all that is written");

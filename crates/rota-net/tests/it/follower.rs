@@ -8,9 +8,11 @@ use rota_engine::news::{News, NewsKind};
 use rota_net::access::{Door, Grant, NotAdmitted};
 use rota_net::host::Host;
 use rota_net::http::{
-    self, BadWebhook, Call, Calling, Follower, HttpOptions, Keeping, Place, Problem, Services, Snapshots, Taking,
+    self, BadWebhook, Call, Calling, Follower, HttpOptions, Keeping, Patience, Place, Problem, Services, Snapshots,
+    Taking,
 };
 use rota_net::http::{Webhook, Webhooks};
+use rota_net::peers::{Connections, PerAddress};
 use std::future::{Future, pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -130,7 +132,8 @@ async fn a_follower_hears_all_or_that_it_missed_some_until_the_server_stops() {
         follower: Some(Box::new(Ear(teller))),
         watcher: None,
     };
-    let options = HttpOptions { max_connections: 1, names: Vec::new() };
+    let connections = Connections { most: 1, per_address: PerAddress::Half };
+    let options = HttpOptions { connections, patience: Patience::default(), names: Vec::new() };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(http::serve(host.clone(), Vec::new(), options, services, stopped));
     let Told::Put(first) = put_until_told(&host, &mut told).await else { panic!("nothing was missed yet") };
