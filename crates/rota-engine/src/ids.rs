@@ -159,9 +159,8 @@ impl Ids {
             Found::Block(at) => {
                 let block = &mut self.blocks[at];
                 block[digit] = MaybeSlot::NONE;
-                let held = block.iter().enumerate().filter_map(|(digit, slot)| Some((digit, slot.get()?)));
-                if held.clone().count() <= 2 {
-                    let mut held = held;
+                if block.iter().filter(|&&slot| slot != MaybeSlot::NONE).count() <= 2 {
+                    let mut held = block.iter().enumerate().filter_map(|(digit, slot)| Some((digit, slot.get()?)));
                     *occupied.get_mut() = Entry::few(group, [held.next(), held.next()]);
                     self.blocks.remove(at);
                 }

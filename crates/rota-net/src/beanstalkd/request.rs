@@ -1,7 +1,7 @@
 //! All that a client can ask, and all the ways in which its words can fail to ask anything.
 //!
 //! [`super::Parser`] makes these; the connection carries them out. They borrow names from the bytes they were parsed
-//! from, and own only a put's body and key.
+//! from, and own only a put's body, key and parents, and the items of a batch.
 
 use std::fmt;
 use std::time::Duration;

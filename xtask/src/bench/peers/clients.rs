@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -366,26 +366,34 @@ impl Client for Nats {
 
 /// Faktory, as producer and worker at once.
 pub(super) struct Faktory {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
+    last_put: Instant,
     pushed: u64,
 }
 
+/// A worker that says nothing for a minute is taken for gone; while others have their turns, this one says nothing.
+const FAKTORY_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Faktory {
     pub(super) fn connect(address: SocketAddr) -> Result<Box<dyn Client>> {
+        Ok(Box::new(Faktory { address, stream: Faktory::greet(address)?, last_put: Instant::now(), pushed: 0 }))
+    }
+
+    fn greet(address: SocketAddr) -> Result<BufReader<TcpStream>> {
         let mut stream = open(address)?;
         let greeting = line(&mut stream)?;
         ensure!(greeting.starts_with("+HI {"), "the server greets with {greeting:?}");
         stream
             .get_mut()
             .write_all(b"HELLO {\"v\":2,\"wid\":\"benchmark\",\"hostname\":\"localhost\",\"pid\":1}\r\n")?;
-        let mut faktory = Faktory { stream, pushed: 0 };
-        faktory.expect_ok(1)?;
-        Ok(Box::new(faktory))
+        Faktory::expect_ok(&mut stream, 1)?;
+        Ok(stream)
     }
 
-    fn expect_ok(&mut self, times: usize) -> Result<()> {
+    fn expect_ok(stream: &mut BufReader<TcpStream>, times: usize) -> Result<()> {
         for _ in 0..times {
-            let line = line(&mut self.stream)?;
+            let line = line(stream)?;
             ensure!(line == "+OK", "the server answered {line:?}");
         }
         Ok(())
@@ -394,6 +402,9 @@ impl Faktory {
 
 impl Client for Faktory {
     fn put(&mut self, jobs: usize) -> Result<()> {
+        if std::mem::replace(&mut self.last_put, Instant::now()).elapsed() > FAKTORY_PATIENCE {
+            self.stream = Faktory::greet(self.address)?;
+        }
         let body = std::str::from_utf8(BODY)?;
         let mut batch = Vec::new();
         for _ in 0..jobs {
@@ -402,7 +413,7 @@ impl Client for Faktory {
             write!(batch, "PUSH {{\"jid\":\"job-{id:012}\",\"jobtype\":\"t\",\"args\":[\"{body}\"]}}\r\n")?;
         }
         self.stream.get_mut().write_all(&batch)?;
-        self.expect_ok(jobs)
+        Faktory::expect_ok(&mut self.stream, jobs)
     }
 
     fn take(&mut self, jobs: usize) -> Result<()> {
@@ -417,7 +428,7 @@ impl Client for Faktory {
             write!(acknowledgements, "ACK {{\"jid\":\"{}\"}}\r\n", id.context("a job without its id")?)?;
         }
         self.stream.get_mut().write_all(&acknowledgements)?;
-        self.expect_ok(jobs)
+        Faktory::expect_ok(&mut self.stream, jobs)
     }
 }
 

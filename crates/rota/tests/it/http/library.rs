@@ -207,7 +207,9 @@ fn queues_are_set_up_and_paused() {
     let mail = queues.queues.iter().find(|queue| queue.name == "mail").unwrap();
     assert_eq!((mail.totals.put, mail.totals.ended, mail.ended), (1, 1, 1));
     assert_eq!(mail.run_time.map(|times| times.count), Some(1));
-    assert!(client.pause_queue("none", hour()).unwrap().is_none());
+    assert!(client.resume_queue("none").unwrap().is_none());
+    // One that is not there yet comes to be.
+    assert!(client.pause_queue("soon", hour()).unwrap().unwrap().paused_until.is_some());
 }
 
 #[test]

@@ -16,6 +16,14 @@ type Case<'a> = (&'a [&'a str], i32, &'a str);
 
 /// What is run, in this order: each finds what those before it left. `1` stands for the id of a job that is there.
 const CASES: &[Case<'_>] = &[
+    (&["put", "extra", "x"], 0, ""),
+    (&["next", "extra"], 0, "x"),
+    (&["show", "1"], 0, "work"),
+    (&["queue", "set", "work", "--max-jobs", "9"], 0, "max_jobs=9"),
+    (&["queue", "list"], 0, "work"),
+    (&["queue", "show", "work"], 0, "max_jobs=9"),
+    (&["queue", "pause", "work", "--for", "1h"], 0, "paused work"),
+    (&["queue", "resume", "work"], 0, "resumed work"),
     (&["list", "--where", "queue:work"], 0, "work"),
     (&["why", "1"], 0, "nobody takes jobs"),
     (&["top", "--once"], 0, "work"),
