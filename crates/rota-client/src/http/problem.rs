@@ -67,6 +67,8 @@ pub enum ProblemKind {
     JobNotFound,
     QueueNotFound,
     ScheduleNotFound,
+    TooManyConnections,
+    TooManyQueues,
     TooManySchedules,
     WebhookNotFound,
     TooManyWebhooks,
@@ -110,7 +112,14 @@ impl ProblemKind {
         use ProblemKind as Kind;
         matches!(
             self,
-            Kind::Busy | Kind::Stopping | Kind::Draining | Kind::DiskFull | Kind::QueueFull | Kind::TokensUnreadable
+            Kind::Busy
+                | Kind::Stopping
+                | Kind::Draining
+                | Kind::DiskFull
+                | Kind::QueueFull
+                | Kind::TooManyConnections
+                | Kind::TooManyQueues
+                | Kind::TokensUnreadable
         )
     }
 }

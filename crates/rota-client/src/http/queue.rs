@@ -28,7 +28,10 @@ pub struct Queue {
     pub body_bytes: u64,
     /// How it is set up.
     pub settings: Settings,
-    /// Until when it hands nothing out.
+    /// Whether it hands nothing out.
+    #[serde(default)]
+    pub paused: bool,
+    /// Until when, if that has an end.
     #[serde(default)]
     pub paused_until: Option<Timestamp>,
     /// Who waits for a job of it.

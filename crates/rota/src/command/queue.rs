@@ -56,6 +56,7 @@ fn row(queue: &Map<String, Value>) -> Vec<String> {
     let jobs = |state: &str| number(queue.get("jobs").and_then(|jobs| jobs.get(state)));
     let name = match queue.get("paused_until").and_then(Value::as_str) {
         Some(until) => format!("{} (paused until {until})", text_of(queue, "name")),
+        None if queue.get("paused") == Some(&Value::Bool(true)) => format!("{} (paused)", text_of(queue, "name")),
         None => text_of(queue, "name").to_owned(),
     };
     vec![

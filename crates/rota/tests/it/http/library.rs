@@ -183,6 +183,14 @@ fn jobs_of_a_filter_are_listed_and_dealt_with() {
 }
 
 #[test]
+fn one_queue_too_many_is_told_as_that() {
+    let (_data, rota, _) = server(&["--max-queues", "2"]);
+    let client = client(&rota);
+    let refused = (0..3).find_map(|n| client.put(&NewJob::text(format!("q{n}"), "x"), None).err()).unwrap();
+    assert!(refused.is(ProblemKind::TooManyQueues) && ProblemKind::TooManyQueues.may_pass(), "{refused:?}");
+}
+
+#[test]
 fn queues_are_set_up_and_paused() {
     let (_data, rota, _) = server(&[]);
     let client = client(&rota);
@@ -209,7 +217,8 @@ fn queues_are_set_up_and_paused() {
     assert_eq!(mail.run_time.map(|times| times.count), Some(1));
     assert!(client.resume_queue("none").unwrap().is_none());
     // One that is not there yet comes to be.
-    assert!(client.pause_queue("soon", hour()).unwrap().unwrap().paused_until.is_some());
+    let soon = client.pause_queue("soon", hour()).unwrap().unwrap();
+    assert!(soon.paused && soon.paused_until.is_some());
 }
 
 #[test]
