@@ -475,12 +475,6 @@ impl Engine {
         self.reserved_at[1]
     }
 
-    /// The newest record that was decided, be anybody waiting for it or not; 0 where no log is kept.
-    #[must_use]
-    pub fn newest_record(&self) -> Lsn {
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
-    }
-
     /// Whether there are so many jobs that [`Engine::touch`] saves time.
     #[must_use]
     pub fn is_touch_worth_it(&self) -> bool {

@@ -3,7 +3,6 @@
 use super::Engine;
 use crate::command::BodyPlace;
 use crate::job::{JobId, Time};
-use crate::log::{Lsn, Pending};
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -46,12 +45,6 @@ impl Engine {
     #[must_use]
     pub fn failed(&self) -> BTreeSet<(Time, JobId)> {
         self.state.all_failed(self.now)
-    }
-
-    /// The last record that was decided, taken or not.
-    #[must_use]
-    pub fn log_end(&self) -> Lsn {
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
     }
 
     /// The id of the next job and the number of the next event.

@@ -102,6 +102,13 @@ impl Engine {
         }
     }
 
+    /// The same of what was looked up for `want` as of that moment. Returns whether it is still so: who is first may have ended, and
+    /// others may have left memory since.
+    pub fn take_wanted(&mut self, want: &Want, found: &FarFound, as_of: FarAsOf, now: Time) -> bool {
+        let are_all_there = self.take_found(found, now) || !matches!(want, Want::First { .. });
+        are_all_there && as_of.holds(want, self.far_as_of())
+    }
+
     /// Lets go again what was looked up for commands: jobs to which nothing happened leave memory.
     pub fn let_go(&mut self, found: &FarFound) {
         match found {

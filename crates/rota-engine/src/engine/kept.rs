@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::event::Event;
 use crate::job::{JobId, QueueName, Time};
-use crate::log::{Lsn, Pending};
+use crate::log::Lsn;
 
 impl Engine {
     /// Writes a schedule that is there down again, whole, so that the log does not need its earlier records.
@@ -46,7 +46,7 @@ impl Engine {
         self.reserve_numbers();
         let kept = self.state.kept_numbers(oldest_segment, far_jobs, self.now);
         self.happen(Event::NumbersKept(Box::new(kept)));
-        self.pending.as_ref().map_or(Lsn(0), Pending::last_lsn)
+        self.last_record()
     }
 
     /// Writes down again which of some jobs, at most [`STEP_OBJECTS`](crate::limits::STEP_OBJECTS), are remembered to have come to nothing, likewise.

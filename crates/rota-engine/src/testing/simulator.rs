@@ -185,7 +185,7 @@ pub fn segment_of(seed: u64) -> Vec<u8> {
     let mut simulation = Simulation::new(Plan { seed, steps: 0, faults: Faults::None, most_jobs: 40, check_every: 1 });
     // Nothing is reclaimed: the first segment stays.
     simulation.habits.every = u64::MAX;
-    while simulation.both.engine.log_end() < Lsn(40) {
+    while simulation.both.engine.last_record() < Lsn(40) {
         simulation.one_step();
     }
     simulation.flush().expect("nothing fails");
@@ -305,11 +305,12 @@ impl Simulation {
             self.past.clear();
         }
         self.note_what_is_kept();
-        self.past.push((self.both.engine.log_end(), Past::Input { input: input.clone(), at, said: Said::default() }));
+        self.past
+            .push((self.both.engine.last_record(), Past::Input { input: input.clone(), at, said: Said::default() }));
         let agreed = self.both.feed(&input, at);
         self.trace.add(at, &agreed.outcome);
         // Whoever is looked up for a command may be written again, refused or not.
-        let is_nothing_written = self.past.last().is_some_and(|&(lsn, _)| lsn == self.both.engine.log_end());
+        let is_nothing_written = self.past.last().is_some_and(|&(lsn, _)| lsn == self.both.engine.last_record());
         let before = before.filter(|_| is_nothing_written);
         self.report.ended_far += u64::from(agreed.ended_far);
         if let Input::DecideTicks = input {
@@ -324,7 +325,7 @@ impl Simulation {
         self.report.most_jobs = self.report.most_jobs.max(jobs);
         if let Some((log_end, Past::Input { said, .. })) = self.past.last_mut() {
             self.report.no_room += u64::from(agreed.said.no_room);
-            (*log_end, *said) = (self.both.engine.log_end(), agreed.said);
+            (*log_end, *said) = (self.both.engine.last_record(), agreed.said);
         }
         self.tell();
     }
@@ -343,7 +344,7 @@ impl Simulation {
         self.report.fired += outcome.fired.len() as u64;
         for (id, body) in outcome.fired {
             let engine = &self.both.engine;
-            self.ledger.decided(Some(Fact::Put(id, body)), engine.depends_on(), next_seq, engine.log_end());
+            self.ledger.decided(Some(Fact::Put(id, body)), engine.depends_on(), next_seq, engine.last_record());
         }
         let asked = if let Input::Ask(_, request) = input { Some(request) } else { None };
         match (outcome.answer, asked) {
@@ -388,7 +389,7 @@ impl Simulation {
         }
         for fact in facts {
             let engine = &self.both.engine;
-            self.ledger.decided(fact, engine.depends_on(), next_seq, engine.log_end());
+            self.ledger.decided(fact, engine.depends_on(), next_seq, engine.last_record());
         }
         if self.writer.is_none() {
             self.ledger.tell(Lsn(0), Lsn(0));
@@ -447,7 +448,7 @@ impl Simulation {
 
     /// Whoever looks for a job may have it written again, which changes nothing else.
     fn note_what_is_kept(&mut self) {
-        let log_end = self.both.engine.log_end();
+        let log_end = self.both.engine.last_record();
         if self.writer.is_some() && self.past.last().is_some_and(|&(lsn, _)| lsn < log_end) {
             self.past.push((log_end, Past::Kept));
         }
@@ -493,7 +494,7 @@ impl Simulation {
         }
         self.sync()?;
         if let Some(writer) = &self.writer {
-            assert_eq!(writer.durable(), self.both.engine.log_end(), "all is durable");
+            assert_eq!(writer.durable(), self.both.engine.last_record(), "all is durable");
             assert!(self.both.engine.wants_durable() <= writer.durable());
         }
         self.tell();

@@ -14,3 +14,4 @@ mod queues;
 mod schedules;
 mod simulation;
 mod wall;
+mod world;

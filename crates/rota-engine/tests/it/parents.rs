@@ -1,62 +1,22 @@
 //! Jobs that came to nothing are known to those that are put behind them, for a day, whatever becomes of the server meanwhile.
 
-use rota_engine::command::{Answer, Command, Due, NewJob, Parent, Target};
-use rota_engine::engine::{Engine, Options};
-use rota_engine::job::{JobId, JobState, QueueName, Time};
+use crate::world::{STORE, World};
+use rota_engine::command::{Command, Due, Parent};
+use rota_engine::job::{JobId, JobState, Time};
 use rota_engine::limits::FAILED_REMEMBERED_FOR;
-use rota_engine::log::{Group, LogWriter, open};
-use rota_engine::session::SessionId;
-use rota_engine::testing::storage::{Crash, SimulatedDisk};
+use rota_engine::log::{Group, open};
+use rota_engine::testing::storage::SimulatedDisk;
 use std::time::Duration;
 
-const STORE: [u8; 16] = *b"a simulated disk";
+const NOW: Due = Due::In(Duration::ZERO);
 const START: Time = Time(1_700_000_000_000_000_000);
 
-struct World {
-    engine: Engine,
-    writer: LogWriter<SimulatedDisk>,
-    disk: SimulatedDisk,
-    session: SessionId,
-}
-
 impl World {
-    fn start(disk: SimulatedDisk, wall: Time) -> World {
-        let recovered = Engine::recover(Options::default(), disk.clone(), STORE, wall);
-        let (mut engine, writer, _) = recovered.expect("it can be read");
-        let session = engine.open_session().expect("there is room");
-        let mut world = World { engine, writer, disk, session };
-        world.commit();
-        world
-    }
-
-    fn commit(&mut self) {
-        let mut group = Group::default();
-        if self.engine.take_records(&mut group) {
-            self.writer.write(&mut group).expect("the disk takes it");
-        }
-        self.writer.sync().expect("the disk syncs");
-        self.engine.check();
-    }
-
-    fn ask(&mut self, command: Command<'_>) -> Answer {
-        let now = self.engine.now();
-        let answer = self.engine.execute(self.session, command, now).expect("it is not refused");
-        self.commit();
-        answer
-    }
-
-    fn put(&mut self, expires: Option<Due>, after: &[Parent<'_>]) -> JobId {
-        let queue = QueueName::new("work").expect("a name");
-        let job = NewJob { expires, after, ..NewJob::new(Target::Named(&queue), (*b"work").into()) };
-        let Answer::Put(id) = self.ask(Command::Put(job)) else { panic!("it is new") };
-        id
-    }
-
     /// A job that was cancelled, one that expired, and one that was done.
     fn with_ended() -> (World, [JobId; 3]) {
         let mut world = World::start(SimulatedDisk::new(), START);
         let second = Duration::from_secs(1);
-        let ended = [None, Some(Due::In(second)), None].map(|expires| world.put(expires, &[]));
+        let ended = [None, Some(Due::In(second)), None].map(|expires| world.put(NOW, expires, &[]));
         world.ask(Command::Cancel(ended[0]));
         world.ask(Command::ReserveJob(ended[2]));
         world.ask(Command::Delete(ended[2]));
@@ -69,7 +29,7 @@ impl World {
     /// Whether a job that is put behind each of them comes to nothing too, at once.
     fn fails_with(&mut self, parents: &[JobId]) -> Vec<bool> {
         let put = |&parent: &JobId| {
-            let child = self.put(None, &[Parent::Id(parent)]);
+            let child = self.put(NOW, None, &[Parent::Id(parent)]);
             let state = self.engine.job(child).map(|job| job.state);
             assert!(matches!(state, None | Some(JobState::Ready)), "{state:?}");
             state.is_none()
@@ -82,11 +42,11 @@ impl World {
 fn a_start_knows_which_jobs_came_to_nothing() {
     let (mut world, ended) = World::with_ended();
     assert_eq!(world.fails_with(&ended), [true, true, false]);
-    let mut again = World::start(world.disk.restart(Crash::KeepSynced, 1), START);
+    let mut again = world.restart(START);
     assert_eq!(again.fails_with(&ended), [true, true, false]);
     let day = START.after(FAILED_REMEMBERED_FOR);
     // The second one failed a second later.
-    let mut later = World::start(again.disk.restart(Crash::KeepSynced, 1), day);
+    let mut later = again.restart(day);
     assert_eq!(later.fails_with(&ended), [false, true, false]);
 }
 
@@ -99,7 +59,7 @@ fn a_snapshot_knows_which_jobs_came_to_nothing() {
     let now = world.engine.now();
     let mut group = Group::default();
     // One more while it is under way.
-    let late = world.put(None, &[]);
+    let late = world.put(NOW, None, &[]);
     while !world.engine.snapshot_slice(1, now) {
         if world.engine.job(late).is_some() {
             world.ask(Command::Cancel(late));

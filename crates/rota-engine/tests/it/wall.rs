@@ -1,13 +1,11 @@
 //! What is asked for by the wall clock goes by it, however often that is set, and what is asked for as a span does not: by the
 //! engine's own commands and a clock that only the test moves.
 
+use crate::world::{World, work};
 use rota_engine::command::{Answer, Command, Due, NewJob, Parent, Target};
-use rota_engine::engine::{Engine, Options};
 use rota_engine::job::{JobId, JobState, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
-use rota_engine::log::{Group, LogWriter};
-use rota_engine::session::SessionId;
-use rota_engine::testing::storage::{Crash, SimulatedDisk};
+use rota_engine::testing::storage::SimulatedDisk;
 use std::time::Duration;
 
 const MINUTE: u64 = 60_000_000_000;
@@ -22,55 +20,9 @@ fn minutes(minutes: u64) -> Duration {
     Duration::from_nanos(minutes * MINUTE)
 }
 
-/// An engine on a simulated disk, which gives what was ready to nobody.
-struct World {
-    engine: Engine,
-    writer: LogWriter<SimulatedDisk>,
-    disk: SimulatedDisk,
-    session: SessionId,
-    queue: QueueName,
-}
-
 impl World {
     fn new() -> World {
         World::start(SimulatedDisk::new(), at(0))
-    }
-
-    fn start(disk: SimulatedDisk, wall: Time) -> World {
-        let recovered = Engine::recover(Options::default(), disk.clone(), *b"a simulated disk", wall);
-        let (mut engine, writer, _) = recovered.expect("it can be read");
-        let session = engine.open_session().expect("there is room");
-        let mut world = World { engine, writer, disk, session, queue: QueueName::new("work").expect("a name") };
-        world.commit();
-        world
-    }
-
-    /// Everything stops, what was committed is there again, and the wall clock shows `wall`.
-    fn restart(self, wall: Time) -> World {
-        World::start(self.disk.restart(Crash::KeepSynced, 7), wall)
-    }
-
-    fn commit(&mut self) {
-        let mut group = Group::default();
-        if self.engine.take_records(&mut group) {
-            self.writer.write(&mut group).expect("the disk takes it");
-        }
-        self.writer.sync().expect("the disk syncs");
-        self.engine.check();
-    }
-
-    fn ask(&mut self, command: Command<'_>) -> Answer {
-        let now = self.engine.now();
-        let answer = self.engine.execute(self.session, command, now).expect("it is not refused");
-        self.commit();
-        answer
-    }
-
-    fn put(&mut self, due: Due, expires: Option<Due>, after: &[Parent<'_>]) -> JobId {
-        let queue = self.queue.clone();
-        let job = NewJob { due, expires, after, ..NewJob::new(Target::Named(&queue), (*b"work").into()) };
-        let Answer::Put(id) = self.ask(Command::Put(job)) else { panic!("it is new") };
-        id
     }
 
     fn until(&mut self, now: Time) {
@@ -112,7 +64,7 @@ fn a_job_is_due_and_expires_by_the_wall_clock_however_it_is_set() {
 #[test]
 fn a_clock_that_jumps_over_both_lets_nobody_have_the_job() {
     let mut world = World::new();
-    let queue = world.queue.clone();
+    let queue = work();
     world.ask(Command::Watch(&queue));
     let job = world.put(Due::At(at(60)), Some(Due::At(at(90))), &[]);
     assert_eq!(world.ask(Command::Reserve { wait: None }), Answer::Waiting);
@@ -140,7 +92,7 @@ fn what_was_asked_for_as_a_span_does_not_move() {
 #[test]
 fn a_blocked_job_is_due_by_the_wall_clock_too() {
     let mut world = World::new();
-    let queue = world.queue.clone();
+    let queue = work();
     let parents: Vec<JobId> = (0..2).map(|_| world.put(Due::In(Duration::ZERO), None, &[])).collect();
     let [later, earlier] = [0, 1].map(|n| world.put(Due::At(at(60)), None, &[Parent::Id(parents[n])]));
     world.set_clock(at(10), at(0));
@@ -192,7 +144,7 @@ fn to_set_the_clock_moves_nothing_and_what_is_due_by_that_comes_in_slices() {
     let mut world = World::new();
     let jobs = 3 * STEP_OBJECTS + 7;
     for _ in 0..jobs {
-        world.engine.execute(world.session, put_at(&world.queue, at(60)), at(0)).expect("it is not refused");
+        world.engine.execute(world.session, put_at(&work(), at(60)), at(0)).expect("it is not refused");
     }
     world.commit();
     assert!(world.engine.clock_stepped(at(1), at(70)), "nothing is due before");
@@ -214,7 +166,7 @@ fn a_clock_is_set_once_all_is_done_that_was_due_before() {
     let mut world = World::new();
     let jobs = STEP_OBJECTS + 7;
     for _ in 0..jobs {
-        world.engine.execute(world.session, put_at(&world.queue, at(60)), at(0)).expect("it is not refused");
+        world.engine.execute(world.session, put_at(&work(), at(60)), at(0)).expect("it is not refused");
     }
     world.commit();
     assert!(!world.engine.clock_stepped(at(61), at(10)), "more than a step handles is due");

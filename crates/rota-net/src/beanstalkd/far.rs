@@ -108,9 +108,7 @@ impl FarCommands {
         let given = std::mem::take(&mut self.given);
         let mut is_known = true;
         for (want, found) in given {
-            let are_all_there = engine.take_found(&found, now) || !matches!(want, Want::First { .. });
-            let is_as_it_was = are_all_there && self.as_of.holds(&want, engine.far_as_of());
-            if !is_as_it_was && self.look_ups < LOOK_UPS {
+            if !engine.take_wanted(&want, &found, self.as_of, now) && self.look_ups < LOOK_UPS {
                 self.wants.push(want.clone());
                 is_known = false;
             }

@@ -122,7 +122,7 @@ impl Commit {
     /// Waits until all that is decided is on the disk, with the thread's next sync: one more of its own at the same time
     /// would only delay those who wait for that. It blocks: no connection may.
     pub(super) fn settle(&self, host: &Host) -> Result<(), CommitError> {
-        let newest = host.look(|shared| shared.engine.newest_record());
+        let newest = host.look(|shared| shared.engine.last_record());
         let mut is_on_disk = pin!(self.told_when_reached(DependsOn { promised: newest, durable: newest }));
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         loop {

@@ -482,11 +482,8 @@ impl LookedUp {
             }
             return Some(Step::LookUp(missing));
         }
-        let mut are_there = Vec::with_capacity(self.known.len());
-        for (want, found) in &self.known {
-            let are_all_there = engine.take_found(found, now) || !matches!(want, Want::First { .. });
-            are_there.push(are_all_there && self.as_of.holds(want, engine.far_as_of()));
-        }
+        let take = |(want, found): &(Want, FarFound)| engine.take_wanted(want, found, self.as_of, now);
+        let are_there: Vec<bool> = self.known.iter().map(take).collect();
         self.is_near = true;
         if self.look_ups >= LOOK_UPS || are_there.iter().all(|is_as_it_was| *is_as_it_was) {
             return None;

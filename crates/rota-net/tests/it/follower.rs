@@ -1,75 +1,15 @@
 //! A part of the program that follows what happens, at a host in memory: it is told of all of it, or that it missed some.
 
+use crate::services::services;
 use rota_engine::command::{Command, NewJob, Target};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::NEWS_HELD;
 use rota_engine::news::{News, NewsKind};
-use rota_net::access::{Door, Grant, NotAdmitted};
 use rota_net::host::Host;
-use rota_net::http::{
-    self, BadWebhook, Call, Calling, Follower, HttpOptions, Keeping, Patience, Place, Problem, Services, Snapshots,
-    Taking,
-};
-use rota_net::http::{Webhook, Webhooks};
+use rota_net::http::{self, Follower, HttpOptions, Patience};
 use rota_net::peers::{Connections, PerAddress};
-use std::future::{Future, pending, ready};
-use std::pin::Pin;
-use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-
-/// A world in which nobody asks for anything.
-struct Outside(watch::Sender<u64>);
-
-impl Snapshots for Outside {
-    fn take(&self, _: Option<String>) -> Taking {
-        Box::pin(pending())
-    }
-}
-
-impl Webhooks for Outside {
-    fn kept(&self) -> Vec<(Webhook, u64)> {
-        Vec::new()
-    }
-
-    fn keep(&self, _: Vec<Webhook>) -> Keeping {
-        Box::pin(ready(Ok(())))
-    }
-
-    fn keep_places(&self, _: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(ready(()))
-    }
-
-    fn keep_told(&self, _: Vec<Webhook>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(ready(()))
-    }
-
-    fn check_url(&self, _: &str) -> Result<(), BadWebhook> {
-        Ok(())
-    }
-
-    fn random(&self) -> Result<[u8; 32], Problem> {
-        Ok([7; 32])
-    }
-
-    fn call(&self, _: Call) -> Calling {
-        Box::pin(pending())
-    }
-}
-
-impl Door for Outside {
-    fn admit(&self, _: Option<&str>) -> Result<Grant, NotAdmitted> {
-        Ok(Grant::everything())
-    }
-
-    fn renew(&self, grant: &Grant) -> Result<Grant, NotAdmitted> {
-        Ok(grant.clone())
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-}
 
 /// What the follower is told.
 #[derive(Debug)]
@@ -123,15 +63,8 @@ async fn put_until_told(host: &Host, told: &mut mpsc::UnboundedReceiver<Told>) -
 async fn a_follower_hears_all_or_that_it_missed_some_until_the_server_stops() {
     let engine = Engine::in_memory(Options::default(), Time(1), Time(1));
     let host = Host::start(engine, None, crate::session::facts(), None, 0).unwrap();
-    let outside = Arc::new(Outside(watch::Sender::new(0)));
     let (teller, mut told) = mpsc::unbounded_channel();
-    let services = Services {
-        snapshots: outside.clone(),
-        webhooks: outside.clone(),
-        door: outside.clone(),
-        follower: Some(Box::new(Ear(teller))),
-        watcher: None,
-    };
+    let services = services(Some(Box::new(Ear(teller))));
     let connections = Connections { most: 1, per_address: PerAddress::Half };
     let options = HttpOptions { connections, patience: Patience::default(), names: Vec::new() };
     let (stop, stopped) = watch::channel(false);

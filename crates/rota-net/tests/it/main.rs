@@ -5,5 +5,6 @@
 mod follower;
 mod parser;
 mod patience;
+mod services;
 mod session;
 mod transcripts;

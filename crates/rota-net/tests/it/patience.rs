@@ -1,22 +1,17 @@
 //! Peers of the HTTP port who take too long, over real sockets: each kind of wait is short here, and all others are as ever,
 //! which is longer than these tests wait.
 
+use crate::services::services;
+use crate::session::facts;
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::Time;
-use rota_net::access::{Door, Grant, NotAdmitted};
-use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
+use rota_net::beanstalkd::Facts;
 use rota_net::host::Host;
-use rota_net::http::{
-    self, BadWebhook, Call, Called, Calling, HttpOptions, Keeping, Kind, Patience, Place, Problem, Services, Snapshots,
-    Taking, Webhook, Webhooks,
-};
+use rota_net::http::{self, HttpOptions, Patience};
 use rota_net::peers::{Connections, PerAddress};
 use rota_net::tls::Port;
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -81,90 +76,15 @@ impl Drop for Server {
 }
 
 async fn serve(patience: Patience, address: mpsc::Sender<SocketAddr>, stop: watch::Receiver<bool>) {
-    let facts = Facts {
-        max_job_bytes: 32 << 20,
-        draining: false,
-        version: "0.0.0",
-        pid: 1,
-        instance: 1,
-        started_at: Time(0),
-        hostname: String::new(),
-        os: String::new(),
-        platform: String::new(),
-        processor_time: ProcessorTime::default,
-        log: LogFacts::default(),
-    };
+    let facts = Facts { max_job_bytes: 32 << 20, ..facts() };
     let engine = Engine::in_memory(Options::default(), Time(0), Time(0));
     let host = Host::start(engine, None, facts, None, 0).unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     address.send(socket.local_addr().unwrap()).unwrap();
     let connections = Connections { most: 100, per_address: PerAddress::Half };
     let options = HttpOptions { connections, patience, names: Vec::new() };
-    let services = Services {
-        snapshots: Arc::new(Nothing),
-        webhooks: Arc::new(Nothing),
-        door: Arc::new(Open(watch::channel(0).0)),
-        follower: None,
-        watcher: None,
-    };
-    http::serve(host.clone(), vec![Port { socket, tls: None }], options, services, stop).await;
+    http::serve(host.clone(), vec![Port { socket, tls: None }], options, services(None), stop).await;
     host.stop().unwrap();
-}
-
-/// Everybody may everything.
-struct Open(watch::Sender<u64>);
-
-impl Door for Open {
-    fn admit(&self, _: Option<&str>) -> Result<Grant, NotAdmitted> {
-        Ok(Grant::everything())
-    }
-
-    fn renew(&self, grant: &Grant) -> Result<Grant, NotAdmitted> {
-        Ok(grant.clone())
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-}
-
-/// There are neither snapshots nor webhooks.
-struct Nothing;
-
-impl Snapshots for Nothing {
-    fn take(&self, _: Option<String>) -> Taking {
-        Box::pin(async { Err(Problem::new(Kind::SnapshotFailed, "there are none here")) })
-    }
-}
-
-impl Webhooks for Nothing {
-    fn kept(&self) -> Vec<(Webhook, u64)> {
-        Vec::new()
-    }
-
-    fn keep(&self, _: Vec<Webhook>) -> Keeping {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn keep_told(&self, _: Vec<Webhook>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async {})
-    }
-
-    fn keep_places(&self, _: Vec<Place>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async {})
-    }
-
-    fn check_url(&self, _: &str) -> Result<(), BadWebhook> {
-        Ok(())
-    }
-
-    fn random(&self) -> Result<[u8; 32], Problem> {
-        Ok([7; 32])
-    }
-
-    fn call(&self, _: Call) -> Calling {
-        Box::pin(async { Called::Unanswered(String::from("nobody is called here")) })
-    }
 }
 
 /// All that comes until the server closes, however it does that.

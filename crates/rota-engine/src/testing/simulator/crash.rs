@@ -155,7 +155,7 @@ impl Simulation {
         let started = Past::Started { at: now, wall, epoch: engine.epoch(), next_job_id, reserves, turns };
         let mut model = self.checkpoint.clone();
         let fired = happen_again(&mut model, &started);
-        self.past.push((engine.log_end(), started));
+        self.past.push((engine.last_record(), started));
         self.both = Lockstep::new(engine, model).on(self.disk.clone()).with_far(self.far.clone(), self.near);
         self.both.check();
         self.write_down(&Input::Tick, Outcome { fired, ..Outcome::default() });
@@ -216,7 +216,7 @@ impl Simulation {
     /// A replay of the log gives the state that wrote it.
     pub(super) fn compare_with_replay(&mut self) {
         let Some(writer) = &self.writer else { return };
-        let is_written = writer.written() == self.both.engine.log_end();
+        let is_written = writer.written() == self.both.engine.last_record();
         if !is_written || !self.random.chance(1, 8) {
             return;
         }

@@ -140,7 +140,7 @@ impl Simulation {
             Err(error) if error.is_disk_full() => {}
             Err(error) => return Err(error.into()),
         }
-        self.past.push((self.both.engine.log_end(), Past::Kept));
+        self.past.push((self.both.engine.last_record(), Past::Kept));
         Ok(())
     }
 
