@@ -8,7 +8,7 @@ use super::State;
 use crate::job::{JobId, Time};
 use crate::limits::{FAILED_REMEMBERED, FAILED_REMEMBERED_FOR, STEP_OBJECTS};
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use std::cell::OnceCell;
 #[cfg(any(test, feature = "testing"))]
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -19,27 +19,24 @@ const FAILED_BYTES: u64 = 16;
 /// The parts of the table of those.
 const PARTS: usize = 64;
 
+/// So many of the last are looked at one by one for where another belongs.
+const LAST: usize = 64;
+
 /// The jobs that failed last, with when.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
-    /// In many small parts, so that no insertion copies much; none before the first.
-    parts: Vec<HashTable<(JobId, Time)>>,
     /// By when, then by job. They mostly come in that order.
     in_order: VecDeque<(Time, JobId)>,
+    /// The same by job, in many small parts, so that no insertion copies much; none until somebody asks for a job.
+    by_job: OnceCell<Vec<HashTable<(JobId, Time)>>>,
 }
 
 impl Failed {
     /// Takes note that a job failed; again changes nothing.
     pub(super) fn insert(&mut self, job: JobId, at: Time) {
-        if !self.remember(job, at) {
-            return;
-        }
-        if self.in_order.back().is_none_or(|&last| last < (at, job)) {
-            self.in_order.push_back((at, job));
-        } else {
-            let place = self.in_order.partition_point(|&other| other < (at, job));
-            self.in_order.insert(place, (at, job));
-        }
+        let Err(place) = self.place(job, at) else { return };
+        self.in_order.insert(place, (at, job));
+        self.remember(job, at);
         // Those that were remembered long enough go as others come, so that no step lets many go.
         for _ in 0..2 {
             let goes = |&(oldest, _): &(Time, JobId)| is_over(oldest, at) || self.in_order.len() > FAILED_REMEMBERED;
@@ -52,39 +49,40 @@ impl Failed {
 
     /// The same of many at once, in any order.
     fn insert_all(&mut self, failed: &[(JobId, Time)]) {
-        let before = self.in_order.len();
-        for &(job, at) in failed {
-            if self.remember(job, at) {
-                self.in_order.push_back((at, job));
-            }
-        }
-        if self.in_order.len() > before {
-            self.in_order.make_contiguous().sort_unstable();
-        }
+        let mut new: Vec<(Time, JobId)> = failed.iter().map(|&(job, at)| (at, job)).collect();
+        new.sort_unstable();
+        new.dedup();
+        new.retain(|&(at, job)| self.place(job, at).is_err());
+        new.iter().for_each(|&(at, job)| self.remember(job, at));
+        self.in_order.extend(new);
+        self.in_order.make_contiguous().sort_unstable();
         while self.in_order.len() > FAILED_REMEMBERED {
             self.let_first_go();
         }
     }
 
+    /// Where a job is in the order, or where it belongs: most belong to the end, or before few that failed at the same moment.
+    fn place(&self, job: JobId, at: Time) -> Result<usize, usize> {
+        let behind = self.in_order.iter().rev().take(LAST).take_while(|&&other| other >= (at, job)).count();
+        let place = match behind {
+            LAST.. => self.in_order.partition_point(|&other| other < (at, job)),
+            _ => self.in_order.len() - behind,
+        };
+        if self.in_order.get(place) == Some(&(at, job)) { Ok(place) } else { Err(place) }
+    }
+
     fn let_first_go(&mut self) {
-        let Some((_, job)) = self.in_order.pop_front() else { return };
-        if let Ok(found) = self.parts[part(job)].find_entry(hash(job), |&(other, _)| other == job) {
+        let (Some((_, job)), by_job) = (self.in_order.pop_front(), self.by_job.get_mut()) else { return };
+        let found = by_job.map(|parts| parts[part(job)].find_entry(hash(job), |&(other, _)| other == job));
+        if let Some(Ok(found)) = found {
             found.remove();
         }
     }
 
-    /// Has a job found by its id; false if it is already.
-    fn remember(&mut self, job: JobId, at: Time) -> bool {
-        if self.parts.is_empty() {
-            self.parts.resize_with(PARTS, HashTable::new);
-        }
-        let is_it = |&(other, _): &(JobId, Time)| other == job;
-        match self.parts[part(job)].entry(hash(job), is_it, |&(other, _)| hash(other)) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(new) => {
-                new.insert((job, at));
-                true
-            }
+    /// Has a job found by its id, if that is asked for.
+    fn remember(&mut self, job: JobId, at: Time) {
+        if let Some(parts) = self.by_job.get_mut() {
+            add(parts, job, at);
         }
     }
 
@@ -94,7 +92,12 @@ impl Failed {
     }
 
     fn when(&self, job: JobId, now: Time) -> Option<Time> {
-        let found = self.parts.get(part(job))?.find(hash(job), |&(other, _)| other == job);
+        let parts = self.by_job.get_or_init(|| {
+            let mut parts: Vec<_> = (0..PARTS).map(|_| HashTable::with_capacity(FAILED_REMEMBERED / PARTS)).collect();
+            self.in_order.iter().for_each(|&(at, job)| add(&mut parts, job, at));
+            parts
+        });
+        let found = parts[part(job)].find(hash(job), |&(other, _)| other == job);
         found.map(|&(_, at)| at).filter(|&at| !is_over(at, now))
     }
 
@@ -102,6 +105,10 @@ impl Failed {
     pub(super) fn bytes(&self) -> u64 {
         self.in_order.len() as u64 * FAILED_BYTES
     }
+}
+
+fn add(parts: &mut [HashTable<(JobId, Time)>], job: JobId, at: Time) {
+    parts[part(job)].insert_unique(hash(job), (job, at), |&(other, _)| hash(other));
 }
 
 /// Neighbours share a part: what fails together touches the same lines of memory.
@@ -159,10 +166,13 @@ impl State {
     /// Both orders have the same, and no more than there may be.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check_failed(&self) {
-        let Failed { parts, in_order } = &self.graph.failed;
-        let by_job = parts.iter().flat_map(HashTable::iter);
-        let expected: BTreeSet<(Time, JobId)> = by_job.map(|&(job, at)| (at, job)).collect();
-        assert!(in_order.iter().eq(&expected), "jobs that failed, in order and by job");
+        let Failed { in_order, by_job } = &self.graph.failed;
+        assert!(in_order.iter().is_sorted_by(|one, next| one < next), "jobs that failed are in order");
+        if let Some(parts) = by_job.get() {
+            let by_job = parts.iter().flat_map(HashTable::iter);
+            let expected: BTreeSet<(Time, JobId)> = by_job.map(|&(job, at)| (at, job)).collect();
+            assert!(in_order.iter().eq(&expected), "jobs that failed, in order and by job");
+        }
         assert!(in_order.len() <= FAILED_REMEMBERED, "{} jobs are remembered to have failed", in_order.len());
     }
 }
@@ -185,11 +195,14 @@ mod tests {
         let entry = |number: u64| (JobId(number), Time(number / 2));
         let told = (1..=most + 7).rev().step_by(2).chain((1..most + 7).rev().step_by(2)).chain([1, 5, most]);
         told.clone().take(100).map(entry).for_each(|(job, at)| late.insert(job, at));
+        // From here on they are kept by job too.
+        assert!(late.contains(JobId(most + 7), Time(0)) && !late.contains(JobId(most * 2), Time(0)));
         let rest: Vec<(JobId, Time)> = told.skip(100).map(entry).collect();
         rest.chunks(1_000).for_each(|failed| late.insert_all(failed));
         assert_eq!(late.in_order, in_turn.in_order);
         assert!(in_turn.in_order.iter().all(|&(at, job)| late.when(job, Time(0)) == Some(at)));
-        assert_eq!(late.parts.iter().map(HashTable::len).sum::<usize>(), FAILED_REMEMBERED);
+        let by_job = late.by_job.get().expect("jobs were asked for");
+        assert_eq!(by_job.iter().map(HashTable::len).sum::<usize>(), FAILED_REMEMBERED);
         assert_eq!(late.in_order.len(), FAILED_REMEMBERED);
         assert!(!late.contains(JobId(7), Time(0)) && late.contains(JobId(8), Time(0)));
     }
