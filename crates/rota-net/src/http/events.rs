@@ -29,7 +29,7 @@ use axum::extract::{Extension, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use choice::{Choice, List};
+use choice::{Choice, List, Wants};
 use listener::Listener;
 use rota_engine::engine::Engine;
 use serde::Deserialize;
@@ -41,7 +41,7 @@ pub(super) use follow::{Chosen, Followable, Followed, Following};
 pub use follower::Follower;
 pub(super) use follower::follow;
 pub(super) use ring::Hub;
-use ring::{GROUPS, Reader};
+use ring::Reader;
 pub(super) use shown::Event;
 
 /// What a browser sends of itself when it comes back, and others may.
@@ -106,7 +106,9 @@ pub(super) async fn events(
         )
         .hint("write after=0 for all that is there, or the id of the last event that you got"));
     }
-    let join = |engine: &mut Engine| api.events.join(engine, after, Reader::Client);
+    // Who ends with what is there is woken by all of it.
+    let wants = if is_followed { choice.wants() } else { Wants::ALL };
+    let join = |engine: &mut Engine| api.events.join(engine, after, Reader::Client, wants);
     let (joined, depends_on) = api.host.with_and_wait(|shared, _| (join(&mut shared.engine), true));
     let Some(joined) = joined else {
         return Err(Problem::new(Kind::Busy, "there are as many listeners as there can be"));
@@ -154,6 +156,12 @@ fn number(text: &str) -> Result<u64, Problem> {
 /// that thousands who listen leave the server to those who work.
 const REST: Duration = Duration::from_micros(10);
 
+/// The same for each of those who listen and were only looked at.
+const LOOK_REST: Duration = Duration::from_nanos(100);
+
+/// In how many groups those are woken who are: one group behind the other.
+const GROUPS: usize = 64;
+
 /// Rests shorter than this are none.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 
@@ -169,14 +177,14 @@ pub(super) async fn publish(api: &Api) {
             }
             () = api.host.has_news() => {}
         }
-        match api.host.take_news().await {
+        let woken = match api.host.take_news().await {
             Ok(taken) => api.events.publish(taken),
             Err(_) => return,
-        }
-        // All of them are woken, whatever they chose.
-        let rest = REST.saturating_mul(u32::try_from(api.events.listeners()).unwrap_or(u32::MAX));
-        for group in 0..GROUPS {
-            api.events.wake(group);
+        };
+        let times = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let rest = REST.saturating_mul(times(woken.len())) + LOOK_REST.saturating_mul(times(api.events.listeners()));
+        for group in woken.chunks(woken.len().div_ceil(GROUPS).max(1)) {
+            group.iter().for_each(|bell| bell.notify_one());
             if rest >= SHORTEST_REST {
                 // Those who were woken go next; then those who came with work meanwhile, before the next group.
                 tokio::task::yield_now().await;

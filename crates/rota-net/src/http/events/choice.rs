@@ -9,6 +9,7 @@ use rota_engine::news::{News, NewsKind};
 use rota_engine::session::{Actor, BadActor};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 /// What is chosen; what is not said is no matter.
@@ -21,6 +22,18 @@ pub(super) struct Choice {
     /// What whoever listens may see.
     grant: Option<Grant>,
 }
+
+/// What may be of somebody's choice, and what happened, in few bits, so that many are soon compared. What is chosen meets
+/// whoever chose it; the other way round that is not sure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wants {
+    kinds: u64,
+    queues: u64,
+    jobs: u64,
+}
+
+/// The bit of what is of no queue, or of no job: nobody has it who chose some.
+const OF_NONE: u64 = 1 << 63;
 
 /// Values with commas between them.
 #[derive(Debug)]
@@ -74,6 +87,18 @@ impl Choice {
         self.jobs.as_deref()
     }
 
+    /// What may be among it.
+    pub(super) fn wants(&self) -> Wants {
+        fn of_each<T>(chosen: Option<&Vec<T>>, bit: impl Fn(&T) -> u64) -> u64 {
+            chosen.map_or(u64::MAX, |chosen| chosen.iter().fold(0, |bits, one| bits | bit(one)))
+        }
+        Wants {
+            kinds: of_each(self.kinds.as_ref(), |kind| kind_bit(*kind)),
+            queues: of_each(self.queues.as_ref(), queue_bit),
+            jobs: of_each(self.jobs.as_ref(), |job| job_bit(*job)),
+        }
+    }
+
     pub(super) fn takes(&self, news: &News) -> bool {
         let by_kind = self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&news.kind));
         let is_among = |queues: &Vec<QueueName>| news.queue.as_ref().is_some_and(|queue| queues.contains(queue));
@@ -84,6 +109,43 @@ impl Choice {
         let by_actor = self.actors.as_ref().is_none_or(is_theirs);
         by_kind && by_queue && by_job && by_actor && self.grant.as_ref().is_none_or(is_seen)
     }
+}
+
+impl Wants {
+    pub(super) const NOTHING: Wants = Wants { kinds: 0, queues: 0, jobs: 0 };
+    pub(super) const ALL: Wants = Wants { kinds: u64::MAX, queues: u64::MAX, jobs: u64::MAX };
+
+    /// What one meets who wants that.
+    pub(super) fn of(news: &News) -> Wants {
+        Wants {
+            kinds: kind_bit(news.kind),
+            queues: news.queue.as_ref().map_or(OF_NONE, queue_bit),
+            jobs: news.job.map_or(OF_NONE, job_bit),
+        }
+    }
+
+    pub(super) fn or(self, other: Wants) -> Wants {
+        Wants { kinds: self.kinds | other.kinds, queues: self.queues | other.queues, jobs: self.jobs | other.jobs }
+    }
+
+    pub(super) fn meets(self, other: Wants) -> bool {
+        self.kinds & other.kinds != 0 && self.queues & other.queues != 0 && self.jobs & other.jobs != 0
+    }
+}
+
+fn kind_bit(kind: NewsKind) -> u64 {
+    const { assert!(NewsKind::ALL.len() <= 64, "a kind each bit") };
+    NewsKind::ALL.iter().position(|one| *one == kind).map_or(u64::MAX, |place| 1 << place)
+}
+
+fn queue_bit(queue: &QueueName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    queue.hash(&mut hasher);
+    1 << (hasher.finish() % 63)
+}
+
+fn job_bit(job: JobId) -> u64 {
+    1 << (job.0 % 63)
 }
 
 fn read_kinds(text: &str) -> Result<Vec<NewsKind>, Problem> {
@@ -141,6 +203,36 @@ mod tests {
         for bad in ["", ",", "job.putt", "job", "jobs.*", "job.put,", "Job.put", " job.put"] {
             assert!(Choice::new(Some(bad), None, None, None).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_chosen_is_met_by_what_is_wanted() {
+        let queue = |name: &str| Some(QueueName::new(name).unwrap());
+        let news =
+            |kind, queue, job: Option<u64>| News { queue, job: job.map(JobId), ..News::new(1, Time(1), Time(1), kind) };
+        let mut told: Vec<News> = NewsKind::ALL.into_iter().map(|kind| news(kind, queue("mail"), Some(7))).collect();
+        told.extend([news(NewsKind::JobPut, queue("news"), Some(8)), news(NewsKind::ServerStopped, None, None)]);
+        let queues = |text: &str| serde_json::from_value(serde_json::json!(text)).unwrap();
+        let jobs = |text: &str| serde_json::from_value(serde_json::json!(text)).unwrap();
+        let choices = [
+            Choice::default(),
+            Choice::new(Some("job.*"), None, None, None).unwrap(),
+            Choice::new(Some("server.stopped,lease.lost"), None, None, None).unwrap(),
+            Choice::new(None, Some(queues("mail,other")), None, None).unwrap(),
+            Choice::new(None, None, Some(jobs("8,72")), None).unwrap(),
+            Choice::new(Some("job.put"), Some(queues("news")), Some(jobs("8")), None).unwrap(),
+        ];
+        for choice in &choices {
+            for told in &told {
+                let wants = choice.wants();
+                assert!(wants.meets(Wants::of(told)) >= choice.takes(told), "{choice:?} {told:?}");
+                assert!(!wants.meets(Wants::NOTHING) && wants.meets(Wants::ALL));
+            }
+        }
+        // Few are woken for nothing.
+        let met = |choice: &Choice| told.iter().filter(|told| choice.wants().meets(Wants::of(told))).count();
+        let taken = |choice: &Choice| told.iter().filter(|told| choice.takes(told)).count();
+        assert_eq!(choices.each_ref().map(met), choices.each_ref().map(taken));
     }
 
     #[test]

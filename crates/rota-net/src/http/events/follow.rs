@@ -11,7 +11,7 @@ use super::listener::{Heard, Listener, Opening};
 use super::ring::{Reader, Told};
 use super::shown;
 use crate::access::{Grant, Pattern, Role};
-use rota_engine::engine::DependsOn;
+use rota_engine::engine::{DependsOn, Engine};
 use rota_engine::job::Time;
 use std::future::Future;
 use std::sync::Arc;
@@ -77,8 +77,9 @@ impl Following {
     /// Begins after the event of that number, or now. What it says may leave once that does which is answered with it. None if
     /// as many listen as can.
     pub(in crate::http) fn begin(api: &Arc<Api>, chosen: Chosen, after: Option<u64>) -> Option<(Following, DependsOn)> {
-        let (joined, depends_on) =
-            api.host.with_and_wait(|shared, _| (api.events.join(&mut shared.engine, after, Reader::Server), true));
+        let wants = chosen.0.wants();
+        let join = |engine: &mut Engine| api.events.join(engine, after, Reader::Server, wants);
+        let (joined, depends_on) = api.host.with_and_wait(|shared, _| (join(&mut shared.engine), true));
         let joined = joined?;
         let after = after.unwrap_or(joined.seen);
         let listener = Some(Listener::new(api.clone(), None, chosen.0.clone(), joined));

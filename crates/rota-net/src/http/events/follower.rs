@@ -1,7 +1,7 @@
 //! A part of the program that listens, as clients do: from the ring, at its own pace, and nobody waits for it.
 
 use super::super::api::Api;
-use super::choice::Choice;
+use super::choice::{Choice, Wants};
 use super::listener::{HEARTBEAT, Heard, Listener};
 use super::ring::Reader;
 use rota_engine::news::News;
@@ -25,7 +25,8 @@ pub trait Follower: Send {
 /// Tells `follower` of all that happens until the server stops.
 pub(in crate::http) async fn follow(api: &Arc<Api>, follower: &mut dyn Follower) {
     loop {
-        let (joined, _) = api.host.with(|shared, _| api.events.join(&mut shared.engine, None, Reader::Server));
+        let (joined, _) =
+            api.host.with(|shared, _| api.events.join(&mut shared.engine, None, Reader::Server, Wants::ALL));
         if let Some(joined) = joined {
             let listener = Listener::new(Arc::clone(api), None, Choice::default(), joined);
             if !listen(listener, follower).await {

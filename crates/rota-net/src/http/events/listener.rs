@@ -13,7 +13,7 @@ use super::ring::{Joined, Read, Reader, Told};
 use rota_engine::news::News;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How long nothing may be said.
@@ -34,7 +34,10 @@ pub(super) struct Listener {
     next: u64,
     /// The number of the last event that was passed.
     seen: u64,
-    end: watch::Receiver<u64>,
+    /// Rung when something may have come.
+    bell: Arc<Notify>,
+    /// Which it is of those who listen.
+    id: u64,
     /// What is to be heard before what is in the ring.
     past: Option<Past>,
     /// What is said first.
@@ -82,7 +85,7 @@ pub(super) enum Heard {
 
 impl Listener {
     pub(super) fn new(api: Arc<Api>, grant: Option<Grant>, choice: Choice, joined: Joined) -> Listener {
-        let Joined { next, seen, is_gone, past, started, newest, end } = joined;
+        let Joined { next, seen, is_gone, past, started, newest, bell, id } = joined;
         let restarted = started.is_some();
         let who = if grant.is_some() { Reader::Client } else { Reader::Server };
         let past = past.map(|goal| Past::new(Arc::clone(&api), who, choice.clone(), seen, goal));
@@ -104,7 +107,8 @@ impl Listener {
             choice,
             next,
             seen,
-            end,
+            bell,
+            id,
             past,
             opening,
             started,
@@ -184,10 +188,9 @@ impl Listener {
             }
             Read::Lagged => return Some(Some(Heard::Lagged(self.seen))),
         }
-        let next = self.next;
         tokio::select! {
             () = self.api.stops() => None,
-            more = self.end.wait_for(|end| *end > next) => more.ok().map(|_| None),
+            () = self.bell.notified() => Some(None),
             changed = self.changes.changed() => changed.ok().map(|()| {
                 self.changes.mark_changed();
                 None
@@ -260,6 +263,6 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.api.events.leave(self.who);
+        self.api.events.leave(self.id, self.who);
     }
 }

@@ -3,17 +3,18 @@
 //! It is fed while somebody listens, and for a minute after the last one went, so that who comes back finds what they
 //! missed. An event's place counts on from the first one; the ring holds the places from `first` on.
 
+use super::choice::Wants;
 use super::past::Goal;
 use super::shown;
 use rota_engine::engine::Engine;
 use rota_engine::limits::{JOURNAL_READERS, LISTENERS, NEWS_KEPT, NEWS_KEPT_BYTES, STEP_OBJECTS, WEBHOOK_READERS};
 use rota_engine::log::Lsn;
 use rota_engine::news::{News, Taken};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// How long the ring is fed when nobody listens any more.
@@ -21,9 +22,6 @@ const LINGER: Duration = Duration::from_secs(60);
 
 /// How long a turn to read what is past is at least, however many wait for one: beginning again takes a part of it.
 const TURN: Duration = Duration::from_secs(1);
-
-/// How many groups there are of those who listen: they are woken one behind the other.
-pub(super) const GROUPS: usize = 64;
 
 /// An event that may leave, and its text.
 #[derive(Debug)]
@@ -43,8 +41,6 @@ impl Told {
 #[derive(Debug)]
 pub(in crate::http) struct Hub {
     ring: Mutex<Ring>,
-    /// The place behind the newest event, to each group of those who listen.
-    ends: [watch::Sender<u64>; GROUPS],
     /// How many listen.
     listeners: watch::Sender<usize>,
     /// How many of them are clients.
@@ -91,7 +87,11 @@ struct Ring {
     whole_from: u64,
     is_open: bool,
     /// How many have joined so far.
-    joined: usize,
+    joined: u64,
+    /// What each of those who listen wants, and how it is woken; by which it is of those who joined.
+    bells: BTreeMap<u64, (Wants, Arc<Notify>)>,
+    /// All who listen were woken since the ring went on to that place.
+    all_woken_at: u64,
     /// Since when nobody listens.
     left_at: Instant,
 }
@@ -111,7 +111,10 @@ pub(super) struct Joined {
     pub(super) started: Option<News>,
     /// The number of the newest of what was told, or is to be told soon; 0 if there is none.
     pub(super) newest: u64,
-    pub(super) end: watch::Receiver<u64>,
+    /// It is told of when something comes of what it wants, and now and then beside.
+    pub(super) bell: Arc<Notify>,
+    /// Which it is of those who listen.
+    pub(super) id: u64,
 }
 
 /// What was read.
@@ -132,11 +135,19 @@ pub(super) enum Read {
 impl Default for Hub {
     fn default() -> Hub {
         let left_at = Instant::now();
-        let ring =
-            Ring { told: VecDeque::new(), first: 0, bytes: 0, whole_from: 0, is_open: false, joined: 0, left_at };
+        let ring = Ring {
+            told: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            whole_from: 0,
+            is_open: false,
+            joined: 0,
+            bells: BTreeMap::new(),
+            all_woken_at: 0,
+            left_at,
+        };
         Hub {
             ring: Mutex::new(ring),
-            ends: std::array::from_fn(|_| watch::Sender::new(0)),
             listeners: watch::Sender::new(0),
             clients: AtomicUsize::new(0),
             turns: [JOURNAL_READERS, WEBHOOK_READERS]
@@ -148,7 +159,7 @@ impl Default for Hub {
 impl Hub {
     /// One more listens, from after the event of that number, or from now on; under the engine's lock. `None` if as many
     /// do as can.
-    pub(super) fn join(&self, engine: &mut Engine, after: Option<u64>, who: Reader) -> Option<Joined> {
+    pub(super) fn join(&self, engine: &mut Engine, after: Option<u64>, who: Reader, wants: Wants) -> Option<Joined> {
         let mut ring = self.ring();
         if *self.listeners.borrow() >= LISTENERS {
             return None;
@@ -162,8 +173,9 @@ impl Hub {
         }
         let end = ring.end();
         let newest = ring.told.back().map_or(ring.whole_from.saturating_sub(1), |told| told.news.seq);
-        let receiver = self.ends[ring.joined % GROUPS].subscribe();
-        ring.joined = ring.joined.wrapping_add(1);
+        let (id, bell) = (ring.joined, Arc::new(Notify::new()));
+        ring.joined += 1;
+        ring.bells.insert(id, (wants, Arc::clone(&bell)));
         let newest_told = engine.newest_news().unwrap_or(0);
         let at = |next, seen, is_gone| Joined {
             next,
@@ -172,7 +184,8 @@ impl Hub {
             past: None,
             started: None,
             newest: newest_told,
-            end: receiver,
+            bell,
+            id,
         };
         let Some(after) = after else { return Some(at(end, newest, false)) };
         // A number that was never given is of other data, or of a server that kept nothing.
@@ -235,8 +248,12 @@ impl Hub {
     }
 
     /// One less listens.
-    pub(super) fn leave(&self, who: Reader) {
-        self.ring().left_at = Instant::now();
+    pub(super) fn leave(&self, id: u64, who: Reader) {
+        {
+            let mut ring = self.ring();
+            ring.left_at = Instant::now();
+            ring.bells.remove(&id);
+        }
         self.listeners.send_modify(|listeners| *listeners -= 1);
         self.clients.fetch_sub(who.clients(), Ordering::Relaxed);
     }
@@ -272,9 +289,11 @@ impl Hub {
         }
     }
 
-    /// Takes news that may leave. Nobody is woken.
-    pub(super) fn publish(&self, taken: Taken) {
+    /// Takes news that may leave. Says who is to be woken: those who may want some of it, and now and then all, so that the ring
+    /// does not go over one who wants nothing of what comes.
+    pub(super) fn publish(&self, taken: Taken) -> Vec<Arc<Notify>> {
         let told: Vec<_> = taken.news.into_iter().map(|news| Told { text: shown::text(&news), news }).collect();
+        let mut come = told.iter().fold(Wants::NOTHING, |come, told| come.or(Wants::of(&told.news)));
         let mut ring = self.ring();
         if let Some(below) = taken.lost_below {
             // A place that nobody finds: who stood at the end is too far behind, too.
@@ -283,12 +302,11 @@ impl Hub {
             ring.whole_from = below;
         }
         told.into_iter().for_each(|told| ring.push(told));
-    }
-
-    /// Wakes a group of those who listen.
-    pub(super) fn wake(&self, group: usize) {
-        let end = self.ring().end();
-        self.ends[group].send_replace(end);
+        let end = ring.end();
+        if ring.all_woken_at < ring.first.midpoint(end) {
+            (come, ring.all_woken_at) = (Wants::ALL, end);
+        }
+        ring.bells.values().filter(|(wants, _)| wants.meets(come)).map(|(_, bell)| Arc::clone(bell)).collect()
     }
 
     /// Reads on from a place, past at most so many events as one step handles, until what was chosen has about so many
@@ -361,21 +379,54 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use super::super::choice::Choice;
     use super::*;
     use rota_engine::engine::Options;
     use rota_engine::job::Time;
+    use rota_engine::news::NewsKind;
 
     #[tokio::test]
     async fn as_many_listen_as_may_and_those_who_go_make_room() {
         let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
         let hub = Hub::default();
-        for _ in 0..LISTENERS {
-            assert!(hub.join(&mut engine, None, Reader::Client).is_some());
+        let mut join = |who| hub.join(&mut engine, None, who, Wants::ALL).map(|joined| joined.id);
+        let first = join(Reader::Client).unwrap();
+        for _ in 1..LISTENERS {
+            assert!(join(Reader::Client).is_some());
         }
-        assert!(hub.join(&mut engine, None, Reader::Server).is_none());
-        hub.leave(Reader::Client);
-        assert!(hub.join(&mut engine, None, Reader::Server).is_some());
-        assert!(hub.join(&mut engine, None, Reader::Client).is_none());
+        assert!(join(Reader::Server).is_none());
+        hub.leave(first, Reader::Client);
+        assert!(join(Reader::Server).is_some());
+        assert!(join(Reader::Client).is_none());
         assert_eq!((hub.listeners(), hub.clients()), (LISTENERS, LISTENERS - 1));
+    }
+
+    #[tokio::test]
+    async fn who_wants_nothing_of_it_is_woken_before_the_ring_goes_over_them() {
+        let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
+        let hub = Hub::default();
+        let mut of_kinds = |kinds: Option<&str>| {
+            let wants = Choice::new(kinds, None, None, None).unwrap().wants();
+            let Joined { next, bell, .. } = hub.join(&mut engine, None, Reader::Client, wants).unwrap();
+            (next, bell)
+        };
+        let (_, all) = of_kinds(None);
+        let (mut next, few) = of_kinds(Some("job.expired"));
+        let (mut seq, mut woken_few) = (0, 0);
+        for _ in 0..3 * NEWS_KEPT as u64 {
+            seq += 1;
+            let news = vec![News::new(seq, Time(1), Time(1), NewsKind::JobPut)];
+            let woken = hub.publish(Taken { news, lost_below: None });
+            let has = |bell: &Arc<Notify>| woken.iter().any(|one| Arc::ptr_eq(one, bell));
+            assert!(has(&all));
+            if has(&few) {
+                woken_few += 1;
+                while let Read::Next { next: on, seen: Some(_), .. } = hub.read(next, |_| false, 1) {
+                    next = on;
+                }
+            }
+        }
+        assert!(matches!(hub.read(next, |_| false, 1), Read::Next { .. }));
+        assert!((3..100).contains(&woken_few), "{woken_few}");
     }
 }
