@@ -20,3 +20,4 @@ pub mod peers;
 pub mod timings;
 pub mod tls;
 pub mod values;
+pub mod words;

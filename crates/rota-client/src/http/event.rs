@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ask::{Ask, Method};
 use super::values::{self, escape};
@@ -84,12 +85,12 @@ pub struct Event {
     /// The job that this one waited for, or that was in the way.
     #[serde(default, with = "values::maybe_number")]
     pub parent: Option<u64>,
-    /// What the holder said of the attempt that failed.
+    /// What the holder said of the attempt that failed: a text or any JSON.
     #[serde(default)]
-    pub error: Option<String>,
-    /// What the holder said of how far it is.
+    pub error: Option<Value>,
+    /// What the holder said of how far it is: a text or any JSON.
     #[serde(default)]
-    pub progress: Option<String>,
+    pub progress: Option<Value>,
     /// The schedule; of a put, the one that put the job.
     #[serde(default)]
     pub schedule: Option<String>,

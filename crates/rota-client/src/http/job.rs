@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::ask::{Ask, Method};
 use super::values::{self, escape};
@@ -92,21 +93,21 @@ pub struct Job {
     /// The tick at which that was.
     #[serde(default)]
     pub tick: Option<Timestamp>,
-    /// How far its holder is, in the holder's words.
+    /// How far its holder is: a text or any JSON, as the holder said it.
     #[serde(default)]
-    pub progress: Option<String>,
-    /// What went wrong in the attempt that failed last.
+    pub progress: Option<Value>,
+    /// What went wrong in the attempt that failed last: a text or any JSON, as its holder said it.
     #[serde(default)]
-    pub error: Option<String>,
+    pub error: Option<Value>,
     /// When it ended, while it is kept all the same.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
     /// Until when it is kept.
     #[serde(default)]
     pub kept_until: Option<Timestamp>,
-    /// What came of it, in the holder's words.
+    /// What came of it: a text or any JSON, as its holder said it.
     #[serde(default)]
-    pub result: Option<String>,
+    pub result: Option<Value>,
     #[serde(default)]
     text: Option<String>,
     #[serde(default, with = "values::maybe_bytes")]

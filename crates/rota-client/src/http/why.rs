@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::job::found;
 use super::values;
@@ -46,7 +47,7 @@ pub enum Reason {
         since: Timestamp,
         until: Timestamp,
         #[serde(default)]
-        progress: Option<String>,
+        progress: Option<Value>,
     },
     /// It was set aside.
     Buried {
@@ -56,7 +57,7 @@ pub enum Reason {
         lost_leases: u32,
         max_lost_leases: u16,
         #[serde(default)]
-        error: Option<String>,
+        error: Option<Value>,
     },
     /// A job that it waited for came to nothing.
     HeldUp {

@@ -1,6 +1,7 @@
 //! Whether a job is one of those that a filter means.
 
 use super::{Comparison, Condition, Filter, Jobs, Number, Pattern, Span, Term, Test, Text};
+use crate::words;
 use rota_engine::command::JobView;
 use rota_engine::job::{JobId, Time};
 use std::time::Duration;
@@ -22,7 +23,7 @@ impl Term {
                 match of {
                     Text::Queue | Text::Kind | Text::LimitKey | Text::Key => any.iter().any(|pattern| pattern.is(text)),
                     Text::Error | Text::Progress | Text::Result => {
-                        let text = text.to_ascii_lowercase();
+                        let text = words::bare(text).to_ascii_lowercase();
                         any.iter().any(|pattern| pattern.is_in(&text))
                     }
                 }

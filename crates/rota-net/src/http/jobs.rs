@@ -14,7 +14,6 @@ use put::PutRequest;
 pub(super) use put::{ShownTemplate, TemplateJob};
 use repeat::{Outcome, Outcomes};
 pub(super) use shown::{Ended, Job, Page};
-pub(super) use terms::said;
 use walk::{Walk, read_filter};
 
 use super::answers::Room;

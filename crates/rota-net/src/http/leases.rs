@@ -10,11 +10,12 @@ use super::access::Grant;
 use super::api::{Api, Asker, Desk, KeptBody, execute, moment, open_session};
 use super::fields::{BodyForm, Id, Lease, Moment, Name, Span};
 use super::handed::{Handed, Holder, Outgoing};
-use super::jobs::{Ended, Job, said};
+use super::jobs::{Ended, Job};
 use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Json, LeaseInPath, OptionalJson};
 use super::{answer, json_text, refused};
 use crate::host::{Late, LeaseEnd, Shared};
+use crate::words;
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -91,7 +92,7 @@ pub(super) struct Touched {
 pub(super) struct Fail {
     /// How long from now the next attempt is due; as the job's back-off says unless told.
     delay: Option<Span>,
-    /// What went wrong: a text, or any JSON, at most 4,096 bytes.
+    /// What went wrong: a text of at most 4,096 bytes, or any JSON of one less.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     error: Option<Value>,
@@ -101,7 +102,8 @@ pub(super) struct Fail {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Complete {
-    /// What came of it: a text, or any JSON, at most 65,536 bytes. It is kept as long as the queue keeps its final jobs.
+    /// What came of it: a text of at most 65,536 bytes, or any JSON of one less. It is kept as long as the queue keeps its final
+    /// jobs.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     result: Option<Value>,
@@ -111,7 +113,7 @@ pub(super) struct Complete {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Touch {
-    /// In the holder's words: a text, or any JSON, at most 4,096 bytes. It is gone with the lease.
+    /// In the holder's words: a text of at most 4,096 bytes, or any JSON of one less. It is gone with the lease.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     progress: Option<Value>,
@@ -360,7 +362,7 @@ pub(super) async fn complete(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Complete { result }): OptionalJson<Complete>,
 ) -> Result<Response, Problem> {
-    let result = result.as_ref().map(said);
+    let result = result.as_ref().map(words::kept);
     let complete = Command::Complete { held: lease.held(), result: result.as_deref() };
     held(&api, lease, |desk| desk.execute(complete)).await?;
     Ok(answer(StatusCode::OK, &Ended { id: Id(lease.job()) }))
@@ -380,7 +382,7 @@ pub(super) async fn fail(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Fail { delay, error }): OptionalJson<Fail>,
 ) -> Result<Response, Problem> {
-    let (delay, error) = (delay.map(|Span(delay)| delay), error.as_ref().map(said));
+    let (delay, error) = (delay.map(|Span(delay)| delay), error.as_ref().map(words::kept));
     let fail = Command::Fail { held: lease.held(), delay, error: error.as_deref() };
     given_back(&api, lease, |desk| desk.execute(fail)).await
 }
@@ -442,7 +444,7 @@ pub(super) async fn touch(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Touch { progress }): OptionalJson<Touch>,
 ) -> Result<Response, Problem> {
-    let progress = progress.as_ref().map(said);
+    let progress = progress.as_ref().map(words::kept);
     let touched = held(&api, lease, |desk| {
         if let Some(progress) = &progress {
             desk.execute(Command::Progress { held: lease.held(), progress })?;

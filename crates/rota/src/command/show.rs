@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rota_client::http::{Client, Error, Method, ProblemKind};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::http::{self, Way, escape};
@@ -69,10 +70,20 @@ fn missing(args: &ShowArgs) -> Failure {
     })
 }
 
+/// What its holders said of it: a text or any JSON.
+const SAID: [&str; 3] = ["progress", "error", "result"];
+
+/// Whether it is JSON, or a text that would be taken for some.
+fn is_json(said: &Value) -> bool {
+    said.as_str().is_none_or(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
 /// A job as lines.
 fn shown(object: Map<String, Value>, body_bytes: usize) -> Map<String, Value> {
-    let line = |(name, value)| {
+    let line = |(name, value): (String, Value)| {
         let value = match value {
+            // JSON that a holder said, or a text that looks like it.
+            value if SAID.contains(&&*name) && is_json(&value) => value.to_string().into(),
             Value::Array(list) => {
                 let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
                 words.join(",").into()

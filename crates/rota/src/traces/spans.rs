@@ -22,6 +22,7 @@ use rota_engine::job::{JobId, JobState, Time};
 use rota_engine::limits::TRACED_JOBS;
 use rota_engine::news::{News, NewsKind, Trace};
 use rota_net::http::Follower;
+use rota_net::words;
 
 use super::counted::Told;
 
@@ -245,6 +246,7 @@ fn attributes(job: JobId, queue: &str, kind: &'static str, name: &'static str) -
 
 /// The beginning of what went wrong, as text.
 fn described(text: &[u8]) -> String {
+    let text = words::bare(text);
     String::from_utf8_lossy(&text[..text.len().min(ERROR_BYTES)]).into_owned()
 }
 

@@ -1,12 +1,12 @@
 //! An event as JSON has it.
 
 use super::super::fields::{Id, Moment, Name};
+use crate::words::Words;
 use rota_engine::job::Time;
 use rota_engine::news::News;
 use rota_engine::session::Actor;
 use serde::Serialize;
 use serde_json::json;
-use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// Says that listening begins after the event of that number.
@@ -90,14 +90,14 @@ pub(in crate::http) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     parent: Option<Id>,
-    /// What the holder said of the attempt that failed.
+    /// What the holder said of the attempt that failed: a text or any JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error: Option<Cow<'a, str>>,
-    /// What the holder said of how far it is.
+    #[schema(value_type = Option<serde_json::Value>)]
+    error: Option<Words<'a>>,
+    /// What the holder said of how far it is: a text or any JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    progress: Option<Cow<'a, str>>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    progress: Option<Words<'a>>,
     /// How often the server was started on its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -156,8 +156,8 @@ pub(super) fn text(news: &News) -> Box<str> {
         reserves: news.reserves,
         reason: news.reason,
         parent: news.parent.map(Id),
-        error: news.error.as_deref().map(String::from_utf8_lossy),
-        progress: news.progress.as_deref().map(String::from_utf8_lossy),
+        error: news.error.as_deref().map(Words::from),
+        progress: news.progress.as_deref().map(Words::from),
         epoch: news.epoch,
         schedule: schedule.map(|schedule| Name(schedule.name.clone())),
         tick: schedule.and_then(|schedule| schedule.tick).map(Moment),

@@ -2,12 +2,12 @@
 
 use crate::http::api::moment;
 use crate::http::fields::{Id, Moment, Name, Span};
+use crate::words::Words;
 use rota_engine::command::{JobView, Parent};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, QueueName};
 use rota_engine::terms;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -171,14 +171,14 @@ pub(in crate::http) struct More {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     tick: Option<Moment>,
-    /// How far its holder is, in the holder's words.
+    /// How far its holder is: a text or any JSON, as the holder said it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    progress: Option<String>,
-    /// What went wrong in the attempt that failed last.
+    #[schema(value_type = Option<serde_json::Value>)]
+    progress: Option<Words<'static>>,
+    /// What went wrong in the attempt that failed last: a text or any JSON, as its holder said it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    error: Option<Words<'static>>,
     /// When it ended, while it is kept all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -187,17 +187,16 @@ pub(in crate::http) struct More {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kept_until: Option<Moment>,
-    /// What came of it, in the holder's words.
+    /// What came of it: a text or any JSON, as its holder said it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    result: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    result: Option<Words<'static>>,
 }
 
 impl More {
     pub(in crate::http) fn of(view: &JobView<'_>, engine: &Engine) -> More {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let ids = |jobs: &[JobId]| jobs.iter().copied().map(Id).collect();
-        let mut more = More { progress: view.progress.map(text), ..More::default() };
+        let mut more = More { progress: view.progress.map(Words::copied), ..More::default() };
         if let Some(terms) = view.terms {
             more.kind = terms.kind.as_deref().map(str::to_owned);
             more.limit_key = terms.limit_key.as_deref().map(str::to_owned);
@@ -215,21 +214,13 @@ impl More {
         if let Some(course) = view.course {
             more.waits_for = ids(&course.waits_for);
             more.held_by = course.held_by.map(Id);
-            more.error = course.error.as_deref().map(text);
+            more.error = course.error.as_deref().map(Words::copied);
             if let Some(ended) = &course.ended {
                 more.ended_at = Some(moment(engine, ended.at));
                 more.kept_until = Some(moment(engine, ended.until));
-                more.result = ended.result.as_deref().map(text);
+                more.result = ended.result.as_deref().map(Words::copied);
             }
         }
         more
-    }
-}
-
-/// What a holder says, as bytes: a text as it is, anything else as JSON.
-pub(in crate::http) fn said(value: &serde_json::Value) -> Cow<'_, [u8]> {
-    match value {
-        serde_json::Value::String(text) => Cow::Borrowed(text.as_bytes()),
-        other => Cow::Owned(other.to_string().into_bytes()),
     }
 }

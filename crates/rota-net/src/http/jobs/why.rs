@@ -6,6 +6,7 @@ use crate::http::api::{Asker, moment};
 use crate::http::fields::{Id, Moment, Name};
 use crate::http::problem::Problem;
 use crate::http::request::JobInPath;
+use crate::words::Words;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rota_engine::command::JobView;
@@ -49,9 +50,10 @@ enum What {
     Held {
         since: Moment,
         until: Moment,
+        /// As the holder said it: a text or any JSON.
         #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(nullable = false)]
-        progress: Option<String>,
+        #[schema(value_type = Option<serde_json::Value>)]
+        progress: Option<Words<'static>>,
     },
     /// It was set aside.
     Buried {
@@ -60,9 +62,10 @@ enum What {
         max_attempts: u16,
         lost_leases: u32,
         max_lost_leases: u16,
+        /// As the holder said it: a text or any JSON.
         #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(nullable = false)]
-        error: Option<String>,
+        #[schema(value_type = Option<serde_json::Value>)]
+        error: Option<Words<'static>>,
     },
     /// A job that it waited for came to nothing.
     HeldUp { job: Id },
@@ -155,12 +158,11 @@ pub(in crate::http) async fn why(api: Asker, JobInPath(id): JobInPath) -> Result
 impl What {
     fn of(reason: Reason, job: &JobView<'_>, engine: &Engine, is_known: &dyn Fn(JobId) -> bool) -> What {
         let at = |time: Time| moment(engine, time);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let key = || job.terms.and_then(|terms| terms.limit_key.as_deref()).unwrap_or_default().to_owned();
         match reason {
             Reason::Over { at: ended, until } => What::Over { since: at(ended), kept_until: at(until) },
             Reason::Held { since, until } => {
-                What::Held { since: at(since), until: at(until), progress: job.progress.map(text) }
+                What::Held { since: at(since), until: at(until), progress: job.progress.map(Words::copied) }
             }
             Reason::Buried { why } => What::Buried {
                 because: match why {
@@ -172,7 +174,7 @@ impl What {
                 max_attempts: job.max_attempts,
                 lost_leases: job.tally.lost_leases,
                 max_lost_leases: job.max_lost_leases,
-                error: job.course.and_then(|course| course.error.as_deref()).map(text),
+                error: job.course.and_then(|course| course.error.as_deref()).map(Words::copied),
             },
             Reason::HeldUp { by } => What::HeldUp { job: Id(by) },
             Reason::Waits { others } => {
@@ -199,7 +201,7 @@ impl What {
                 format!("it is {} since {since}, and kept until {kept_until}", job.state.name())
             }
             What::Held { until, progress, .. } => {
-                let said = progress.as_ref().map(|said| format!(", who says {said:?}")).unwrap_or_default();
+                let said = progress.as_ref().map(|said| format!(", who says {}", said.value())).unwrap_or_default();
                 format!("somebody holds it until {until}{said}")
             }
             What::Buried { because, attempts, max_attempts, lost_leases, max_lost_leases, error } => {
@@ -208,7 +210,8 @@ impl What {
                     Burial::LostLeases => Cow::Owned(format!("{lost_leases} of {max_lost_leases} leases ran out")),
                     Burial::Asked => Cow::Borrowed("whoever held it asked for it"),
                 };
-                let error = error.as_ref().map(|error| format!(", the last time with {error:?}")).unwrap_or_default();
+                let error = error.as_ref().map(|error| format!(", the last time with {}", error.value()));
+                let error = error.unwrap_or_default();
                 format!("it is buried until it is kicked: {because}{error}")
             }
             What::HeldUp { job } => format!("job {} came to nothing, and it waits for a kick", job.0),

@@ -8,6 +8,7 @@ use rota_engine::queue::{PerKey, QueueSettings, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
 use rota_engine::session::Actor;
 use rota_engine::terms::{Course, Expiry, OnParentFailure, Terms};
+use rota_net::words::Words;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -41,6 +42,11 @@ pub(super) fn text_of(name: &str, value: &Value) -> String {
     }
 }
 
+/// What a holder said: a text, or JSON.
+fn said(kept: &[u8]) -> Value {
+    Words::from(kept).value()
+}
+
 /// The name of a record's type, and its fields.
 pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<String, Value>) {
     let queue = event.queue_name().map(|name| Value::from(name.as_str()));
@@ -57,7 +63,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         Event::JobPut(job) => ("job_put", put(job, queue, bodies)),
         Event::JobReplaced(job) => ("job_replaced", kept(job, queue, bodies)),
         Event::JobCompleted { job, kept } => {
-            let result = kept.as_ref().and_then(|kept| kept.result.as_deref()).map(String::from_utf8_lossy);
+            let result = kept.as_ref().and_then(|kept| kept.result.as_deref()).map(said);
             let mut fields = ended(*job, kept.as_ref().map(|kept| kept.until));
             set(&mut fields, "result", result);
             ("job_completed", fields)
@@ -75,7 +81,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         }
         Event::JobFailed { job, delay, run_at, reserves, error } => {
             let mut fields = again(*job, *delay, *run_at, *reserves);
-            set(&mut fields, "error", error.as_deref().map(String::from_utf8_lossy));
+            set(&mut fields, "error", error.as_deref().map(said));
             ("job_failed", fields)
         }
         Event::JobBuried { job, priority, reason, reserves, number, error } => {
@@ -88,7 +94,7 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
             if *number > 0 {
                 fields["burial"] = (*number).into();
             }
-            set(&mut fields, "error", error.as_deref().map(String::from_utf8_lossy));
+            set(&mut fields, "error", error.as_deref().map(said));
             ("job_buried", fields)
         }
         Event::JobKicked { job, run_at } => ("job_kicked", json!({ "job": job.0, "run_at": run_at.0 })),
@@ -335,12 +341,12 @@ fn put_course(fields: &mut Value, course: &Course) {
     let waits_for: Vec<u64> = course.waits_for.iter().map(|job| job.0).collect();
     set(fields, "waits_for", Some(waits_for).filter(|jobs| !jobs.is_empty()));
     set(fields, "held_by", course.held_by.map(|parent| parent.0));
-    set(fields, "error", course.error.as_deref().map(String::from_utf8_lossy));
+    set(fields, "error", course.error.as_deref().map(said));
     if let Some(ended) = &course.ended {
         fields["ended"] = ended.state.name().into();
         fields["ended_at"] = ended.at.0.into();
         fields["kept_until"] = ended.until.0.into();
-        set(fields, "result", ended.result.as_deref().map(String::from_utf8_lossy));
+        set(fields, "result", ended.result.as_deref().map(said));
     }
 }
 

@@ -136,14 +136,14 @@ fn a_lease_says_what_became_of_its_job() {
     let [mut lease, news] = <[Lease; 2]>::try_from(leases).unwrap();
     assert!(lease.progress(&json!({ "half": true })).unwrap() && lease.touch().unwrap());
     assert!(client.touch(lease.token()).unwrap().is_some());
-    assert_eq!(client.job(first).unwrap().unwrap().progress.as_deref(), Some("{\"half\":true}"));
+    assert_eq!(client.job(first).unwrap().unwrap().progress, Some(json!({ "half": true })));
     assert!(lease.complete_with(&json!({ "sent": 3 })).unwrap());
     assert!(!lease.complete().unwrap() && !lease.touch().unwrap());
     let done = client.job(first).unwrap().unwrap();
-    assert_eq!((done.state, done.result.as_deref()), (JobState::Done, Some("{\"sent\":3}")));
+    assert_eq!((done.state, done.result), (JobState::Done, Some(json!({ "sent": 3 }))));
 
     let failed = news.fail("no route", Some(Duration::from_millis(1))).unwrap().unwrap();
-    assert_eq!((failed.attempts, failed.error.as_deref()), (1, Some("no route")));
+    assert_eq!((failed.attempts, failed.error), (1, Some(json!("no route"))));
     assert!(news.fail("again", None).unwrap().is_none());
     let wait = Reserve::of("news").wait(hour() / 60);
     let again = client.reserve(&wait).unwrap().pop().unwrap();

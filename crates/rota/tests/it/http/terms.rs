@@ -120,6 +120,57 @@ fn a_failed_attempt_says_why_and_waits_as_was_agreed() {
 }
 
 #[test]
+fn what_holders_say_comes_back_as_they_said_it() {
+    let (data, mut rota, http) = server(&[]);
+    configure(&http, "work", &json!({ "retain": "3600s" }));
+    let said = [
+        json!({ "a": 1 }),
+        json!("{\"a\":1}"),
+        json!(5),
+        json!("5"),
+        json!([true, null]),
+        json!(false),
+        json!(""),
+        json!("\u{1e}{\"a\":1}"),
+        json!("two\nlines"),
+    ];
+    for (number, said) in (1..).zip(&said) {
+        put_with(&http, &json!({ "back_off": { "first": "1ms", "jitter_percent": 0 } }));
+        let lease = reserve(&http);
+        let path = |verb: &str| format!("/v1/leases/{}/{verb}", lease["lease"].as_str().unwrap());
+        http.post(&path("touch"), &json!({ "progress": said })).expect(200);
+        let job = format!("/v1/jobs/{number}");
+        assert_eq!(http.get(&job).expect(200)["progress"], *said);
+        let why = http.get(&format!("{job}/why")).expect(200);
+        assert_eq!(why["reasons"][0]["progress"], *said);
+        assert!(why["reasons"][0]["says"].as_str().unwrap().ends_with(&format!("who says {said}")), "{why}");
+        assert_eq!(http.post(&path("fail"), &json!({ "error": said, "delay": "0s" })).expect(200)["error"], *said);
+        complete(&http, &reserve(&http), &json!({ "result": said }));
+    }
+    let events = http.get("/v1/events?after=0&follow=false&kind=job.failed").body;
+    let errors: Vec<Value> = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str::<Value>(data).unwrap()["error"].take())
+        .filter(|error| !error.is_null())
+        .collect();
+    assert_eq!(errors, said);
+    rota.kill();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    for (number, said) in (1..).zip(&said) {
+        let job = http.get(&format!("/v1/jobs/{number}")).expect(200);
+        assert_eq!((&job["result"], &job["error"]), (said, said));
+    }
+    // JSON takes a byte that says so.
+    put_with(&http, &json!({}));
+    let lease = reserve(&http);
+    let path = format!("/v1/leases/{}/complete", lease["lease"].as_str().unwrap());
+    http.post(&path, &json!({ "result": ["x".repeat(65_532)] })).problem(422, "bad-value");
+    complete(&http, &lease, &json!({ "result": ["x".repeat(65_531)] }));
+}
+
+#[test]
 fn results_are_kept_as_long_as_the_queue_keeps_final_jobs() {
     let (data, mut rota, http) = server(&[]);
     configure(&http, "work", &json!({ "retain": "86400s" }));
@@ -134,7 +185,7 @@ fn results_are_kept_as_long_as_the_queue_keeps_final_jobs() {
     let http = Http::to(rota.http());
     let kept = http.get("/v1/jobs/1").expect(200);
     let seen = [&kept["state"], &kept["result"], &kept["kind"], &kept["headers"], &kept["text"]];
-    let expected = [&json!("done"), &json!("{\"sent\":3}"), &json!("mail"), &json!({ "trace": "00-1" }), &json!("x")];
+    let expected = [&json!("done"), &json!({ "sent": 3 }), &json!("mail"), &json!({ "trace": "00-1" }), &json!("x")];
     assert_eq!(seen, expected);
     // It is over all the same: its key is free, and nothing can be done with it.
     http.get("/v1/queues/work/keys/k").problem(404, "key-not-found");
