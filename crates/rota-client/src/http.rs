@@ -67,7 +67,7 @@ pub use builder::Builder;
 pub use error::Error;
 pub use event::{Event, Events, Listen};
 pub use jiff::Timestamp;
-pub use job::{Job, JobState, List, Page};
+pub use job::{Holder, Job, JobState, List, Page};
 pub use lease::{Lease, Reserve};
 pub use many::{Done, Many, Refused};
 pub use new_job::{BackOff, NewJob, OnConflict, OnParentFailure, Parent, Put};

@@ -7,7 +7,7 @@ use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::log::Place;
 use crate::queue::{QueueId, QueueSettings};
 use crate::schedule::ScheduleSpec;
-use crate::session::SessionId;
+use crate::session::{Actor, SessionId};
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::terms::BackOff;
 use crate::terms::{BadTerms, Course, Terms};
@@ -487,6 +487,19 @@ impl Body<&[u8]> {
             Body::InLog(place) => Body::InLog(place),
         }
     }
+}
+
+/// Who holds a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeldBy<'a> {
+    /// In whose name it was asked for, where somebody said.
+    pub actor: Option<&'a Actor>,
+    /// Where that client was, in the front end's words, where that said so.
+    pub origin: Option<&'a str>,
+    /// When the lease was given.
+    pub since: Time,
+    /// When it ends, as it is now.
+    pub until: Time,
 }
 
 /// A job as it can be seen from outside, at the moment of asking.

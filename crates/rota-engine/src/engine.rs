@@ -33,6 +33,7 @@ use crate::session::{Actor, SessionId};
 use crate::snapshot::Snapshot;
 use crate::state::{Due, Replay, State};
 use crate::storage::Storage;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most that a put's record has beside its body and its key, in bytes.
@@ -249,6 +250,15 @@ impl Engine {
         let bytes = actor.as_ref().map_or(0, log::actor_bytes);
         self.actor_bytes = self.actor_bytes.max(bytes);
         self.state.set_actor(session, actor);
+    }
+
+    /// Says where a session's client is, in the front end's words: a few bytes, such as an address. Whoever looks at a job that is
+    /// held under its leases is told: see [`Engine::held_by`].
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn set_origin(&mut self, session: SessionId, origin: Option<Arc<str>>) {
+        self.state.set_origin(session, origin);
     }
 
     /// Ends a session: its leases end without fault and its jobs are ready again, a slice at a time where it holds many.

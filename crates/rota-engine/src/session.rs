@@ -79,6 +79,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// In whose name it asks, if anybody said.
     pub(crate) actor: Option<Actor>,
+    /// Where its client is, in the front end's words, if that said so.
+    pub(crate) origin: Option<Arc<str>>,
     pub(crate) used: QueueId,
     /// In the order they were watched in; no queue twice.
     pub(crate) watched: Vec<QueueId>,

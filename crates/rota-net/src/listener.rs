@@ -7,7 +7,7 @@
 use crate::access::Door;
 use crate::beanstalkd::{Gate, OUTPUT_BYTES, Session, Status};
 use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
-use crate::peers::{Connections, Peer, Peers};
+use crate::peers::{Connections, Peer, Peers, origin};
 use crate::tls::{HANDSHAKES, Port, TlsStream, places};
 use rota_engine::engine::DependsOn;
 use std::cell::RefCell;
@@ -106,7 +106,7 @@ async fn accept_all(
             tokio::spawn(async move {
                 let _permit = permit;
                 if stream.set_nodelay(true).is_ok() {
-                    serve_connection(&host, stream, gate, stop).await;
+                    serve_connection(&host, (stream, address), gate, stop).await;
                 }
             });
             continue;
@@ -122,7 +122,7 @@ async fn accept_all(
             };
             drop(handshake);
             if let Ok(stream) = shaken {
-                serve_connection(&host, stream, gate, stop).await;
+                serve_connection(&host, (stream, address), gate, stop).await;
             }
         });
     }
@@ -171,11 +171,16 @@ impl Socket for TlsStream<TcpStream> {
 
 async fn serve_connection<S: Socket>(
     host: &Arc<Host>,
-    stream: S,
+    (stream, address): (S, SocketAddr),
     gate: Option<Arc<Gate>>,
     stop: watch::Receiver<bool>,
 ) {
-    let (session, _) = host.with(|shared, now| Session::open(&mut shared.server(now)));
+    let origin = origin(address);
+    let (session, _) = host.with(|shared, now| {
+        let session = Session::open(&mut shared.server(now))?;
+        shared.engine.set_origin(session.id(), Some(origin));
+        Some(session)
+    });
     let Some(mut session) = session else { return };
     if let Some(gate) = &gate {
         session.guard(gate.clone());

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many bits of an address of IPv6 say whose it is: the rest, whoever has those may choose.
@@ -36,6 +36,11 @@ impl Peer {
     fn is_here(self) -> bool {
         self.0.is_loopback()
     }
+}
+
+/// Where a client is, as people who look at what it holds are told.
+pub(crate) fn origin(address: SocketAddr) -> Arc<str> {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string().into()
 }
 
 /// How many connections an address may have at a time.

@@ -42,6 +42,9 @@ pub struct Job {
     /// When its lease ends, while it is reserved.
     #[serde(default)]
     pub lease_ends_at: Option<Timestamp>,
+    /// Who holds it, while it is reserved; of a job that was just reserved, nobody says.
+    #[serde(default)]
+    pub holder: Option<Holder>,
     /// Attempts that failed.
     pub attempts: u32,
     /// Failed attempts after which it is buried; 0 for no limit.
@@ -112,6 +115,22 @@ pub struct Job {
     text: Option<String>,
     #[serde(default, with = "values::maybe_bytes")]
     base64: Option<Vec<u8>>,
+}
+
+/// Who holds a job.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Holder {
+    /// What their token is called; none where nobody was asked for one.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// The address and port that they had when they asked for jobs.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// When the lease was given.
+    pub since: Timestamp,
+    /// When it ends, unless it is begun anew before.
+    pub until: Timestamp,
 }
 
 /// Where a job stands.

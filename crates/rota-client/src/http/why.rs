@@ -44,6 +44,10 @@ pub enum Reason {
     Over { since: Timestamp, kept_until: Timestamp },
     /// Somebody holds it.
     Held {
+        #[serde(default)]
+        actor: Option<String>,
+        #[serde(default)]
+        peer: Option<String>,
         since: Timestamp,
         until: Timestamp,
         #[serde(default)]

@@ -1,7 +1,7 @@
 //! What can be seen of an engine. It depends on the log as answers do.
 
 use super::Engine;
-use crate::command::JobView;
+use crate::command::{HeldBy, JobView};
 use crate::event::QueueNames;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::queue::{QueueId, QueueView, Times};
@@ -15,6 +15,12 @@ impl Engine {
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobView<'_>> {
         self.state.view_job(id, self.now)
+    }
+
+    /// Who holds a job; `None` if nobody does.
+    #[must_use]
+    pub fn held_by(&self, id: JobId) -> Option<HeldBy<'_>> {
+        self.state.held_by(id)
     }
 
     /// Why a job is where it is, the reason that binds now first; `None` if it is not there, or not in memory. A job that is about

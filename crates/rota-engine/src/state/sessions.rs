@@ -8,6 +8,7 @@ use crate::queue::QueueId;
 use crate::session::{Actor, Bond, Session, SessionId, Wait};
 use crate::wheel::Wheel;
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl State {
@@ -24,6 +25,7 @@ impl State {
         let slot = self.sessions.insert(Session {
             id: SessionId(0),
             actor: None,
+            origin: None,
             used: default,
             watched: vec![default],
             leases: Wheel::default(),
@@ -155,6 +157,11 @@ impl State {
     pub(crate) fn set_actor(&mut self, id: SessionId, actor: Option<Actor>) {
         assert_eq!(self.sessions[id.slot()].id, id, "a front end asks for its own, open session");
         self.sessions[id.slot()].actor = actor;
+    }
+
+    pub(crate) fn set_origin(&mut self, id: SessionId, origin: Option<Arc<str>>) {
+        assert_eq!(self.sessions[id.slot()].id, id, "a front end asks for its own, open session");
+        self.sessions[id.slot()].origin = origin;
     }
 
     pub(crate) fn use_queue(&mut self, session: SessionId, name: &QueueName) -> Answer {

@@ -1,7 +1,7 @@
 //! What can be seen of the state without changing it. Each answer is read from kept counters and heads of lines.
 
 use super::{State, Totals};
-use crate::command::JobView;
+use crate::command::{HeldBy, JobView};
 use crate::event::QueueNames;
 use crate::job::{JobId, JobState, JobTally, QueueName, Time};
 use crate::pages::Slot;
@@ -13,6 +13,19 @@ impl State {
     /// A job that is there: open, or final and kept.
     pub(crate) fn view_job(&self, id: JobId, now: Time) -> Option<JobView<'_>> {
         Some(self.view(self.slot_of(id)?, now))
+    }
+
+    /// Who holds a job, if anybody does.
+    pub(crate) fn held_by(&self, id: JobId) -> Option<HeldBy<'_>> {
+        let job = &self.jobs[self.find_job(id).filter(|&slot| self.jobs[slot].state == JobState::Reserved)?];
+        let lease = &self.leases[job.lease_slot()];
+        let session = &self.sessions[lease.session.slot()];
+        Some(HeldBy {
+            actor: session.actor.as_ref(),
+            origin: session.origin.as_deref(),
+            since: lease.since,
+            until: lease.deadline,
+        })
     }
 
     /// Whether that job is known to have been cancelled, or to have expired, though it is not kept.

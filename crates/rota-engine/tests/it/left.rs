@@ -1,9 +1,9 @@
 //! Sessions that are left: what they hold outlives them, under its tokens.
 
-use rota_engine::command::{Answer, Command, Held, NewJob, Refusal, Target};
+use rota_engine::command::{Answer, Command, Held, HeldBy, NewJob, Refusal, Target};
 use rota_engine::engine::{Engine, Options};
 use rota_engine::job::{JobId, JobState, LeaseToken, QueueName, Time};
-use rota_engine::session::SessionId;
+use rota_engine::session::{Actor, SessionId};
 use std::time::Duration;
 
 const TTR: Duration = Duration::from_secs(60);
@@ -71,4 +71,29 @@ fn what_was_left_is_taken_back_once_and_without_fault() {
     let (next, _) = reserve_and_leave(&mut engine);
     assert!(!engine.take_back(session, Time(2)), "the place is another's now");
     assert!(engine.take_back(next, Time(2)));
+}
+
+#[test]
+fn who_holds_a_job_is_known_as_long_as_it_is_held() {
+    let mut engine = engine();
+    let job = put(&mut engine);
+    assert_eq!(engine.held_by(job), None);
+    let session = engine.open_session().expect("there is room");
+    let actor = Actor::new("mailer").expect("a name");
+    engine.set_actor(session, Some(actor.clone()));
+    engine.set_origin(session, Some("192.0.2.1:5000".into()));
+    let name = QueueName::new("work").expect("a name");
+    engine.execute(session, Command::Watch(&name), Time(1)).expect("a queue to watch");
+    let answer = engine.execute(session, Command::Reserve { wait: None }, Time(5));
+    let Ok(Answer::Reserved(_, token)) = answer else { panic!("{answer:?}") };
+    engine.leave_session(session, Time(5));
+    let until = Time(5).after(TTR);
+    let held = HeldBy { actor: Some(&actor), origin: Some("192.0.2.1:5000"), since: Time(5), until };
+    assert_eq!(engine.held_by(job), Some(held));
+    // Somebody else may begin the lease anew: it is the same.
+    let other = engine.open_session().expect("there is room");
+    engine.execute(other, Command::Touch(Held { job, token: Some(token) }), Time(9)).expect("it is held");
+    assert_eq!(engine.held_by(job), Some(HeldBy { until: Time(9).after(TTR), ..held }));
+    engine.tick(Time(9).after(TTR));
+    assert_eq!(engine.held_by(job), None);
 }

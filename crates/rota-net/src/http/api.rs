@@ -18,7 +18,7 @@ use super::webhooks::Book;
 use crate::access::NotAdmitted;
 use crate::beanstalkd::Hole;
 use crate::host::{CommitError, Host, Pin, Shared};
-use crate::peers::Peer;
+use crate::peers::{Peer, origin};
 use crate::timings::Timed;
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
@@ -29,6 +29,7 @@ use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::LOOK_UPS;
 use rota_engine::session::SessionId;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,6 +92,7 @@ pub(super) struct Asker {
     api: Arc<Api>,
     grant: Grant,
     whose: Whose,
+    address: Option<SocketAddr>,
 }
 
 /// A guest's place before the engine. To a guest that is limited to some queues, jobs of others are not there.
@@ -229,6 +231,12 @@ pub(super) fn execute(
     answer
 }
 
+/// Who is given jobs, and where they are.
+pub(super) struct Recipient {
+    pub(super) grant: Grant,
+    pub(super) origin: Option<Arc<str>>,
+}
+
 /// Opens a session in the name of whoever asks; `None` when there are as many as there can be.
 pub(super) fn open_session(engine: &mut Engine, grant: &Grant) -> Option<SessionId> {
     let session = engine.open_session()?;
@@ -271,6 +279,11 @@ impl Asker {
         &self.grant
     }
 
+    /// Who is given the jobs that are asked for.
+    pub(super) fn recipient(&self) -> Recipient {
+        Recipient { grant: self.grant.clone(), origin: self.address.map(origin) }
+    }
+
     /// Whose room it takes.
     pub(super) fn whose(&self) -> &Whose {
         &self.whose
@@ -289,7 +302,8 @@ impl FromRequestParts<Arc<Api>> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Asker, Problem> {
-        Ok(Asker { api: api.clone(), grant: granted(parts)?.clone(), whose: whose(&parts.extensions) })
+        let address = parts.extensions.get::<Place>().map(|place| place.address);
+        Ok(Asker { api: api.clone(), grant: granted(parts)?.clone(), whose: whose(&parts.extensions), address })
     }
 }
 

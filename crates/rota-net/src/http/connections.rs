@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,6 +66,8 @@ pub(super) struct Place {
     permit: Arc<(OwnedSemaphorePermit, Seat)>,
     /// Whose connection it is.
     pub(super) peer: Peer,
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
     /// Whether the connection is inside TLS.
     pub(super) is_tls: bool,
 }
@@ -102,7 +104,7 @@ async fn serve_port(api: Arc<Api>, router: Router, port: Port, room: Arc<Semapho
         };
         let (api, router, tls) = (api.clone(), router.clone(), tls.clone());
         connections.spawn(async move {
-            let place = Place { permit: Arc::new((permit, seat)), peer, is_tls: tls.is_some() };
+            let place = Place { permit: Arc::new((permit, seat)), peer, address, is_tls: tls.is_some() };
             if stream.set_nodelay(true).is_err() {
                 return;
             }

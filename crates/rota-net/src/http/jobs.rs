@@ -13,6 +13,7 @@ pub(super) use cursor::{Cursor, List};
 use put::PutRequest;
 pub(super) use put::{ShownTemplate, TemplateJob};
 use repeat::{Outcome, Outcomes};
+use shown::Holder;
 pub(super) use shown::{Ended, Job, Page};
 use walk::{Walk, read_filter};
 
@@ -240,7 +241,7 @@ impl Shown {
         let has_body = !matches!(form, BodyForm::None);
         let room = api.room(Job::bytes(view) + if has_body { view.body.length() } else { 0 })?;
         let body = has_body.then(|| desk.body(view));
-        Ok(Shown { job: Job::of(view, &desk.shared().engine), body, form, room })
+        Ok(Shown { job: Job::seen(view, &desk.shared().engine), body, form, room })
     }
 
     async fn answer(self, api: &Asker) -> Response {
@@ -357,7 +358,7 @@ pub(super) async fn list(api: Asker, Parameters(query): Parameters<ListQuery>) -
         walk.look(&api, |walk, engine| {
             let before = bytes;
             walk.slice(engine, |view, _| {
-                jobs.push(Job::of(view, engine));
+                jobs.push(Job::seen(view, engine));
                 bytes += Job::bytes(view);
                 // What was copied stays below what is looked through under one lock.
                 jobs.len() < limit && bytes < PAGE_BYTES && bytes - before < SLICE_TEXT_BYTES

@@ -7,7 +7,7 @@ pub(super) mod stream;
 mod taker;
 
 use super::access::Grant;
-use super::api::{Api, Asker, Desk, KeptBody, execute, moment, open_session};
+use super::api::{Api, Asker, Desk, KeptBody, Recipient, execute, moment, open_session};
 use super::fields::{BodyForm, Id, Lease, Moment, Name, Span};
 use super::handed::{Handed, Holder, Outgoing};
 use super::jobs::{Ended, Job};
@@ -172,7 +172,7 @@ pub(super) async fn reserve(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::check(request, api.grant())?;
     let mut holder = Holder::new(api.host.clone());
-    let taken = wanted.take(&api, api.grant(), &mut holder).await?;
+    let taken = wanted.take(&api, &api.recipient(), &mut holder).await?;
     // Where there is no room for them, the jobs go back with the holder.
     let room = api.room(taken.iter().map(|taken| taken.leased.job.body_bytes + LEASED_BYTES).sum())?;
     let (mut leases, bodies): (Vec<Leased>, Vec<KeptBody>) =
@@ -210,18 +210,15 @@ impl Wanted {
     }
 
     /// Reserves what there is, and waits where there is nothing. What it took may leave when it returns.
-    async fn take(&self, api: &Api, grant: &Grant, holder: &mut Holder) -> Result<Vec<Taken>, Problem> {
+    async fn take(&self, api: &Api, to: &Recipient, holder: &mut Holder) -> Result<Vec<Taken>, Problem> {
         let (mut until, mut late) = (None, None);
         loop {
             let is_stopping = *api.stop.borrow();
             let (step, depends_on) = api.host.with_and_wait(|shared, now| {
                 let until = *until.get_or_insert(now.after(self.wait));
                 let until = if is_stopping { now } else { until };
-                let step = if shared.is_frozen {
-                    Step::Frozen
-                } else {
-                    self.step(shared, grant, holder, &mut late, until, now)
-                };
+                let step =
+                    if shared.is_frozen { Step::Frozen } else { self.step(shared, to, holder, &mut late, until, now) };
                 let will_wait = matches!(step, Step::Taken(_));
                 (step, will_wait)
             });
@@ -233,7 +230,7 @@ impl Wanted {
                 Step::Frozen => api.wait_until_thawed().await?,
                 Step::Full => return Err(Problem::new(Kind::Busy, "there are as many sessions as there can be")),
                 Step::Refused(refusal) => return Err(refused(refusal)),
-                Step::Waits(receiver) => late = wait(api, grant, holder, receiver).await?,
+                Step::Waits(receiver) => late = wait(api, &to.grant, holder, receiver).await?,
             }
         }
     }
@@ -242,7 +239,7 @@ impl Wanted {
     fn step(
         &self,
         shared: &mut Shared,
-        grant: &Grant,
+        to: &Recipient,
         holder: &mut Holder,
         late: &mut Option<(JobId, LeaseToken)>,
         until: Time,
@@ -250,7 +247,7 @@ impl Wanted {
     ) -> Step {
         let session = match holder.session() {
             Some(session) => session,
-            None => match open(shared, grant, &self.queues, now) {
+            None => match open(shared, to, &self.queues, now) {
                 Ok(Some(session)) => {
                     holder.holds(session);
                     session
@@ -290,8 +287,9 @@ fn check_queues(queues: Vec<Name>, grant: &Grant) -> Result<Vec<QueueName>, Prob
 }
 
 /// Opens a session that watches those queues alone; `None` when there are as many as there can be.
-fn open(shared: &mut Shared, grant: &Grant, queues: &[QueueName], now: Time) -> Result<Option<SessionId>, Refusal> {
-    let Some(session) = open_session(&mut shared.engine, grant) else { return Ok(None) };
+fn open(shared: &mut Shared, to: &Recipient, queues: &[QueueName], now: Time) -> Result<Option<SessionId>, Refusal> {
+    let Some(session) = open_session(&mut shared.engine, &to.grant) else { return Ok(None) };
+    shared.engine.set_origin(session, to.origin.clone());
     let mut watch = || {
         for queue in queues {
             execute(shared, session, Command::Watch(queue), now)?;

@@ -4,15 +4,18 @@ use super::terms::More;
 use crate::http::api::moment;
 use crate::http::fields::{BASE64, BodyForm, Id, Moment, Name, ShownBody, Span};
 use base64::Engine as _;
-use rota_engine::command::JobView;
+use rota_engine::command::{HeldBy, JobView};
 use rota_engine::engine::Engine;
-use rota_engine::job::JobState;
+use rota_engine::job::{JobId, JobState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// About how long a job is as it is shown that has nothing more to it, and one id in it, in bytes.
 const SHOWN_BYTES: usize = 420;
 const SHOWN_ID_BYTES: usize = 16;
+
+/// About how long that part is that says who holds it, in bytes.
+const HOLDER_BYTES: usize = 160;
 
 /// A job: open, or ended and kept for a while.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,6 +47,10 @@ pub(in crate::http) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     lease_ends_at: Option<Moment>,
+    /// Who holds it, while it is reserved. It is not in what its holder is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    holder: Option<Holder>,
     /// Attempts that failed.
     attempts: u32,
     /// Failed attempts after which it is buried; 0 for no limit.
@@ -69,6 +76,23 @@ pub(in crate::http) struct Job {
     body: ShownBody,
 }
 
+/// Who holds a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Holder {
+    /// What their token is called. Absent where nobody was asked for a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "mailer")]
+    pub(in crate::http) actor: Option<String>,
+    /// The address and port that they had when they asked for jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "192.0.2.7:40318")]
+    pub(in crate::http) peer: Option<String>,
+    /// When the lease was given.
+    pub(in crate::http) since: Moment,
+    /// When it ends, unless it is begun anew before.
+    pub(in crate::http) until: Moment,
+}
+
 /// A page of a list of jobs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct Page {
@@ -87,7 +111,25 @@ pub(in crate::http) struct Ended {
     pub(in crate::http) id: Id,
 }
 
+impl Holder {
+    pub(in crate::http) fn of(job: JobId, engine: &Engine) -> Option<Holder> {
+        let HeldBy { actor, origin, since, until } = engine.held_by(job)?;
+        Some(Holder {
+            actor: actor.map(|actor| actor.as_str().to_owned()),
+            peer: origin.map(str::to_owned),
+            since: moment(engine, since),
+            until: moment(engine, until),
+        })
+    }
+}
+
 impl Job {
+    /// The job at this moment, without its body, as those see it who look at it: with who holds it.
+    pub(in crate::http) fn seen(view: &JobView<'_>, engine: &Engine) -> Job {
+        let holder = view.lease.and_then(|_| Holder::of(view.id, engine));
+        Job { holder, ..Job::of(view, engine) }
+    }
+
     /// The job at this moment, without its body.
     pub(in crate::http) fn of(view: &JobView<'_>, engine: &Engine) -> Job {
         let key = view.key.map(|key| String::from_utf8(key.to_vec()));
@@ -111,6 +153,7 @@ impl Job {
                 .lease
                 .filter(|_| view.state == JobState::Reserved)
                 .map(|(_, _, ends)| moment(engine, ends)),
+            holder: None,
             attempts: view.tally.attempts,
             max_attempts: view.max_attempts,
             reserves: view.tally.reserves,
@@ -129,6 +172,7 @@ impl Job {
     pub(in crate::http) fn bytes(view: &JobView<'_>) -> usize {
         let length = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
         let mut bytes = SHOWN_BYTES + view.queue.as_str().len() + length(view.key) + length(view.progress);
+        bytes += view.lease.map_or(0, |_| HOLDER_BYTES);
         if let Some(terms) = view.terms {
             bytes += length(terms.kind.as_deref().map(str::as_bytes));
             bytes += length(terms.limit_key.as_deref().map(str::as_bytes));

@@ -1,6 +1,6 @@
 //! Why a job is not worked on, or not any more: the engine's reasons in words, and as data.
 
-use super::no_such_job;
+use super::{Holder, no_such_job};
 use crate::http::answer;
 use crate::http::api::{Asker, moment};
 use crate::http::fields::{Id, Moment, Name};
@@ -48,6 +48,14 @@ enum What {
     Over { since: Moment, kept_until: Moment },
     /// Somebody holds it since then, and until then unless the lease is extended.
     Held {
+        /// What their token is called.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        actor: Option<String>,
+        /// The address and port that they had when they asked for jobs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        peer: Option<String>,
         since: Moment,
         until: Moment,
         /// As the holder said it: a text or any JSON.
@@ -162,7 +170,10 @@ impl What {
         match reason {
             Reason::Over { at: ended, until } => What::Over { since: at(ended), kept_until: at(until) },
             Reason::Held { since, until } => {
-                What::Held { since: at(since), until: at(until), progress: job.progress.map(Words::copied) }
+                let (actor, peer) =
+                    Holder::of(job.id, engine).map_or((None, None), |Holder { actor, peer, .. }| (actor, peer));
+                let progress = job.progress.map(Words::copied);
+                What::Held { actor, peer, since: at(since), until: at(until), progress }
             }
             Reason::Buried { why } => What::Buried {
                 because: match why {
@@ -200,9 +211,11 @@ impl What {
             What::Over { since, kept_until } => {
                 format!("it is {} since {since}, and kept until {kept_until}", job.state.name())
             }
-            What::Held { until, progress, .. } => {
+            What::Held { actor, peer, until, progress, .. } => {
+                let who = actor.as_deref().unwrap_or("somebody");
+                let place = peer.as_ref().map(|peer| format!(" at {peer}")).unwrap_or_default();
                 let said = progress.as_ref().map(|said| format!(", who says {}", said.value())).unwrap_or_default();
-                format!("somebody holds it until {until}{said}")
+                format!("{who}{place} holds it until {until}{said}")
             }
             What::Buried { because, attempts, max_attempts, lost_leases, max_lost_leases, error } => {
                 let because = match because {

@@ -121,7 +121,7 @@ pub(in crate::http) async fn stream(
     Json(request): Json<Stream>,
 ) -> Result<Response, Problem> {
     let wish = request.check(api.grant())?;
-    let taker = Taker::open(api.shared(), api.grant().clone(), outgoing.clone(), wish).await?;
+    let taker = Taker::open(api.shared(), api.recipient(), outgoing.clone(), wish).await?;
     let form = Form::asked_for(&headers);
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form.name())),

@@ -10,8 +10,7 @@
 //! of a client that takes nothing the jobs stay with everybody else. What it reserved and could not send goes back without
 //! fault, whenever it is dropped; what was sent is held by its tokens from there on, also when it is gone.
 
-use super::super::access::Grant;
-use super::super::api::{Api, KeptBody, execute};
+use super::super::api::{Api, KeptBody, Recipient, execute};
 use super::super::fields::{BodyForm, Lease};
 use super::super::handed::{Outgoing, Portion};
 use super::super::problem::{Kind, Problem};
@@ -51,7 +50,7 @@ pub(super) struct Wish {
 
 pub(super) struct Taker {
     api: Arc<Api>,
-    grant: Grant,
+    to: Recipient,
     /// Whether it may be that the grant is so no more.
     changes: watch::Receiver<u64>,
     outgoing: Arc<Outgoing>,
@@ -101,7 +100,7 @@ impl Taker {
     /// [`Problem`], if the server stops or has no room for a session.
     pub(super) async fn open(
         api: Arc<Api>,
-        grant: Grant,
+        to: Recipient,
         outgoing: Arc<Outgoing>,
         wish: Wish,
     ) -> Result<Taker, Problem> {
@@ -110,7 +109,7 @@ impl Taker {
                 if shared.is_frozen {
                     return None;
                 }
-                let session = open(shared, &grant, &wish.queues, now);
+                let session = open(shared, &to, &wish.queues, now);
                 Some(session.map(|session| session.map(|session| (session, shared.follow_leases(session)))))
             });
             match opened {
@@ -127,7 +126,7 @@ impl Taker {
         Ok(Taker {
             portion: Portion::new(api.host.clone()),
             api,
-            grant,
+            to,
             changes,
             outgoing,
             session,
@@ -188,7 +187,7 @@ impl Taker {
         }
         if self.changes.has_changed().unwrap_or(false) {
             self.changes.mark_unchanged();
-            if let Err(not) = self.api.door.renew(&self.grant) {
+            if let Err(not) = self.api.door.renew(&self.to.grant) {
                 return Some((Why::Token, not.to_string()));
             }
         }

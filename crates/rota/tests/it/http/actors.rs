@@ -1,6 +1,7 @@
 //! Who asked for it: in the events, whichever the protocol, and in the log.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -92,6 +93,55 @@ fn logged(data: &Path) -> HashMap<(String, u64), Option<String>> {
         Some(((record["type"].as_str()?.to_owned(), record["job"].as_u64()?), actor))
     };
     text.lines().filter_map(record).collect()
+}
+
+#[test]
+fn a_held_job_says_who_holds_it() {
+    let stage = Stage::new();
+    let look = |job: &str| stage.ask(&stage.nameless, &format!("GET /v1/jobs/{job}"), Value::Null).expect(200);
+    let one = stage.put(&stage.clerk, json!({ "queue": "work", "text": "x" }));
+    assert_eq!(look(&one).get("holder"), None);
+    let lease = stage.reserve(&stage.mailer);
+    let seen = look(&one);
+    let holder = &seen["holder"];
+    assert_eq!((&holder["actor"], &holder["until"]), (&json!("mailer"), &seen["lease_ends_at"]));
+    assert!(holder["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{holder}");
+    // Whoever begins the lease anew, it is the same one.
+    stage.end(&stage.clerk, &lease, "touch");
+    assert_eq!((&look(&one)["holder"]["actor"], &look(&one)["holder"]["since"]), (&json!("mailer"), &holder["since"]));
+    let why = stage.ask(&stage.nameless, &format!("GET /v1/jobs/{one}/why"), Value::Null).expect(200);
+    assert_eq!(why["reasons"][0]["actor"], "mailer");
+    let says = why["reasons"][0]["says"].as_str().unwrap();
+    assert!(says.starts_with(&format!("mailer at {} holds it until 2", holder["peer"].as_str().unwrap())), "{says}");
+    let listed = stage.ask(&stage.nameless, "GET /v1/jobs?state=reserved", Value::Null).expect(200);
+    assert_eq!(listed["jobs"][0]["holder"]["actor"], "mailer");
+    stage.end(&stage.mailer, &lease, "release");
+    assert_eq!(look(&one).get("holder"), None);
+    // Over the beanstalkd protocol it is the connection.
+    let mut wire = stage.wire(&stage.clerk);
+    let peer = wire.stream().local_addr().unwrap();
+    wire.expect("watch work", "WATCHING 2");
+    wire.expect("reserve", &format!("RESERVED {one} 1"));
+    let holder = look(&one)["holder"].take();
+    assert_eq!((&holder["actor"], &holder["peer"]), (&json!(CLERK), &json!(peer.to_string())));
+    let shown = Command::new(env!("CARGO_BIN_EXE_rota"))
+        .args(["show", &one, "--http", &format!("http://{}", stage.rota.http())])
+        .env("ROTA_TOKEN", &stage.nameless)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let line = shown.lines().find(|line| line.starts_with("holder ")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.contains(&format!("actor={CLERK} peer={peer}")), "{line}");
+    assert!(line.contains(" since=2") && line.contains(" until=2"), "{line}");
+    // A stream hands out in its name, too.
+    wire.expect(&format!("release {one} 0 0"), "RELEASED");
+    let header = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", stage.mailer);
+    let mut stream = stage.http.connect();
+    let request = stage.http.bytes("POST /v1/leases/stream", &header, r#"{"queues": ["work"]}"#);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = Stream::of(stream).unwrap();
+    assert_eq!([(); 2].map(|()| stream.event().event), ["open", "lease"]);
+    assert_eq!(look(&one)["holder"]["actor"], "mailer");
 }
 
 #[test]
