@@ -198,11 +198,15 @@ error: the job is tried again after its back-off, or buried if that was its last
 runs, the job's lease is renewed; should it be lost all the same, rota says so, lets the command finish, and \
 exits with 1. Should rota itself be killed, the job is ready again when its TTR is over.
 
+With --result stdout, what the command wrote to its standard output is the job's result, without line ends at its end, and up to \
+65,536 bytes; it is printed all the same. A queue keeps results as long as its final jobs: rota queue set mail --retain 24h.
+
 It goes over the server's HTTP port; over the beanstalkd protocol where only --server (ROTA_SERVER) is \
 named, or nothing is and nobody answers over HTTP. There is no failed attempt in that one: the job is \
 released, and ready at once; so it is if rota is killed.
 
   rota next mails news --timeout 10s --exec sendmail -t
+  rota next reports --result stdout-json --exec ./report
 
 Exit code 3: no job came.";
 
@@ -450,9 +454,21 @@ pub(crate) struct NextArgs {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) server: HttpServer,
+    /// Keep what the command prints as the job's result, as long as the queue keeps final jobs
+    #[arg(long, value_name = "WHAT", value_enum, requires = "exec")]
+    pub(crate) result: Option<Printed>,
     /// Run a command with the job; all that follows belongs to the command
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     pub(crate) exec: Vec<std::ffi::OsString>,
+}
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Printed {
+    /// Its standard output, as a text
+    Stdout,
+    /// Its standard output, which has to be JSON: else the attempt failed
+    StdoutJson,
 }
 
 #[derive(Debug, Args)]

@@ -170,6 +170,30 @@ pub struct QueuePage {
     pub cursor: Option<String>,
 }
 
+/// How long a queue is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pause {
+    /// So long from now.
+    For(Duration),
+    /// Until then, by the server's clock; it does not move when that is set later.
+    Until(Timestamp),
+    /// Until it is resumed.
+    UntilResumed,
+}
+
+impl From<Duration> for Pause {
+    fn from(span: Duration) -> Pause {
+        Pause::For(span)
+    }
+}
+
+impl From<Timestamp> for Pause {
+    fn from(moment: Timestamp) -> Pause {
+        Pause::Until(moment)
+    }
+}
+
 /// Which jobs a kick of a queue takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -213,13 +237,19 @@ impl Client {
         found(self.get(&path(name, "")), ProblemKind::QueueNotFound)
     }
 
-    /// Has a queue hand nothing out for so long, and gives it as it is then; none if there is none.
+    /// Has a queue hand nothing out for a while, whether it is there or not, and gives it as it is then; none if there is none, and
+    /// the while is none.
     ///
     /// # Errors
-    /// [`Error`]
-    pub fn pause_queue(&self, name: &str, span: Duration) -> Result<Option<Queue>, Error> {
+    /// [`Error`]; [`ProblemKind::BadValue`] if the moment is past.
+    pub fn pause_queue(&self, name: &str, pause: impl Into<Pause>) -> Result<Option<Queue>, Error> {
         let path = path(name, "/pause");
-        let ask = Ask::new(Method::Post, &path).json(&json!({ "for": span_text(span) }))?;
+        let body = match pause.into() {
+            Pause::For(span) => json!({ "for": span_text(span) }),
+            Pause::Until(moment) => json!({ "until": moment }),
+            Pause::UntilResumed => json!({}),
+        };
+        let ask = Ask::new(Method::Post, &path).json(&body)?;
         found(self.call(&ask), ProblemKind::QueueNotFound)
     }
 

@@ -72,8 +72,11 @@ pub enum Reason {
     WaitsFor { jobs: Vec<Waited> },
     /// Its time is ahead.
     NotDue { until: Timestamp },
-    /// Its queue is paused.
-    Paused { until: Timestamp },
+    /// Its queue is paused; until it is resumed where there is no moment.
+    Paused {
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
     /// As many jobs of its queue are held as may be.
     Concurrency { held: u64, limit: u32 },
     /// Its queue has handed out as many jobs as it may for now.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum, value_parser};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rota_client::QueueName;
 use rota_client::http::Rate;
 
 use super::HttpServer;
-use crate::values::{parse_bytes, parse_duration};
+use crate::values::{parse_bytes, parse_duration, parse_moment};
 
 /// What can be done with queues, over the server's HTTP port.
 #[derive(Debug, Subcommand)]
@@ -17,7 +19,7 @@ pub(crate) enum QueueCommand {
     /// Show a queue: its jobs, how it is set up, how long jobs wait and take
     Show(QueueArgs),
     /// Have a queue hand nothing out for a while; who holds a job keeps it
-    #[command(after_help = "  rota queue pause mail --for 10m")]
+    #[command(after_help = PAUSE_NOTES)]
     Pause(QueuePauseArgs),
     /// Have a paused queue go on
     Resume(QueueArgs),
@@ -25,6 +27,13 @@ pub(crate) enum QueueCommand {
     #[command(after_help = SET_NOTES)]
     Set(QueueSetArgs),
 }
+
+const PAUSE_NOTES: &str = "\
+A pause that is under way is replaced. A queue that is not there comes to be, and is there as long as it is paused.
+
+  rota queue pause mail                                   # until rota queue resume mail
+  rota queue pause mail --for 10m
+  rota queue pause mail --until '2030-05-01 08:00'";
 
 const SET_NOTES: &str = "\
 A queue that is set up stays when nothing is in it. Two who set the same queue up at the same moment may undo each other's \
@@ -53,9 +62,12 @@ pub(crate) struct QueueListArgs {
 pub(crate) struct QueuePauseArgs {
     /// The queue
     pub(crate) name: QueueName,
-    /// For how long from now: 90s, 10m, 1d
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
-    pub(crate) span: Duration,
+    /// For how long from now: 90s, 10m, 1d [default: until it is resumed]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
+    pub(crate) span: Option<Duration>,
+    /// Until that moment: 2030-05-01T08:00:00Z, or local time as 2030-05-01 08:00
+    #[arg(long, value_name = "MOMENT", value_parser = |text: &str| parse_moment(text, &TimeZone::system()))]
+    pub(crate) until: Option<Timestamp>,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }

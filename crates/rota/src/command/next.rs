@@ -25,7 +25,10 @@ use crate::values::format_duration;
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(global: &Global, args: &NextArgs) -> anyhow::Result<ExitCode> {
-    let only_http = (args.queues.len() > 1).then_some("a job of several queues");
+    let only_http = match args.result {
+        Some(_) => Some("a result"),
+        None => (args.queues.len() > 1).then_some("a job of several queues"),
+    };
     let held = match http::way(global, &args.server, only_http)? {
         Way::Http { client, or_beanstalkd } => match over_http(&client, args) {
             Err(Error::Connect { .. }) if or_beanstalkd => over_beanstalkd(global, args)?,
@@ -44,7 +47,7 @@ pub(crate) fn run(global: &Global, args: &NextArgs) -> anyhow::Result<ExitCode> 
     };
     match args.exec.split_first() {
         None => print(global.json, &mut held),
-        Some((program, arguments)) => run::exec(global.json, &mut held, program, arguments),
+        Some((program, arguments)) => run::exec(global.json, &mut held, args.result, (program, arguments)),
     }
 }
 
@@ -96,6 +99,6 @@ fn print(json: bool, held: &mut Held) -> anyhow::Result<ExitCode> {
         let message = format!("cannot print job {}: it was given back", held.job.id);
         return Err(Failure::at_run_time(message).caused_by(error).into());
     }
-    held.complete()?;
+    held.complete(None)?;
     Ok(ExitCode::SUCCESS)
 }

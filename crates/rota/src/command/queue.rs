@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rota_client::QueueName;
-use rota_client::http::{Client, Method, PerKey, Queue, Settings};
+use rota_client::http::{Client, Method, Pause, PerKey, Queue, Settings};
 use serde_json::{Map, Value};
 
 use super::http::{self, Asker, escape};
@@ -106,9 +106,18 @@ fn shown(queue: &Map<String, Value>) -> Map<String, Value> {
 
 fn pause(global: &Global, args: &QueuePauseArgs) -> anyhow::Result<()> {
     let client = http::client(global, &args.server)?;
-    let paused = client.pause_queue(args.name.as_str(), args.span);
+    let pause = match (args.span, args.until) {
+        (Some(span), _) => Pause::For(span),
+        (None, Some(moment)) => Pause::Until(moment),
+        (None, None) => Pause::UntilResumed,
+    };
+    let paused = client.pause_queue(args.name.as_str(), pause);
     let queue = there(paused.map_err(|error| http::failure(&error, "it is not paused"))?, &args.name)?;
-    let until = queue.paused_until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let until = match queue.paused_until {
+        Some(until) => format!(" until {until}"),
+        None if queue.paused => String::from(" until it is resumed"),
+        None => String::new(),
+    };
     tell(global, &client, &args.name, || format!("paused {}{until}", args.name))
 }
 

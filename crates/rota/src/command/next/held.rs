@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rota_client::http::{JobState, Lease, Timestamp};
+use rota_client::http::{JobState, Lease, Timestamp, Value};
 use rota_client::{Client, QueueName};
 
 use crate::command::http;
@@ -97,15 +97,15 @@ impl Held {
         matches!(self.by, By::Http(_))
     }
 
-    /// Ends the job as done.
+    /// Ends the job as done, with what came of it; over the beanstalkd protocol nobody is told that.
     ///
     /// # Errors
     /// The lease was lost; or the server did not answer.
-    pub(super) fn complete(&mut self) -> anyhow::Result<()> {
+    pub(super) fn complete(&mut self, result: Option<&Value>) -> anyhow::Result<()> {
         let id = self.job.id;
         let is_held = match &mut self.by {
             By::Http(lease) => {
-                let done = lease.complete();
+                let done = result.map_or_else(|| lease.complete(), |result| lease.complete_with(result));
                 done.map_err(|error| http::failure(&error, &format!("job {id} is done, and not completed")))?
             }
             By::Beanstalkd { client, .. } => client.delete(id)?,

@@ -1,29 +1,37 @@
 //! `rota next --exec`: a command does the job, and its exit says what becomes of it.
 
-use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
+mod output;
 
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+
+use rota_client::http::Value;
 use serde_json::json;
 
+use self::output::{Keep, Output, Said};
 use super::held::{Failed, Held};
+use crate::cli::Printed;
 use crate::report::{self, Failure};
 
 /// As much as is kept of what a command wrote to its standard error, in bytes; a server takes 4,096 with what stands before it.
 const TAIL_BYTES: usize = 3 * 1024;
 
-/// How long the end of that is waited for once the command has ended: something that it left behind may still have it.
-const TAIL_WAIT: Duration = Duration::from_secs(1);
+/// The longest result that a server takes, in bytes; JSON takes one of them beside itself.
+const RESULT_BYTES: usize = 65_536;
 
-/// Runs the command with the body, then completes the job or says that the attempt failed.
+/// As much as is kept of what a command printed, in bytes: with a line end behind the longest.
+const PRINTED_BYTES: usize = RESULT_BYTES + 2;
+
+/// Runs the command with the body, then completes the job, with what the command printed if that is asked for, or says that the
+/// attempt failed.
 pub(super) fn exec(
     json: bool,
     held: &mut Held,
-    program: &OsString,
-    arguments: &[OsString],
+    printed: Option<Printed>,
+    (program, arguments): (&OsString, &[OsString]),
 ) -> anyhow::Result<ExitCode> {
     let job = &held.job;
     let mut command = Command::new(program);
@@ -38,6 +46,9 @@ pub(super) fn exec(
     if held.can_fail() {
         command.stderr(Stdio::piped());
     }
+    if printed.is_some() {
+        command.stdout(Stdio::piped());
+    }
     let mut child = match command.stdin(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -47,7 +58,8 @@ pub(super) fn exec(
             return Err(Failure::at_run_time(message).caused_by(error).into());
         }
     };
-    let tail = child.stderr.take().map(follow);
+    let errors = child.stderr.take().map(|stderr| Output::follow(stderr, io::stderr(), Keep::End(TAIL_BYTES)));
+    let output = child.stdout.take().map(|stdout| Output::follow(stdout, io::stdout(), Keep::Begin(PRINTED_BYTES)));
     let status = attend(held, child)?;
     let (id, queue) = (held.job.id, held.job.queue.clone());
     let outcome = |outcome: &str, until: Option<String>| {
@@ -57,14 +69,21 @@ pub(super) fn exec(
         }
         if json { report::line(true, String::new, object) } else { Ok(()) }
     };
-    if status.success() {
-        let printed = outcome("completed", None);
-        held.complete()?;
-        printed?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let tail = tail.and_then(|tail| tail.recv_timeout(TAIL_WAIT).ok()).unwrap_or_default();
-    let (name, said) = match held.fail(&why(status, &tail))? {
+    let (how, why) = if status.success() {
+        match printed.zip(output).map_or(Ok(None), |(what, output)| result_of(what, output.said())) {
+            Ok(result) => {
+                let told = outcome("completed", None);
+                held.complete(result.as_ref())?;
+                told?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(why) => (String::from("no JSON"), why),
+        }
+    } else {
+        let tail = errors.map(Output::said).unwrap_or_default();
+        (status.to_string(), why(status, &tail.bytes))
+    };
+    let (name, said) = match held.fail(&why)? {
         Failed::Released => (("released", None), format!("job {id} was released")),
         Failed::Delayed { until } => {
             (("failed", Some(until.to_string())), format!("job {id} is tried again at {until}"))
@@ -75,7 +94,43 @@ pub(super) fn exec(
         }
     };
     outcome(name.0, name.1)?;
-    Err(Failure::at_run_time(format!("{} failed ({status}): {said}", program.display())).into())
+    Err(Failure::at_run_time(format!("{} failed ({how}): {said}", program.display())).into())
+}
+
+/// The result that a command printed, if it printed something. What is too long is cut if it is a text, and left away if it is JSON:
+/// the work is done, and is not done again for that.
+///
+/// # Errors
+/// Why the attempt failed: it had to be JSON, and is none.
+fn result_of(what: Printed, Said { bytes, is_cut }: Said) -> Result<Option<Value>, String> {
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match what {
+        Printed::Stdout => {
+            // What was no UTF-8 has grown.
+            let end = text.floor_char_boundary(RESULT_BYTES);
+            if is_cut || end < text.len() {
+                eprintln!("warning: the result is cut: the command printed more than {RESULT_BYTES} bytes");
+            }
+            Ok(Some(text[..end].into()))
+        }
+        Printed::StdoutJson if is_cut => {
+            eprintln!("warning: there is no result: the command printed more than {RESULT_BYTES} bytes");
+            Ok(None)
+        }
+        Printed::StdoutJson => {
+            let value: Value = serde_json::from_str(text)
+                .map_err(|error| format!("what it wrote to its standard output is no JSON: {error}"))?;
+            let is_short = value.to_string().len() < RESULT_BYTES;
+            if !is_short {
+                eprintln!("warning: there is no result: as JSON it has more than {} bytes", RESULT_BYTES - 1);
+            }
+            Ok(Some(value).filter(|_| is_short))
+        }
+    }
 }
 
 /// What the server is told of why an attempt failed: how the command ended, and the end of what it said.
@@ -90,24 +145,6 @@ fn why(status: ExitStatus, tail: &[u8]) -> String {
             format!("{status}: {}", &said[from..])
         }
     }
-}
-
-/// Passes on what a command writes to its standard error, and gives the end of it when it writes no more.
-fn follow(mut stderr: ChildStderr) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    thread::spawn(move || {
-        let (mut tail, mut buffer) = (Vec::new(), [0; 4096]);
-        while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-            // Nobody is left to be told if this fails.
-            io::stderr().write_all(&buffer[..read]).ok();
-            tail.extend_from_slice(&buffer[..read]);
-            let over = tail.len().saturating_sub(TAIL_BYTES);
-            tail.drain(..over);
-        }
-        // Whoever started the command may not wait for this any more.
-        sender.send(tail).ok();
-    });
-    receiver
 }
 
 /// Feeds the command and waits for it, renewing the lease all the while.
@@ -168,5 +205,26 @@ mod tests {
         assert_eq!(why(status, b"no route\n"), "exit status: 7: no route");
         let long = why(status, &[0xff; TAIL_BYTES]);
         assert!(long.len() <= 4096 && long.ends_with('\u{fffd}'), "{}", long.len());
+    }
+
+    #[test]
+    fn results_are_what_was_printed_and_bounded() {
+        let said = |text: &str| Said { bytes: text.as_bytes().to_vec(), is_cut: false };
+        for (printed, text, json) in [
+            ("done\n", Some("done"), None),
+            ("\n\r\n", None, Some(None)),
+            ("{\"a\":1}\n", Some("{\"a\":1}"), Some(Some(json!({ "a": 1 })))),
+            ("a\nb", Some("a\nb"), None),
+            ("null", Some("null"), Some(Some(Value::Null))),
+        ] {
+            assert_eq!(result_of(Printed::Stdout, said(printed)), Ok(text.map(Value::from)), "{printed:?}");
+            assert_eq!(result_of(Printed::StdoutJson, said(printed)).ok(), json, "{printed:?}");
+        }
+        let long = "\u{fffd}".repeat(RESULT_BYTES / 3 + 1);
+        let Ok(Some(Value::String(cut))) = result_of(Printed::Stdout, said(&long)) else { panic!("it is a text") };
+        assert!(cut.len() <= RESULT_BYTES && cut.len() > RESULT_BYTES - 3, "{}", cut.len());
+        let array = |bytes: usize| said(&format!("[\"{}\"]", "x".repeat(bytes - 4)));
+        assert!(result_of(Printed::StdoutJson, array(RESULT_BYTES - 1)).unwrap().is_some());
+        assert_eq!(result_of(Printed::StdoutJson, array(RESULT_BYTES)), Ok(None));
     }
 }

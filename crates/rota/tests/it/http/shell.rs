@@ -119,6 +119,52 @@ fn a_command_that_fails_is_a_failed_attempt() {
 }
 
 #[test]
+fn what_a_command_prints_is_the_result() {
+    let (_data, _rota, http) = server(&[]);
+    run(&http, &["queue", "set", "q", "--retain", "1h"]).good();
+    let put = |body: &str| run(&http, &["put", "q", body, "--back-off", "1ms,factor=1,jitter=0"]).good();
+    let next = |what: &str, script: &str| {
+        run(&http, &["next", "q", "--timeout", "20s", "--result", what, "--exec", "sh", "-c", script])
+    };
+    let result = |job: u64| http.get(&format!("/v1/jobs/{job}")).expect(200)["result"].take();
+    put("body 1");
+    assert_eq!(next("stdout", "cat; echo; echo '{\"a\":1}'").good(), "body 1\n{\"a\":1}\n");
+    assert_eq!(result(1), "body 1\n{\"a\":1}");
+    put("{\"a\":1}");
+    assert_eq!(next("stdout-json", "cat").good(), "{\"a\":1}");
+    assert_eq!(result(2), json!({ "a": 1 }));
+    put("nothing");
+    next("stdout-json", "true").good();
+    assert_eq!(result(3), Value::Null);
+    // What is no JSON is no work done; nor is a command that fails, whatever it printed.
+    put("x");
+    let none = next("stdout-json", "echo {");
+    assert!(
+        none.code == Some(1) && none.err.starts_with("error: sh failed (no JSON): job 4 is tried again"),
+        "{none:?}"
+    );
+    let error = http.get("/v1/jobs/4").expect(200)["error"].take();
+    assert!(error.as_str().unwrap().starts_with("what it wrote to its standard output is no JSON: "), "{error}");
+    let failed = next("stdout", "echo half; echo why >&2; exit 3");
+    assert!(failed.code == Some(1) && failed.err.starts_with("why\nerror: sh failed (exit status: 3)"), "{failed:?}");
+    assert_eq!(http.get("/v1/jobs/4").expect(200)["error"], "exit status: 3: why");
+    // What is too long is cut, and told of.
+    let long = next("stdout", "head -c 70000 /dev/zero | tr '\\0' x");
+    assert_eq!((long.code, long.out.len()), (Some(0), 70_000));
+    assert_eq!(long.err, "warning: the result is cut: the command printed more than 65536 bytes\n");
+    assert_eq!(result(4), "x".repeat(65_536));
+
+    let wrong = run(&http, &["next", "q", "--result", "stdout"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("--exec"), "{wrong:?}");
+    let mut command = command(&["next", "q", "--server", "127.0.0.1:1", "--result", "stdout", "--exec", "true"]);
+    let over_beanstalkd = ended(&mut command);
+    assert!(
+        over_beanstalkd.code == Some(2) && over_beanstalkd.err.contains("a result goes over HTTP"),
+        "{over_beanstalkd:?}"
+    );
+}
+
+#[test]
 fn a_job_is_shown_by_key_and_when_it_is_over() {
     let (_data, _rota, http) = server(&[]);
     run(&http, &["queue", "set", "q", "--retain", "1h"]).good();
@@ -164,6 +210,17 @@ fn queues_are_set_up_paused_and_listed() {
     assert!(listed.starts_with("QUEUE ") && listed.contains("\nmail (paused until 2"), "{listed}");
     let object = run(&http, &["queue", "resume", "mail", "--json"]).object();
     assert_eq!((&object["name"], &object["paused_until"]), (&json!("mail"), &Value::Null));
+    // Without an end, and with one by the clock.
+    assert_eq!(run(&http, &["queue", "pause", "mail"]).good(), "paused mail until it is resumed\n");
+    let queue = http.get("/v1/queues/mail").expect(200);
+    assert_eq!((&queue["paused"], &queue["paused_until"]), (&json!(true), &Value::Null));
+    let paused = run(&http, &["queue", "pause", "mail", "--until", "2100-01-01T01:00:00+01:00"]).good();
+    assert!(paused.starts_with("paused mail until 2100-01-01T00:00:00"), "{paused}");
+    let past = run(&http, &["queue", "pause", "mail", "--until", "2001-01-01T00:00:00Z"]);
+    assert!(past.code == Some(1) && past.err.contains("2001-01-01T00:00:00Z is past"), "{past:?}");
+    let both = run(&http, &["queue", "pause", "mail", "--until", "2100-01-01T00:00:00Z", "--for", "1h"]);
+    assert!(both.code == Some(2) && both.err.contains("--until"), "{both:?}");
+    run(&http, &["queue", "resume", "mail"]).good();
     let shown = run(&http, &["queue", "show", "mail"]).good();
     assert!(shown.contains("settings    max_jobs=100 concurrency=3 key_concurrency=2"), "{shown}");
     let objects = run(&http, &["queue", "list", "--json"]).good();
