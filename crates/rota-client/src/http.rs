@@ -77,7 +77,7 @@ pub use schedule::{
     LastTick, LastTicked, NewSchedule, OnMissed, OnOverlap, Schedule, SchedulePage, ScheduledJob, Ticks,
 };
 pub use serde_json::Value;
-pub use server::{SnapshotTaken, Stats, StatsTotals};
+pub use server::{RefusedPuts, SnapshotTaken, Stats, StatsTotals};
 pub use values::escape;
 pub use why::{Burial, Explained, Reason, Waited, Why};
 

@@ -27,6 +27,8 @@ use crate::job::{JobId, LeaseToken, Time};
 use crate::limits::{NUMBER_BLOCK, RECORD_OVERHEAD_BYTES, ROOM_AGAIN, STEP_OBJECTS, UNWRITTEN_BYTES, WRITTEN_AGAIN};
 use crate::log::{self, BodyWritten, Group, LogWriter, Lsn, OpenError, Pending, Recovery};
 use crate::news::NewsDesk;
+use crate::queue::QueueId;
+use crate::refused::{PutRefused, RefusedPuts};
 #[cfg(any(test, feature = "testing"))]
 use crate::schedule::TurnNote;
 use crate::session::{Actor, SessionId};
@@ -126,6 +128,7 @@ pub struct Engine {
     /// The most that an actor adds to a record, in bytes, by those that were named so far.
     actor_bytes: u64,
     events: Vec<Event>,
+    refused_puts: RefusedPuts,
     /// The turns of schedules since somebody asked.
     #[cfg(any(test, feature = "testing"))]
     turns: Vec<(QueueName, TurnNote)>,
@@ -225,6 +228,7 @@ impl Engine {
             actor: None,
             actor_bytes: 0,
             events: Vec::new(),
+            refused_puts: RefusedPuts::default(),
             #[cfg(any(test, feature = "testing"))]
             turns: Vec::new(),
         }
@@ -362,11 +366,15 @@ impl Engine {
             Command::Reserve { wait } => Some(wait),
             _ => None,
         };
+        let put_into = if let Command::Put(new) = &command { Some(new.queue) } else { None };
         let mut events = std::mem::take(&mut self.events);
         let mut answer = self.state.decide(session, command, self.now, &mut events);
         if answer.is_ok() && !events.iter().all(|event| self.has_room_for(event)) {
             events.clear();
             answer = Err(Refusal::NoRoom);
+        }
+        if let (Err(refusal), Some(queue)) = (answer, put_into) {
+            self.put_was_refused(session, queue, refusal);
         }
         self.act_for(session);
         for event in events.drain(..) {
@@ -382,6 +390,23 @@ impl Engine {
             self.state.begin_wait(session, wait, self.now);
         }
         answer
+    }
+
+    #[cold]
+    fn put_was_refused(&mut self, session: SessionId, queue: Target<'_>, refusal: Refusal) {
+        let queue = self.state.target(session, queue);
+        self.count_refused_puts(queue, refusal.into(), 1);
+    }
+
+    /// Counts puts that a front end refused before it asked for them, of a queue where it is known, and there.
+    ///
+    /// # Panics
+    /// If there is no such queue any more.
+    pub fn count_refused_puts(&mut self, queue: Option<QueueId>, why: PutRefused, puts: u64) {
+        self.refused_puts.count(why, puts);
+        if let Some(queue) = queue {
+            self.state.count_refused_puts(queue, why, puts);
+        }
     }
 
     /// What happens from now on is asked for in the name that the session has. In most servers nobody ever has one.

@@ -73,6 +73,7 @@ pub mod note;
 mod pages;
 pub mod queue;
 pub mod reason;
+pub mod refused;
 pub mod schedule;
 pub mod session;
 mod snapshot;

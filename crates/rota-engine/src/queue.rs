@@ -5,6 +5,7 @@
 use crate::groups::Groups;
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::pages::Slot;
+use crate::refused::RefusedPuts;
 use crate::session::SessionId;
 use crate::spans::Spans;
 use crate::wheel::Wheel;
@@ -59,6 +60,8 @@ pub(crate) struct Queue {
     pub(crate) totals: QueueTotals,
     /// How long things took, once something did.
     pub(crate) times: Option<Box<Times>>,
+    /// Puts that were refused, once one was.
+    pub(crate) refused: Option<Box<RefusedPuts>>,
     pub(crate) settings: Option<Box<QueueSettings>>,
     /// When the bucket of its rate is full.
     pub(crate) full_at: Time,
@@ -223,6 +226,7 @@ impl Queue {
             pause_length: Duration::ZERO,
             totals: QueueTotals::default(),
             times: None,
+            refused: None,
             settings: None,
             full_at: Time(0),
             throttled_until: Time(0),
@@ -317,6 +321,8 @@ pub struct QueueView {
     pub settings: QueueSettings,
     /// What happened so far.
     pub totals: QueueTotals,
+    /// Puts that were refused since the server started.
+    pub refused: RefusedPuts,
     /// Sessions that use it.
     pub using: u32,
     /// Sessions that watch it.

@@ -49,6 +49,7 @@ use crate::lease::{Lease, LeaseOrder};
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::{Pages, Slot};
 use crate::queue::{Queue, QueueId, Times, Turns};
+use crate::refused::PutRefused;
 use crate::session::{Bond, Session, SessionId};
 use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
@@ -226,6 +227,11 @@ impl State {
 
     pub(crate) fn queue(&self, id: QueueId) -> &Queue {
         &self.queues[id.slot()]
+    }
+
+    /// Counts puts into a queue that were refused.
+    pub(crate) fn count_refused_puts(&mut self, queue: QueueId, why: PutRefused, puts: u64) {
+        self.queue_mut(queue).refused.get_or_insert_default().count(why, puts);
     }
 
     fn queue_mut(&mut self, id: QueueId) -> &mut Queue {

@@ -65,17 +65,19 @@ impl fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (totals, queues, commands, connections, snapshots, times, shown, schedules) = self.host.look(|shared| {
-            let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
-            let counted = &shared.beanstalkd;
-            let connections = (counted.connections, counted.total_connections, counted.refused_connections);
-            let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
-            let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
-            let schedules = ScheduleFigures::of(&shared.engine);
-            let totals = *shared.engine.totals();
-            let queues = (shared.engine.queue_count(), shared.engine.most_queues());
-            (totals, queues, commands, connections, snapshots, times, shown, schedules)
-        });
+        let (totals, refused, queues, commands, connections, snapshots, times, shown, schedules) =
+            self.host.look(|shared| {
+                let commands = Verb::ALL.map(|verb| (verb, shared.beanstalkd.commands(verb)));
+                let counted = &shared.beanstalkd;
+                let connections = (counted.connections, counted.total_connections, counted.refused_connections);
+                let snapshots = (shared.snapshots, shared.engine.snapshot_bytes());
+                let (times, shown) = (shared.engine.times().clone(), shown(&shared.engine));
+                let schedules = ScheduleFigures::of(&shared.engine);
+                let totals = *shared.engine.totals();
+                let queues = (shared.engine.queue_count(), shared.engine.most_queues());
+                let refused = *shared.engine.refused_puts();
+                (totals, refused, queues, commands, connections, snapshots, times, shown, schedules)
+            });
 
         let mut jobs = encoder.encode_descriptor("rota_jobs", "Open jobs by state", None, MetricType::Gauge)?;
         for state in JobState::ALL {
@@ -87,6 +89,11 @@ impl Collector for Measured {
         for (verb, count) in commands {
             let labels = [("command", verb.word())];
             ConstCounter::new(count).encode(verbs.encode_family(&labels)?)?;
+        }
+        let (name, help) = ("rota_puts_refused", "Puts that were refused, by why");
+        let mut puts = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (reason, count) in refused.each() {
+            ConstCounter::new(count).encode(puts.encode_family(&[("reason", reason)])?)?;
         }
         let mut answers =
             encoder.encode_descriptor("rota_http_answers", "Answers over HTTP by status", None, MetricType::Counter)?;
@@ -308,6 +315,14 @@ fn encode_queues(encoder: &mut DescriptorEncoder<'_>, queues: &[ShownQueue]) -> 
         for (verb, count) in verbs(&view.totals) {
             let labels = [("queue", view.name.as_str()), ("verb", verb)];
             ConstCounter::new(count).encode(turns.encode_family(&labels)?)?;
+        }
+    }
+    let (name, help) = ("rota_queue_puts_refused", "Puts that were refused, by queue and why, once one was");
+    let mut refused = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for ShownQueue { view, .. } in queues {
+        for (reason, count) in view.refused.each().filter(|(_, count)| *count > 0) {
+            let labels = [("queue", view.name.as_str()), ("reason", reason)];
+            ConstCounter::new(count).encode(refused.encode_family(&labels)?)?;
         }
     }
     let (name, help) = ("rota_queue_head_age_seconds", "For how long the first ready job has been due, by queue");

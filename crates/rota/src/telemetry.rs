@@ -15,6 +15,7 @@ use cadence::{BufferedUdpMetricSink, Counted, Gauged, Metric, StatsdClient, Time
 use rota_engine::Totals;
 use rota_engine::job::JobState;
 use rota_engine::queue::{QueueTotals, Times};
+use rota_engine::refused::RefusedPuts;
 use rota_engine::schedule::TickCounts;
 use rota_engine::spans::Spans;
 use rota_net::host::Host;
@@ -51,8 +52,10 @@ struct Sent {
     ticks: TickCounts,
     /// By the queue's number, which no other queue gets; of the queues that are shown.
     queues: BTreeMap<u64, Times>,
-    /// The same of what was done to their jobs.
-    turns: BTreeMap<u64, QueueTotals>,
+    /// The same of what was done to their jobs, and of puts that were refused.
+    turns: BTreeMap<u64, (QueueTotals, RefusedPuts)>,
+    /// Puts that were refused, of all queues.
+    refused: RefusedPuts,
 }
 
 impl Statsd {
@@ -77,7 +80,8 @@ impl Statsd {
     pub(crate) async fn run(mut self, host: Arc<Host>, mut stop: watch::Receiver<bool>) {
         // What was counted before, as by a log that was read, is not of the first second.
         (self.sent.totals, self.sent.turns) = host.look(|shared| {
-            let queues = shown(&shared.engine).into_iter().map(|queue| (queue.number, queue.view.totals));
+            let counted = |queue: ShownQueue| (queue.number, (queue.view.totals, queue.view.refused));
+            let queues = shown(&shared.engine).into_iter().map(counted);
             (*shared.engine.totals(), queues.collect())
         });
         loop {
@@ -90,11 +94,12 @@ impl Statsd {
     }
 
     fn send(&mut self, host: &Host) {
-        let ((totals, times, queues, schedules, timings), _) = host.with(|shared, _| {
+        let ((totals, refused, times, queues, schedules, timings), _) = host.with(|shared, _| {
             let engine = &shared.engine;
             let (totals, times, queues) = (*engine.totals(), engine.times().clone(), shown(engine));
-            let schedules = ScheduleFigures::of(engine);
-            (totals, times, queues, schedules, shared.timings.as_mut().map(Timings::collect).unwrap_or_default())
+            let (schedules, refused) = (ScheduleFigures::of(engine), *engine.refused_puts());
+            let timings = shared.timings.as_mut().map(Timings::collect).unwrap_or_default();
+            (totals, refused, times, queues, schedules, timings)
         });
         for what in Timed::ALL {
             let Sampled { count, took } = &timings[what as usize];
@@ -124,6 +129,8 @@ impl Statsd {
                 let _ = self.client.count(name, now - before);
             }
         }
+        let before = std::mem::replace(&mut self.sent.refused, refused);
+        self.refused("puts_refused", &refused, &before);
         let _ = self.client.gauge("waiting_sessions", totals.waiting);
         self.schedules(&schedules);
         let before = std::mem::replace(&mut self.sent.times, times);
@@ -132,6 +139,14 @@ impl Statsd {
         self.spans("job_run", &since.run_time, SAMPLES);
         self.queues(queues);
         let _ = self.client.flush();
+    }
+
+    fn refused(&self, name: &str, now: &RefusedPuts, before: &RefusedPuts) {
+        for ((reason, now), (_, before)) in now.each().zip(before.each()) {
+            if now > before {
+                let _ = self.client.count(&format!("{name}.{reason}"), now - before);
+            }
+        }
     }
 
     fn schedules(&mut self, figures: &ScheduleFigures) {
@@ -163,13 +178,14 @@ impl Statsd {
             }
             let head_age = head_age.unwrap_or_default().as_secs_f64();
             let _ = self.client.gauge(&format!("queue_head_age_seconds.{name}"), head_age);
-            let before = self.sent.turns.get(&number).copied().unwrap_or_default();
+            let (before, refused) = self.sent.turns.get(&number).copied().unwrap_or_default();
             for ((verb, now), (_, before)) in verbs(&view.totals).into_iter().zip(verbs(&before)) {
                 if now > before {
                     let _ = self.client.count(&format!("queue_turns.{name}.{verb}"), now - before);
                 }
             }
-            turns.insert(number, view.totals);
+            self.refused(&format!("queue_puts_refused.{name}"), &view.refused, &refused);
+            turns.insert(number, (view.totals, view.refused));
             let Some(times) = times else { continue };
             let new = self.sent.queues.get(&number).map_or_else(|| times.clone(), |before| since(&times, before));
             if new.latency.total() + new.run_time.total() > 0 {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::ask::{Ask, Method};
 use super::job::found;
 use super::values::{self, escape, span_text};
-use super::{Client, Error, ProblemKind};
+use super::{Client, Error, ProblemKind, RefusedPuts};
 
 /// A queue, and what is in it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -38,6 +38,9 @@ pub struct Queue {
     pub waiting: u64,
     /// What happened in it since it came to be.
     pub totals: Totals,
+    /// Puts that were refused since the server started.
+    #[serde(default)]
+    pub refused_puts: RefusedPuts,
     /// How long its first ready job has been due.
     #[serde(default, with = "values::maybe_span")]
     pub head_age: Option<Duration>,

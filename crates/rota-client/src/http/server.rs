@@ -36,6 +36,9 @@ pub struct Stats {
     pub waiting: u64,
     /// What happened so far.
     pub totals: StatsTotals,
+    /// Puts that were refused since it started.
+    #[serde(default)]
+    pub refused_puts: RefusedPuts,
 }
 
 /// What happened on a server so far.
@@ -56,6 +59,23 @@ pub struct StatsTotals {
     pub buried: u64,
     #[serde(default)]
     pub kicked: u64,
+}
+
+/// Puts that were refused, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "docs/metrics.md says what they are, by these names")]
+pub struct RefusedPuts {
+    pub queue_full: u64,
+    pub disk_full: u64,
+    pub too_many_queues: u64,
+    pub too_large: u64,
+    pub key_taken: u64,
+    pub parent: u64,
+    pub invalid: u64,
+    pub busy: u64,
+    pub draining: u64,
 }
 
 /// A snapshot that was taken.

@@ -6,6 +6,7 @@ use crate::event::QueueNames;
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::queue::{QueueId, QueueView, Times};
 use crate::reason::Reason;
+use crate::refused::RefusedPuts;
 use crate::session::SessionId;
 use crate::state::Totals;
 use std::time::Duration;
@@ -131,6 +132,12 @@ impl Engine {
     #[must_use]
     pub fn totals(&self) -> &Totals {
         self.state.totals()
+    }
+
+    /// Puts that were refused since the engine was set up, of all queues, and of those that never came to be.
+    #[must_use]
+    pub fn refused_puts(&self) -> &RefusedPuts {
+        &self.refused_puts
     }
 
     /// How long things took, over all queues.

@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    pub(super) fn target(&self, session: SessionId, queue: Target<'_>) -> Option<QueueId> {
+    pub(crate) fn target(&self, session: SessionId, queue: Target<'_>) -> Option<QueueId> {
         match queue {
             Target::Used => Some(self.session(session).used),
             Target::Named(name) => self.find_queue(name),

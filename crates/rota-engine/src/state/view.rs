@@ -125,6 +125,7 @@ impl State {
             body_bytes: queue.body_bytes,
             settings: queue.settings.as_deref().cloned().unwrap_or_default(),
             totals: queue.totals,
+            refused: queue.refused.as_deref().copied().unwrap_or_default(),
             using: queue.using - kept,
             watching: queue.watching,
             waiting: queue.waiting.len() as u64,

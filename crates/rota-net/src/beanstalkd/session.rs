@@ -25,6 +25,7 @@ use rota_engine::engine::Engine;
 use rota_engine::far::{FarFound, Want};
 use rota_engine::job::{JobId, JobState, Priority, QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
+use rota_engine::refused::PutRefused;
 use rota_engine::session::SessionId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -283,7 +284,7 @@ impl Session {
                         None => return Status::Again,
                     }
                 }
-                Parsed::Refused(refusal) => refuse(refusal, server.counters, out),
+                Parsed::Refused(refusal) => self.client.refuse(refusal, server, out),
                 Parsed::NeedMore if self.client.half_closed => return Status::Close,
                 Parsed::NeedMore => return Status::NeedMore,
             }
@@ -294,33 +295,41 @@ impl Session {
     }
 }
 
-/// Answers a command that its bytes alone refuse.
-fn refuse(refusal: Refusal, counters: &mut Counters, out: &mut Vec<u8>) {
-    let word = match refusal {
-        Refusal::BadFormat => Word::BadFormat,
-        Refusal::UnknownCommand => Word::UnknownCommand,
-        // Their heads were well-formed.
-        Refusal::JobTooBig => {
-            counters.count(Verb::Put, 1);
-            Word::JobTooBig
-        }
-        Refusal::ExpectedCrlf => {
-            counters.count(Verb::Put, 1);
-            Word::ExpectedCrlf
-        }
-        Refusal::BatchTooBig => Word::BatchTooBig,
-        Refusal::InBatch { item, fault } => {
-            let word = match fault {
-                BatchFault::BadFormat => Word::BadFormat,
-                BatchFault::ExpectedCrlf => Word::ExpectedCrlf,
-            };
-            return Answer::InBatch(word, item).write_to(out);
-        }
-    };
-    Answer::Word(word).write_to(out);
-}
-
 impl Client {
+    /// Answers a command that its bytes alone refuse.
+    fn refuse(&self, refusal: Refusal, server: &mut Server<'_>, out: &mut Vec<u8>) {
+        let word = match refusal {
+            Refusal::BadFormat => Word::BadFormat,
+            Refusal::UnknownCommand => Word::UnknownCommand,
+            // Their heads were well-formed.
+            Refusal::JobTooBig => {
+                server.counters.count(Verb::Put, 1);
+                self.puts_refused(server, PutRefused::TooLarge, 1);
+                Word::JobTooBig
+            }
+            Refusal::ExpectedCrlf => {
+                server.counters.count(Verb::Put, 1);
+                Word::ExpectedCrlf
+            }
+            Refusal::BatchTooBig => Word::BatchTooBig,
+            Refusal::InBatch { item, fault } => {
+                let word = match fault {
+                    BatchFault::BadFormat => Word::BadFormat,
+                    BatchFault::ExpectedCrlf => Word::ExpectedCrlf,
+                };
+                return Answer::InBatch(word, item).write_to(out);
+            }
+        };
+        Answer::Word(word).write_to(out);
+    }
+
+    /// Counts puts that are refused before the engine is asked.
+    #[cold]
+    fn puts_refused(&self, server: &mut Server<'_>, why: PutRefused, puts: usize) {
+        let queue = server.engine.used(self.id);
+        server.engine.count_refused_puts(Some(queue), why, puts as u64);
+    }
+
     /// Judges a command at the gate; none where there is no gate.
     #[inline]
     fn judge(&self, engine: &Engine, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Judged> {
@@ -515,6 +524,7 @@ impl Client {
 
     fn put(&mut self, server: &mut Server<'_>, put: Put, out: &mut Vec<u8>) {
         if server.facts.draining {
+            self.puts_refused(server, PutRefused::Draining, 1);
             return Answer::Word(Word::Draining).write_to(out);
         }
         match self.put_one(server, put) {

@@ -28,6 +28,7 @@ use rota_engine::engine::{DependsOn, Engine};
 use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::LOOK_UPS;
+use rota_engine::refused::PutRefused;
 use rota_engine::session::SessionId;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -135,6 +136,12 @@ impl Desk<'_> {
 
     pub(super) fn shared(&self) -> &Shared {
         self.shared
+    }
+
+    /// Counts a put that is refused before the engine is asked.
+    pub(super) fn count_refused_put(&mut self, queue: &QueueName, why: PutRefused) {
+        let queue = self.shared.engine.find_queue(queue);
+        self.shared.engine.count_refused_puts(queue, why, 1);
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<JobView<'_>> {

@@ -31,6 +31,7 @@ use rota_engine::command::{Answer, Command, JobView, Refusal};
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, JobState, QueueName};
 use rota_engine::limits::SLICE_TEXT_BYTES;
+use rota_engine::refused::PutRefused;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -94,17 +95,18 @@ pub(super) struct PutResults {
     ))]
 pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     super::request::check_type(&headers)?;
-    let Collected { bytes, room } = collect(&api, api.whose(), &headers, body).await?;
+    let collected = collect(&api, api.whose(), &headers, body).await;
+    let Collected { bytes, room } = collected.inspect_err(|problem| count_refused(&api, problem))?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
     let key = repeat::key(&headers)?;
     let read = move |bytes: &[u8]| Ok((key.map(|key| repeat::Memo::of(key, bytes)), PutRequest::read(bytes, most)?));
     let (memo, request) = super::request::off_the_way(bytes, read).await?;
     drop(room);
     let (puts, is_one) = match request {
-        put::Checked::One(put) => (vec![Ok(put?)], true),
+        put::Checked::One(put) => (vec![put], true),
         put::Checked::Many(puts) => (puts, false),
     };
-    let room = api.room(puts.len() * PUT_BYTES)?;
+    let room = api.room(puts.len() * PUT_BYTES).inspect_err(|problem| count_refused(&api, problem))?;
     let mut outcomes = Outcomes::of(puts.len());
     for turn in repeat::in_turns(puts) {
         let named: Vec<_> = turn.iter().flatten().map(put::Put::named).collect();
@@ -123,6 +125,16 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
         response.headers_mut().insert(repeat::REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(room.holds(response))
+}
+
+/// Counts a put that is refused before anybody knows what it puts, where it is for its length or for want of room.
+fn count_refused(api: &Asker, problem: &Problem) {
+    let why = match problem.kind() {
+        Kind::TooLarge => PutRefused::TooLarge,
+        Kind::Busy => PutRefused::Busy,
+        _ => return,
+    };
+    api.host.with(|shared, _| shared.engine.count_refused_puts(None, why, 1));
 }
 
 fn one_put(Outcome { is_new, id, job }: Outcome) -> Response {

@@ -449,6 +449,10 @@ impl Problem {
         Problem { reason: Some(reason), ..self }
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.kind.row().status).expect("the rows have statuses that exist")
     }

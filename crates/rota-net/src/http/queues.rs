@@ -5,6 +5,7 @@ use super::fields::{Moment, Name, Span};
 use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
 use super::problem::{Kind, Problem};
 use super::request::{Json, OptionalJson, Parameters, QueueInPath, maybe_object};
+use super::stats::RefusedPuts;
 use super::{answer, refused};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -45,6 +46,10 @@ pub(super) struct Queue {
     using: u32,
     watching: u32,
     totals: QueueTotals,
+    /// Puts that were refused since the server started, if some were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    refused_puts: Option<RefusedPuts>,
     /// How long its first ready job has been due.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -355,6 +360,7 @@ impl Queue {
                 lost_leases: view.totals.lost_leases,
                 pauses: view.totals.pauses,
             },
+            refused_puts: (!view.refused.is_empty()).then(|| RefusedPuts::of(&view.refused)),
             head_age: engine.head_age(id).map(Span),
             latency: times.and_then(|times| Times::of(&times.latency)),
             run_time: times.and_then(|times| Times::of(&times.run_time)),

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rota_engine::job::JobState;
+use rota_engine::refused::{self, PutRefused};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,7 @@ pub(super) struct Stats {
     /// Who waits for a job.
     waiting: u64,
     totals: StatsTotals,
+    refused_puts: RefusedPuts,
     connections: Connections,
     /// The log; none where jobs are kept in memory alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +60,45 @@ struct StatsTotals {
     buried: u64,
     /// Times that a job was kicked.
     kicked: u64,
+}
+
+/// Puts that were refused since the server started, by why.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub(super) struct RefusedPuts {
+    /// The queue had as many jobs, or bytes of them, as it may have.
+    queue_full: u64,
+    /// The log's disk had no room.
+    disk_full: u64,
+    /// There were as many queues as there may be.
+    too_many_queues: u64,
+    /// The job was longer than one may be, or the request was.
+    too_large: u64,
+    /// An open job of the queue had the key.
+    key_taken: u64,
+    /// It was to wait for a job that was never put.
+    parent: u64,
+    /// Something that was agreed for it broke a bound.
+    invalid: u64,
+    /// The server had no room for the request at that moment.
+    busy: u64,
+    /// The server was about to take its last snapshot.
+    draining: u64,
+}
+
+impl RefusedPuts {
+    pub(super) fn of(refused: &refused::RefusedPuts) -> RefusedPuts {
+        RefusedPuts {
+            queue_full: refused.of(PutRefused::QueueFull),
+            disk_full: refused.of(PutRefused::DiskFull),
+            too_many_queues: refused.of(PutRefused::TooManyQueues),
+            too_large: refused.of(PutRefused::TooLarge),
+            key_taken: refused.of(PutRefused::KeyTaken),
+            parent: refused.of(PutRefused::Parent),
+            invalid: refused.of(PutRefused::Invalid),
+            busy: refused.of(PutRefused::Busy),
+            draining: refused.of(PutRefused::Draining),
+        }
+    }
 }
 
 /// Open connections.
@@ -123,6 +164,7 @@ pub(super) async fn stats(api: Asker) -> Result<Response, Problem> {
                 buried: totals.turns.buried,
                 kicked: totals.turns.kicked,
             },
+            refused_puts: RefusedPuts::of(engine.refused_puts()),
             connections: Connections { beanstalkd: shared.beanstalkd.connections, http },
             log,
         }

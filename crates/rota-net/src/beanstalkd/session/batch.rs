@@ -8,6 +8,7 @@ use crate::beanstalkd::request::Put;
 use rota_engine::command::{self, Command};
 use rota_engine::job::JobId;
 use rota_engine::limits::TOUCHED_TOGETHER;
+use rota_engine::refused::PutRefused;
 use std::time::Duration;
 
 /// Where a batch of reserved jobs begins: in what was written, and among the holes in it.
@@ -19,11 +20,15 @@ pub(super) struct BatchStart {
 impl Client {
     pub(super) fn put_batch(&mut self, server: &mut Server<'_>, puts: Vec<Option<Put>>, out: &mut Vec<u8>) {
         if server.facts.draining {
+            self.puts_refused(server, PutRefused::Draining, puts.len());
             return Answer::Word(Word::Draining).write_to(out);
         }
         self.batched += puts.len();
         let put = |put: Option<Put>| {
-            let Some(put) = put else { return Batched::Refused(Word::JobTooBig) };
+            let Some(put) = put else {
+                self.puts_refused(server, PutRefused::TooLarge, 1);
+                return Batched::Refused(Word::JobTooBig);
+            };
             match self.put_one(server, put) {
                 Ok(id) => Batched::Inserted(id.0),
                 Err(command::Refusal::KeyTaken(id)) => Batched::KeyTaken(id.0),

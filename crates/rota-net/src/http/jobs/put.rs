@@ -17,6 +17,7 @@ use rota_engine::engine::Engine;
 use rota_engine::far::Want;
 use rota_engine::job::{Priority, QueueName};
 use rota_engine::limits::{DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST_LEASES, KEY_BYTES, PARENTS};
+use rota_engine::refused::PutRefused;
 use rota_engine::terms::{BadTerms, Terms};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
@@ -159,9 +160,32 @@ impl<'de> Deserialize<'de> for NewJobs {
 
 /// What a request asks for, checked.
 pub(in crate::http) enum Checked {
-    One(Result<Put, Problem>),
+    One(Result<Put, TooLarge>),
     /// Each may be refused for itself.
-    Many(Vec<Result<Put, Problem>>),
+    Many(Vec<Result<Put, TooLarge>>),
+}
+
+/// A job that is longer than one may be: what only this one is refused for.
+pub(in crate::http) struct TooLarge {
+    queue: QueueName,
+    problem: Problem,
+}
+
+impl TooLarge {
+    /// Counts that it is refused, and says why.
+    pub(in crate::http) fn tell(self, desk: &mut Desk<'_>) -> Problem {
+        if let Err(problem) = desk.grant().check_queue(&self.queue) {
+            return problem;
+        }
+        desk.count_refused_put(&self.queue, PutRefused::TooLarge);
+        self.problem
+    }
+}
+
+impl From<TooLarge> for Problem {
+    fn from(TooLarge { problem, .. }: TooLarge) -> Problem {
+        problem
+    }
 }
 
 /// A job to put, checked.
@@ -228,7 +252,7 @@ fn many(NewJobs(jobs): NewJobs, pointer: &str, most: usize) -> Result<Checked, P
 impl NewJob {
     /// Checks what its fields alone cannot say. What is wrong with the request comes as an error; what only this job is
     /// refused for is inside.
-    fn check(self, pointer: &str, most: usize) -> Result<Result<Put, Problem>, Problem> {
+    fn check(self, pointer: &str, most: usize) -> Result<Result<Put, TooLarge>, Problem> {
         let bad = |field: &str, detail: String| Problem::new(Kind::BadValue, detail).at(format!("{pointer}{field}"));
         let (field, body): (&str, Box<[u8]>) = match (self.json, self.text, self.base64) {
             (Some(json), None, None) => ("/json", json.get().as_bytes().into()),
@@ -296,7 +320,8 @@ impl NewJob {
         })?;
         if body.len() > most {
             let detail = format!("the body has {} bytes, and a job's has at most {most}", body.len());
-            return Ok(Err(Problem::new(Kind::JobTooLarge, detail).at(format!("{pointer}{field}"))));
+            let problem = Problem::new(Kind::JobTooLarge, detail).at(format!("{pointer}{field}"));
+            return Ok(Err(TooLarge { queue: self.queue.0, problem }));
         }
         Ok(Ok(Put {
             queue: self.queue.0,
@@ -325,6 +350,13 @@ impl Put {
         self.after.len()
     }
 
+    /// Counts that it is refused, where it may be put by whoever asks.
+    pub(in crate::http) fn refuse(&self, desk: &mut Desk<'_>, why: PutRefused) {
+        if desk.grant().covers(&self.queue) {
+            desk.count_refused_put(&self.queue, why);
+        }
+    }
+
     /// Which jobs may have to be in memory before it is decided.
     pub(in crate::http) fn named(&self) -> Named {
         Named { key: self.key.clone().map(|key| (self.queue.clone(), key)), after: self.after.clone() }
@@ -332,10 +364,11 @@ impl Put {
 
     /// Puts it. Says whether the job is a new one, and shows it.
     pub(in crate::http) fn decide(self, desk: &mut Desk<'_>) -> Result<(bool, Job), Problem> {
+        desk.grant().check_queue(&self.queue)?;
         if desk.shared().facts.draining {
+            desk.count_refused_put(&self.queue, PutRefused::Draining);
             return Err(Problem::new(Kind::Draining, "the server was told to take a snapshot and stop"));
         }
-        desk.grant().check_queue(&self.queue)?;
         let key = self.key.as_deref();
         let after: Vec<Parent<'_>> = self.after.iter().map(ParentName::parent).collect();
         let new = command::NewJob {

@@ -4,7 +4,7 @@
 //! put are answered as before, and those that were refused are tried again.
 
 use super::Job;
-use super::put::Put;
+use super::put::{Put, TooLarge};
 use crate::http::api::Desk;
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rota_engine::command::{Command, Refusal};
 use rota_engine::job::JobId;
 use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES, PARENTS_AT_ONCE};
+use rota_engine::refused::PutRefused;
 
 /// The header that names a request.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -55,8 +56,8 @@ pub(super) struct Outcomes {
 }
 
 /// The jobs to put, as many at a time as are decided under one lock: who waits for many others is looked at for long.
-pub(super) fn in_turns(puts: Vec<Result<Put, Problem>>) -> Vec<Vec<Result<Put, Problem>>> {
-    let parents = |put: &Result<Put, Problem>| put.as_ref().map_or(0, Put::parents);
+pub(super) fn in_turns(puts: Vec<Result<Put, TooLarge>>) -> Vec<Vec<Result<Put, TooLarge>>> {
+    let parents = |put: &Result<Put, TooLarge>| put.as_ref().map_or(0, Put::parents);
     if puts.iter().map(parents).sum::<usize>() <= PARENTS_AT_ONCE {
         return vec![puts];
     }
@@ -102,11 +103,12 @@ impl Outcomes {
     pub(super) fn decide(
         &mut self,
         memo: Option<&Memo>,
-        puts: Vec<Result<Put, Problem>>,
+        puts: Vec<Result<Put, TooLarge>>,
         desk: &mut Desk<'_>,
     ) -> Result<(), Problem> {
         let mut before = memo.map_or_else(|| Ok(Vec::new()), |memo| before(memo, desk))?;
         if memo.is_some() && !desk.shared().engine.has_room_for_answer(self.all * ENTRY_BYTES) {
+            puts.iter().flatten().for_each(|put| put.refuse(desk, PutRefused::DiskFull));
             return Err(refused(Refusal::NoRoom));
         }
         before.resize(self.all, None);
@@ -123,7 +125,7 @@ impl Outcomes {
                     let job = view.map(|view| Job::of(&view, &desk.shared().engine));
                     Ok(Outcome { is_new, id, job })
                 }
-                None => put.and_then(|put| put.decide(desk)).map(|(is_new, job)| {
+                None => put.map_err(|put| put.tell(desk)).and_then(|put| put.decide(desk)).map(|(is_new, job)| {
                     is_put = true;
                     Outcome { is_new, id: job.id.0, job: Some(job) }
                 }),

@@ -49,8 +49,7 @@ fn metrics_count_what_happened() {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(page.ends_with("# EOF\n"), "{page}");
-    let values: BTreeMap<&str, &str> =
-        page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect();
+    let values = values(&page);
     for (name, value) in [
         ("rota_jobs{state=\"ready\"}", "3"),
         ("rota_jobs{state=\"reserved\"}", "1"),
@@ -104,13 +103,99 @@ fn metrics_count_what_happened() {
     }
 }
 
+/// The metrics of a page, by name and labels.
+fn values(page: &str) -> BTreeMap<&str, &str> {
+    page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect()
+}
+
+#[test]
+fn puts_that_are_refused_are_counted_by_why_and_by_queue() {
+    let mut statsd = Statsd::new();
+    let data = TempDir::new().unwrap();
+    let address = statsd.socket.local_addr().unwrap().to_string();
+    let options = ["--statsd", &address, "--http", "127.0.0.1:0", "--max-job-size", "1000", "--max-queues", "3"];
+    let rota = Rota::ready(on(data.path(), &options));
+    let http = Http::to(rota.http());
+    let job = |queue: &str, members: serde_json::Value| {
+        let mut job = json!({ "queue": queue, "text": "x" });
+        members.as_object().unwrap().iter().for_each(|(name, value)| job[name] = value.clone());
+        job
+    };
+    let put = |queue: &str, members: serde_json::Value| http.post("/v1/jobs", &job(queue, members));
+    http.put("/v1/queues/full/settings", &json!({ "max_jobs": 1 })).expect(200);
+    put("full", json!({ "key": "k" })).expect(201);
+    put("full", json!({})).problem(429, "queue-full");
+    put("full", json!({ "key": "k" })).problem(409, "key-taken");
+    let long = "x".repeat(1001);
+    put("full", json!({ "text": long })).problem(413, "job-too-large");
+    let many = json!([
+        job("full", json!({})),
+        job("full", json!({ "text": long })),
+        job("default", json!({ "after": ["99"] }))
+    ]);
+    http.post("/v1/jobs", &many).expect(200);
+    // Over the beanstalkd protocol it is the same.
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use full", "USING full");
+    assert_eq!(wire.try_put("put 0 0 60", b"x").line, "OUT_OF_MEMORY");
+    assert_eq!(wire.try_put("put 0 0 60", &[0; 1001]).line, "JOB_TOO_BIG");
+    let batch = [put_bytes("put 0 0 60", &[0; 1001]), put_bytes("put 0 0 60", b"x")];
+    wire.send(batch_bytes(&batch)).unwrap();
+    assert!(wire.answer().unwrap().line.starts_with("BATCH_INSERTED "));
+    // Of queues that never come to be nobody keeps count by name.
+    put("other", json!({})).expect(201);
+    put("third", json!({})).problem(429, "too-many-queues");
+    // What makes no sense is no put, and what is put counts for nothing.
+    put("full", json!({ "tyr": "1s" })).problem(422, "unknown-field");
+
+    let (_, page) = get(rota.http(), "/metrics");
+    let values = values(&page);
+    let expected = [("queue-full", 4), ("key-taken", 1), ("too-large", 4), ("parent", 1), ("too-many-queues", 1)];
+    let value = |name: &str| values.get(name).map(|value| value.parse::<u64>().unwrap());
+    for (reason, count) in expected {
+        assert_eq!(value(&format!("rota_puts_refused_total{{reason=\"{reason}\"}}")), Some(count), "{reason}: {page}");
+    }
+    for reason in ["disk-full", "invalid", "busy", "draining"] {
+        assert_eq!(value(&format!("rota_puts_refused_total{{reason=\"{reason}\"}}")), Some(0), "{reason}");
+    }
+    let by_queue: BTreeMap<&str, &str> = values
+        .iter()
+        .filter(|(name, _)| name.starts_with("rota_queue_puts_refused_total"))
+        .map(|(n, v)| (*n, *v))
+        .collect();
+    assert_eq!(by_queue.len(), 4, "{by_queue:?}");
+    for (reason, count) in &expected[..4] {
+        let queue = if *reason == "parent" { "default" } else { "full" };
+        let name = format!("rota_queue_puts_refused_total{{queue=\"{queue}\",reason=\"{reason}\"}}");
+        assert_eq!(value(&name), Some(*count), "{name}");
+    }
+    let stats = http.get("/v1/stats").expect(200);
+    let refused = json!({
+        "queue_full": 4, "disk_full": 0, "too_many_queues": 1, "too_large": 4, "key_taken": 1, "parent": 1, "invalid": 0,
+        "busy": 0, "draining": 0,
+    });
+    assert_eq!(stats["refused_puts"], refused);
+    let queue = http.get("/v1/queues/full").expect(200);
+    assert_eq!(
+        (&queue["refused_puts"]["queue_full"], &queue["refused_puts"]["too_many_queues"]),
+        (&json!(4), &json!(0))
+    );
+    assert_eq!(http.get("/v1/queues/other").expect(200).get("refused_puts"), None);
+    while statsd.count("rota.puts_refused.too-large") < 4 || statsd.count("rota.queue_puts_refused.full.queue-full") < 4
+    {
+        statsd.receive();
+    }
+    assert_eq!(statsd.count("rota.queue_puts_refused.default.parent"), 1);
+}
+
 #[test]
 fn the_dashboard_of_grafana_shows_metrics_that_there_are() {
     let dashboard = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/grafana.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let data = TempDir::new().unwrap();
     let rota = Rota::ready(on(data.path(), &["--http", "127.0.0.1:0", "--webhook-allow", "127.0.0.1"]));
-    let _wire = work(&rota);
+    let mut wire = work(&rota);
+    assert_eq!(wire.try_put("put 0 0 60", &[0; 65_536]).line, "JOB_TOO_BIG");
     let hook = "{\"url\":\"http://127.0.0.1:1/\",\"paused\":true}";
     let mut stream = TcpStream::connect(rota.http()).unwrap();
     let (kind, length) = ("Content-Type: application/json", hook.len());
