@@ -56,8 +56,10 @@ mod problem;
 mod queue;
 mod schedule;
 mod server;
+mod take;
 mod transport;
 mod values;
+mod webhook;
 mod why;
 
 pub use address::{Address, AddressError};
@@ -78,7 +80,11 @@ pub use schedule::{
 };
 pub use serde_json::Value;
 pub use server::{RefusedPuts, SnapshotTaken, Stats, StatsTotals};
+pub use take::{LeaseEnd, LeaseStream, StreamEnd, Take, Taken};
 pub use values::escape;
+pub use webhook::{
+    NewWebhook, OldSecret, PausedBecause, Secret, Webhook, WebhookCall, WebhookCalls, WebhookOutcome, WebhookTest,
+};
 pub use why::{Burial, Explained, Reason, Waited, Why};
 
 /// Where to ask, and in whose name. It is cheap to clone, and clones share their connections.

@@ -38,9 +38,11 @@ pub(super) struct Ask<'a> {
     path: &'a str,
     body: Option<Vec<u8>>,
     idempotency_key: Option<&'a str>,
+    /// In which form the answer is to come, where there are several.
+    accept: Option<&'static str>,
     patience: Patience,
-    /// How long the answer may pause, where that is longer than the client's time-out.
-    pause: Duration,
+    /// How long an answer that goes on may pause, where it is one; else the whole of it has the client's time-out.
+    pause: Option<Duration>,
 }
 
 impl<'a> Ask<'a> {
@@ -51,8 +53,9 @@ impl<'a> Ask<'a> {
             path,
             body: None,
             idempotency_key: None,
+            accept: None,
             patience: Patience::And(Duration::ZERO),
-            pause: Duration::ZERO,
+            pause: None,
         }
     }
 
@@ -65,9 +68,14 @@ impl<'a> Ask<'a> {
         Ask { idempotency_key: key, ..self }
     }
 
-    /// For an answer that goes on, and may pause so long.
+    /// For an answer that goes on, and may pause so long, or as long as the client's time-out.
     pub(super) fn pause(self, pause: Duration) -> Ask<'a> {
-        Ask { pause, ..self }
+        Ask { pause: Some(pause), ..self }
+    }
+
+    /// For an answer in that form.
+    pub(super) fn accept(self, form: &'static str) -> Ask<'a> {
+        Ask { accept: Some(form), ..self }
     }
 
     pub(super) fn patience(self, patience: Patience) -> Ask<'a> {
@@ -137,6 +145,9 @@ impl Client {
         if let Some(key) = ask.idempotency_key {
             request = request.header("idempotency-key", key);
         }
+        if let Some(form) = ask.accept {
+            request = request.header(http::header::ACCEPT, form);
+        }
         // What is waited for after a request was sent is bounded by the time that sending it may take.
         let head = match ask.patience {
             Patience::And(wait) => Some(self.timeout.saturating_add(wait)),
@@ -157,10 +168,15 @@ impl Client {
         &self,
         request: Request<impl ureq::AsSendBody>,
         head: Option<Duration>,
-        pause: Duration,
+        pause: Option<Duration>,
     ) -> Result<Response<Body>, ureq::Error> {
         let request = self.agent.configure_request(request).timeout_send_request(head).timeout_send_body(head);
-        self.agent.run(request.timeout_recv_body(Some(self.timeout.max(pause))).build())
+        // What goes on has no end to be there by; only each read of it has.
+        let request = match pause {
+            None => request.timeout_recv_body(Some(self.timeout)),
+            Some(pause) => request.timeout_per_read(Some(self.timeout.max(pause))),
+        };
+        self.agent.run(request.build())
     }
 
     fn read(&self, answer: Response<Body>) -> Result<Vec<u8>, Error> {

@@ -102,7 +102,7 @@ impl Client {
     pub fn reserve(&self, reserve: &Reserve) -> Result<Vec<Lease>, Error> {
         let ask = Ask::new(Method::Post, "/v1/leases").json(reserve)?.patience(Patience::And(reserve.wait));
         let Leases { leases } = self.call(&ask)?;
-        let lease = |Leased { lease: token, ends_at, job }| Lease { client: self.clone(), token, ends_at, job };
+        let lease = |Leased { lease, ends_at, job }| Lease::of(self.clone(), lease, ends_at, job);
         Ok(leases.into_iter().map(lease).collect())
     }
 
@@ -128,6 +128,10 @@ impl Client {
 }
 
 impl Lease {
+    pub(super) fn of(client: Client, token: String, ends_at: Timestamp, job: Job) -> Lease {
+        Lease { client, token, ends_at, job }
+    }
+
     /// The job, as it was when it was reserved, with its body.
     pub fn job(&self) -> &Job {
         &self.job

@@ -108,6 +108,7 @@ impl Transport for Line {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let timeout = timeout.for_write();
         self.stream.socket().set_write_timeout(span(timeout))?;
         let output = &self.buffers.output()[..amount];
         let Err(error) = self.stream.write_all(output) else { return Ok(()) };
@@ -120,6 +121,7 @@ impl Transport for Line {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
         self.stream.socket().set_read_timeout(span(timeout))?;
         let read = self.stream.read(self.buffers.input_append_buf());
         let amount = read.map_err(|error| failure(error, timeout.reason))?;

@@ -136,11 +136,6 @@ impl Asker {
         self.ask(Method::Get, path, None, not)
     }
 
-    /// The object that a body is answered with; `not` says that it was not done.
-    pub(super) fn post(&self, path: &str, body: &Value, not: &str) -> Result<Map<String, Value>, Failure> {
-        self.ask(Method::Post, path, Some(body), not)
-    }
-
     /// The object that is at that path, for who asks again and again.
     ///
     /// # Errors

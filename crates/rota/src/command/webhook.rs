@@ -1,185 +1,194 @@
 //! `rota webhook`: sets up, lists and shows webhooks, and does the rest that there is to do with them, over HTTP.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use rota_client::http::Method;
-use serde_json::{Map, Value, json};
+use rota_client::QueueName;
+use rota_client::http::{
+    Client, Error, NewWebhook, OldSecret, PausedBecause, Secret, Webhook, WebhookCall, WebhookOutcome,
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::http::{self, Asker};
-use super::text::{lines_of, parts_of, table, text_of, written};
+use super::http;
+use super::text::{lines_of, parts_of, table};
 use crate::cli::Global;
 use crate::cli::webhook::{WebhookArgs, WebhookCommand, WebhookListArgs, WebhookRotateArgs, WebhookSetArgs};
 use crate::report::{self, Failure};
-use crate::values::format_duration;
-use rota_client::QueueName;
 
 pub(crate) fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<ExitCode> {
     match command {
         WebhookCommand::Set(args) => set(global, &args)?,
         WebhookCommand::List(args) => list(global, &args)?,
         WebhookCommand::Show(args) => {
-            tell(global, &args, (Method::Get, ""), "it is not shown", |webhook| lines_of(&shown(webhook)))?;
+            tell(global, &args, "it is not shown", Client::webhook, |webhook| lines_of(&shown(webhook)))?;
         }
         WebhookCommand::Delete(args) => {
-            tell(global, &args, (Method::Delete, ""), "it is not deleted", |_| format!("deleted {}", args.name))?;
+            tell(global, &args, "it is not deleted", Client::delete_webhook, |_| format!("deleted {}", args.name))?;
         }
         WebhookCommand::Pause(args) => {
-            tell(global, &args, (Method::Post, "/pause"), "it is not paused", |_| format!("paused {}", args.name))?;
+            tell(global, &args, "it is not paused", Client::pause_webhook, |_| format!("paused {}", args.name))?;
         }
         WebhookCommand::Resume(args) => {
-            let shown = |webhook: &_| format!("resumed {}: after event {}", args.name, text_of(webhook, "seq"));
-            tell(global, &args, (Method::Post, "/resume"), "it is not resumed", shown)?;
+            let shown = |webhook: &Webhook| format!("resumed {}: after event {}", args.name, webhook.seq);
+            tell(global, &args, "it is not resumed", Client::resume_webhook, shown)?;
         }
         WebhookCommand::Test(args) => test(global, &args)?,
         WebhookCommand::Rotate(args) => rotate(global, &args)?,
         WebhookCommand::DropOldSecret(args) => {
-            let shown = |_: &_| format!("{} signs with its newest secret alone", args.name);
-            tell(global, &args, (Method::Delete, "/old-secret"), "it signs as before", shown)?;
+            let shown = |_: &Webhook| format!("{} signs with its newest secret alone", args.name);
+            tell(global, &args, "it signs as before", Client::drop_old_secret, shown)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn set(global: &Global, args: &WebhookSetArgs) -> anyhow::Result<()> {
-    let mut object = json!({ "url": args.url });
-    let mut put = |field: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            object[field] = value;
-        }
-    };
-    put("events", args.events.clone().map(Value::from));
-    put("queues", args.queues.clone().map(Value::from));
-    put("secret", args.secret_file.as_deref().map(http::secret_in).transpose()?.map(Value::from));
-    put("paused", args.paused.then_some(Value::Bool(true)));
-    put("after", args.after.map(|after| after.to_string().into()));
-    let asker = Asker::new(global, &args.server)?;
-    let webhook = asker.ask(Method::Put, &path(&args.name, ""), Some(&object), "it is not set up")?;
+    let mut new = NewWebhook::to(&args.url);
+    if let Some(events) = &args.events {
+        new = new.events(events);
+    }
+    if let Some(queues) = &args.queues {
+        new = new.queues(queues);
+    }
+    if let Some(file) = &args.secret_file {
+        new = new.secret(http::secret_in(file)?);
+    }
+    if args.paused {
+        new = new.paused(true);
+    }
+    if let Some(after) = args.after {
+        new = new.after(after);
+    }
+    let set = http::client(global, &args.server)?.set_webhook(args.name.as_str(), &new);
+    let webhook = set.map_err(|error| http::failure(&error, "it is not set up"))?;
     let shown = || {
-        let (state, seq, secret) = (state(&webhook), text_of(&webhook, "seq"), secret_line(&webhook));
+        let (state, seq, secret) = (state(&webhook), webhook.seq, secret_line(&webhook));
         format!("{}: {state} after event {seq}{secret}", args.name)
     };
-    report::line(global.json, shown, Value::Object(webhook.clone()))
+    report::line(global.json, shown, json_of(&webhook))
 }
 
 fn list(global: &Global, args: &WebhookListArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(global, &args.server)?;
-    let answer = asker.get("/v1/webhooks", "no webhooks")?;
-    let mut rows = Vec::new();
-    for webhook in answer.get("webhooks").and_then(Value::as_array).into_iter().flatten() {
-        match webhook {
-            webhook if global.json => report::line(true, String::new, webhook.clone())?,
-            Value::Object(webhook) => rows.push(row(webhook)),
-            _ => {}
-        }
+    let webhooks = http::client(global, &args.server)?.webhooks();
+    let webhooks = webhooks.map_err(|error| http::failure(&error, "no webhooks"))?;
+    if global.json {
+        return webhooks.iter().try_for_each(|webhook| report::line(true, String::new, json_of(webhook)));
     }
-    if !rows.is_empty() {
-        let head = ["WEBHOOK", "URL", "EVENTS", "STATE", "SEQ", "LAG", "DELIVERED", "FAILURES"];
-        report::line(false, || table(&head, &rows), Value::Null)?;
+    if webhooks.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let head = ["WEBHOOK", "URL", "EVENTS", "STATE", "SEQ", "LAG", "DELIVERED", "FAILURES"];
+    let rows: Vec<Vec<String>> = webhooks.iter().map(row).collect();
+    report::line(false, || table(&head, &rows), Value::Null)
 }
 
 fn test(global: &Global, args: &WebhookArgs) -> anyhow::Result<()> {
-    let asker = Asker::new(global, &args.server)?;
-    let tried = asker.ask(Method::Post, &path(&args.name, "/test"), None, "it was not called")?;
-    if tried.get("delivered") != Some(&Value::Bool(true)) {
-        let call = tried.get("call").and_then(Value::as_object);
-        let why = call.map_or("?", |call| text_of(call, "error"));
+    let tried = http::client(global, &args.server)?.test_webhook(args.name.as_str());
+    let tried = there(tried, &args.name, "it was not called")?;
+    if !tried.delivered {
+        let WebhookCall { outcome, error, .. } = &tried.call;
+        let why = error.as_deref().unwrap_or("?");
         let failure = Failure::at_run_time(format!("{} did not take it: {why}", args.name));
-        let hint = match call.map(|call| text_of(call, "outcome")) {
-            Some("forbidden") => "start the server with --webhook-allow and that address, its network or its host",
+        let hint = match outcome {
+            WebhookOutcome::Forbidden => {
+                "start the server with --webhook-allow and that address, its network or its host"
+            }
             _ => "see to what is called; `rota webhook show` has the address",
         };
         return Err(failure.hint(hint).into());
     }
-    let shown = || format!("{} took it in {}", args.name, text_of(&tried, "took"));
-    report::line(global.json, shown, Value::Object(tried.clone()))
+    report::line(global.json, || format!("{} took it in {}", args.name, seconds(tried.took)), json_of(&tried))
 }
 
 fn rotate(global: &Global, args: &WebhookRotateArgs) -> anyhow::Result<()> {
-    let mut object = json!({});
-    if let Some(file) = &args.secret_file {
-        object["secret"] = http::secret_in(file)?.into();
-    }
-    if let Some(keep) = args.keep {
-        object["keep"] = format_duration(keep).into();
-    }
-    let asker = Asker::new(global, &args.server)?;
-    let webhook = asker.post(&path(&args.name, "/rotate"), &object, "it signs as before")?;
+    let secret = args.secret_file.as_deref().map(http::secret_in).transpose()?.map(Secret::from);
+    let rotated = http::client(global, &args.server)?.rotate_webhook(args.name.as_str(), secret, args.keep);
+    let webhook = there(rotated, &args.name, "it signs as before")?;
     let shown = || {
-        let old = webhook.get("old_secret").and_then(Value::as_object);
-        let how_long = match old.map(|old| old.get("until").and_then(Value::as_str)) {
+        let how_long = match webhook.old_secret {
             None => String::from("signs with its new secret alone"),
-            Some(None) => format!("signs with both secrets until `rota webhook drop-old-secret {}`", args.name),
-            Some(Some(until)) => format!("signs with both secrets until {until}"),
+            Some(OldSecret { until: None, .. }) => {
+                format!("signs with both secrets until `rota webhook drop-old-secret {}`", args.name)
+            }
+            Some(OldSecret { until: Some(until), .. }) => format!("signs with both secrets until {until}"),
         };
         format!("{} {how_long}{}", args.name, secret_line(&webhook))
     };
-    report::line(global.json, shown, Value::Object(webhook.clone()))
+    report::line(global.json, shown, json_of(&webhook))
 }
 
 /// The secret in a line of its own, if the server made one.
-fn secret_line(webhook: &Map<String, Value>) -> String {
-    let secret = webhook.get("secret").and_then(Value::as_str);
-    secret.map(|secret| format!("\nsecret {secret}")).unwrap_or_default()
+fn secret_line(webhook: &Webhook) -> String {
+    webhook.secret.as_ref().map(|secret| format!("\nsecret {}", secret.as_str())).unwrap_or_default()
 }
 
-fn row(webhook: &Map<String, Value>) -> Vec<String> {
+fn row(webhook: &Webhook) -> Vec<String> {
     vec![
-        text_of(webhook, "name").to_owned(),
-        text_of(webhook, "url").to_owned(),
-        words(webhook.get("events")),
+        webhook.name.clone(),
+        webhook.url.clone(),
+        webhook.events.join(","),
         state(webhook).to_owned(),
-        text_of(webhook, "seq").to_owned(),
-        text_of(webhook, "lag").to_owned(),
-        written(webhook, "delivered"),
-        written(webhook, "failures"),
+        webhook.seq.to_string(),
+        seconds(webhook.lag),
+        webhook.delivered.to_string(),
+        webhook.failures.to_string(),
     ]
 }
 
 /// A webhook as lines.
-fn shown(webhook: &Map<String, Value>) -> Map<String, Value> {
-    let line = |(name, value): (&String, &Value)| {
+fn shown(webhook: &Webhook) -> Map<String, Value> {
+    let Value::Object(members) = json_of(webhook) else { return Map::new() };
+    let line = |(name, value)| {
         let value = match value {
-            Value::Array(_) => words(Some(value)).into(),
-            Value::Object(parts) => parts_of(parts).into(),
-            other => other.clone(),
+            Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",").into(),
+            Value::Object(parts) => parts_of(&parts).into(),
+            other => other,
         };
-        (name.clone(), value)
+        (name, value)
     };
-    webhook.iter().map(line).collect()
-}
-
-fn words(list: Option<&Value>) -> String {
-    let words = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    words.collect::<Vec<_>>().join(",")
+    members.into_iter().map(line).collect()
 }
 
 /// What it does: `paused`, `gone` where it paused itself, `forbidden` where the server may not call it, `failing` where the last call
 /// failed, or `on`.
-fn state(webhook: &Map<String, Value>) -> &'static str {
-    let failures = webhook.get("failures").and_then(Value::as_u64).unwrap_or_default();
-    let last = webhook.get("last").and_then(Value::as_object).map(|last| text_of(last, "outcome"));
-    match (text_of(webhook, "paused_because"), failures, last) {
-        ("asked", ..) => "paused",
-        ("gone", ..) => "gone",
-        (_, 0, _) => "on",
-        (_, _, Some("forbidden")) => "forbidden",
+fn state(webhook: &Webhook) -> &'static str {
+    let last = webhook.last.as_ref().map(|call| call.outcome);
+    match (webhook.paused_because, webhook.failures, last) {
+        (Some(PausedBecause::Gone), ..) => "gone",
+        (Some(_), ..) => "paused",
+        (None, 0, _) => "on",
+        (None, _, Some(WebhookOutcome::Forbidden)) => "forbidden",
         _ => "failing",
     }
 }
 
-fn path(name: &QueueName, rest: &str) -> String {
-    format!("/v1/webhooks/{}{rest}", http::escape(name.as_str()))
+/// A span as the server writes it.
+fn seconds(span: Duration) -> String {
+    format!("{}s", span.as_secs_f64())
 }
 
-/// Asks for a page of a webhook, and prints what it answers.
+/// As the server answered it.
+fn json_of(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("texts and numbers make JSON")
+}
+
+/// What came of something with a webhook that has to be there; `not` says that it was not done.
+fn there<T>(done: Result<Option<T>, Error>, name: &QueueName, not: &str) -> Result<T, Failure> {
+    done.map_err(|error| http::failure(&error, not))?.ok_or_else(|| {
+        let failure = Failure::nothing_there(format!("{not}: there is no webhook {name}"));
+        failure.hint("`rota webhook list` has those that there are")
+    })
+}
+
+/// Does something with a webhook, and prints it as it is then.
 fn tell(
     global: &Global,
     args: &WebhookArgs,
-    (method, rest): (Method, &str),
     not: &str,
-    shown: impl FnOnce(&Map<String, Value>) -> String,
+    work: impl FnOnce(&Client, &str) -> Result<Option<Webhook>, Error>,
+    shown: impl FnOnce(&Webhook) -> String,
 ) -> anyhow::Result<()> {
-    http::tell(global, &args.server, (method, path(&args.name, rest)), not, shown)
+    let webhook = there(work(&http::client(global, &args.server)?, args.name.as_str()), &args.name, not)?;
+    report::line(global.json, || shown(&webhook), json_of(&webhook))
 }

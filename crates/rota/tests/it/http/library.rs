@@ -1,11 +1,13 @@
 //! The client library's HTTP half against the real server: every field there and back, leases, filters, queues, schedules,
 //! events that go on after a restart, and refusals as what they are.
 
+mod stream;
+
 use std::time::Duration;
 
 use rota_client::http::{
     BackOff, Client, Error, JobState, Lease, List, Listen, Many, NewJob, NewSchedule, OnConflict, OnOverlap,
-    OnParentFailure, Parent, PerKey, ProblemKind, Rate, Reason, Reserve, Settings, Source, Ticks, Timestamp,
+    OnParentFailure, Parent, Pause, PerKey, ProblemKind, Rate, Reason, Reserve, Settings, Source, Ticks, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -219,6 +221,17 @@ fn queues_are_set_up_and_paused() {
     // One that is not there yet comes to be.
     let soon = client.pause_queue("soon", hour()).unwrap().unwrap();
     assert!(soon.paused && soon.paused_until.is_some());
+    assert_eq!(soon.refused_puts.queue_full, 0);
+    let for_good = client.pause_queue("soon", Pause::UntilResumed).unwrap().unwrap();
+    assert_eq!((for_good.paused, for_good.paused_until), (true, None));
+    let job = client.put(&NewJob::text("soon", "x"), None).unwrap().id;
+    let why = client.why(job).unwrap().unwrap();
+    assert_eq!(why.reasons[0].reason, Reason::Paused { until: None });
+    let moment: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
+    let until = client.pause_queue("soon", moment).unwrap().unwrap().paused_until.unwrap();
+    assert!(until.duration_since(moment).unsigned_abs() < hour(), "{until}");
+    assert_eq!(client.queue("mail").unwrap().unwrap().refused_puts.queue_full, 1);
+    assert_eq!(client.stats().unwrap().refused_puts.queue_full, 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Webhooks of the real server: called in order, signed, again until they are taken, through kills and starts; refused, paused,
 //! tried, by HTTP and by the command line.
 
+mod library;
 mod reach;
 mod receiver;
 mod rotation;
