@@ -65,7 +65,7 @@ mod why;
 pub use address::{Address, AddressError};
 pub use ask::Method;
 use ask::{Ask, Patience};
-pub use builder::Builder;
+pub use builder::{Builder, Http};
 pub use error::Error;
 pub use event::{Event, Events, Listen};
 pub use jiff::Timestamp;

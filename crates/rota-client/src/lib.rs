@@ -86,7 +86,7 @@ mod typed;
 
 pub use address::{AddressError, ServerAddress};
 pub use batch::{BATCH_JOBS, NotPut};
-pub use builder::Builder;
+pub use builder::{Builder, Commands};
 use connection::Connection;
 pub use error::{ClientError, Need};
 pub use name::{Key, NameError, QueueName};
