@@ -267,7 +267,8 @@ impl Client {
         found(self.get(&format!("{}?body=text", key_path(queue, key))), ProblemKind::KeyNotFound)
     }
 
-    /// A page of the jobs of a filter, in no order in particular. Go on with its cursor until a page has none.
+    /// A page of the jobs of a filter, in the order of the places which jobs have in memory: as they were put, but that one put later
+    /// takes the place of one that is gone. Go on with its cursor until a page has none.
     ///
     /// # Errors
     /// [`Error`]; [`ProblemKind::CursorOutdated`] after a restart of the server: begin again.

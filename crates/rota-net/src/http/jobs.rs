@@ -340,7 +340,10 @@ impl From<StateName> for JobState {
 
 /// Lists jobs, without their bodies
 ///
-/// A page at a time, in no particular order: go on with its `cursor` until a page has none. A page may have fewer jobs than
+/// A page at a time: go on with its `cursor` until a page has none. The order is that of the places which jobs have in memory: as
+/// they were put, but that one put later takes the place of one that is gone, and that a restart places them anew. Jobs that a filter
+/// names by their ids come by those. Ids rise with every put: whoever wants the newest first narrows the list, as by `age<1h`, and
+/// sorts it by `id`. A page may have fewer jobs than
 /// asked for, even none, and go on all the same: it ends at about 1 MiB, and one request looks at 20,000 jobs at the most. A job that is there, and meant, from the
 /// first page to the last is listed once.
 /// With `--storage mapped`, delayed jobs that are not in memory are not listed, unless a filter names them by their ids; each page
