@@ -17,6 +17,7 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod peers;
+mod shares;
 pub mod timings;
 pub mod tls;
 pub mod values;

@@ -2,8 +2,7 @@
 //!
 //! Both listeners ask here before they serve a connection. What an address is, to those who count it, is in [`Peer`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use crate::shares::Shares;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,7 +65,7 @@ pub struct Connections {
 pub(crate) struct Peers {
     most: usize,
     counts_own: bool,
-    counts: Mutex<HashMap<Peer, usize>>,
+    counts: Mutex<Shares<Peer>>,
 }
 
 /// A connection that is counted, until it is dropped.
@@ -88,27 +87,21 @@ impl Peers {
     /// One more connection of that peer; none if it has as many as it may.
     pub(crate) fn seat(self: &Arc<Peers>, peer: Peer) -> Option<Seat> {
         let mut counts = self.counts();
-        let count = counts.entry(peer).or_default();
-        if *count >= self.most && (self.counts_own || !peer.is_here()) {
+        if counts.of(&peer) >= self.most && (self.counts_own || !peer.is_here()) {
             return None;
         }
-        *count += 1;
+        counts.add(&peer, 1);
         Some(Seat { peers: self.clone(), peer })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
+    fn counts(&self) -> MutexGuard<'_, Shares<Peer>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.peers.counts().entry(self.peer) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
+        self.peers.counts().take_off(&self.peer, 1);
     }
 }
 

@@ -5,8 +5,7 @@
 
 use super::problem::{Kind, Problem};
 use crate::peers::Peer;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use crate::shares::Shares;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,13 +24,8 @@ pub(super) struct Room {
     /// What is in it, as whoever is refused reads it: "the bodies of requests".
     what: &'static str,
     most: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    bytes: usize,
-    by: HashMap<Whose, usize>,
+    /// In bytes.
+    taken: Mutex<Shares<Whose>>,
 }
 
 /// A part of it.
@@ -53,7 +47,7 @@ impl Room {
         Part { room: self.clone(), whose: whose.clone(), bytes: AtomicUsize::new(0) }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, Shares<Whose>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +55,7 @@ impl Room {
     /// [`Problem`]: there is not so much more room, or not for them.
     fn take(&self, whose: &Whose, bytes: usize) -> Result<(), Problem> {
         let mut taken = self.taken();
-        let own = taken.by.get(whose).copied().unwrap_or_default();
+        let own = taken.of(whose);
         let what = self.what;
         if bytes > self.most / 2 - own.min(self.most / 2) {
             let whose = match whose {
@@ -70,27 +64,16 @@ impl Room {
             };
             return Err(Problem::new(Kind::Busy, format!("{what} take half of the room, which is all for {whose}")));
         }
-        if bytes > self.most - taken.bytes {
+        if bytes > self.most - taken.all() {
             return Err(Problem::new(Kind::Busy, format!("{what} take all the room there is for them")));
         }
-        if bytes > 0 {
-            taken.bytes += bytes;
-            *taken.by.entry(whose.clone()).or_default() += bytes;
-        }
+        taken.add(whose, bytes);
         Ok(())
     }
 
     fn give_back(&self, whose: &Whose, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        let mut taken = self.taken();
-        taken.bytes -= bytes;
-        if let Entry::Occupied(mut entry) = taken.by.entry(whose.clone()) {
-            *entry.get_mut() -= bytes;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
+        if bytes > 0 {
+            self.taken().take_off(whose, bytes);
         }
     }
 }
@@ -155,7 +138,6 @@ mod tests {
         c.fit(20).unwrap();
         c.fit(50).unwrap();
         drop((again, b, c));
-        let taken = room.taken();
-        assert!(taken.bytes == 0 && taken.by.is_empty());
+        assert!(room.taken().is_empty());
     }
 }
