@@ -41,6 +41,9 @@ use tokio::sync::watch;
 const MOST_SLOWED: Duration = Duration::from_millis(100);
 const SLOWED_STEP: Duration = Duration::from_millis(2);
 
+/// The queue that every session uses and watches as long as it names no other: a guest's too.
+pub(super) const DEFAULT: &str = "default";
+
 /// What the server is, to its handlers.
 pub(super) struct Api {
     pub(super) host: Arc<Host>,

@@ -7,7 +7,7 @@ pub(super) mod stream;
 mod taker;
 
 use super::access::Grant;
-use super::api::{Api, Asker, Desk, KeptBody, Recipient, execute, moment, open_session};
+use super::api::{Api, Asker, DEFAULT, Desk, KeptBody, Recipient, execute, moment, open_session};
 use super::fields::{BodyForm, Id, Lease, Moment, Name, Span};
 use super::handed::{Handed, Holder, Outgoing};
 use super::jobs::{Ended, Job};
@@ -294,7 +294,7 @@ fn open(shared: &mut Shared, to: &Recipient, queues: &[QueueName], now: Time) ->
         for queue in queues {
             execute(shared, session, Command::Watch(queue), now)?;
         }
-        let default = QueueName::new("default").expect("it keeps the rule for names");
+        let default = QueueName::new(DEFAULT).expect("it keeps the rule for names");
         if !queues.contains(&default) {
             execute(shared, session, Command::Ignore(&default), now)?;
         }

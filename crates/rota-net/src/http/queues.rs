@@ -1,6 +1,6 @@
 //! Queues: their counters, their pauses, and kicks of many jobs at once.
 
-use super::api::{Asker, moment, nothing};
+use super::api::{Asker, DEFAULT, Desk, moment, nothing};
 use super::fields::{Moment, Name, Span};
 use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
 use super::problem::{Kind, Problem};
@@ -442,21 +442,12 @@ pub(super) async fn pause(
     QueueInPath(name): QueueInPath,
     OptionalJson(pause): OptionalJson<Pause>,
 ) -> Result<Response, Problem> {
-    let length = pause.length(api.host.look(|shared| shared.engine.wall_now()))?;
     let done = api.decide(nothing, |desk| {
-        // Whoever uses a queue has it be there, as a put does; then the pause keeps it.
-        let is_new = desk.shared().engine.find_queue(&name).is_none() && !length.is_zero();
-        if is_new {
-            desk.execute(Command::Use(&name))?;
-        }
-        desk.execute(Command::Pause { queue: &name, length })?;
-        let mut shown = Queue::find(&desk.shared().engine, &name);
-        if let Some(shown) = shown.as_mut().filter(|_| is_new) {
-            shown.using = 0;
-        }
-        Ok(shown)
+        // By the clock as it is now, so that the pause ends at the moment that was asked for.
+        let length = pause.length(desk.shared().engine.wall_now())?;
+        Ok::<_, Problem>(pause_for(desk, &name, length))
     });
-    shown_after(&name, done.await?)
+    shown_after(&name, done.await??)
 }
 
 /// Ends the pause of a queue
@@ -464,23 +455,32 @@ pub(super) async fn pause(
     params(("queue" = Name, Path, description = "Its name.")),
     responses((status = 200, description = "The queue as it is now.", body = Queue)))]
 pub(super) async fn resume(api: Asker, QueueInPath(name): QueueInPath) -> Result<Response, Problem> {
-    let name = &name;
-    let done = api
-        .decide(nothing, |desk| {
-            let shown = Queue::find(&desk.shared().engine, name);
-            desk.execute(Command::Pause { queue: name, length: Duration::ZERO })?;
-            // The end of its pause may have been all that kept it.
-            let gone = shown.map(|shown| Queue { paused: false, paused_until: None, ..shown });
-            Ok(Queue::find(&desk.shared().engine, name).or(gone))
-        })
-        .await?;
-    shown_after(name, done)
+    let done = api.decide(nothing, |desk| pause_for(desk, &name, Duration::ZERO)).await?;
+    shown_after(&name, done)
+}
+
+/// Pauses a queue for so long from now, or ends its pause; shows it as it is then to others.
+fn pause_for(desk: &mut Desk<'_>, name: &QueueName, length: Duration) -> Result<Queue, Refusal> {
+    let before = Queue::find(&desk.shared().engine, name);
+    // Whoever uses a queue has it be there, as a put does; then the pause keeps it.
+    let is_new = before.is_none() && !length.is_zero();
+    if is_new {
+        desk.execute(Command::Use(name))?;
+    }
+    desk.execute(Command::Pause { queue: name, length })?;
+    // The end of its pause may have been all that kept it.
+    let gone = before.map(|before| Queue { paused: false, paused_until: None, ..before });
+    let shown = Queue::find(&desk.shared().engine, name).or(gone).ok_or(Refusal::NoSuchQueue)?;
+    // Whoever asks is there for as long as that takes, and uses this one or the default one, which it watches too.
+    let is_default = u32::from(name.as_str() == DEFAULT);
+    let using = shown.using.saturating_sub(is_default.max(u32::from(is_new)));
+    Ok(Queue { using, watching: shown.watching.saturating_sub(is_default), ..shown })
 }
 
 /// The queue, after something was done to it; or why that was not.
-fn shown_after(name: &QueueName, done: Result<Option<Queue>, Refusal>) -> Result<Response, Problem> {
+fn shown_after(name: &QueueName, done: Result<Queue, Refusal>) -> Result<Response, Problem> {
     match done {
-        Ok(queue) => queue.map(|queue| answer(StatusCode::OK, &queue)).ok_or_else(|| no_such_queue(name)),
+        Ok(queue) => Ok(answer(StatusCode::OK, &queue)),
         Err(Refusal::NoSuchQueue) => Err(no_such_queue(name)),
         Err(refusal) => Err(refused(refusal)),
     }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test is to panic")]
 
 mod follower;
+mod model;
 mod parser;
 mod patience;
+mod server;
 mod services;
 mod session;
 mod transcripts;

@@ -190,6 +190,8 @@ impl From<TooLarge> for Problem {
 
 /// A job to put, checked.
 pub(in crate::http) struct Put {
+    /// Where in the request it is: empty for the only one.
+    pointer: Box<str>,
     queue: QueueName,
     priority: Priority,
     due: Due,
@@ -324,6 +326,7 @@ impl NewJob {
             return Ok(Err(TooLarge { queue: self.queue.0, problem }));
         }
         Ok(Ok(Put {
+            pointer: pointer.into(),
             queue: self.queue.0,
             priority: Priority(self.priority.unwrap_or(PRIORITY)),
             due,
@@ -402,7 +405,8 @@ impl Put {
                         format!("the job is to wait for an open job of {queue} with the key {key:?}, and there is none")
                     }
                 };
-                return Err(Problem::new(Kind::UnknownParent, detail).at(format!("/after/{}", number - 1)));
+                let pointer = format!("{}/after/{}", self.pointer, number - 1);
+                return Err(Problem::new(Kind::UnknownParent, detail).at(pointer));
             }
             Err(refusal) => return Err(refused(refusal)),
         };

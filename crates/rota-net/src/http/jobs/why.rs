@@ -2,7 +2,7 @@
 
 use super::{Holder, no_such_job};
 use crate::http::answer;
-use crate::http::api::{Asker, moment};
+use crate::http::api::{Asker, DEFAULT, moment};
 use crate::http::fields::{Id, Moment, Name};
 use crate::http::problem::Problem;
 use crate::http::request::JobInPath;
@@ -199,7 +199,11 @@ impl What {
             Reason::Rate { next } => What::Rate { until: at(next) },
             Reason::KeyConcurrency { held, most } => What::KeyConcurrency { limit_key: key(), held, limit: most },
             Reason::KeyRate { next } => What::KeyRate { limit_key: key(), until: at(next) },
-            Reason::NobodyWaits { watching, held } => What::NobodyWaits { watching, held },
+            Reason::NobodyWaits { watching, held } => {
+                // Whoever asks watches the default queue for as long as that takes.
+                let own = u32::from(job.queue.as_str() == DEFAULT);
+                What::NobodyWaits { watching: watching.saturating_sub(own), held }
+            }
             Reason::Behind { jobs, is_exact } => What::Behind { jobs, is_exact },
         }
     }
