@@ -25,18 +25,9 @@ use tokio::task::JoinSet;
 /// What is read of a connection at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long a peer may take none of what it is sent before it is cut off.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-
 /// How long who puts waits at the most, after each read, where jobs are put faster than they can leave memory.
 const MOST_SLOWED: Duration = Duration::from_millis(100);
 const SLOWED_STEP: Duration = Duration::from_millis(2);
-
-/// How long a peer may take to be told that its connection ends.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a connection that is asked for a token may take to show one.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long accepting rests when there is no room for one more connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -57,16 +48,44 @@ pub struct Entrance {
     pub door: Option<Arc<dyn Door>>,
 }
 
+/// How the beanstalkd protocol is served.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerOptions {
+    /// How many connections there may be at a time.
+    pub connections: Connections,
+    /// How long peers may take.
+    pub patience: Patience,
+}
+
+/// How long a peer may take; for its next command, and for the rest of one, without end. [`Patience::default`] is what servers
+/// have; tests, who cannot wait a minute, have less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// How long it may take none of what it is sent before it is cut off.
+    pub write: Duration,
+    /// How long it may take to show a token where it is asked for one.
+    pub token: Duration,
+    /// How long it may take to be told that its connection ends.
+    pub goodbye: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { write: Duration::from_secs(60), token: Duration::from_secs(10), goodbye: Duration::from_secs(1) }
+    }
+}
+
 /// Serves the beanstalkd protocol on these ports until `stop` says true (or is gone). Then it accepts no more, answers what
 /// was read, and returns once every connection is closed, or after five seconds. Past the most connections on all of
 /// them, the next ones wait to be accepted; past those of one address, its next ones are closed.
-pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, connections: Connections, stop: watch::Receiver<bool>) {
+pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, options: ListenerOptions, stop: watch::Receiver<bool>) {
+    let ListenerOptions { connections, patience } = options;
     let places = places(connections.most, entrances.len());
     let room = Arc::new(Semaphore::new(places));
     let peers = Peers::new(connections);
     let mut accepting = JoinSet::new();
     for entrance in entrances {
-        accepting.spawn(accept_all(host.clone(), entrance, room.clone(), peers.clone(), stop.clone()));
+        accepting.spawn(accept_all(host.clone(), entrance, patience, room.clone(), peers.clone(), stop.clone()));
     }
     while accepting.join_next().await.is_some() {}
     let most = u32::try_from(places).unwrap_or(u32::MAX);
@@ -76,6 +95,7 @@ pub async fn serve(host: Arc<Host>, entrances: Vec<Entrance>, connections: Conne
 async fn accept_all(
     host: Arc<Host>,
     entrance: Entrance,
+    patience: Patience,
     room: Arc<Semaphore>,
     peers: Arc<Peers>,
     mut stop: watch::Receiver<bool>,
@@ -106,7 +126,7 @@ async fn accept_all(
             tokio::spawn(async move {
                 let _permit = permit;
                 if stream.set_nodelay(true).is_ok() {
-                    serve_connection(&host, (stream, address), gate, stop).await;
+                    serve_connection(&host, (stream, address), gate, patience, stop).await;
                 }
             });
             continue;
@@ -122,7 +142,7 @@ async fn accept_all(
             };
             drop(handshake);
             if let Ok(stream) = shaken {
-                serve_connection(&host, (stream, address), gate, stop).await;
+                serve_connection(&host, (stream, address), gate, patience, stop).await;
             }
         });
     }
@@ -148,7 +168,7 @@ trait Socket: AsyncRead + AsyncWrite + Unpin {
     fn write_now(&mut self, bytes: &[u8]) -> usize;
 
     /// Says that nothing more comes, where that is said in so many words.
-    async fn say_goodbye(&mut self);
+    async fn say_goodbye(&mut self, patience: Duration);
 }
 
 impl Socket for TcpStream {
@@ -156,7 +176,7 @@ impl Socket for TcpStream {
         self.try_write(bytes).unwrap_or(0)
     }
 
-    async fn say_goodbye(&mut self) {}
+    async fn say_goodbye(&mut self, _: Duration) {}
 }
 
 impl Socket for TlsStream<TcpStream> {
@@ -164,8 +184,8 @@ impl Socket for TlsStream<TcpStream> {
         0
     }
 
-    async fn say_goodbye(&mut self) {
-        let _ = tokio::time::timeout(GOODBYE_PATIENCE, self.shutdown()).await;
+    async fn say_goodbye(&mut self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, self.shutdown()).await;
     }
 }
 
@@ -173,6 +193,7 @@ async fn serve_connection<S: Socket>(
     host: &Arc<Host>,
     (stream, address): (S, SocketAddr),
     gate: Option<Arc<Gate>>,
+    patience: Patience,
     stop: watch::Receiver<bool>,
 ) {
     let origin = origin(address);
@@ -188,6 +209,7 @@ async fn serve_connection<S: Socket>(
     let mut connection = Connection {
         host,
         stream,
+        patience,
         stop,
         session,
         backlog: Vec::new(),
@@ -202,7 +224,7 @@ async fn serve_connection<S: Socket>(
         None => connection.run().await,
         Some(gate) => tokio::select! {
             biased;
-            () = closes(&gate) => Err(Ended::Closed),
+            () = closes(&gate, patience.token) => Err(Ended::Closed),
             ended = connection.run() => ended,
         },
     };
@@ -212,14 +234,14 @@ async fn serve_connection<S: Socket>(
         session.close(&mut shared.server(now));
     });
     if !matches!(ended, Err(Ended::Log)) {
-        stream.say_goodbye().await;
+        stream.say_goodbye(patience.goodbye).await;
     }
 }
 
 /// Ends when nobody showed a token in time, or the token that was shown is valid no more.
-async fn closes(gate: &Gate) {
+async fn closes(gate: &Gate, patience: Duration) {
     let mut changes = gate.changes();
-    let mut patience = std::pin::pin!(tokio::time::sleep(TOKEN_PATIENCE));
+    let mut patience = std::pin::pin!(tokio::time::sleep(patience));
     loop {
         let is_open = tokio::select! {
             () = &mut patience, if !patience.is_elapsed() => gate.is_passed(),
@@ -261,6 +283,7 @@ type Waited = oneshot::Receiver<Late>;
 struct Connection<'a, S> {
     host: &'a Arc<Host>,
     stream: S,
+    patience: Patience,
     stop: watch::Receiver<bool>,
     session: Session,
     /// What was read and not handled yet.
@@ -413,7 +436,7 @@ impl<S: Socket> Connection<'_, S> {
                     stream.write_all(&out[sent..]).await?;
                     stream.flush().await
                 };
-                tokio::time::timeout(WRITE_PATIENCE, rest).await.map_err(|_| Ended::Socket)??;
+                tokio::time::timeout(self.patience.write, rest).await.map_err(|_| Ended::Socket)??;
             }
             self.out.clear();
             self.out.shrink_to(READ_BYTES);

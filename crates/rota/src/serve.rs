@@ -20,7 +20,7 @@ use rota_net::access::Door;
 use rota_net::beanstalkd::{Facts, LogFacts, ProcessorTime};
 use rota_net::host::{History, Host, HostLog, OPEN_SEGMENTS, Promise};
 use rota_net::http::{HttpOptions, Patience, Services};
-use rota_net::listener::Entrance;
+use rota_net::listener::{Entrance, ListenerOptions};
 use rota_net::peers::Connections;
 use rota_net::timings::Timings;
 use rota_net::tls::{Port, Tls};
@@ -133,7 +133,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let inside = entrance(port(beanstalkd_tls, tls_of(ServerTls::beanstalkd)), config.beanstalkd_tls_asks);
     let entrances: Vec<Entrance> = plain.into_iter().chain(inside).collect();
     if !entrances.is_empty() {
-        served.spawn(listener::serve(host.clone(), entrances, connections, stopped.clone()));
+        let options = ListenerOptions { connections, patience: listener::Patience::default() };
+        served.spawn(listener::serve(host.clone(), entrances, options, stopped.clone()));
     }
     let ports: Vec<Port> = port(http, None).into_iter().chain(port(http_tls, tls_of(ServerTls::http))).collect();
     // Webhooks that were set up are called, though nobody may look at them.

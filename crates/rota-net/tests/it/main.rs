@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test is to panic")]
 
 mod follower;
+mod listener;
 mod model;
 mod parser;
 mod patience;
