@@ -75,7 +75,10 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let http_tls = bind("--http-tls", config.http_tls).await?;
     let descriptors = raise_descriptor_limit(config.storage);
     let has_http = http.is_some() || http_tls.is_some();
-    let http_connections = if has_http { config.http_connections.min(descriptors / 2).max(1) } else { 0 };
+    // The beanstalkd protocol keeps half, where it is served.
+    let has_beanstalkd = beanstalkd.is_some() || beanstalkd_tls.is_some();
+    let share = if has_beanstalkd { descriptors / 2 } else { descriptors };
+    let http_connections = if has_http { config.http_connections.min(share).max(1) } else { 0 };
     let most = descriptors.saturating_sub(http_connections).max(1);
     let connections = Connections { most, per_address: config.per_address };
 

@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::machine::{self, Machine};
 use super::page::{self, Part};
 use super::peers;
-use super::server::{Server, Subject, free_address};
+use super::server::{Server, Subject};
 use super::spread::Spread;
 use super::{Options, Programs};
 
@@ -28,6 +28,8 @@ const PUTS: usize = 100_000;
 const PUTS_FOR_ONE_OF_THE_PEER: usize = 10;
 /// Who listens, or waits, at the most.
 const IDLE: usize = 10_000;
+/// What a server has open beside connections, at the most, and this tool.
+const OTHER_DESCRIPTORS: usize = 300;
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -160,11 +162,14 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     Ok(())
 }
 
-/// How many may listen: the server keeps half of its descriptors for the beanstalkd protocol, and this process needs as many.
+/// How many may listen: the server, which is another process and speaks HTTP alone, and this one need a descriptor for each. This
+/// one may have as many as it can be given.
 fn idle(quick: bool) -> Result<usize> {
     let limit = getrlimit(Resource::Nofile);
-    let open = limit.current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let most = (open / 2).saturating_sub(4 * CONNECTIONS);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let open = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let open = open.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let most = open.saturating_sub(OTHER_DESCRIPTORS + 2 * CONNECTIONS);
     let idle = if quick { IDLE / 20 } else { IDLE }.min(most);
     if idle < 100 {
         bail!("only {open} descriptors may be open: raise `ulimit -n`")
@@ -173,11 +178,10 @@ fn idle(quick: bool) -> Result<usize> {
 }
 
 fn sample(programs: &Programs, others: Others, puts: usize, idle: usize) -> Result<(Sample, Option<f64>)> {
-    let address = free_address()?;
     let connections = (idle + 2 * CONNECTIONS).to_string();
-    let http = address.to_string();
-    let subject = Subject::rota("durable", Some("always")).with(&["--http", &http, "--http-connections", &connections]);
+    let subject = Subject::rota_http("durable", Some("always")).with(&["--http-connections", &connections]);
     let server = Server::start(programs, &subject)?;
+    let address = server.address;
     let before = server.memory()?.resident;
     let mut rest = Vec::new();
     for _ in 0..if others == Others::Nobody { 0 } else { idle } {
@@ -192,7 +196,7 @@ fn sample(programs: &Programs, others: Others, puts: usize, idle: usize) -> Resu
         });
     }
     // Whoever waits has no answer yet: a request behind all of theirs has.
-    answer(&mut BufReader::new(ask(address, "GET /v1/stats", "")?))?;
+    ask_once(address, "GET /v1/stats", "")?;
     let idle_kib = (server.memory()?.resident.saturating_sub(before)) as f64 / 1024.0 / rest.len().max(1) as f64;
     let sample = Sample { idle_kib, ..load(&server, address, ROTA, puts)? };
     let woken = if others == Others::Waiting { Some(wake(address, rest)?) } else { None };
@@ -289,7 +293,7 @@ fn wake(address: SocketAddr, waiting: Vec<TcpStream>) -> Result<f64> {
     while left > 0 {
         let count = left.min(1_000);
         let jobs = vec![r#"{"queue":"other","text":"x"}"#; count].join(",");
-        let (status, body) = answer(&mut BufReader::new(ask(address, "POST /v1/jobs", &format!("[{jobs}]"))?))?;
+        let (status, body) = ask_once(address, "POST /v1/jobs", &format!("[{jobs}]"))?;
         if status != 200 {
             bail!("a put was answered {status}: {body}");
         }
@@ -322,6 +326,15 @@ fn ask(address: SocketAddr, what: &str, body: &str) -> Result<TcpStream> {
     let mut stream = connect(address)?;
     stream.write_all(request(address, what, body).as_bytes())?;
     Ok(stream)
+}
+
+/// Asks on a connection of its own: the status and the body of the answer.
+///
+/// # Errors
+///
+/// There is no answer, or none that says its length.
+pub(super) fn ask_once(address: SocketAddr, what: &str, body: &str) -> Result<(u16, String)> {
+    answer(&mut BufReader::new(ask(address, what, body)?))
 }
 
 /// The status and the body of an answer that says its length.

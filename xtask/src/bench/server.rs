@@ -39,6 +39,8 @@ pub(super) struct Subject {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Program {
     Rota,
+    /// By way of HTTP, with nothing else served.
+    RotaHttp,
     Beanstalkd,
     /// With its log in the server's directory.
     BeanstalkdWithLog,
@@ -50,9 +52,18 @@ enum Program {
 impl Subject {
     /// Rota in a storage mode; with no `sync`, at its default.
     pub(super) fn rota(storage: &str, sync: Option<&str>) -> Subject {
+        Subject::rota_by(Program::Rota, storage, sync)
+    }
+
+    /// The same, which speaks HTTP alone.
+    pub(super) fn rota_http(storage: &str, sync: Option<&str>) -> Subject {
+        Subject::rota_by(Program::RotaHttp, storage, sync)
+    }
+
+    fn rota_by(program: Program, storage: &str, sync: Option<&str>) -> Subject {
         let mut options = vec!["--storage", storage];
         options.extend(sync.iter().flat_map(|sync| ["--sync", sync]));
-        Subject::new(&format!("rota {}", options.join(" ")), Program::Rota, &options)
+        Subject::new(&format!("rota {}", options.join(" ")), program, &options)
     }
 
     /// beanstalkd without a log.
@@ -88,7 +99,7 @@ impl Subject {
     /// The same, and it takes bodies of so many bytes.
     pub(super) fn with_bodies_of(mut self, bytes: u64) -> Subject {
         let option = match self.program {
-            Program::Rota => "--max-job-size",
+            Program::Rota | Program::RotaHttp => "--max-job-size",
             Program::Beanstalkd | Program::BeanstalkdWithLog => "-z",
             Program::AnswerOnly | Program::Nsqd => return self,
         };
@@ -104,19 +115,23 @@ impl Subject {
 
     /// Whether it is Rota.
     pub(super) fn is_rota(&self) -> bool {
-        self.program == Program::Rota
+        matches!(self.program, Program::Rota | Program::RotaHttp)
     }
 
     fn command(&self, programs: &Programs, address: SocketAddr, directory: &Path) -> Command {
         let mut command = ends_with_us(match self.program {
-            Program::Rota => &programs.rota,
+            Program::Rota | Program::RotaHttp => &programs.rota,
             Program::Beanstalkd | Program::BeanstalkdWithLog => &programs.beanstalkd,
             Program::AnswerOnly => &programs.xtask,
             Program::Nsqd => self.installed.as_ref().expect("it is made with its path"),
         });
         match self.program {
-            Program::Rota => {
-                command.args(["serve", "--http", "off", "--beanstalkd", &address.to_string()]);
+            Program::Rota | Program::RotaHttp => {
+                let (served, off) = match self.program {
+                    Program::RotaHttp => ("--http", "--beanstalkd"),
+                    _ => ("--beanstalkd", "--http"),
+                };
+                command.args(["serve", off, "off", served, &address.to_string()]);
                 command.arg("--data").arg(directory.join("data"));
                 // What the user has set for other servers is not for these.
                 for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
@@ -449,6 +464,7 @@ fn first_answer(address: SocketAddr, program: Program) -> std::io::Result<()> {
     stream.set_read_timeout(Some(START_DEADLINE))?;
     let (question, length) = match program {
         Program::Nsqd => (&b"GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\n".len()),
+        Program::RotaHttp => (&b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\n".len()),
         _ => (&b"use default\r\n"[..], b"USING default\r\n".len()),
     };
     stream.write_all(question)?;

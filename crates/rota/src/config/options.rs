@@ -191,7 +191,7 @@ pub(crate) const OPTIONS: &[ServeOption] = &[
         short: None,
         value_name: "N",
         default: "20000",
-        doc: "Have at most so many connections of HTTP, and never more than half of what the limit of open files allows",
+        doc: "Have at most so many connections of HTTP, and never more than half of what the limit of open files allows; all of it where the beanstalkd protocol is off",
         switch: false,
         read: |text| match text.parse() {
             Ok(most) if (1..=HTTP_CONNECTIONS_CEILING).contains(&most) => Ok(Setting::HttpConnections(most)),
