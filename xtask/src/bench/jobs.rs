@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::scale::Random;
+
 /// A batch ends at whichever comes first.
 const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_COMMANDS: u64 = 1_000;
@@ -185,6 +187,73 @@ impl Load for Mix {
     }
 }
 
+/// Jobs of which so many stay, and which come and go at random: for each that is put, another is deleted.
+pub(super) struct Churn {
+    puts: Puts,
+    /// Jobs to be put before the first is deleted.
+    stay: u64,
+    /// Pairs of a put and a delete that are still to come.
+    turns: u64,
+    ids: Vec<u64>,
+    expected: VecDeque<bool>,
+    next_is_delete: bool,
+    random: Random,
+}
+
+impl Churn {
+    pub(super) fn new(kind: JobKind, stay: u64, turns: u64, seed: u64) -> Churn {
+        Churn {
+            puts: Puts::new(kind),
+            stay,
+            turns,
+            ids: Vec::new(),
+            expected: VecDeque::new(),
+            next_is_delete: false,
+            random: Random(seed),
+        }
+    }
+
+    /// One of the jobs whose puts were answered, which is none any more.
+    fn pick(&mut self) -> Option<u64> {
+        if self.ids.is_empty() {
+            return None;
+        }
+        let at = self.random.below(self.ids.len() as u64);
+        Some(self.ids.swap_remove(usize::try_from(at).expect("an index")))
+    }
+}
+
+impl Load for Churn {
+    fn command(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.stay > 0 {
+            self.stay -= 1;
+        } else if !self.next_is_delete {
+            if self.turns == 0 {
+                return false;
+            }
+            self.turns -= 1;
+            self.next_is_delete = true;
+        } else {
+            self.next_is_delete = false;
+            let Some(id) = self.pick() else { return self.command(out) };
+            write!(out, "delete {id}\r\n").expect("a vector takes everything");
+            self.expected.push_back(false);
+            return true;
+        }
+        self.puts.write(out);
+        self.expected.push_back(true);
+        true
+    }
+
+    fn answer(&mut self, _: u64, line: &str) -> Result<()> {
+        match self.expected.pop_front().context("there is an answer to no command")? {
+            true => self.ids.push(inserted(line)?),
+            false => deleted(line)?,
+        }
+        Ok(())
+    }
+}
+
 fn inserted(line: &str) -> Result<u64> {
     let id = line.strip_prefix("INSERTED ").and_then(|id| id.parse().ok());
     id.with_context(|| format!("a put was answered with {line:?}"))
@@ -339,6 +408,26 @@ mod tests {
             let mut deleted: Vec<&str> = asked.iter().filter_map(|line| line.strip_prefix("delete ")).collect();
             deleted.sort_unstable();
             assert_eq!((puts, deleted), (9, vec!["2", "3", "5", "6", "8", "9"]), "{at_once} at once");
+        }
+    }
+
+    #[test]
+    fn as_many_stay_as_are_put_before_the_first_delete() {
+        let kind = JobKind { body_bytes: 3, is_delayed: false };
+        for at_once in [1, 2, 7] {
+            let mut churn = Churn::new(kind, 10, 100, 3);
+            let asked = play(&mut churn, &mut 0, at_once);
+            let mut deleted: Vec<u64> =
+                asked.iter().filter_map(|line| line.strip_prefix("delete ")?.parse().ok()).collect();
+            assert_eq!(
+                (asked.len() - deleted.len(), deleted.len(), churn.ids.len()),
+                (110, 100, 10),
+                "{at_once} at once"
+            );
+            assert!(!deleted.is_sorted(), "they go at random");
+            deleted.sort_unstable();
+            deleted.dedup();
+            assert_eq!(deleted.len(), 100, "each goes once");
         }
     }
 

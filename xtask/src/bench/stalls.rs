@@ -4,6 +4,10 @@
 //! changes nothing; Rota answers it when what was decided before is as durable as promised), one puts. Machines stall too: so the
 //! same probers also ask a server with nothing to do on an idle machine, and one with nothing to do while another server
 //! on the machine is filled. A stall of the server is what those two do not show.
+//!
+//! Beside them, in `bound`: how long the log gets while jobs come and go.
+
+mod bound;
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
@@ -13,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::jobs::{Connection, JobKind, Mix};
+use super::http::ask_once;
+use super::jobs::{Connection, Fill, JobKind, Mix};
 use super::machine::Machine;
 use super::page::{self, Part};
-use super::server::{Server, Subject};
+use super::server::{Server, Subject, free_address};
 use super::spread::Spread;
 use super::{Options, Programs, count, mib, verdict};
 
@@ -43,9 +48,11 @@ enum Scene {
     Filling,
     /// One old job stays; two jobs are put and deleted for each that stays in the other scenes.
     Passing,
+    /// The probed server is full, and takes one snapshot after the other.
+    Snapshot,
 }
 
-const SCENES: [Scene; 4] = [Scene::Idle, Scene::Beside, Scene::Filling, Scene::Passing];
+const SCENES: [Scene; 5] = [Scene::Idle, Scene::Beside, Scene::Filling, Scene::Passing, Scene::Snapshot];
 
 impl Scene {
     fn name(self) -> &'static str {
@@ -54,17 +61,18 @@ impl Scene {
             Scene::Beside => "another is filled",
             Scene::Filling => "it is filled",
             Scene::Passing => "one old job, others pass",
+            Scene::Snapshot => "a snapshot is taken",
         }
     }
 
     /// Whether the probed server has work: then what the probers see is its own.
     fn is_loaded(self) -> bool {
-        matches!(self, Scene::Filling | Scene::Passing)
+        matches!(self, Scene::Filling | Scene::Passing | Scene::Snapshot)
     }
 
     fn load(self, jobs: u64) -> Option<Mix> {
         match self {
-            Scene::Idle => None,
+            Scene::Idle | Scene::Snapshot => None,
             Scene::Beside | Scene::Filling => Some(Mix::new(BODIES, jobs, PASSING)),
             Scene::Passing => Some(Mix::new(BODIES, 1, 2 * jobs)),
         }
@@ -132,6 +140,8 @@ struct Row {
     /// Segments of the log that the server had done without in the end, and jobs that it had written again for that.
     reclaimed: u64,
     written_again: u64,
+    /// Snapshots that were taken in the last round.
+    snapshots: u64,
 }
 
 /// Measures and writes the part of the page.
@@ -153,7 +163,8 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
     let start = Instant::now();
     let mut rows = Vec::new();
     for scene in SCENES {
-        for subject in &subjects {
+        // The others take no snapshots.
+        for subject in subjects.iter().filter(|subject| scene != Scene::Snapshot || subject.is_rota()) {
             let (name, is_rota) = (subject.name.clone(), subject.is_rota());
             rows.push(Row {
                 subject: name,
@@ -164,17 +175,23 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
                 log_bytes: 0,
                 reclaimed: 0,
                 written_again: 0,
+                snapshots: 0,
             });
         }
     }
+    let mut bounds = bound::rows();
     for round in 1..=options.rounds() {
         println!("round {round}");
-        for (row, subject) in rows.iter_mut().zip(subjects.iter().cycle()) {
+        for row in &mut rows {
+            let subject = subjects.iter().find(|subject| subject.name == row.subject).expect("it is one of them");
             row.sample(programs, subject, jobs)
                 .with_context(|| format!("while probing {}, {}", row.subject, row.scene.name()))?;
         }
+        for row in &mut bounds {
+            row.sample(programs, jobs).with_context(|| format!("while jobs come and go on {}", row.name()))?;
+        }
     }
-    let report = Report { command: options.command(), machine, jobs, rows };
+    let report = Report { command: options.command(), machine, jobs, rows, bounds };
     let page = page::write(options.quick, Part::Stalls, &report.part())?;
     println!("\n{} rows in {:.0} s\n", report.rows.len(), start.elapsed().as_secs_f64());
     for goal in report.goals() {
@@ -186,11 +203,19 @@ pub(super) fn run(programs: &Programs, machine: &Machine, options: &Options) -> 
 
 impl Row {
     fn sample(&mut self, programs: &Programs, subject: &Subject, jobs: u64) -> Result<()> {
-        let probed = Server::start(programs, subject)?;
+        let http = free_address()?;
+        let probed = match self.scene {
+            Scene::Snapshot => {
+                let probed = Server::start(programs, &subject.clone().with(&["--http", &http.to_string()]))?;
+                Connection::open(probed.address)?.run(&mut Fill::new(BODIES, jobs))?;
+                probed
+            }
+            _ => Server::start(programs, subject)?,
+        };
         let other = if self.scene == Scene::Beside { Some(Server::start(programs, subject)?) } else { None };
         let loaded = other.as_ref().unwrap_or(&probed);
         let (address, filled, stop) = (probed.address, loaded.address, &AtomicBool::new(false));
-        let begin = Instant::now();
+        let (begin, mut snapshots) = (Instant::now(), 0);
         let (load, trips) = thread::scope(|scope| {
             let probers = PROBES.map(|probe| scope.spawn(move || ask(address, probe, begin, stop)));
             let load = match self.scene.load(jobs) {
@@ -201,6 +226,7 @@ impl Row {
                     });
                     load.join().expect("the load does not panic")
                 }
+                None if self.scene == Scene::Snapshot => take_snapshots(http, jobs).map(|taken| snapshots = taken),
                 None => {
                     thread::sleep(IDLE);
                     Ok(())
@@ -213,6 +239,7 @@ impl Row {
         });
         let seconds = load?;
         self.seconds.push(seconds);
+        self.snapshots = snapshots;
         let mut line = format!("  {}, {}: {seconds:.1} s", self.subject, self.scene.name());
         for ((probe, samples), trips) in PROBES.iter().zip(&mut self.samples).zip(trips) {
             let trips = trips.with_context(|| format!("the prober that asks for a {} failed", probe.name()))?;
@@ -234,6 +261,23 @@ impl Row {
     fn worst_ms(&self, probe: usize) -> Spread {
         Spread::of(self.samples[probe].iter().map(Sample::worst_ms))
     }
+}
+
+/// Has a server that has so many jobs take one snapshot after the other, for as long as an idle one is probed at least; how
+/// many that were.
+fn take_snapshots(http: SocketAddr, jobs: u64) -> Result<u64> {
+    let begin = Instant::now();
+    for taken in 1.. {
+        let (status, body) = ask_once(http, "POST /v1/snapshots", "{}")?;
+        ensure!(status == 201, "a snapshot was answered {status}: {body}");
+        // The prober that puts has one more now and then.
+        let is_whole = [jobs, jobs + 1].iter().any(|jobs| body.contains(&format!("\"jobs\":{jobs},")));
+        ensure!(is_whole, "the snapshot should have {jobs} jobs: {body}");
+        if begin.elapsed() > IDLE {
+            return Ok(taken);
+        }
+    }
+    unreachable!("time goes on")
 }
 
 /// Has this thread give way to all others: who waits for a processor that the load has does not wait for the server.
@@ -279,6 +323,7 @@ struct Report<'a> {
     machine: &'a Machine,
     jobs: u64,
     rows: Vec<Row>,
+    bounds: Vec<bound::Row>,
 }
 
 impl Report<'_> {
@@ -298,6 +343,7 @@ impl Report<'_> {
                 worst.median
             ));
         }
+        goals.extend(self.bounds.iter().map(bound::Row::goal));
         goals
     }
 
@@ -322,9 +368,12 @@ impl Report<'_> {
             part,
             "- *It is filled*: {jobs} jobs of {} bytes are put and stay, and {PASSING} times as many are put and deleted \
              between them, pipelined on one connection. *One old job, others pass*: one is put and stays, then twice as \
-             many are put and deleted. Files are those of the loaded server in the last round, segments that it keeps as \
-             history included.",
-            BODIES.body_bytes
+             many are put and deleted. *A snapshot is taken*: {jobs} such jobs are there, and one snapshot after the other is taken to \
+             the same disk for {} s at least{}. Files are those of the loaded server in the last round, segments that it keeps as \
+             history and snapshots included.",
+            BODIES.body_bytes,
+            IDLE.as_secs(),
+            self.snapshots()
         )?;
         writeln!(
             part,
@@ -348,7 +397,15 @@ impl Report<'_> {
                 row.write(part, index)?;
             }
         }
-        self.write_worst(part)
+        self.write_worst(part)?;
+        bound::write(part, &self.bounds, self.jobs)
+    }
+
+    /// How many snapshots were taken, in words.
+    fn snapshots(&self) -> String {
+        let rows = self.rows.iter().filter(|row| row.scene == Scene::Snapshot);
+        let taken: Vec<String> = rows.map(|row| row.snapshots.to_string()).collect();
+        format!(" (in the last round {})", taken.join(" and "))
     }
 
     /// When the worst ones were.
