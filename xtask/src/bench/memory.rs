@@ -5,15 +5,17 @@
 //! left out, and the page says so.
 
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::http;
 use super::jobs::{Connection, Empty, Fill, JobKind};
 use super::machine::{self, Machine};
 use super::page::{self, Part};
-use super::server::{self, Memory, Server, Subject};
+use super::server::{self, Memory, Server, Subject, free_address};
 use super::spread::Spread;
 use super::{Options, Programs, count, mib, verdict};
 
@@ -28,6 +30,9 @@ const AFTERWARDS: (Duration, Duration) = (Duration::from_secs(3), Duration::from
 /// How long it is left alone before its memory is read at the other moments.
 const A_MOMENT: Duration = Duration::from_millis(300);
 
+/// Jobs in a request over HTTP.
+const PUT_AT_ONCE: usize = 500;
+
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// One line of the tables.
@@ -35,16 +40,35 @@ const MIB: f64 = 1024.0 * 1024.0;
 struct Case {
     jobs: u64,
     kind: JobKind,
+    way: Way,
+}
+
+/// How jobs are put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Beanstalkd,
+    /// By the HTTP API, with nothing but queue and body: all other members are what they are unless told. Others have no such
+    /// way.
+    Http,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.kind.is_delayed { "delayed" } else { "ready" };
-        write!(f, "{} × {}, {state}", count(self.jobs), size(self.kind.body_bytes))
+        write!(f, "{} × {}, {}", count(self.jobs), size(self.kind.body_bytes), self.state())
     }
 }
 
 impl Case {
+    /// Where the jobs stand, and how they came there if that is another way than usual.
+    fn state(self) -> &'static str {
+        match (self.kind.is_delayed, self.way) {
+            (true, Way::Beanstalkd) => "delayed",
+            (false, Way::Beanstalkd) => "ready",
+            (true, Way::Http) => "delayed, over HTTP",
+            (false, Way::Http) => "ready, over HTTP",
+        }
+    }
+
     /// Of memory, or of a disk that holds the log.
     fn bytes(self) -> u64 {
         self.jobs * (self.kind.body_bytes + OVERHEAD)
@@ -88,9 +112,14 @@ impl Column {
         }
         match self.mode.as_deref()? {
             "memory" if case.kind.body_bytes == 100 => Some(180.0),
-            "lazy" => Some(100.0),
+            "lazy" | "mapped" => Some(100.0),
             _ => None,
         }
+    }
+
+    /// Whether jobs far ahead leave its memory.
+    fn has_far_jobs(&self) -> bool {
+        self.mode.as_deref() == Some("mapped")
     }
 }
 
@@ -98,6 +127,13 @@ impl Column {
 struct Row {
     case: Case,
     samples: Vec<Vec<Sample>>,
+}
+
+impl Row {
+    /// Whether that column takes part.
+    fn is_measured(&self, column: usize) -> bool {
+        !self.samples[column].is_empty()
+    }
 }
 
 /// Measures and writes the part of the page.
@@ -141,9 +177,11 @@ fn cases(options: &Options) -> Vec<Case> {
     for jobs in numbers {
         for body_bytes in [16, 100, 1_024, 65_536] {
             for is_delayed in [false, true] {
-                cases.push(Case { jobs: *jobs, kind: JobKind { body_bytes, is_delayed } });
+                cases.push(Case { jobs: *jobs, kind: JobKind { body_bytes, is_delayed }, way: Way::Beanstalkd });
             }
         }
+        let kind = JobKind { body_bytes: 100, is_delayed: false };
+        cases.push(Case { jobs: *jobs, kind, way: Way::Http });
     }
     cases
 }
@@ -153,7 +191,10 @@ fn measure(programs: &Programs, columns: &[Column], case: Case, rounds: usize) -
     for round in 1..=rounds {
         let mut line = format!("  round {round}:");
         for (column, samples) in columns.iter().zip(&mut samples) {
-            let sample = sample(programs, &column.subject, case);
+            if case.way == Way::Http && !column.subject.is_rota() {
+                continue;
+            }
+            let sample = sample(programs, column, case);
             let sample = sample.with_context(|| format!("while measuring {} with {case}", column.subject.name))?;
             let per_job = sample.anonymous_per_job(case);
             let left = sample.emptied.anonymous as f64;
@@ -165,15 +206,31 @@ fn measure(programs: &Programs, columns: &[Column], case: Case, rounds: usize) -
     Ok(Row { case, samples })
 }
 
-fn sample(programs: &Programs, subject: &Subject, case: Case) -> Result<Sample> {
-    let server = Server::start(programs, &subject.clone().with_bodies_of(case.kind.body_bytes.max(65_535)))?;
-    put_and_delete(&server, case.kind, WARMING)?;
+fn sample(programs: &Programs, column: &Column, case: Case) -> Result<Sample> {
+    let mut subject = column.subject.clone().with_bodies_of(case.kind.body_bytes.max(65_535));
+    let mut http = None;
+    if case.way == Way::Http {
+        let address = free_address()?;
+        subject = subject.with(&["--http", &address.to_string()]);
+        http = Some(address);
+    }
+    let server = Server::start(programs, &subject)?;
+    let put = |jobs: u64| match http {
+        None => put(&server, case.kind, jobs),
+        Some(address) => put_over_http(&server, address, case.kind, jobs),
+    };
+    delete(&server, &put(WARMING)?)?;
     thread::sleep(A_MOMENT);
     let warmed = server.memory()?;
 
-    let ids = put(&server, case.kind, case.jobs)?;
-    thread::sleep(A_MOMENT);
-    let filled = server.memory()?;
+    let ids = put(case.jobs)?;
+    let filled = if column.has_far_jobs() {
+        // They leave memory behind the last put.
+        at_rest(&server)?
+    } else {
+        thread::sleep(A_MOMENT);
+        server.memory()?
+    };
 
     delete(&server, &ids)?;
     let emptied = at_rest(&server)?;
@@ -195,11 +252,6 @@ fn at_rest(server: &Server) -> Result<Memory> {
     }
 }
 
-fn put_and_delete(server: &Server, kind: JobKind, jobs: u64) -> Result<()> {
-    let ids = put(server, kind, jobs)?;
-    delete(server, &ids)
-}
-
 /// On a connection of its own, so that what the server keeps for one is gone when its memory is read.
 fn put(server: &Server, kind: JobKind, jobs: u64) -> Result<Vec<u64>> {
     let mut connection = Connection::open(server.address)?;
@@ -208,6 +260,26 @@ fn put(server: &Server, kind: JobKind, jobs: u64) -> Result<Vec<u64>> {
     let waiting = connection.waiting_jobs()?;
     ensure!(waiting == jobs, "{jobs} jobs were put, and {waiting} wait");
     Ok(fill.ids)
+}
+
+/// The same over HTTP, many in a request.
+fn put_over_http(server: &Server, address: SocketAddr, kind: JobKind, jobs: u64) -> Result<Vec<u64>> {
+    let body = "a".repeat(usize::try_from(kind.body_bytes).context("a body fits into memory")?);
+    let job = format!(r#"{{"queue":"default","text":"{body}"}}"#);
+    let mut ids = Vec::new();
+    while (ids.len() as u64) < jobs {
+        let left = usize::try_from(jobs).context("they fit into memory")? - ids.len();
+        let request = format!("[{}]", vec![job.as_str(); left.min(PUT_AT_ONCE)].join(","));
+        let (status, answer) = http::ask_once(address, "POST /v1/jobs", &request)?;
+        ensure!(status == 200, "a put was answered {status}: {answer}");
+        let before = ids.len();
+        let put = answer.split(r#"{"status":201,"id":""#).skip(1).filter_map(|rest| rest.split('"').next());
+        ids.extend(put.filter_map(|id| id.parse::<u64>().ok()));
+        ensure!(ids.len() - before == left.min(PUT_AT_ONCE), "not all were put: {answer}");
+    }
+    let waiting = Connection::open(server.address)?.waiting_jobs()?;
+    ensure!(waiting == jobs, "{jobs} jobs were put, and {waiting} wait");
+    Ok(ids)
 }
 
 fn delete(server: &Server, ids: &[u64]) -> Result<()> {
@@ -234,7 +306,7 @@ impl Report<'_> {
         let mut goals = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
             for row in &self.rows {
-                let Some(goal) = column.goal(row.case) else { continue };
+                let Some(goal) = column.goal(row.case).filter(|_| row.is_measured(index)) else { continue };
                 let found = Spread::of(row.samples[index].iter().map(|sample| sample.anonymous_per_job(row.case)));
                 let word = verdict(found.median <= goal);
                 let (name, case, found) = (&column.subject.name, row.case, found.median);
@@ -271,13 +343,14 @@ impl Report<'_> {
         writeln!(
             part,
             "- From `/proc/PID/smaps_rollup`, with nobody connected: *warmed* is after {WARMING} jobs were put and \
-             deleted, *filled* with all jobs waiting, *emptied* {} to {} s after the last was deleted, once it changed no more.",
+             deleted, *filled* with all jobs waiting (where jobs far ahead leave memory, once it changed no more), *emptied* {} to {} s after the last was deleted, once it changed no more.",
             AFTERWARDS.0.as_secs(),
             AFTERWARDS.1.as_secs()
         )?;
         writeln!(
             part,
-            "- Delayed jobs are due in one hour to one day. Allocators take memory in steps of up to 2 MiB, so bytes per \
+            "- Delayed jobs are due in one hour to one day. *Over HTTP*: put by {PUT_AT_ONCE} in a request, with nothing but queue and \
+             body. Allocators take memory in steps of up to 2 MiB, so bytes per \
              job are judged from {} jobs on.",
             count(LEAST_JUDGED)
         )?;
@@ -331,11 +404,11 @@ impl Report<'_> {
 
     fn write_rows(&self, part: &mut String, cell: impl Fn(&Row, usize) -> String) -> fmt::Result {
         for row in &self.rows {
-            let Case { jobs, kind } = row.case;
-            let state = if kind.is_delayed { "delayed" } else { "ready" };
-            write!(part, "| {} | {} | {state} |", count(jobs), size(kind.body_bytes))?;
+            let Case { jobs, kind, .. } = row.case;
+            write!(part, "| {} | {} | {} |", count(jobs), size(kind.body_bytes), row.case.state())?;
             for index in 0..self.columns.len() {
-                write!(part, " {} |", cell(row, index))?;
+                let shown = if row.is_measured(index) { cell(row, index) } else { String::from("–") };
+                write!(part, " {shown} |")?;
             }
             writeln!(part)?;
         }
@@ -356,7 +429,8 @@ mod tests {
         let of = |mib: u64| Memory { resident: mib << 20, anonymous: mib << 20 };
         let sample = |emptied| Sample { warmed: of(10), filled: of(110), emptied: of(emptied) };
         assert!(sample(28).excess() <= 0.0 && sample(29).excess() > 0.0);
-        let case = Case { jobs: 1 << 20, kind: JobKind { body_bytes: 100, is_delayed: true } };
+        let kind = JobKind { body_bytes: 100, is_delayed: true };
+        let case = Case { jobs: 1 << 20, kind, way: Way::Beanstalkd };
         assert!((sample(28).anonymous_per_job(case) - 100.0).abs() < f64::EPSILON);
     }
 }
