@@ -341,10 +341,11 @@ impl Host {
         self.unwritten_bytes() > UNWRITTEN_BYTES as u64
     }
 
-    /// Whether more is put than can leave memory: whoever puts should wait a little.
+    /// Whether more is written than segments can be reclaimed, so that the log is much longer than it should be (and more is put than
+    /// can leave memory, where jobs do): whoever puts should wait a little.
     #[must_use]
     pub fn is_late(&self) -> bool {
-        self.far.as_ref().is_some_and(|far| far.near.is_some()) && self.keeper.is_late()
+        self.keeper.is_late()
     }
 
     /// Waits for the log to fail, and says how. Without a log, and with luck, it waits for ever.

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 /// What is read of a connection at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long who puts waits at the most, after each read, where jobs are put faster than they can leave memory.
+/// How long who puts waits at the most, after each read, where more is written than can be reclaimed.
 const MOST_SLOWED: Duration = Duration::from_millis(100);
 const SLOWED_STEP: Duration = Duration::from_millis(2);
 
@@ -402,7 +402,7 @@ impl<S: Socket> Connection<'_, S> {
         (status, waited)
     }
 
-    /// Waits, but not for long, where jobs are put faster than they can leave memory.
+    /// Waits, but not for long, where more is written than can be reclaimed.
     async fn slow_down(&self) {
         let mut waited = Duration::ZERO;
         while waited < MOST_SLOWED && self.host.is_late() {

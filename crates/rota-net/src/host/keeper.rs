@@ -105,8 +105,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Called after each write: where jobs leave memory with their segments, and more is put than can leave, whoever puts is
-    /// to be slowed down.
+    /// Called after each write: where more is written than can be reclaimed, whoever puts is to be slowed down. Else a log of which
+    /// much is open in each segment grew without end under a load that goes on, and with it memory, where jobs leave that with their
+    /// segments.
     pub(super) fn look_after_length(&self, stats: &LogStats, live_bytes: u64) {
         let needed = stats.bytes - stats.needless_bytes;
         let is_late = needed > 2 * live_bytes + LATE_SEGMENTS * stats.segment_bytes;

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long who puts waits at the most where jobs are put faster than they can leave memory.
+/// How long who puts waits at the most where more is written than can be reclaimed.
 const MOST_SLOWED: Duration = Duration::from_millis(100);
 const SLOWED_STEP: Duration = Duration::from_millis(2);
 
@@ -406,7 +406,7 @@ impl Api {
         }
     }
 
-    /// Waits, but not for long, where jobs are put faster than they can leave memory.
+    /// Waits, but not for long, where more is written than can be reclaimed.
     pub(super) async fn slow_down(&self) {
         let mut waited = Duration::ZERO;
         while waited < MOST_SLOWED && self.host.is_late() {

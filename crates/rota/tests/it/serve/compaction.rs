@@ -1,7 +1,9 @@
 //! The log stays short, whatever the mix: what a start reads comes below twice the open jobs and two segments, while the
 //! server works.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -114,6 +116,43 @@ fn after_everything_is_deleted_a_start_reads_next_to_nothing() {
     let mut wire = Wire::to(rota.address());
     assert_eq!(wire.ask("stats").count("current-jobs-ready"), left.len() as u64);
     assert!(left.iter().all(|id| wire.ask(&format!("peek {id}")).line.starts_with("FOUND")));
+}
+
+/// Puts so many jobs, and then so many more, of which each is put for another that is deleted at random.
+fn come_and_go(address: SocketAddr, stay: usize, turns: usize) {
+    let (mut wire, mut rng) = (Wire::to(address), fastrand::Rng::with_seed(7));
+    let mut ids = all(&mut wire, (0..stay).map(|_| put(300)));
+    for _ in 0..turns.div_ceil(100) {
+        let gone: Vec<u64> = (0..100).map(|_| ids.swap_remove(rng.usize(..ids.len()))).collect();
+        let pairs = gone.iter().flat_map(|id| [put(300), line(format!("delete {id}"))]);
+        ids.extend(all(&mut wire, pairs));
+    }
+}
+
+#[test]
+fn jobs_that_come_and_go_at_random_keep_the_log_short_all_the_while() {
+    // Past five segments more than twice what is open, whoever puts is held up; what is under way then comes all the same.
+    const MOST: u64 = 16 * SEGMENT_BYTES;
+    for storage in ["durable", "lazy"] {
+        let data = TempDir::new().unwrap();
+        let rota = server(data.path(), &["--history", "0", "--storage", storage]);
+        let address = rota.address();
+        let work: Vec<_> = (0..4).map(|_| thread::spawn(move || come_and_go(address, 2_000, 10_000))).collect();
+        let mut worst = 0;
+        while !work.iter().all(thread::JoinHandle::is_finished) {
+            let (bytes, live) = (figure(&rota, "rota_log_bytes"), figure(&rota, "rota_log_live_bytes"));
+            worst = worst.max(bytes.saturating_sub(2 * live));
+        }
+        work.into_iter().for_each(|work| work.join().unwrap());
+        eprintln!(
+            "{storage}: at most {:.1} segments more than twice what is open",
+            worst as f64 / SEGMENT_BYTES as f64
+        );
+        let kept = figure(&rota, "rota_log_jobs_kept_total");
+        assert!(kept > 1_000, "{storage}: hardly anything was written again: {kept} jobs");
+        assert!(worst <= MOST, "{storage}: the log had {worst} bytes more than twice what was open");
+        comes_below_the_bound(&rota);
+    }
 }
 
 #[test]
