@@ -12,6 +12,7 @@
 //! as they fall, so that a repetition sends the same kinds of commands and not the same bytes at the same time: the
 //! command it prints asks for many cycles.
 
+mod snapshots;
 mod store;
 
 use std::fmt;
@@ -67,7 +68,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     let seed = number("ROTA_KILL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     let each = cycles.div_ceil(MODES.len() as u64);
     let kills: Vec<Kills> = thread::scope(|scope| {
-        let stores = MODES.map(|mode| scope.spawn(move || live(mode, seed, each)));
+        let stores = MODES.map(|mode| scope.spawn(move || live(mode, seed, each, false)));
         stores.into_iter().map(|store| store.join().expect("a store failed: see above")).collect()
     });
     for (mode, kills) in MODES.iter().zip(&kills) {
@@ -77,6 +78,31 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     kills.iter().for_each(|kills| all.add(kills));
     assert!(all.all() >= cycles, "{kills:?}");
     assert!(all.has_reclaimed(), "no segment was reclaimed: {kills:?}");
+}
+
+/// Modes in which snapshots are taken while servers are killed: bodies in memory and in the log alone, jobs that are not in
+/// memory, and segments that are reclaimed meanwhile.
+const SNAPSHOT_MODES: [Mode; 4] = [
+    Mode { flags: &["--sync", "always"] },
+    Mode { flags: &["--sync", "50ms", "--segment-size", "64KiB", "--history", "0"] },
+    Mode { flags: &["--storage", "lazy", "--sync", "never", "--segment-size", "64KiB", "--history", "0"] },
+    Mode { flags: &["--storage", "mapped", "--near", "1s", "--sync", "50ms", "--segment-size", "64KiB"] },
+];
+
+#[test]
+fn kill_9_while_snapshots_are_taken_loses_nothing_and_leaves_no_half_one() {
+    let cycles = number("ROTA_KILL_CYCLES").unwrap_or(CYCLES) / 6;
+    let seed = number("ROTA_KILL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let each = cycles.div_ceil(SNAPSHOT_MODES.len() as u64);
+    let kills: Vec<Kills> = thread::scope(|scope| {
+        let stores = SNAPSHOT_MODES.map(|mode| scope.spawn(move || live(mode, seed, each, true)));
+        stores.into_iter().map(|store| store.join().expect("a store failed: see above")).collect()
+    });
+    for (mode, kills) in SNAPSHOT_MODES.iter().zip(&kills) {
+        eprintln!("{mode}: {kills}; {}", kills.snapshots());
+        let found = kills.snapshots();
+        assert!(found.whole > 0 && found.unfinished > 0 && found.jobs > 0, "{mode}: nothing was proved: {found}");
+    }
 }
 
 #[test]
@@ -115,13 +141,13 @@ fn a_recovery_that_is_killed_again_and_again_loses_nothing() {
     }
 }
 
-/// One store after the other, until so many servers were killed.
-fn live(mode: Mode, seed: u64, kills: u64) -> Kills {
+/// One store after the other, until so many servers were killed; while snapshots are taken, if asked to.
+fn live(mode: Mode, seed: u64, kills: u64, takes_snapshots: bool) -> Kills {
     let mut total = Kills::default();
     let mut lives = 0;
     while total.all() < kills {
         let cycles = (kills - total.all()).min(CYCLES_OF_A_STORE);
-        total.add(&Life { mode, seed: seed + lives, cycles }.live());
+        total.add(&Life { mode, seed: seed + lives, cycles, takes_snapshots }.live());
         lives += 1;
     }
     total

@@ -76,6 +76,13 @@ struct Tear {
     lost: Vec<Instant>,
 }
 
+/// From when a snapshot was asked for until it was there for sure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) since: Instant,
+    pub(crate) until: Instant,
+}
+
 /// All that is known of a store from outside.
 pub(crate) struct Ledger {
     rng: Rng,
@@ -148,6 +155,32 @@ impl Ledger {
             newest_segment: stats.count("binlog-current-index"),
             ..held_together(&tears, past)
         }
+    }
+
+    /// Looks at every job of a server that was started from a snapshot of the server that just ended: it must have what had been
+    /// done when the snapshot was asked for, and nothing that was asked for after it was there. Returns how many it has.
+    pub(crate) fn compare_snapshot(&self, address: SocketAddr, span: Span) -> u64 {
+        let mut wire = Wire::to(address);
+        let unanswered = self.lanes.iter().map(Lane::unanswered_puts).sum::<u64>() + self.crowd.unanswered_puts();
+        let acknowledged = self.lanes.iter().flat_map(|lane| lane.acknowledged.iter().copied());
+        let acknowledged: BTreeSet<u64> = acknowledged.chain(self.crowd.acknowledged()).collect();
+        let newest_id = self.newest_id.max(acknowledged.last().copied().unwrap_or(0));
+        let known = self.lanes.iter().flat_map(Lane::known_ids);
+        let ids = known.chain(acknowledged).chain(self.first_id..=newest_id + unanswered).collect();
+        let found = find(&mut wire, &ids);
+        let stats = wire.ask("stats");
+        let states = ["ready", "reserved", "delayed", "buried"];
+        let there: u64 = states.iter().map(|state| stats.count(&format!("current-jobs-{state}"))).sum();
+        assert_eq!(
+            there,
+            found.len() as u64,
+            "jobs that nobody put, or that were deleted long before, are in a snapshot"
+        );
+        self.crowd.compare_snapshot(&found, span);
+        for lane in &self.lanes {
+            lane.compare_snapshot(&found, &mut wire, span);
+        }
+        there
     }
 
     /// Which id comes next.

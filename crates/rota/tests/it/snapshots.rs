@@ -35,7 +35,7 @@ fn serve(data: &Path, flags: &[&str]) -> Command {
 }
 
 /// A request for a snapshot, as a program sends it.
-const POST: &str = "POST /v1/snapshots HTTP/1.1\r\nContent-Type: application/json";
+pub(crate) const POST: &str = "POST /v1/snapshots HTTP/1.1\r\nContent-Type: application/json";
 
 /// Sends a request to the HTTP port; the status, the head and the body of the answer.
 #[track_caller]
@@ -47,7 +47,7 @@ fn request(address: SocketAddr, head: &str, body: &str) -> (u16, String, String)
 }
 
 /// All that comes back for a request.
-fn answer(address: SocketAddr, head: &str, body: &str) -> std::io::Result<String> {
+pub(crate) fn answer(address: SocketAddr, head: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     let length = body.len();
@@ -78,7 +78,7 @@ fn take(rota: &Rota) -> Value {
 }
 
 /// A command of the binary, with nothing of this test run's environment.
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
     for (name, _) in std::env::vars_os() {
         if ["ROTA_", "AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
@@ -100,7 +100,7 @@ fn good(mut command: Command) -> String {
 
 /// The objects that a command prints with `--json`.
 #[track_caller]
-fn objects(command: Command) -> Vec<Value> {
+pub(crate) fn objects(command: Command) -> Vec<Value> {
     good(command).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

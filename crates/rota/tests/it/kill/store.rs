@@ -8,11 +8,15 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use super::Mode;
+use super::snapshots::{Found, while_taken};
 use crate::ledger::{Ledger, Load, Past};
 use crate::process::{self, Rota};
 
 /// How long a server is under load before it is killed, in milliseconds.
 const LOAD_MS: std::ops::Range<u64> = 1..120;
+
+/// The same where snapshots are taken meanwhile: long enough for some.
+const LOAD_WITH_SNAPSHOTS_MS: std::ops::Range<u64> = 20..250;
 
 /// Every so many servers one is told to stop instead, in the middle of the load or after it.
 const STOPS_EVERY: u64 = 6;
@@ -23,6 +27,9 @@ pub(super) struct Life {
     pub(super) seed: u64,
     /// Servers to kill.
     pub(super) cycles: u64,
+    /// Whether snapshots are asked for all the time until a server is killed, and held against the ledger; then none is told to
+    /// stop.
+    pub(super) takes_snapshots: bool,
 }
 
 /// What was done.
@@ -48,6 +55,7 @@ pub(super) struct Kills {
     answers: u64,
     /// Jobs looked at after a restart.
     looked_at: u64,
+    snapshots: Found,
 }
 
 impl Kills {
@@ -57,6 +65,10 @@ impl Kills {
 
     pub(super) fn has_reclaimed(&self) -> bool {
         self.reclaimed > 0
+    }
+
+    pub(super) fn snapshots(&self) -> Found {
+        self.snapshots
     }
 
     pub(super) fn add(&mut self, more: &Kills) {
@@ -70,6 +82,7 @@ impl Kills {
         self.torn += more.torn;
         self.answers += more.answers;
         self.looked_at += more.looked_at;
+        self.snapshots.add(&more.snapshots);
     }
 }
 
@@ -131,7 +144,8 @@ impl Life {
             let seen = store.ledger.look(rota.address(), past);
             store.kills.looked_at += seen.jobs;
             (store.kills.segments, store.kills.reclaimed) = (seen.newest_segment - 1, seen.oldest_segment - 1);
-            past = if server % STOPS_EVERY == 0 { Past::Stopped } else { Past::Killed };
+            let stops = server % STOPS_EVERY == 0 && !self.takes_snapshots;
+            past = if stops { Past::Stopped } else { Past::Killed };
             store.load(rota, past);
         }
         store.kills.answers = store.ledger.answers();
@@ -141,12 +155,17 @@ impl Life {
 
 impl Store<'_> {
     fn command(&self) -> std::process::Command {
-        process::on(self.data.path(), self.life.mode.flags)
+        let mut command = process::on(self.data.path(), self.life.mode.flags);
+        if self.life.takes_snapshots {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        command
     }
 
     /// Kills servers that have not come up yet; false if this time it is none.
     fn kill_some_that_start(&mut self) -> bool {
-        if self.rng.u8(..3) > 0 {
+        // Those that start take no snapshots.
+        if self.life.takes_snapshots || self.rng.u8(..3) > 0 {
             return false;
         }
         for _ in 0..self.rng.u8(1..4) {
@@ -163,13 +182,14 @@ impl Store<'_> {
 
     /// Lets everybody work, and ends the server.
     fn load(&mut self, mut rota: Rota, end: Past) {
-        let span = Duration::from_millis(self.rng.u64(LOAD_MS));
+        let range = if self.life.takes_snapshots { LOAD_WITH_SNAPSHOTS_MS } else { LOAD_MS };
+        let span = Duration::from_millis(self.rng.u64(range));
         let at_rest = end == Past::Stopped && self.rng.bool();
         // A server that stops closes what is idle at once: what one connection held, another could then have.
         let impatient = end == Past::Killed && self.rng.u8(..8) == 0;
         let patience = Duration::from_micros(self.rng.u64(..4_000));
         let single = end == Past::Stopped && !at_rest || impatient;
-        self.ledger.work(&mut rota, Load { span, single, at_rest }, |rota| match end {
+        let ends = |rota: &mut Rota| match end {
             Past::Stopped => {
                 let status = rota.terminate();
                 assert_eq!(status.code(), Some(0), "{}", rota.stderr());
@@ -185,7 +205,16 @@ impl Store<'_> {
                 }
                 rota.kill();
             }
-        });
+        };
+        let load = Load { span, single, at_rest };
+        if self.life.takes_snapshots {
+            let place = self.data.path().join("snapshots");
+            let Store { ledger, rng, kills, .. } = self;
+            let work = |rota: &mut Rota, ledger: &mut Ledger| ledger.work(rota, load, ends);
+            kills.snapshots.add(&while_taken(&mut rota, &place, ledger, rng, work));
+        } else {
+            self.ledger.work(&mut rota, load, ends);
+        }
         let counter = match (end, at_rest) {
             (Past::Stopped, false) => &mut self.kills.stopped_at_work,
             (Past::Stopped, true) => &mut self.kills.stopped_at_rest,

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::Tear;
 use super::lane::Found;
+use super::{Span, Tear};
 use crate::wire::{Wire, put_bytes};
 
 /// The tube that all share.
@@ -160,6 +160,31 @@ impl Crowd {
             is_there
         });
         tear
+    }
+
+    /// Checks what a snapshot has.
+    pub(super) fn compare_snapshot(&self, found: &BTreeMap<u64, Found>, span: Span) {
+        let found: HashMap<u32, (u64, &Found)> =
+            found.iter().filter(|(_, job)| job.tube == TUBE).map(|(&id, job)| (serial(&job.body), (id, job))).collect();
+        let jobs = self.jobs();
+        for (serial, (id, seen)) in &found {
+            let job = jobs.get(serial).unwrap_or_else(|| panic!("nobody put job {id} of a snapshot: {seen:?}"));
+            assert_eq!(job.body, seen.body, "the body of {id} in a snapshot");
+            assert!(job.id().is_none_or(|known| known == *id), "{:?} is {id} in a snapshot", job.fate);
+            assert!(job.is_settled || job.put_sent <= span.until, "job {id} was put after the snapshot was there");
+            let was_gone = job.deleted.is_some_and(|deleted| deleted < span.since);
+            assert!(!was_gone, "job {id} was deleted before the snapshot was asked for, and is in it");
+        }
+        for (serial, job) in jobs.iter() {
+            let was_there = job.is_settled || job.told.is_some_and(|told| told < span.since);
+            // Whose end was asked for may have ended before.
+            if was_there && let Fate::There(id) = job.fate {
+                assert!(
+                    found.contains_key(serial),
+                    "job {id} was there before the snapshot was asked for, and is not in it"
+                );
+            }
+        }
     }
 
     /// Ids of jobs that may be there.

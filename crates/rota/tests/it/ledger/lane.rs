@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::Tear;
+use super::{Span, Tear};
 use crate::wire::{Answer, Wire, put_bytes};
 
 /// Tubes of a lane.
@@ -129,6 +129,7 @@ impl fmt::Debug for Found {
 }
 
 /// A command that changed something, with when it was sent and answered.
+#[derive(Clone)]
 struct Step {
     sender: usize,
     command: Command,
@@ -233,10 +234,7 @@ impl Lane {
     pub(super) fn settle(&mut self, found: &BTreeMap<u64, Found>, wire: &mut Wire, may_lose: bool) -> Tear {
         let found: BTreeMap<u64, &Found> =
             found.iter().filter(|(_, job)| self.owns(&job.tube)).map(|(&id, job)| (id, job)).collect();
-        let paused: [bool; TUBES] = std::array::from_fn(|tube| {
-            let answer = wire.ask(&format!("stats-tube {}", self.tube(tube)));
-            answer.line != "NOT_FOUND" && answer.count("pause-time-left") > 0
-        });
+        let paused = self.paused(wire);
         let (sender, commands) = std::mem::take(&mut self.unanswered);
         let sent = self.sent;
         let unanswered = commands.into_iter();
@@ -294,6 +292,53 @@ impl Lane {
             kept_sent: first.checked_sub(1).map(|newest| steps[newest].sent),
             lost: lost.filter_map(|step| step.answered).collect(),
         }
+    }
+
+    /// Checks that a snapshot has the lane as it was after a first part of its commands, which has all that were answered
+    /// before the snapshot was asked for, and none that was sent after it was there.
+    pub(super) fn compare_snapshot(&self, found: &BTreeMap<u64, Found>, wire: &mut Wire, span: Span) {
+        let owned = found.iter().filter(|(_, job)| self.owns(&job.tube));
+        let by_body = owned.map(|(&id, job)| (&job.body[..], (id, job))).collect();
+        let paused = self.paused(wire);
+        let (sender, commands) = &self.unanswered;
+        let unanswered = commands.iter().map(|command| Step {
+            sender: *sender,
+            command: command.clone(),
+            sent: self.sent,
+            answered: None,
+            id: None,
+        });
+        let steps: Vec<Step> = self.history.iter().cloned().chain(unanswered).collect();
+        let answered = |step: &&Step| step.answered.is_some_and(|answered| answered < span.since);
+        let least = steps.iter().take_while(answered).count();
+        let most = steps.iter().take_while(|step| step.sent <= span.until).count();
+        let (mut model, mut why) = (self.base.clone(), Vec::new());
+        for done in 0..=most {
+            if let Some(step) = done.checked_sub(1).map(|newest| &steps[newest]) {
+                model.take(step);
+            }
+            if done < least {
+                continue;
+            }
+            match self.differs(&model, &by_body, paused) {
+                Some(differs) => why.push(differs),
+                None => return,
+            }
+        }
+        panic!(
+            "{}: a snapshot is as after none of its commands {least} to {most} of {}; what differs: {why:#?}\n\
+             found: {by_body:#?}\npaused: {paused:?}",
+            self.name,
+            steps.len()
+        );
+    }
+
+    /// Which of its tubes are paused.
+    fn paused(&self, wire: &mut Wire) -> [bool; TUBES] {
+        std::array::from_fn(|tube| {
+            let answer = wire.ask(&format!("stats-tube {}", self.tube(tube)));
+            answer.line != "NOT_FOUND" && answer.count("pause-time-left") > 0
+        })
     }
 
     /// What the model says that was not found so, if anything.
