@@ -74,7 +74,7 @@ pub use lease::{Lease, Reserve};
 pub use many::{Done, Many, Refused};
 pub use new_job::{BackOff, NewJob, OnConflict, OnParentFailure, Parent, Put};
 pub use problem::{Problem, ProblemKind};
-pub use queue::{Jobs, Kicked, Pause, PerKey, Queue, QueuePage, Rate, Settings, Source, Times, Totals};
+pub use queue::{Jobs, Kicked, Pause, PerKey, Queue, QueuePage, Rate, Settings, Source, SyncMode, Times, Totals};
 pub use schedule::{
     LastTick, LastTicked, NewSchedule, OnMissed, OnOverlap, Schedule, SchedulePage, ScheduledJob, Ticks,
 };

@@ -531,6 +531,8 @@ pub struct JobView<'a> {
     pub max_lost_leases: u16,
     /// Who holds it, and until when.
     pub lease: Option<(SessionId, LeaseToken, Time)>,
+    /// Whether a restart leaves that in force.
+    pub is_lease_durable: bool,
     /// The client's own name for it.
     pub key: Option<&'a [u8]>,
     /// The work itself.

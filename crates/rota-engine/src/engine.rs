@@ -84,7 +84,8 @@ pub enum BodyHome {
 pub struct DependsOn {
     /// The log must be this far by the promise of the sync mode: written, or durable.
     pub promised: Lsn,
-    /// The log must be durable this far in every sync mode: here stand the numbers that must never be issued again.
+    /// The log must be durable this far in every sync mode: here stand the numbers that must never be issued again, and what
+    /// was asked of queues that are set up to have answers wait for the disk.
     pub durable: Lsn,
 }
 
@@ -112,6 +113,9 @@ pub struct Engine {
     pending: Option<Pending>,
     is_stopped: bool,
     promised: Lsn,
+    /// The newest record that an answer waits for until it is on the disk, whatever is promised for all: see
+    /// [`crate::queue::QueueSettings::sync`].
+    synced: Lsn,
     /// Where the last two reservations of numbers stand in the log: what is issued now falls into the first.
     reserved_at: [Lsn; 2],
     number_block: u64,
@@ -202,8 +206,8 @@ impl Engine {
     /// The same, but nothing is kept from now on: for an engine whose log was only read.
     #[must_use]
     pub fn keep_nothing(self) -> Engine {
-        let (promised, reserved_at) = (Lsn(0), [Lsn(0); 2]);
-        Engine { pending: None, promised, reserved_at, ..self }
+        let (promised, synced, reserved_at) = (Lsn(0), Lsn(0), [Lsn(0); 2]);
+        Engine { pending: None, promised, synced, reserved_at, ..self }
     }
 
     fn start(&mut self, epoch: u32, wall: Time) {
@@ -218,6 +222,7 @@ impl Engine {
             pending,
             is_stopped: false,
             promised: Lsn(0),
+            synced: Lsn(0),
             reserved_at: [Lsn(0); 2],
             number_block: options.number_block.max(16),
             room: Room::UNBOUNDED,
@@ -304,6 +309,17 @@ impl Engine {
         self.state.follow_leases(session);
     }
 
+    /// Says that the tokens of a session's leases are handed on, so that whoever has one may come with it after a restart: leases
+    /// of jobs whose queue is [set up so](crate::queue::QueueSettings::durable_leases) are durable from now on. They are in the
+    /// log, a start finds them in force, under the same tokens and with at least what was left of their time, and they end like
+    /// any other.
+    ///
+    /// # Panics
+    /// If the session is not open.
+    pub fn hand_tokens_on(&mut self, session: SessionId) {
+        self.state.hand_tokens_on(session);
+    }
+
     /// How many jobs are held under leases of a session.
     ///
     /// # Panics
@@ -316,10 +332,9 @@ impl Engine {
     /// Ends a lease without fault, even one whose time is over by now: its job is ready again. Returns whether it was there.
     pub fn drop_lease(&mut self, job: JobId, token: LeaseToken, now: Time) -> bool {
         self.now = self.now.max(now);
-        let is_held = self.state.has_lease(job, token);
-        if is_held {
-            self.happen(Event::LeaseDropped { job });
-        }
+        let dropped = self.state.dropped(job, token);
+        let is_held = dropped.is_some();
+        dropped.into_iter().for_each(|event| self.happen(event));
         self.tick(now);
         is_held
     }
@@ -500,14 +515,14 @@ impl Engine {
     /// What all that was decided so far waits for before it may leave the process.
     #[must_use]
     pub fn depends_on(&self) -> DependsOn {
-        DependsOn { promised: self.promised, durable: self.reserved_at[0] }
+        DependsOn { promised: self.promised, durable: self.reserved_at[0].max(self.synced) }
     }
 
-    /// How far the log should be made durable without being asked, whatever the sync mode: numbers that will be issued
-    /// soon are reserved there.
+    /// How far the log should be made durable at once, whatever the sync mode: numbers that will be issued soon are
+    /// reserved there, or somebody waits for it who was promised the disk.
     #[must_use]
     pub fn wants_durable(&self) -> Lsn {
-        self.reserved_at[1]
+        self.reserved_at[1].max(self.synced)
     }
 
     /// Whether there are so many jobs that [`Engine::touch`] saves time.
@@ -566,6 +581,9 @@ impl Engine {
                 self.room.free = self.room.free.saturating_sub(taken);
                 if event.is_awaited() {
                     self.promised = lsn;
+                    if self.state.has_synced_queues() && self.state.is_synced(&event) {
+                        self.synced = lsn;
+                    }
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! All that can happen. State changes by applying events, and by nothing else.
 //!
 //! A *durable* event is a record of the log; replaying those gives the state back. A *soft* one follows from what is
-//! known after a restart anyway (a lease is void then), so it is applied and never written.
+//! known after a restart anyway (a lease is void then), so it is applied and never written. What happens to a lease is
+//! durable where the lease is: see [`QueueSettings::durable_leases`].
 
 use crate::job::{JobId, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::note::Note;
@@ -192,28 +193,35 @@ pub enum Event {
     /// Something was changed beside the state, which is as before.
     Noted(Box<Note>),
 
-    /// Soft: a job was handed to a session.
+    /// Soft, unless the lease is durable: a job was handed to a session.
     LeaseGiven {
         /// Which job.
         job: JobId,
-        /// To whom.
+        /// To whom. The log does not say it.
         session: SessionId,
         /// The lease's stamp.
         token: LeaseToken,
         /// When it ends.
         deadline: Time,
+        /// Whether a restart leaves it in force.
+        is_durable: bool,
     },
-    /// Soft: a holder asked for more time.
+    /// Soft, unless the lease is durable: a holder asked for more time.
     LeaseExtended {
         /// Which job.
         job: JobId,
         /// When the lease ends now.
         deadline: Time,
+        /// Whether a restart leaves it in force.
+        is_durable: bool,
     },
-    /// Soft: a lease ended without fault, because its holder went away.
+    /// Soft, unless the lease was durable: a lease ended without fault, because its holder went away. Nobody waits for this
+    /// record.
     LeaseDropped {
         /// Which job.
         job: JobId,
+        /// Whether a restart would have left it in force.
+        is_durable: bool,
     },
     /// Soft: a queue's rate lets it hand out a job again.
     ThrottleOver {
@@ -296,7 +304,18 @@ pub struct KeptResult {
     pub result: Option<Box<[u8]>>,
 }
 
-/// A whole job, but for its lease.
+/// A lease that a restart leaves in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeptLease {
+    /// Its stamp.
+    pub token: LeaseToken,
+    /// When it was given.
+    pub since: Time,
+    /// When it ends. Time in which no server ran is added by the start that follows.
+    pub deadline: Time,
+}
+
+/// A whole job, but for a lease that a restart ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeptJob {
     /// What a put of it would say, with its priority and `run_at` of now.
@@ -309,6 +328,8 @@ pub struct KeptJob {
     pub buried: Option<u64>,
     /// What became of it, if there is more than that.
     pub course: Option<Box<Course>>,
+    /// The lease that it is held under, if that is a durable one.
+    pub lease: Option<Box<KeptLease>>,
 }
 
 /// What is known of a queue beside its jobs.
@@ -399,7 +420,7 @@ impl KeptJob {
             ..Course::default()
         });
         let course = course.filter(Course::is_blocked).map(Box::new);
-        KeptJob { put, delay, tally: JobTally::default(), buried: None, course }
+        KeptJob { put, delay, tally: JobTally::default(), buried: None, course, lease: None }
     }
 }
 
@@ -429,19 +450,19 @@ impl Event {
     /// Whether the event is written to the log.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        !matches!(
-            self,
-            Event::LeaseGiven { .. }
-                | Event::LeaseExtended { .. }
-                | Event::LeaseDropped { .. }
-                | Event::PauseOver { .. }
-                | Event::ThrottleOver { .. }
-                | Event::JobDue { .. }
-                | Event::JobUnblocked { .. }
-                | Event::JobHeldUp { .. }
-                | Event::JobForgotten { .. }
-                | Event::JobProgressed { .. }
-        )
+        match self {
+            Event::LeaseGiven { is_durable, .. }
+            | Event::LeaseExtended { is_durable, .. }
+            | Event::LeaseDropped { is_durable, .. } => *is_durable,
+            Event::PauseOver { .. }
+            | Event::ThrottleOver { .. }
+            | Event::JobDue { .. }
+            | Event::JobUnblocked { .. }
+            | Event::JobHeldUp { .. }
+            | Event::JobForgotten { .. }
+            | Event::JobProgressed { .. } => false,
+            _ => true,
+        }
     }
 
     /// The job whose body is in the event and may be read there from now on, if one is.
@@ -460,6 +481,7 @@ impl Event {
         let is_for_nobody = matches!(
             self,
             Event::LeaseLost { .. }
+                | Event::LeaseDropped { .. }
                 | Event::QueueDropped { .. }
                 | Event::JobKept(_)
                 | Event::QueueKept(_)
@@ -531,7 +553,7 @@ impl Event {
             | Event::LeaseLost { job, .. }
             | Event::LeaseGiven { job, .. }
             | Event::LeaseExtended { job, .. }
-            | Event::LeaseDropped { job }
+            | Event::LeaseDropped { job, .. }
             | Event::JobUnblocked { job, .. }
             | Event::JobHeldUp { job, .. }
             | Event::JobForgotten { job }

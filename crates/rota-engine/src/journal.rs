@@ -6,8 +6,8 @@
 //!                 Journal::read ──► News               └ nothing past the record that the reader may see
 //! ```
 //!
-//! It tells the same [`News`] as [`crate::engine::Engine::take_news`], but for those of events that are in no log (a job was
-//! reserved, became ready, a lease was extended …), which are told as they happen or never. A record says less than the state
+//! It tells the same [`News`] as [`crate::engine::Engine::take_news`], but for those of events that are in no log (a job became
+//! ready, was reserved or its lease extended, where that is no durable one …), which are told as they happen or never. A record says less than the state
 //! does: the queue of a job is known from its put, if that was passed, else [`Known`] is asked; that of a schedule, which may have had another one before, from what was
 //! passed alone; and what a job is that waits for others is left out. The moment by the wall clock is that of the newest start, step of the clock or reclaiming that was
 //! passed; before the first of these, it is told as the clock is now.
@@ -312,7 +312,7 @@ impl<K: Known> Around for OfRecord<'_, K> {
     }
 
     fn trace_of(&self, _: JobId) -> Option<Box<Trace>> {
-        // That a job is handed out is in no log.
+        // That a job is handed out is mostly in no log, and where it is, the trace is with its put.
         None
     }
 }
@@ -329,7 +329,8 @@ fn state_after(event: &Event, at: Time) -> Option<JobState> {
         Event::JobReleased { run_at, .. } | Event::JobFailed { run_at, .. } => by_time(*run_at),
         Event::JobKicked { run_at, .. } | Event::JobPulled { run_at, .. } => by_time(*run_at),
         Event::JobBuried { .. } => Some(JobState::Buried),
-        Event::LeaseLost { .. } => Some(JobState::Ready),
+        Event::LeaseLost { .. } | Event::LeaseDropped { .. } => Some(JobState::Ready),
+        Event::LeaseGiven { .. } | Event::LeaseExtended { .. } => Some(JobState::Reserved),
         _ => None,
     }
 }

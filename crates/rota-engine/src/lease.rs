@@ -1,7 +1,7 @@
 //! Who holds which job, until when.
 //!
-//! A lease is soft: it is never in the log, and a restart voids it. Its token, not the holder's word, decides whether
-//! a later verb is the holder's.
+//! A lease is soft: it is not in the log, and a restart voids it; but for a durable one, which the log has, and which keeps
+//! its token across restarts. Its token, not the holder's word, decides whether a later verb is the holder's.
 
 use crate::job::{Job, JobId, Jobs, LeaseToken, Time};
 use crate::pages::{Pages, Slot};
@@ -16,6 +16,8 @@ pub(crate) struct Lease {
     /// When it was given.
     pub(crate) since: Time,
     pub(crate) deadline: Time,
+    /// Whether a restart leaves it in force.
+    pub(crate) is_durable: bool,
     /// What its holder said last of how far it is.
     pub(crate) progress: Option<Box<[u8]>>,
 }

@@ -14,7 +14,7 @@
 //! - a job is held by at most one session, and only its holder completes or releases it;
 //! - who reserves gets the least (priority, run_at, id) of the queues it watches;
 //! - nobody waits while a job that they could have is ready;
-//! - replaying the log, or any prefix of it, gives the state of that moment, but for leases;
+//! - replaying the log, or any prefix of it, gives the state of that moment, but for leases that are not durable;
 //! - ids are never issued twice, across restarts too.
 //!
 //! # Example

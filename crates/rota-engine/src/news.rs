@@ -365,10 +365,10 @@ impl News {
             Event::LeaseGiven { job, deadline, .. } => {
                 News { until: Some(deadline), trace: around.trace_of(job), ..of_job(NewsKind::JobReserved, job) }
             }
-            Event::LeaseExtended { job, deadline } => {
+            Event::LeaseExtended { job, deadline, .. } => {
                 News { until: Some(deadline), ..of_job(NewsKind::LeaseExtended, job) }
             }
-            Event::LeaseDropped { job } => of_job(NewsKind::LeaseDropped, job),
+            Event::LeaseDropped { job, .. } => of_job(NewsKind::LeaseDropped, job),
             Event::JobUnblocked { job, parent } => News { parent: Some(parent), ..of_job(NewsKind::JobUnblocked, job) },
             Event::JobHeldUp { job, parent } => News { parent: Some(parent), ..of_job(NewsKind::JobHeldUp, job) },
             Event::JobForgotten { job } => of_job(NewsKind::JobForgotten, job),

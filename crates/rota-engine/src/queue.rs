@@ -100,6 +100,18 @@ pub struct QueueSettings {
     pub rate: Option<Rate>,
     /// What holds for the jobs of each limit key, if anything does.
     pub per_key: Option<PerKey>,
+    /// Whether a lease of its jobs stays in force when the engine is started again, where its token is handed on: see
+    /// [`crate::engine::Engine::hand_tokens_on`]. It is asked when the lease is given.
+    pub durable_leases: bool,
+    /// When what is asked of it is answered; `None`: as whoever embeds the engine promises for all.
+    pub sync: Option<QueueSync>,
+}
+
+/// When what is asked of a queue is answered, whatever is promised for all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueueSync {
+    /// Once it is on the disk.
+    Always,
 }
 
 /// What holds for the jobs of each limit key of a queue, for those of one key as for those of another.

@@ -2,7 +2,8 @@
 //!
 //! A beanstalkd connection is one; a program that embeds the engine opens one itself. Sessions are soft: nothing of
 //! them is in the log, and when one is closed its leases end with it. One that is left keeps its leases until they end:
-//! whoever has their tokens holds the jobs then. One that follows its leases is told when each of them ends.
+//! whoever has their tokens holds the jobs then. One that follows its leases is told when each of them ends. One that hands
+//! its leases' tokens on may have durable ones: what a start finds of those is held by a session of the past, which is left.
 
 use crate::job::{JobId, Time};
 use crate::limits::ACTOR_BYTES;
@@ -62,6 +63,9 @@ impl fmt::Display for Actor {
 const SLOT_BITS: u32 = 24;
 
 impl SessionId {
+    /// Who was given a lease that the log tells of. No session has that number.
+    pub(crate) const PAST: SessionId = SessionId(0);
+
     /// The most sessions at one time.
     pub(crate) const MOST: usize = 1 << SLOT_BITS;
 
@@ -90,6 +94,8 @@ pub(crate) struct Session {
     /// It is gone; only its leases are still to be ended.
     pub(crate) closing: bool,
     pub(crate) bond: Bond,
+    /// Whether its leases' tokens are handed on: whoever has one may come after a restart.
+    pub(crate) by_token: bool,
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
 }

@@ -17,6 +17,7 @@ mod apply;
 mod check;
 mod decide;
 mod due;
+mod durable;
 mod failed;
 mod far;
 mod graph;
@@ -69,6 +70,12 @@ pub(crate) struct State {
     queues_in_order: BTreeMap<u64, QueueId>,
     sessions: Pages<Session>,
     leases: Pages<Lease>,
+    /// The session that holds what was held durably before this start, once there was one.
+    past: Option<SessionId>,
+    /// The moment of the record that was replayed last.
+    replayed_at: Time,
+    /// How many queues are set up to have answers wait for the disk.
+    synced_queues: usize,
     /// When each queue and session is to be looked at next.
     wakes: BTreeSet<(Time, Owner)>,
     /// When each queue is to be looked at next for what waits for the wall clock there, by what that shows then.
@@ -175,6 +182,9 @@ impl State {
             queues_in_order: BTreeMap::new(),
             sessions: Pages::default(),
             leases: Pages::default(),
+            past: None,
+            replayed_at: Time(0),
+            synced_queues: 0,
             wakes: BTreeSet::new(),
             wall_wakes: BTreeSet::new(),
             unserved: BinaryHeap::new(),
@@ -218,6 +228,7 @@ impl State {
         self.saw(seq);
         self.apply(event, at);
         self.tell_replayed(at);
+        self.replayed_at = at;
     }
 
     /// Takes note that the log has an event of that number.

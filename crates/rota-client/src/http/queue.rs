@@ -138,6 +138,21 @@ pub struct Settings {
     /// What holds for the jobs of each limit key by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_key: Option<PerKey>,
+    /// Whether leases that are given from now on stay in force when the server is started again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub durable_leases: bool,
+    /// When what is asked of it is answered; none: as the server promises for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncMode>,
+}
+
+/// When what is asked of a queue is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SyncMode {
+    /// Once it is on the disk, whatever the server promises for all.
+    Always,
 }
 
 /// What holds for the jobs of each limit key of a queue.

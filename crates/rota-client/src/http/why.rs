@@ -52,6 +52,8 @@ pub enum Reason {
         until: Timestamp,
         #[serde(default)]
         progress: Option<Value>,
+        #[serde(default)]
+        durable: bool,
     },
     /// It was set aside.
     Buried {

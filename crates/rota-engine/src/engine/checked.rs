@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::command::BodyPlace;
 use crate::job::{JobId, Time};
+use crate::session::SessionId;
 use std::collections::BTreeSet;
 
 impl Engine {
@@ -45,6 +46,12 @@ impl Engine {
     #[must_use]
     pub fn failed(&self) -> BTreeSet<(Time, JobId)> {
         self.state.all_failed(self.now)
+    }
+
+    /// The session that holds what was held durably before this start, as long as it holds something.
+    #[must_use]
+    pub fn session_of_the_past(&self) -> Option<SessionId> {
+        self.state.past()
     }
 
     /// The id of the next job and the number of the next event.

@@ -243,6 +243,7 @@ impl<S: Storage> Compaction<S> {
                 && kept.put.run_at > leave_after
                 && kept.put.at_wall.is_none()
                 && kept.buried.is_none()
+                && kept.lease.is_none()
             {
                 candidates.add(ordinal, record.offset, record.length(), &kept, &queue);
             }

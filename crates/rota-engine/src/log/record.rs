@@ -15,7 +15,7 @@ use crate::event::{BuryReason, Event, KeptJob, KeptNumbers, KeptQueue, KeptResul
 use crate::job::{JobId, JobTally, Priority, QueueName, Time};
 use crate::limits;
 use crate::queue::{QueueId, QueueTotals, Turns};
-use crate::session::Actor;
+use crate::session::{Actor, SessionId};
 use crate::terms::{Course, Terms};
 use fields::{
     Fields, OPTIONAL_BYTES, nanos, put_actor, put_job, put_length, put_name, put_numbers, put_optional, put_span,
@@ -64,6 +64,9 @@ mod kind {
     pub(super) const ANSWER_KEPT: u8 = 30;
     pub(super) const NOTED: u8 = 31;
     pub(super) const FAILED_KEPT: u8 = 32;
+    pub(super) const LEASE_GIVEN: u8 = 33;
+    pub(super) const LEASE_EXTENDED: u8 = 34;
+    pub(super) const LEASE_DROPPED: u8 = 35;
 }
 
 /// Whether a record of that type begins with a job that it holds whole.
@@ -157,9 +160,10 @@ pub enum BodyFault {
 /// to read it at once.
 #[must_use]
 pub fn body_record_bytes(body_bytes: u32) -> usize {
-    // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally, an actor.
-    let values = 8 + limits::KEY_BYTES + 8 + 8 + 24 + limits::ACTOR_BYTES;
-    let optional = values + 6 * OPTIONAL_BYTES;
+    // The longest name, and behind the body the longest optional fields: a moment, a key, a delay, a burial, a tally, a lease,
+    // an actor.
+    let values = 8 + limits::KEY_BYTES + 8 + 8 + 24 + rest::LEASE_BYTES + limits::ACTOR_BYTES;
+    let optional = values + 7 * OPTIONAL_BYTES;
     RECORD_HEADER_BYTES + NAME_AT_IN_PUT + 1 + limits::QUEUE_NAME_BYTES + body_bytes as usize + optional
 }
 
@@ -316,6 +320,21 @@ fn encode_payload(out: &mut Vec<u8>, event: &Event, names: &impl QueueNames) -> 
             out.extend_from_slice(&reserves.to_le_bytes());
             kind::LEASE_LOST
         }
+        Event::LeaseGiven { job, token, deadline, is_durable: true, session: _ } => {
+            put_job(out, *job);
+            rest::put_token(out, *token);
+            put_time(out, *deadline);
+            kind::LEASE_GIVEN
+        }
+        Event::LeaseExtended { job, deadline, is_durable: true } => {
+            put_job(out, *job);
+            put_time(out, *deadline);
+            kind::LEASE_EXTENDED
+        }
+        Event::LeaseDropped { job, is_durable: true } => {
+            put_job(out, *job);
+            kind::LEASE_DROPPED
+        }
         Event::QueuePaused { queue, until, length } => {
             put_time(out, *until);
             put_span(out, *length);
@@ -447,6 +466,7 @@ fn encode_kept(out: &mut Vec<u8>, kept: &KeptJob, names: &impl QueueNames) {
     }
     kept.put.terms.iter().for_each(|terms| rest::put_terms(out, terms));
     kept.course.iter().for_each(|course| rest::put_course(out, course));
+    kept.lease.iter().for_each(|lease| rest::put_lease(out, lease));
 }
 
 impl RecordHeader {
@@ -523,6 +543,9 @@ impl RecordHeader {
                 | kind::JOB_KICKED
                 | kind::LEASE_LOST
                 | kind::JOB_PULLED
+                | kind::LEASE_GIVEN
+                | kind::LEASE_EXTENDED
+                | kind::LEASE_DROPPED
         );
         let payload = record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short)?;
         if changes { Fields::of(payload).job().map(Some) } else { Ok(None) }
@@ -651,6 +674,15 @@ fn decode_event(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Res
         },
         kind::JOB_KICKED => Event::JobKicked { job: fields.job()?, run_at: fields.time()? },
         kind::LEASE_LOST => Event::LeaseLost { job: fields.job()?, reserves: fields.u32()? },
+        kind::LEASE_GIVEN => Event::LeaseGiven {
+            job: fields.job()?,
+            session: SessionId::PAST,
+            token: rest::take_token(fields)?,
+            deadline: fields.time()?,
+            is_durable: true,
+        },
+        kind::LEASE_EXTENDED => Event::LeaseExtended { job: fields.job()?, deadline: fields.time()?, is_durable: true },
+        kind::LEASE_DROPPED => Event::LeaseDropped { job: fields.job()?, is_durable: true },
         kind::QUEUE_PAUSED => {
             let until = fields.time()?;
             let length = fields.span()?;
@@ -803,7 +835,7 @@ fn decode_put(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Resul
     let is_kept = kind != kind::JOB_PUT;
     let mut at_wall = None;
     let mut key = None;
-    let (mut delay, mut buried, mut tally) = (None, None, JobTally::default());
+    let (mut delay, mut buried, mut tally, mut lease) = (None, None, JobTally::default(), None);
     let (mut terms, mut course) = (Terms::default(), Course::default());
     fields.each_optional(kind, |tag, mut value| {
         match tag {
@@ -815,6 +847,7 @@ fn decode_put(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Resul
             put_tag::DELAY if is_kept => delay = Some(value.span()?),
             put_tag::BURIED if is_kept => buried = Some(value.u64()?),
             put_tag::TALLY if is_kept => tally = value.tally()?,
+            rest::LEASE_TAG if kind == kind::JOB_KEPT => lease = Some(Box::new(rest::take_lease(&mut value)?)),
             _ if rest::take_terms(&mut terms, tag, &mut value)? => {}
             _ if is_kept && rest::take_course(&mut course, tag, &mut value)? => {}
             _ => return Ok(false),
@@ -841,7 +874,7 @@ fn decode_put(kind: u8, fields: &mut Fields<'_>, names: &mut NameCache) -> Resul
     let course = (course != Course::default()).then(|| Box::new(course));
     Ok(match kind {
         kind::JOB_PUT => Event::JobPut(put),
-        kind::JOB_REPLACED => Event::JobReplaced(Box::new(KeptJob { put, delay, tally, buried, course })),
-        _ => Event::JobKept(Box::new(KeptJob { put, delay, tally, buried, course })),
+        kind::JOB_REPLACED => Event::JobReplaced(Box::new(KeptJob { put, delay, tally, buried, course, lease })),
+        _ => Event::JobKept(Box::new(KeptJob { put, delay, tally, buried, course, lease })),
     })
 }

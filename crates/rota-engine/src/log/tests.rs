@@ -10,15 +10,17 @@ mod inspect;
 mod salvage;
 
 use super::{Group, LogWriter, Lsn, OpenError, Pending, Recovery, open};
-use crate::event::{BuryReason, Event, KeptAnswer, KeptJob, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames};
-use crate::job::{JobId, JobState, JobTally, Priority, QueueName, Time};
+use crate::event::{
+    BuryReason, Event, KeptAnswer, KeptJob, KeptLease, KeptNumbers, KeptQueue, KeptResult, PutJob, QueueNames,
+};
+use crate::job::{JobId, JobState, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::note::{Note, Noted, NotedWhy};
-use crate::queue::{PerKey, QueueId, QueueSettings, QueueTotals, Rate, Turns};
+use crate::queue::{PerKey, QueueId, QueueSettings, QueueSync, QueueTotals, Rate, Turns};
 use crate::schedule::{
     Became, Fired, KeptSchedule, LastTick, LeftOut, OnMissed, OnOverlap, ScheduleCourse, ScheduleSpec, Template,
     TickPassed, Timing,
 };
-use crate::session::Actor;
+use crate::session::{Actor, SessionId};
 use crate::storage::Storage;
 use crate::terms::{BackOff, Course, Ended, Expiry, OnParentFailure, Terms};
 use crate::testing::storage::SimulatedDisk;
@@ -109,9 +111,17 @@ fn every_event() -> Vec<Event> {
 /// One of every record that a compaction writes, and a burial that says its number.
 fn every_kept() -> Vec<Event> {
     let tally = JobTally { reserves: 1, lost_leases: 2, releases: 3, buries: 4, kicks: 5, attempts: 6 };
-    let plain = KeptJob { put: put(4, b"body"), delay: None, tally: JobTally::default(), buried: None, course: None };
+    let plain = KeptJob {
+        put: put(4, b"body"),
+        delay: None,
+        tally: JobTally::default(),
+        buried: None,
+        course: None,
+        lease: None,
+    };
     let put = PutJob { at_wall: Some(Time(9)), key: Some((*b"k").into()), ..put(5, b"") };
-    let full = KeptJob { put, delay: Some(Duration::from_secs(1)), tally, buried: Some(u64::MAX), course: None };
+    let full =
+        KeptJob { put, delay: Some(Duration::from_secs(1)), tally, buried: Some(u64::MAX), course: None, lease: None };
     let (job, priority, reason) = (JobId(3), Priority(9), BuryReason::Asked);
     vec![
         Event::JobBuried { job, priority, reason, reserves: 4, number: 12, error: None },
@@ -142,6 +152,27 @@ fn every_kept() -> Vec<Event> {
             wall_time: Time(13),
             far_jobs: None,
         })),
+    ]
+}
+
+/// What durable leases and queues that have answers wait for the disk are in a log.
+fn every_durable() -> Vec<Event> {
+    let (job, token) = (JobId(3), LeaseToken { epoch: 2, counter: u64::MAX });
+    let lease = KeptLease { token, since: Time(70), deadline: Time(80) };
+    let tally = JobTally { reserves: 1, ..JobTally::default() };
+    let kept = |lease| KeptJob { put: put(3, b"body"), delay: None, tally, buried: None, course: None, lease };
+    let settings = |durable_leases, sync| {
+        let settings = QueueSettings { durable_leases, sync, ..QueueSettings::default() };
+        Event::QueueConfigured { queue: QueueId(2), settings: Box::new(settings) }
+    };
+    vec![
+        settings(true, None),
+        settings(false, Some(QueueSync::Always)),
+        settings(true, Some(QueueSync::Always)),
+        Event::LeaseGiven { job, session: SessionId::PAST, token, deadline: Time(80), is_durable: true },
+        Event::LeaseExtended { job, deadline: Time(90), is_durable: true },
+        Event::LeaseDropped { job, is_durable: true },
+        Event::JobKept(Box::new(kept(Some(Box::new(lease))))),
     ]
 }
 
@@ -295,7 +326,7 @@ fn every_rest() -> Vec<Event> {
     let kept = |job, course| {
         let put = PutJob { terms: Some(Box::new(terms.clone())), key: Some((*b"k").into()), ..put(job, b"body") };
         let tally = JobTally { reserves: 1, ..JobTally::default() };
-        Box::new(KeptJob { put, delay: Some(delay), tally, buried: None, course: Some(Box::new(course)) })
+        Box::new(KeptJob { put, delay: Some(delay), tally, buried: None, course: Some(Box::new(course)), lease: None })
     };
     let settings = QueueSettings {
         retain: Some(delay),
@@ -304,6 +335,7 @@ fn every_rest() -> Vec<Event> {
         concurrency: Some(2),
         rate: Some(Rate { count: 5, per: delay }),
         per_key: Some(PerKey { concurrency: Some(0), rate: Some(Rate { count: 1, per: run_at.since(Time(0)) }) }),
+        ..QueueSettings::default()
     };
     let only =
         |concurrency, rate| QueueSettings { per_key: Some(PerKey { concurrency, rate }), ..QueueSettings::default() };

@@ -2,11 +2,12 @@
 
 use super::kept::plain_record_bytes;
 use super::{State, key_hash};
-use crate::event::{BuryReason, Event, KeptJob, PutJob};
+use crate::event::{BuryReason, Event, KeptJob, KeptLease, PutJob};
 use crate::job::{ExtraSlot, Job, JobExtra, JobId, JobLimits, JobState, JobTally, MaybeSlot, ShortSpan, Time};
 use crate::lease::Lease;
 use crate::pages::Slot;
 use crate::queue::{Times, Turns};
+use crate::session::SessionId;
 use crate::spans::Span;
 use crate::terms::Ended;
 use std::time::Duration;
@@ -21,6 +22,7 @@ impl State {
         match event {
             Event::Started { epoch, engine_time, wall_time } => {
                 self.start(epoch, stopped);
+                self.resume_leases(engine_time);
                 self.set_wall_clock(engine_time, wall_time);
             }
             Event::NumbersReserved { job_ids_below, seqs_below } => {
@@ -137,9 +139,9 @@ impl State {
             Event::QueueConfigured { queue, settings } => {
                 let set_up = self.queue_mut(queue);
                 let before = set_up.per_key();
-                set_up.settings = (!settings.is_empty()).then_some(settings);
                 set_up.logged = true;
                 (set_up.full_at, set_up.throttled_until) = (Time(0), Time(0));
+                self.set_up(queue, (!settings.is_empty()).then_some(settings));
                 self.limits_changed(queue, before);
                 self.serve(queue);
                 self.leave_queue(queue);
@@ -180,7 +182,12 @@ impl State {
             Event::SchedulePaused { schedule, is_paused, next } => self.pause_schedule(&schedule, is_paused, next),
             Event::TickPassed(passed) => self.has_passed(&passed, now),
             Event::Noted(_) => {}
-            Event::LeaseGiven { job, session, token, deadline } => {
+            Event::LeaseGiven { job, token, deadline, session: SessionId::PAST, .. } => {
+                let slot = self.the(job);
+                self.detach(slot);
+                self.hold_again(slot, KeptLease { token, since: now, deadline });
+            }
+            Event::LeaseGiven { job, session, token, deadline, is_durable } => {
                 let slot = self.the(job);
                 if let Some(extra) = self.jobs[slot].extra.get() {
                     self.extras[extra].last_holder = None;
@@ -190,12 +197,13 @@ impl State {
                 self.numbers.leases = self.numbers.leases.max(token.counter);
                 self.take_token(slot, now);
                 self.note_latency(slot, now);
-                self.attach_reserved(slot, Lease { session, token, since: now, deadline, progress: None });
+                self.attach_reserved(slot, Lease { session, token, since: now, deadline, is_durable, progress: None });
             }
-            Event::LeaseExtended { job, deadline } => {
+            Event::LeaseExtended { job, deadline, .. } => {
                 let slot = self.the(job);
                 let order = super::LeaseOrder { jobs: &self.jobs, leases: &self.leases, spoke: self.spoke };
-                let lease = self.jobs[slot].lease_slot();
+                // It is there, but in a log of which something is missing.
+                let Some(lease) = self.jobs[slot].lease.get() else { return };
                 let session = self.leases[lease].session;
                 self.sessions[session.slot()].leases.remove(slot, &order);
                 self.leases[lease].deadline = deadline;
@@ -203,8 +211,11 @@ impl State {
                 self.sessions[session.slot()].leases.insert(slot, &order);
                 self.wake_session_at(session, deadline);
             }
-            Event::LeaseDropped { job } => {
+            Event::LeaseDropped { job, .. } => {
                 let slot = self.the(job);
+                if self.jobs[slot].lease.get().is_none() {
+                    return;
+                }
                 let reserves = self.reserves(slot);
                 self.detach(slot);
                 self.extra_mut(slot).tally.reserves = reserves;

@@ -24,6 +24,7 @@ impl State {
         self.check_queues();
         self.check_lines();
         self.check_sessions();
+        self.check_durable();
         self.check_wakes();
         self.check_schedules();
         self.check_groups();
@@ -225,8 +226,6 @@ impl State {
         assert_eq!(self.leases.len(), held.len(), "one lease a held job");
         let tokens: BTreeSet<_> = self.leases.iter().map(|(_, lease)| lease.token).collect();
         assert_eq!(tokens.len(), held.len(), "no token twice");
-        let (epoch, leases) = (self.numbers.epoch, self.numbers.leases);
-        assert!(tokens.iter().all(|token| token.epoch == epoch && token.counter <= leases), "tokens of this start");
         assert_eq!(self.totals.waiting, waiting, "waiting sessions");
         for (slot, queue) in self.queues.iter() {
             let kept = u32::from(queue.created == 1);
@@ -260,8 +259,8 @@ impl State {
         assert_eq!(self.wakes.len(), wakes, "one wake an owner");
     }
 
-    /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready),
-    /// and a delayed job whose moment came by `now` counts as ready. `cold` are the jobs that are not in memory.
+    /// Everything that a replay of the log must give back, as text: leases are left out (a held job counts as ready) but for
+    /// durable ones, whose ends are told by how long they are behind the first, as a start puts all of them off; and a delayed job whose moment came by `now` counts as ready. `cold` are the jobs that are not in memory.
     pub(crate) fn durable_text(&self, now: Time, read: &dyn Fn(BodyPlace) -> Box<[u8]>, cold: &[FarRecord]) -> String {
         let Totals { puts, completed, cancelled, expired, lost_leases, turns, .. } = self.totals;
         let mut text = format!(
@@ -279,18 +278,24 @@ impl State {
         jobs.sort_by_key(|(kept, _)| kept.put.job);
         let mut burials: Vec<u64> = jobs.iter().filter_map(|(kept, _)| kept.buried).collect();
         burials.sort_unstable();
-        for (KeptJob { put, delay, tally, buried, course }, queue) in jobs {
+        let first_end = jobs.iter().filter_map(|(kept, _)| Some(kept.lease.as_ref()?.deadline)).min();
+        for (KeptJob { put, delay, tally, buried, course, lease }, queue) in jobs {
             let ended = course.as_ref().and_then(|course| course.ended.as_ref());
             // How long a final job is kept is not in the log.
             if ended.is_some_and(|ended| ended.until <= now) {
                 continue;
             }
-            let state = match buried {
+            let state = match (buried, &lease) {
                 _ if course.as_ref().is_some_and(|course| course.is_blocked()) => String::from("blocked"),
                 _ if ended.is_some() => String::from("final"),
-                Some(number) => format!("buried {}", burials.partition_point(|&other| other < number)),
-                None if put.run_at > now => String::from("delayed"),
-                None => String::from("ready"),
+                (Some(number), _) => format!("buried {}", burials.partition_point(|&other| other < number)),
+                (None, Some(lease)) => {
+                    let behind = lease.deadline.since(first_end.unwrap_or_default());
+                    let behind = Some(behind).filter(|_| lease.deadline < Time::NEVER);
+                    format!("held {:?} {:?} {behind:?}", lease.token, lease.since)
+                }
+                (None, None) if put.run_at > now => String::from("delayed"),
+                (None, None) => String::from("ready"),
             };
             let delay = delay.unwrap_or_else(|| put.run_at.since(put.created_at));
             let tally = crate::job::JobTally { reserves: 0, ..tally };

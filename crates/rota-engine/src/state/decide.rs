@@ -77,7 +77,8 @@ impl State {
             Command::Touch(held) => {
                 let slot = self.held(session, held)?;
                 let deadline = self.lease_end(&self.jobs[slot], now);
-                events.push(Event::LeaseExtended { job: held.job, deadline });
+                let is_durable = self.leases[self.jobs[slot].lease_slot()].is_durable;
+                events.push(Event::LeaseExtended { job: held.job, deadline, is_durable });
                 Ok(Answer::Done)
             }
             Command::Cancel(job) => {
@@ -337,7 +338,8 @@ impl State {
     fn lease(&self, session: SessionId, slot: Slot, now: Time, events: &mut Vec<Event>) -> Answer {
         let job = &self.jobs[slot];
         let token = LeaseToken { epoch: self.numbers.epoch, counter: self.numbers.leases + 1 };
-        events.push(Event::LeaseGiven { job: job.id, session, token, deadline: self.lease_end(job, now) });
+        let (deadline, is_durable) = (self.lease_end(job, now), self.gives_durably(session, job));
+        events.push(Event::LeaseGiven { job: job.id, session, token, deadline, is_durable });
         Answer::Reserved(job.id, token)
     }
 

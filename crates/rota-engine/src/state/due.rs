@@ -168,7 +168,7 @@ impl State {
         if let Some(slot) = session.leases.first() {
             let job = &self.jobs[slot];
             if session.closing {
-                return Some(Due::Happens(Event::LeaseDropped { job: job.id }));
+                return Some(Due::Happens(self.lease_dropped(slot)));
             }
             if self.leases[job.lease_slot()].deadline <= now {
                 return Some(Due::Happens(self.lease_lost(slot)));

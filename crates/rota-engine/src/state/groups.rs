@@ -46,6 +46,13 @@ impl State {
         }
     }
 
+    /// A job is held that was handed out before this start: it counts, and takes no token of buckets that the start filled.
+    pub(super) fn count_in_group(&mut self, slot: Slot) {
+        let State { jobs, extras, queues, .. } = self;
+        let Some(key) = limit_key(extras, &jobs[slot]) else { return };
+        queues[jobs[slot].queue.slot()].change_group(key, jobs, |group| group.hold(None, Time(0)));
+    }
+
     /// A job is held no more.
     pub(super) fn give_back_to_group(&mut self, slot: Slot) {
         let State { jobs, extras, queues, .. } = self;

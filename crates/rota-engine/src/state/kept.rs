@@ -69,18 +69,20 @@ impl State {
             tally: extra.map_or_else(Default::default, |extra| extra.tally),
             buried: extra.filter(|_| job.state == JobState::Buried).map(|extra| extra.burial),
             course: extra.and_then(|extra| extra.course.clone()),
+            lease: self.kept_lease(job).map(Box::new),
         }
     }
 
     pub(super) fn restore_job(&mut self, kept: KeptJob, now: Time) {
         self.queue_mut(kept.put.queue).logged = true;
-        let buried = kept.buried;
+        let (buried, lease) = (kept.buried, kept.lease.as_deref().copied());
         let job = self.make_job(kept);
         let slot = self.insert_job(job);
-        match buried {
+        match (buried, lease) {
             _ if self.ended(&self.jobs[slot]).is_some() => self.attach_ended(slot),
-            Some(number) => self.attach_buried(slot, number),
-            None => self.attach_by_time(slot, now),
+            (_, Some(lease)) => self.hold_again(slot, lease),
+            (Some(number), None) => self.attach_buried(slot, number),
+            (None, None) => self.attach_by_time(slot, now),
         }
     }
 
@@ -106,13 +108,13 @@ impl State {
         let queue = self.queue_mut(kept.queue);
         let before = queue.per_key();
         queue.totals = kept.totals;
-        queue.settings.clone_from(&kept.settings);
         queue.logged = true;
         if kept.paused_until > now && queue.paused_until != kept.paused_until {
             queue.paused_until = kept.paused_until;
             queue.pause_length = kept.pause_length;
             self.wake_queue_at(kept.queue, kept.paused_until);
         }
+        self.set_up(kept.queue, kept.settings.clone());
         self.limits_changed(kept.queue, before);
     }
 

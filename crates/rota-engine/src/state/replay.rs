@@ -86,6 +86,13 @@ impl<S: Storage> Replay<S> {
 
     /// Takes the next record.
     pub(crate) fn take(&mut self, record: ReplayedRecord<'_>) -> Result<(), ReplayError> {
+        let at = record.at;
+        let taken = self.take_in(record);
+        self.state.was_at(at);
+        taken
+    }
+
+    fn take_in(&mut self, record: ReplayedRecord<'_>) -> Result<(), ReplayError> {
         let ReplayedRecord { lsn, seq, at, event, place } = record;
         let first_segment = match self.first_segment {
             Some(first) => first,
@@ -208,6 +215,7 @@ impl<S: Storage> Replay<S> {
     pub(crate) fn end(mut self) -> Result<(State, FarFiles<S>), ReplayError> {
         self.find_ends()?;
         self.state.end_replayed_graph();
+        self.state.forget_times();
         match self.first_segment {
             Some(first) if !self.is_whole && self.is_far_file_other => Err(Box::new(FarJobsLost { first })),
             Some(first) if !self.is_whole => Err(Box::new(NotWhole(first))),

@@ -2,6 +2,7 @@
 
 use super::{Owner, State};
 use crate::command::{Answer, Delivered, Delivery, Refusal};
+use crate::event::Event;
 use crate::job::{JobId, JobState, LeaseToken, QueueName, Time};
 use crate::limits::{LEASE_SAFETY_MARGIN, WATCHED_QUEUES};
 use crate::queue::QueueId;
@@ -32,6 +33,7 @@ impl State {
             wait: None,
             closing: false,
             bond: Bond::Own,
+            by_token: false,
             wake_at: Time::NEVER,
         });
         let id = SessionId::new(self.numbers.sessions, slot);
@@ -81,6 +83,12 @@ impl State {
         self.sessions[id.slot()].bond = Bond::Followed;
     }
 
+    /// The tokens of a session's leases are handed on: a lease may be durable from now on.
+    pub(crate) fn hand_tokens_on(&mut self, id: SessionId) {
+        assert_eq!(self.sessions[id.slot()].id, id, "a front end asks for its own, open session");
+        self.sessions[id.slot()].by_token = true;
+    }
+
     /// The lease ended of a job that was held by its token.
     #[cold]
     pub(super) fn lease_by_token_ended(&mut self, id: SessionId, job: JobId, token: LeaseToken) {
@@ -106,10 +114,11 @@ impl State {
         }
     }
 
-    /// The job that a lease holds, be its time over or not.
-    pub(crate) fn has_lease(&self, job: JobId, token: LeaseToken) -> bool {
-        let slot = self.find_job(job).filter(|&slot| self.jobs[slot].state == JobState::Reserved);
-        slot.is_some_and(|slot| self.leases[self.jobs[slot].lease_slot()].token == token)
+    /// What ends a lease without fault, be its time over or not; `None` if it is not there.
+    pub(crate) fn dropped(&self, job: JobId, token: LeaseToken) -> Option<Event> {
+        let slot = self.find_job(job).filter(|&slot| self.jobs[slot].state == JobState::Reserved)?;
+        let is_it = self.leases[self.jobs[slot].lease_slot()].token == token;
+        is_it.then(|| self.lease_dropped(slot))
     }
 
     /// How many jobs are held under leases of a session.

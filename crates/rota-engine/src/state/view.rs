@@ -99,6 +99,7 @@ impl State {
             max_attempts: limits.attempts,
             max_lost_leases: limits.lost_leases,
             lease: lease.map(|lease| (lease.session, lease.token, lease.deadline)),
+            is_lease_durable: lease.is_some_and(|lease| lease.is_durable),
             key: extra.and_then(|extra| extra.key.as_deref()),
             body: self.body(job),
             tally: JobTally { reserves: self.reserves(slot), ..tally },

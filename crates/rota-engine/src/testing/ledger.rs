@@ -47,6 +47,18 @@ struct Entry {
 struct Step {
     lsn: Lsn,
     told: bool,
+    /// Whether that was to wait for the disk, whatever is promised for all.
+    is_certain: bool,
+}
+
+impl Step {
+    fn at(lsn: Lsn) -> Step {
+        Step { lsn, told: false, is_certain: false }
+    }
+
+    fn tell(&mut self, depends_on: DependsOn) {
+        (self.told, self.is_certain) = (true, depends_on.durable >= self.lsn);
+    }
 }
 
 impl Entry {
@@ -91,18 +103,18 @@ impl Ledger {
                 assert!(id.0 > self.greatest_id_told, "id {id} was told to a client before");
                 assert!(self.last_put.is_none_or(|last| last < *id), "ids rise");
                 self.last_put = Some(*id);
-                let put = Step { lsn: log_end, told: false };
+                let put = Step::at(log_end);
                 self.jobs.insert(*id, Entry { puts: vec![(put, body.clone())], over: None });
             }
             Some(Fact::Replaced(id, body)) => {
-                let put = Step { lsn: log_end, told: false };
+                let put = Step::at(log_end);
                 let puts = &mut self.open(*id).puts;
                 number = puts.len();
                 puts.push((put, body.clone()));
             }
             Some(Fact::Over(id)) => {
                 let entry = self.open(*id);
-                entry.over = Some(Step { lsn: log_end, told: false });
+                entry.over = Some(Step::at(log_end));
             }
             Some(Fact::Leased(id, token, body)) => {
                 assert_eq!(self.open(*id).body(), body, "the body of job {id}");
@@ -135,11 +147,12 @@ impl Ledger {
             match held.fact {
                 Some(Fact::Put(id, _) | Fact::Replaced(id, _)) => {
                     self.greatest_id_told = self.greatest_id_told.max(id.0);
-                    self.jobs.get_mut(&id).expect("it was put").puts[held.put].0.told = true;
+                    let entry = self.jobs.get_mut(&id).expect("it was put");
+                    entry.puts[held.put].0.tell(held.depends_on);
                 }
                 Some(Fact::Over(id)) => {
                     let over = self.jobs.get_mut(&id).and_then(|entry| entry.over.as_mut());
-                    over.expect("it was just ended").told = true;
+                    over.expect("it was just ended").tell(held.depends_on);
                 }
                 Some(Fact::Leased(id, token, _)) => {
                     self.greatest_id_told = self.greatest_id_told.max(id.0);
@@ -183,7 +196,8 @@ impl Ledger {
         self.jobs.retain(|&id, entry| {
             let survived = |step: Step| {
                 let is_there = step.lsn <= recovered;
-                assert!(is_there || !step.told || !is_promise_kept, "job {id}: a client was told what is lost");
+                let is_promised = is_promise_kept || step.is_certain;
+                assert!(is_there || !step.told || !is_promised, "job {id}: a client was told what is lost");
                 is_there
             };
             entry.puts.retain(|&(put, _)| survived(put));

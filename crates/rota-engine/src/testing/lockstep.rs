@@ -7,7 +7,7 @@ use super::calendar::PlainCalendar;
 use super::limit_keys::HandedOut;
 use super::model::{Model, Outcome, Place, Said};
 use super::storage::SimulatedDisk;
-use super::workload::{Client, Input, actor_of};
+use super::workload::{Client, Input, PAST, actor_of, hands_tokens_on};
 use crate::command::{Answer, Body, Delivered, Refusal};
 use crate::engine::Engine;
 use crate::far::{FarAsOf, FarFiles, FarFound, Want};
@@ -56,14 +56,15 @@ impl Lockstep {
     #[must_use]
     pub fn new(mut engine: Engine, model: Model) -> Lockstep {
         engine.set_calendar(Arc::new(PlainCalendar));
+        let past = engine.session_of_the_past();
         Lockstep {
             engine,
             model,
             disk: None,
             far: None,
             looked_up: None,
-            sessions: BTreeMap::new(),
-            clients: BTreeMap::new(),
+            sessions: past.map(|session| (PAST, session)).into_iter().collect(),
+            clients: past.map(|session| (session, PAST)).into_iter().collect(),
             handed_out: HandedOut::default(),
         }
     }
@@ -167,6 +168,9 @@ impl Lockstep {
             Input::Open(client) => {
                 let session = engine.open_session().expect("there are few sessions");
                 engine.set_actor(session, actor_of(*client));
+                if hands_tokens_on(*client) {
+                    engine.hand_tokens_on(session);
+                }
                 self.sessions.insert(*client, session);
                 self.clients.insert(session, *client);
             }
@@ -401,9 +405,11 @@ impl Lockstep {
             _ => None,
         };
         assert_eq!(ended, expected, "how job {id} ended");
-        let lease = view.lease.map(|(session, token, deadline)| (self.clients[&session], token, deadline));
+        let lease = view
+            .lease
+            .map(|(session, token, deadline)| (self.clients[&session], token, deadline, view.is_lease_durable));
         let expected = match job.place {
-            Place::Reserved { by, token, deadline, .. } => Some((by, token, deadline)),
+            Place::Reserved { by, token, deadline, is_durable, .. } => Some((by, token, deadline, is_durable)),
             _ => None,
         };
         assert_eq!(lease, expected, "the lease of job {id}");

@@ -11,7 +11,7 @@ mod verbs;
 mod view;
 mod why;
 
-use super::workload::{Client, Input, ParentNamed, Put, Request};
+use super::workload::{Client, Input, PAST, ParentNamed, Put, Request};
 use crate::command::{Answer, Body, Delivered, Due, Held, OnConflict, Refusal};
 use crate::job::{JobId, JobState, JobTally, LeaseToken, Priority, QueueName, Time};
 use crate::limits::{
@@ -107,6 +107,7 @@ pub enum Place {
         token: LeaseToken,
         since: Time,
         deadline: Time,
+        is_durable: bool,
     },
     Blocked,
     /// Final, and kept for a while.
@@ -189,6 +190,11 @@ pub struct Outcome {
 }
 
 impl Session {
+    fn new() -> Session {
+        let (used, watched) = (default_queue(), vec![default_queue()]);
+        Session { used, watched, wait: None, closing: false, left: false, follows: false }
+    }
+
     /// It waits for nothing, uses and watches nothing any more.
     fn stand_back(&mut self) -> &mut Session {
         (self.wait, self.used, self.follows) = (None, default_queue(), false);
@@ -270,7 +276,8 @@ impl Model {
         }
     }
 
-    /// The engine starts again: every session and lease is gone. Its epoch and next id are the engine's to choose.
+    /// The engine starts again: every session is gone, and every lease but the durable ones, which go on with what was left of
+    /// them. Its epoch and next id are the engine's to choose.
     ///
     /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then.
     ///
@@ -287,16 +294,28 @@ impl Model {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
         self.followed.clear();
+        let away = now.since(self.now);
+        let mut is_held = false;
         for (id, job) in &mut self.jobs {
             if let Some(&known) = reserves.get(id) {
                 assert!((job.logged_reserves..=job.tally.reserves).contains(&known), "the reserves of job {id}");
                 job.logged_reserves = known;
             }
-            if matches!(job.place, Place::Reserved { .. }) {
-                job.settle_by_time(now);
+            match &mut job.place {
+                Place::Reserved { by, deadline, is_durable: true, .. } => {
+                    (*by, *deadline, is_held) = (PAST, deadline.after(away), true);
+                    job.progress = None;
+                }
+                Place::Reserved { .. } => job.settle_by_time(now),
+                _ => {}
             }
             job.tally.reserves = job.logged_reserves;
             job.last_holder = None;
+        }
+        if is_held {
+            let mut past = Session::new();
+            past.stand_back().left = true;
+            self.sessions.insert(PAST, past);
         }
         self.ticks.clear();
         for queue in self.queues.values_mut() {
@@ -329,9 +348,7 @@ impl Model {
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         match input {
             Input::Open(client) => {
-                let (used, watched) = (default_queue(), vec![default_queue()]);
-                let session = Session { used, watched, wait: None, closing: false, left: false, follows: false };
-                self.sessions.insert(*client, session);
+                self.sessions.insert(*client, Session::new());
             }
             Input::Close(client) => {
                 self.session_mut(*client).stand_back().closing = true;

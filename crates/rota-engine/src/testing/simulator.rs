@@ -95,6 +95,8 @@ pub struct Report {
     pub fired: u64,
     /// Ticks that were decided once it was looked up who has their key.
     pub looked_up: u64,
+    /// Durable leases that starts found in force.
+    pub resumed: u64,
 }
 
 /// When an answer may leave.

@@ -12,7 +12,7 @@ use crate::limits::{
     RESULT_BYTES,
 };
 use crate::note::{Note, Noted, NotedWhy};
-use crate::queue::{PerKey, QueueSettings, Rate};
+use crate::queue::{PerKey, QueueSettings, QueueSync, Rate};
 use crate::schedule::{OnMissed, OnOverlap, ScheduleSpec, Template, Timing};
 use crate::session::Actor;
 use crate::terms::{BackOff, OnParentFailure, Terms};
@@ -32,6 +32,15 @@ pub fn actor_of(client: Client) -> Option<Actor> {
         _ => "x".repeat(ACTOR_BYTES),
     };
     Some(Actor::new(&name).expect("it keeps to the rule"))
+}
+
+/// Who holds what was held durably before a start. No client has that number.
+pub const PAST: Client = 0;
+
+/// Whether a client hands the tokens of its leases on, so that some of them may be durable.
+#[must_use]
+pub fn hands_tokens_on(client: Client) -> bool {
+    !client.is_multiple_of(3)
 }
 
 /// One thing that happens to the engine from outside.
@@ -589,6 +598,8 @@ impl Workload {
                 concurrency: random.chance(2, 3).then(|| *random.pick(&[0, 1, 1, 2, 3])),
                 rate: random.chance(1, 2).then(|| Rate { count: random.within(1..5) as u32, per: self.span(random) }),
             }),
+            durable_leases: random.chance(3, 4),
+            sync: random.chance(1, 4).then_some(QueueSync::Always),
         }
     }
 

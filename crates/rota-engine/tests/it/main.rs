@@ -2,6 +2,7 @@
 //! `rota_engine::testing`.
 
 mod actors;
+mod durable;
 mod followed;
 mod journal;
 mod left;

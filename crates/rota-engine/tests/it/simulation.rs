@@ -27,6 +27,7 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             ended_far: sum.ended_far + report.ended_far,
             fired: sum.fired + report.fired,
             looked_up: sum.looked_up + report.looked_up,
+            resumed: sum.resumed + report.resumed,
         };
     }
     // A simulation in which nothing happens would find nothing.
@@ -66,6 +67,7 @@ fn four_hundred_thousand_steps_with_crashes() {
     assert!(report.crashes > 1_000 && report.broken_starts > 200 && report.torn > 20, "{report:?}");
     assert!(report.bodies_read > 1_000, "{report:?}");
     assert!(report.left > 100 && report.ended_far > 5 && report.fired > 500, "{report:?}");
+    assert!(report.resumed > 100, "{report:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub enum LeaseEnd {
     Buried,
     /// Another lease holds the job by now.
     Replaced,
-    /// The server was started since, which ends all leases without fault.
+    /// The server was started since, which ends all leases without fault but for durable ones.
     Restart,
 }
 
@@ -43,12 +43,14 @@ impl LeaseEnd {
     #[must_use]
     pub fn looked_up(engine: &Engine, job: JobId, token: Option<LeaseToken>, view: Option<&JobView<'_>>) -> LeaseEnd {
         let is_of_before = token.is_some_and(|token| token.epoch < engine.epoch());
+        // Where leases are durable now, this one will have been.
+        let was_void = |view: &JobView<'_>| is_of_before && !engine.queue(view.queue_id).settings.durable_leases;
         match view {
             Some(view) if matches!(view.state, JobState::Done | JobState::Cancelled | JobState::Expired) => {
                 LeaseEnd::of_state(view.state).unwrap_or(LeaseEnd::Over)
             }
-            _ if is_of_before => LeaseEnd::Restart,
             None => LeaseEnd::gone(engine, job),
+            Some(view) if was_void(view) => LeaseEnd::Restart,
             Some(view) if view.lease.is_some() => LeaseEnd::Replaced,
             // Of several leases of the job, it may have been another one that was lost.
             Some(view) => LeaseEnd::of_state(view.state).unwrap_or(match view.tally.lost_leases {

@@ -160,7 +160,8 @@ enum Step {
 ///
 /// Whatever is ready of those queues, up to `count`; where nothing is, it waits for one job, up to `wait`. An answer without
 /// leases means that none came. Each lease is then held by whoever has its text, until it ends: it is to be completed,
-/// failed, released or buried before, or begun anew with `touch`. A restart of the server ends all leases, without fault.
+/// failed, released or buried before, or begun anew with `touch`. A restart of the server ends all leases, without fault, but for
+/// those of queues with `durable_leases`, which stay in force.
 ///
 /// Whoever closes the connection before the answer was sent gets no lease.
 #[utoipa::path(post, path = "/v1/leases", tag = "leases", operation_id = "reserveJobs", request_body = Reserve,
@@ -265,6 +266,8 @@ impl Wanted {
                 Ok(Answer::Waiting) => return Step::Waits(shared.await_delivery(session)),
                 Ok(Answer::TimedOut | Answer::DeadlineSoon) => break,
                 Ok(other) => unreachable!("a reserve is not answered {other:?}"),
+                // A durable lease is to be written down. Those that were have their place.
+                Err(Refusal::NoRoom) if !taken.is_empty() => break,
                 Err(refusal) => return Step::Refused(refusal),
             }
         }
@@ -290,6 +293,7 @@ fn check_queues(queues: Vec<Name>, grant: &Grant) -> Result<Vec<QueueName>, Prob
 fn open(shared: &mut Shared, to: &Recipient, queues: &[QueueName], now: Time) -> Result<Option<SessionId>, Refusal> {
     let Some(session) = open_session(&mut shared.engine, &to.grant) else { return Ok(None) };
     shared.engine.set_origin(session, to.origin.clone());
+    shared.engine.hand_tokens_on(session);
     let mut watch = || {
         for queue in queues {
             execute(shared, session, Command::Watch(queue), now)?;

@@ -522,7 +522,7 @@ pub(super) struct ProblemDocument {
     /// Why the lease ended that it is about, as far as is known. `completed`: the job was. `cancelled`: it was called off, or
     /// expired. `expired`: it did, and is kept. `over`: one of these, to a token that is limited to some queues. `lost`: its time
     /// was over. `released`: the job was given back or failed. `buried`: it was set aside. `replaced`: another lease holds it.
-    /// `restart`: the server was started since.
+    /// `restart`: the server was started since, and the job is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<LeaseEnd>,

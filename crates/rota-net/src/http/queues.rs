@@ -15,7 +15,7 @@ use rota_engine::job::{QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::queue::{self, QueueId, QueueSettings};
 use rota_engine::spans::Spans;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::num::NonZeroU32;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
@@ -121,6 +121,28 @@ pub(super) struct Settings {
     /// What holds for the jobs of each limit key.
     #[serde(default, deserialize_with = "maybe_object", skip_serializing_if = "Option::is_none")]
     per_key: Option<PerKey>,
+    /// Whether leases that are given over HTTP from now on stay in force when the server is started again, under the same texts, and
+    /// with at least what was left of their time. Reserving and touching wait for the log then, as a put does.
+    #[serde(default, deserialize_with = "yes", skip_serializing_if = "std::ops::Not::not")]
+    #[schema(value_type = Option<bool>)]
+    durable_leases: bool,
+    /// `always`: what is asked of it is answered once it is on the disk, whatever `--sync` of the server says. As that says unless
+    /// told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync: Option<SyncMode>,
+}
+
+/// When what is asked of a queue is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SyncMode {
+    /// Once it is on the disk.
+    Always,
+}
+
+/// A yes or no, where null is no.
+fn yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<bool>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// What holds for the jobs of each limit key of a queue, by itself; those without one are not bounded by it. What is absent is
@@ -174,7 +196,7 @@ impl Rate {
 
 impl Settings {
     fn of(settings: &QueueSettings) -> Settings {
-        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = *settings;
+        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = *settings;
         Settings {
             retain: retain.map(Span),
             max_jobs: max_jobs.map(Count),
@@ -183,11 +205,13 @@ impl Settings {
             rate: rate.and_then(Rate::of),
             per_key: per_key
                 .map(|per_key| PerKey { concurrency: per_key.concurrency, rate: per_key.rate.and_then(Rate::of) }),
+            durable_leases,
+            sync: sync.map(|queue::QueueSync::Always| SyncMode::Always),
         }
     }
 
     fn settings(self) -> QueueSettings {
-        let Settings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = self;
+        let Settings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = self;
         let count = |Count(count)| count;
         QueueSettings {
             retain: retain.map(|Span(retain)| retain),
@@ -198,6 +222,8 @@ impl Settings {
             per_key: per_key
                 .map(|PerKey { concurrency, rate }| queue::PerKey { concurrency, rate: rate.map(Rate::rate) })
                 .filter(|per_key| *per_key != queue::PerKey::default()),
+            durable_leases,
+            sync: sync.map(|SyncMode::Always| queue::QueueSync::Always),
         }
     }
 }
@@ -425,6 +451,10 @@ pub(super) async fn configure(
     Json(settings): Json<Settings>,
 ) -> Result<Response, Problem> {
     let settings = settings.settings();
+    if settings.sync.is_some() && api.host.log_figures().is_none() {
+        let detail = "this server keeps nothing on a disk (--storage memory), so no answer can wait for it";
+        return Err(Problem::new(Kind::BadValue, detail).at("/sync"));
+    }
     let configure = Command::Configure { queue: &name, settings: &settings };
     api.decide(nothing, |desk| desk.execute(configure)).await?.map_err(refused)?;
     Ok(answer(StatusCode::OK, &Settings::of(&settings)))

@@ -41,6 +41,7 @@ change. Rates are buckets: of 100/1s, up to 100 jobs are handed out at once, and
 
   rota queue set mail --concurrency 20 --rate 100/1s --retain 24h
   rota queue set imports --key-concurrency 3 --key-rate 10/1s
+  rota queue set payments --sync always --durable-leases
   rota queue set mail --unset rate,retain";
 
 /// One queue.
@@ -74,7 +75,8 @@ pub(crate) struct QueuePauseArgs {
 
 #[derive(Debug, Args)]
 #[command(override_usage = "rota queue set [OPTIONS] <NAME>", group = ArgGroup::new("change").required(true).multiple(true).args([
-    "retain", "max_jobs", "max_bytes", "concurrency", "rate", "key_concurrency", "key_rate", "unset",
+    "retain", "max_jobs", "max_bytes", "concurrency", "rate", "key_concurrency", "key_rate", "durable_leases", "sync",
+    "unset",
 ]))]
 pub(crate) struct QueueSetArgs {
     /// The queue
@@ -100,6 +102,12 @@ pub(crate) struct QueueSetArgs {
     /// The same as --rate for the jobs of each limit key by itself [default: no limit]
     #[arg(long, value_name = "N/SPAN", value_parser = parse_rate)]
     pub(crate) key_rate: Option<Rate>,
+    /// Leases over HTTP from now on stay in force when the server is started again [default: a restart ends them]
+    #[arg(long)]
+    pub(crate) durable_leases: bool,
+    /// When what is asked of it is answered: always: once it is on the disk [default: as --sync of the server says]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) sync: Option<SyncMode>,
     /// Settings that shall not hold any more, with commas between them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
     pub(crate) unset: Vec<Setting>,
@@ -117,6 +125,15 @@ pub(crate) enum Setting {
     Rate,
     KeyConcurrency,
     KeyRate,
+    DurableLeases,
+    Sync,
+}
+
+/// When what is asked of a queue is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncMode {
+    /// Once it is on the disk
+    Always,
 }
 
 /// Reads `100/1s`.

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rota_client::QueueName;
-use rota_client::http::{Client, Method, Pause, PerKey, Queue, Settings};
+use rota_client::http::{Client, Method, Pause, PerKey, Queue, Settings, SyncMode as SyncAsked};
 use serde_json::{Map, Value};
 
 use super::http::{self, Asker, escape};
 use super::text::{lines_of, parts_of, table, text_of};
 use crate::cli::Global;
-use crate::cli::queue::{QueueArgs, QueueCommand, QueueListArgs, QueuePauseArgs, QueueSetArgs, Setting};
+use crate::cli::queue::{QueueArgs, QueueCommand, QueueListArgs, QueuePauseArgs, QueueSetArgs, Setting, SyncMode};
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, command: &QueueCommand) -> anyhow::Result<ExitCode> {
@@ -150,6 +150,8 @@ fn changed(mut settings: Settings, args: &QueueSetArgs) -> Settings {
             Setting::Rate => settings.rate = None,
             Setting::KeyConcurrency => per_key.concurrency = None,
             Setting::KeyRate => per_key.rate = None,
+            Setting::DurableLeases => settings.durable_leases = false,
+            Setting::Sync => settings.sync = None,
         }
     }
     settings.retain = args.retain.or(settings.retain);
@@ -159,6 +161,8 @@ fn changed(mut settings: Settings, args: &QueueSetArgs) -> Settings {
     settings.rate = args.rate.or(settings.rate);
     per_key.concurrency = args.key_concurrency.or(per_key.concurrency);
     per_key.rate = args.key_rate.or(per_key.rate);
+    settings.durable_leases |= args.durable_leases;
+    settings.sync = args.sync.map(|SyncMode::Always| SyncAsked::Always).or(settings.sync);
     settings.per_key = Some(per_key).filter(|per_key| *per_key != PerKey::default());
     settings
 }

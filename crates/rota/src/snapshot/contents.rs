@@ -22,12 +22,12 @@ use super::read::{Snapshot, SnapshotStorage};
 /// Changed jobs that are kept in mind at a time.
 const CHANGES: usize = 1 << 18;
 
-/// A job of a snapshot. Nobody holds it: who held one then does not outlive the server.
+/// A job of a snapshot. Leases that do not outlive the server are not in it: such a job is ready.
 #[derive(Debug)]
 pub(crate) struct FoundJob<'a> {
     pub(crate) id: u64,
     pub(crate) queue: &'a str,
-    /// Any but reserved.
+    /// Reserved only under a durable lease.
     pub(crate) state: JobState,
     pub(crate) priority: u32,
     pub(crate) key: Option<&'a [u8]>,
@@ -125,6 +125,8 @@ struct Change {
     /// Whether it was kicked: it waits for nothing then.
     is_kicked: bool,
     is_buried: Option<bool>,
+    /// Whether somebody holds it under a durable lease.
+    is_held: Option<bool>,
     priority: Option<Priority>,
     run_at: Option<Time>,
 }
@@ -145,13 +147,25 @@ impl Changes {
             Event::JobReplaced(ref kept) => (kept.put.job, Change { replaced: 1, ..Change::default() }),
             Event::JobReleased { job, priority, run_at, .. } => (
                 job,
-                Change { is_buried: Some(false), priority: Some(priority), run_at: Some(run_at), ..Change::default() },
+                Change {
+                    is_buried: Some(false),
+                    is_held: Some(false),
+                    priority: Some(priority),
+                    run_at: Some(run_at),
+                    ..Change::default()
+                },
             ),
             Event::JobBuried { job, priority, .. } => {
-                (job, Change { is_buried: Some(true), priority: Some(priority), ..Change::default() })
+                let (is_buried, is_held) = (Some(true), Some(false));
+                (job, Change { is_buried, is_held, priority: Some(priority), ..Change::default() })
             }
             Event::JobFailed { job, run_at, .. } | Event::JobPulled { job, run_at } => {
-                (job, Change { is_buried: Some(false), run_at: Some(run_at), ..Change::default() })
+                let (is_buried, is_held) = (Some(false), Some(false));
+                (job, Change { is_buried, is_held, run_at: Some(run_at), ..Change::default() })
+            }
+            Event::LeaseGiven { job, .. } => (job, Change { is_held: Some(true), ..Change::default() }),
+            Event::LeaseLost { job, .. } | Event::LeaseDropped { job, .. } => {
+                (job, Change { is_held: Some(false), ..Change::default() })
             }
             Event::JobKicked { job, run_at } => {
                 let (is_buried, run_at) = (Some(false), Some(run_at));
@@ -176,6 +190,7 @@ impl Changes {
             known.ended = change.ended.or(known.ended);
             known.is_kicked |= change.is_kicked;
             known.is_buried = change.is_buried.or(known.is_buried);
+            known.is_held = change.is_held.or(known.is_held);
             known.priority = change.priority.or(known.priority);
             known.run_at = change.run_at.or(known.run_at);
         }
@@ -191,7 +206,7 @@ impl Changes {
 
     /// The job as it is at the end; `None` if it is gone.
     fn applied<'a>(&self, kept: &'a KeptJob, queue: Option<&'a QueueName>) -> Option<FoundJob<'a>> {
-        let KeptJob { put, buried, course, .. } = kept;
+        let KeptJob { put, buried, course, lease, .. } = kept;
         let change = self.jobs.get(&put.job).copied().unwrap_or_default();
         let kept_before = course.as_ref().and_then(|course| course.ended.as_ref());
         let ended = change.ended.or(kept_before.map(|ended| (ended.state, Some(ended.until))));
@@ -201,6 +216,7 @@ impl Changes {
             Some(_) => return None,
             None if !change.is_kicked && self.is_blocked(kept) => JobState::Blocked,
             None if change.is_buried.unwrap_or(buried.is_some()) => JobState::Buried,
+            None if change.is_held.unwrap_or(lease.is_some()) => JobState::Reserved,
             None if run_at > self.end => JobState::Delayed,
             None => JobState::Ready,
         };

@@ -6,6 +6,7 @@ mod actors;
 pub(crate) mod client;
 mod clients;
 mod command;
+mod durable;
 mod errors;
 mod events;
 mod facts;

@@ -2,11 +2,11 @@
 //!
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
-use super::{Fields, RecordFault, nanos, put_length, put_numbers, put_optional, schedules};
-use crate::event::{KeptAnswer, KeptResult};
-use crate::job::{JobId, JobState, Time};
+use super::{Fields, RecordFault, nanos, put_length, put_numbers, put_optional, put_time, schedules};
+use crate::event::{KeptAnswer, KeptLease, KeptResult};
+use crate::job::{JobId, JobState, LeaseToken, Time};
 use crate::limits;
-use crate::queue::{QueueSettings, Rate, Turns};
+use crate::queue::{QueueSettings, QueueSync, Rate, Turns};
 use crate::terms::{BackOff, Course, Ended, Expiry, OnParentFailure, Terms};
 use std::time::Duration;
 
@@ -33,6 +33,12 @@ mod course_tag {
     pub(super) const REPLACED: u8 = 25;
 }
 
+/// That of a whole job which is held under a durable lease.
+pub(super) const LEASE_TAG: u8 = 26;
+
+/// Length of that lease: its token, when it was given, when it ends.
+pub(super) const LEASE_BYTES: usize = 4 + 8 + 8 + 8;
+
 /// Those of the end of a job.
 pub(super) mod end_tag {
     pub(in super::super) const KEPT_UNTIL: u8 = 1;
@@ -51,6 +57,8 @@ mod settings_tag {
     pub(super) const RATE: u8 = 5;
     pub(super) const KEY_CONCURRENCY: u8 = 6;
     pub(super) const KEY_RATE: u8 = 7;
+    pub(super) const DURABLE_LEASES: u8 = 8;
+    pub(super) const SYNC: u8 = 9;
 }
 
 /// The most bytes that all of it adds to the record of a whole job.
@@ -212,6 +220,28 @@ pub(super) fn take_course(course: &mut Course, tag: u8, value: &mut Fields<'_>) 
     Ok(true)
 }
 
+pub(super) fn put_token(out: &mut Vec<u8>, token: LeaseToken) {
+    out.extend_from_slice(&token.epoch.to_le_bytes());
+    out.extend_from_slice(&token.counter.to_le_bytes());
+}
+
+pub(super) fn take_token(fields: &mut Fields<'_>) -> Result<LeaseToken, RecordFault> {
+    Ok(LeaseToken { epoch: fields.u32()?, counter: fields.u64()? })
+}
+
+pub(super) fn put_lease(out: &mut Vec<u8>, lease: &KeptLease) {
+    let KeptLease { token, since, deadline } = *lease;
+    let mut value = Vec::with_capacity(LEASE_BYTES);
+    put_token(&mut value, token);
+    put_time(&mut value, since);
+    put_time(&mut value, deadline);
+    put_optional(out, LEASE_TAG, &value);
+}
+
+pub(super) fn take_lease(value: &mut Fields<'_>) -> Result<KeptLease, RecordFault> {
+    Ok(KeptLease { token: take_token(value)?, since: value.time()?, deadline: value.time()? })
+}
+
 pub(super) fn text(bytes: &[u8], most: usize, what: &'static str) -> Result<Box<str>, RecordFault> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= most);
     text.map(Box::from).ok_or(RecordFault::BadField(what))
@@ -285,7 +315,7 @@ pub(super) fn take_failed(fields: &mut Fields<'_>) -> Result<Box<[(JobId, Time)]
 }
 
 pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
-    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = settings;
     let numbers = [
         (settings_tag::RETAIN, retain.map(nanos)),
         (settings_tag::MAX_JOBS, *max_jobs),
@@ -309,6 +339,13 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
             value.extend_from_slice(&nanos(per).to_le_bytes());
             put_optional(out, tags.1, &value);
         }
+    }
+    if *durable_leases {
+        put_optional(out, settings_tag::DURABLE_LEASES, &[]);
+    }
+    match sync {
+        None => {}
+        Some(QueueSync::Always) => put_optional(out, settings_tag::SYNC, &[1]),
     }
 }
 
@@ -351,6 +388,13 @@ pub(super) fn take_settings(
             settings_tag::KEY_RATE => {
                 let rate = Rate { count: value.u32()?, per: value.span()? };
                 settings.per_key.get_or_insert_default().rate = Some(rate);
+            }
+            settings_tag::DURABLE_LEASES => settings.durable_leases = true,
+            settings_tag::SYNC => {
+                settings.sync = match value.u8()? {
+                    1 => Some(QueueSync::Always),
+                    _ => return Err(RecordFault::BadField("sync")),
+                };
             }
             TURNS_TAG if turns(&mut value)? => {}
             _ => return Ok(false),

@@ -2,8 +2,8 @@
 //! as it asked for.
 
 use super::{
-    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_event, every_kept, every_note, every_rest,
-    every_schedule, every_turn, every_wall, open, put, read,
+    Entry, Lsn, STORE, Scribe, disk_with_segments_of, every_asked, every_durable, every_event, every_kept, every_note,
+    every_rest, every_schedule, every_turn, every_wall, open, put, read,
 };
 use crate::event::{Event, PutJob};
 use crate::job::JobId;
@@ -38,9 +38,12 @@ const VERSION_1_WALL: &str = include_str!("version-1-wall.hex");
 /// The same, of what was done to jobs beside their begin and their end.
 const VERSION_1_TURNS: &str = include_str!("version-1-turns.hex");
 
+/// The same, of durable leases, and of queues that have answers wait for the disk.
+const VERSION_1_LEASES: &str = include_str!("version-1-leases.hex");
+
 type Asked = Vec<(Event, Option<Actor>)>;
 
-fn all() -> [(Asked, &'static str); 8] {
+fn all() -> [(Asked, &'static str); 9] {
     let by_nobody = |events: Vec<Event>| events.into_iter().map(|event| (event, None)).collect();
     let mut notes: Asked =
         every_note().into_iter().map(|note| (note, Some(Actor::new("command line").unwrap()))).collect();
@@ -55,6 +58,7 @@ fn all() -> [(Asked, &'static str); 8] {
         (notes, VERSION_1_NOTES),
         (by_nobody(every_wall()), VERSION_1_WALL),
         (by_nobody(every_turn()), VERSION_1_TURNS),
+        (by_nobody(every_durable()), VERSION_1_LEASES),
     ]
 }
 

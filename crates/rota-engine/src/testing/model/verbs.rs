@@ -5,7 +5,7 @@ use crate::command::{Answer, Due, KickSource, OnConflict, Refusal};
 use crate::job::{JobId, JobState, JobTally, LeaseToken, QueueName, Time};
 use crate::limits::{KEY_BYTES, STEP_OBJECTS};
 use crate::queue::{QueueSettings, Turns};
-use crate::testing::workload::{Client, Put};
+use crate::testing::workload::{Client, Put, hands_tokens_on};
 use std::time::Duration;
 
 impl Model {
@@ -176,8 +176,9 @@ impl Model {
         if self.sessions[&client].follows {
             self.followed.insert((client, id, token));
         }
+        let is_durable = hands_tokens_on(client) && self.queues[&self.jobs[&id].queue].settings.durable_leases;
         let job = self.job_mut(id);
-        job.place = Place::Reserved { by: client, token, since: now, deadline: now.after(job.ttr) };
+        job.place = Place::Reserved { by: client, token, since: now, deadline: now.after(job.ttr), is_durable };
         job.tally.reserves += 1;
         job.last_holder = None;
         let (queue, limit_key) = (job.queue.clone(), job.terms.limit_key.clone());

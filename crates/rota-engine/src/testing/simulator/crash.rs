@@ -158,6 +158,8 @@ impl Simulation {
         self.past.push((engine.last_record(), started));
         self.both = Lockstep::new(engine, model).on(self.disk.clone()).with_far(self.far.clone(), self.near);
         self.both.check();
+        let past = self.both.engine.session_of_the_past();
+        self.report.resumed += past.map_or(0, |session| self.both.engine.leases_of(session) as u64);
         self.write_down(&Input::Tick, Outcome { fired, ..Outcome::default() });
 
         self.writer = Some(writer);

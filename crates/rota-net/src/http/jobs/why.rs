@@ -62,6 +62,10 @@ enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<serde_json::Value>)]
         progress: Option<Words<'static>>,
+        /// Whether a restart of the server leaves that in force.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        #[schema(value_type = Option<bool>, nullable = false)]
+        durable: bool,
     },
     /// It was set aside.
     Buried {
@@ -173,7 +177,7 @@ impl What {
                 let (actor, peer) =
                     Holder::of(job.id, engine).map_or((None, None), |Holder { actor, peer, .. }| (actor, peer));
                 let progress = job.progress.map(Words::copied);
-                What::Held { actor, peer, since: at(since), until: at(until), progress }
+                What::Held { actor, peer, since: at(since), until: at(until), progress, durable: job.is_lease_durable }
             }
             Reason::Buried { why } => What::Buried {
                 because: match why {
@@ -215,11 +219,12 @@ impl What {
             What::Over { since, kept_until } => {
                 format!("it is {} since {since}, and kept until {kept_until}", job.state.name())
             }
-            What::Held { actor, peer, until, progress, .. } => {
+            What::Held { actor, peer, until, progress, durable, .. } => {
                 let who = actor.as_deref().unwrap_or("somebody");
                 let place = peer.as_ref().map(|peer| format!(" at {peer}")).unwrap_or_default();
                 let said = progress.as_ref().map(|said| format!(", who says {}", said.value())).unwrap_or_default();
-                format!("{who}{place} holds it until {until}{said}")
+                let kept = if *durable { ", over restarts too" } else { "" };
+                format!("{who}{place} holds it until {until}{kept}{said}")
             }
             What::Buried { because, attempts, max_attempts, lost_leases, max_lost_leases, error } => {
                 let because = match because {

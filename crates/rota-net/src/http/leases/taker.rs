@@ -18,7 +18,7 @@ use super::super::refused;
 use super::stream::{Said, Why};
 use super::{LEASES, Taken, open, take};
 use crate::host::{Late, LeaseEnd, Shared};
-use rota_engine::command::{Answer, Command, Delivered};
+use rota_engine::command::{Answer, Command, Delivered, Refusal};
 use rota_engine::job::{JobId, LeaseToken, QueueName, Time};
 use rota_engine::limits::LEASES_UNHEARD;
 use rota_engine::session::SessionId;
@@ -242,6 +242,9 @@ impl Taker {
                 }
                 Ok(Answer::Waiting) => self.is_waiting = true,
                 Ok(Answer::TimedOut) => break,
+                // A durable lease is to be written down, and there is no room for that. It is tried again with what comes next,
+                // and where nothing does, when something is to be said.
+                Err(Refusal::NoRoom) => break,
                 other => {
                     unreachable!("a reserve of who follows its leases and does not wait is not answered {other:?}")
                 }
@@ -331,7 +334,7 @@ impl Taker {
     }
 }
 
-const STOPPING: &str = "the server stops, which ends all leases without fault";
+const STOPPING: &str = "the server stops, which ends all leases without fault, but for durable ones";
 
 /// Waits until somebody may have lost what was granted, and leaves that to be seen.
 async fn changed(changes: &mut watch::Receiver<u64>) {

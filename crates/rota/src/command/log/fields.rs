@@ -1,10 +1,10 @@
 //! A record's type and fields as they are shown.
 
 use rota_engine::event::{BuryReason, Event, KeptAnswer, KeptJob, PutJob};
-use rota_engine::job::{JobId, Time};
+use rota_engine::job::{JobId, LeaseToken, Time};
 use rota_engine::log::LoggedEvent;
 use rota_engine::note::{Note, NotedWhy};
-use rota_engine::queue::{PerKey, QueueSettings, Rate};
+use rota_engine::queue::{PerKey, QueueSettings, QueueSync, Rate};
 use rota_engine::schedule::{Became, Fired, KeptSchedule, LastTick, OnMissed, OnOverlap, TickPassed, Timing};
 use rota_engine::session::Actor;
 use rota_engine::terms::{Course, Expiry, OnParentFailure, Terms};
@@ -100,6 +100,13 @@ pub(super) fn describe(event: &LoggedEvent<'_>, bodies: Bodies) -> (String, Map<
         Event::JobKicked { job, run_at } => ("job_kicked", json!({ "job": job.0, "run_at": run_at.0 })),
         Event::JobPulled { job, run_at } => ("job_pulled", json!({ "job": job.0, "run_at": run_at.0 })),
         Event::LeaseLost { job, reserves } => ("lease_lost", json!({ "job": job.0, "reserves": reserves })),
+        Event::LeaseGiven { job, token, deadline, .. } => {
+            ("lease_given", json!({ "job": job.0, "token": token_of(*token), "ends_at": deadline.0 }))
+        }
+        Event::LeaseExtended { job, deadline, .. } => {
+            ("lease_extended", json!({ "job": job.0, "ends_at": deadline.0 }))
+        }
+        Event::LeaseDropped { job, .. } => ("lease_dropped", json!({ "job": job.0 })),
         Event::QueuePaused { until, length, .. } => {
             ("queue_paused", json!({ "queue": queue, "until": until.0, "length": format_duration(*length) }))
         }
@@ -218,7 +225,7 @@ fn ended(job: JobId, kept_until: Option<Time>) -> Value {
 }
 
 fn settings_of(settings: &QueueSettings) -> Value {
-    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = settings;
     let mut fields = json!({});
     set(&mut fields, "retain", retain.map(format_duration));
     set(&mut fields, "max_jobs", *max_jobs);
@@ -231,7 +238,14 @@ fn settings_of(settings: &QueueSettings) -> Value {
         set(&mut of_key, "rate", rate.map(rate_of));
         fields["per_key"] = of_key;
     }
+    set(&mut fields, "durable_leases", durable_leases.then_some(true));
+    set(&mut fields, "sync", sync.map(|QueueSync::Always| "always"));
     fields
+}
+
+/// A lease's stamp: which start gave it, and its number among those of that start.
+fn token_of(token: LeaseToken) -> String {
+    format!("{}.{}", token.epoch, token.counter)
 }
 
 fn rate_of(rate: Rate) -> Value {
@@ -376,6 +390,10 @@ fn kept(kept: &KeptJob, queue: Option<Value>, bodies: Bodies) -> Value {
         fields[name] = count.into();
     }
     kept.course.iter().for_each(|course| put_course(&mut fields, course));
+    if let Some(lease) = &kept.lease {
+        fields["lease"] =
+            json!({ "token": token_of(lease.token), "since": lease.since.0, "ends_at": lease.deadline.0 });
+    }
     fields
 }
 

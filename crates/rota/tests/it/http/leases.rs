@@ -163,9 +163,8 @@ fn why_a_lease_ended_is_said_as_far_as_it_is_known() {
         let rota = start(&data, &[]);
         let http = Http::to(rota.http());
         assert_eq!(reason(&http, &held, "complete"), "restart");
-        // What is kept is known for longer than what is not.
-        let expected = if retain.is_some() { "cancelled" } else { "restart" };
-        assert_eq!(reason(&http, &cancelled.unwrap(), "complete"), expected);
+        // Of one that is over it is told how it ended, whenever that was.
+        assert_eq!(reason(&http, &cancelled.unwrap(), "complete"), "cancelled");
     }
 }
 

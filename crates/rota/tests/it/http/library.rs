@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rota_client::http::{
     BackOff, Client, Error, JobState, Lease, List, Listen, Many, NewJob, NewSchedule, OnConflict, OnOverlap,
-    OnParentFailure, Parent, Pause, PerKey, ProblemKind, Rate, Reason, Reserve, Settings, Source, Ticks, Timestamp,
+    OnParentFailure, Parent, Pause, PerKey, ProblemKind, Rate, Reason, Reserve, Settings, Source, SyncMode, Ticks,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -204,6 +205,7 @@ fn queues_are_set_up_and_paused() {
     let mut per_key = PerKey::default();
     (per_key.concurrency, per_key.rate) = (Some(2), settings.rate);
     settings.per_key = Some(per_key);
+    (settings.durable_leases, settings.sync) = (true, Some(SyncMode::Always));
     assert_eq!(client.set_queue("mail", &settings).unwrap(), settings);
     client.put(&NewJob::text("mail", "x"), None).unwrap();
     let error = client.put(&NewJob::text("mail", "x"), None).unwrap_err();

@@ -201,6 +201,14 @@ fn queues_are_set_up_paused_and_listed() {
     assert_eq!(set, "mail: max_jobs=100 concurrency=3 key_rate=5/60s\n");
     let set = run(&http, &["queue", "set", "mail", "--unset", "key-rate", "--key-concurrency", "2", "--json"]).object();
     assert_eq!(set["settings"], json!({ "max_jobs": 100, "concurrency": 3, "per_key": { "concurrency": 2 } }));
+    let set = run(&http, &["queue", "set", "safe", "--durable-leases", "--sync", "always"]).good();
+    assert_eq!(set, "safe: durable_leases=true sync=always\n");
+    let set = run(&http, &["queue", "set", "safe", "--unset", "sync"]).good();
+    assert_eq!(set, "safe: durable_leases=true\n");
+    let shown = run(&http, &["queue", "show", "safe"]).good();
+    assert!(shown.contains("settings    durable_leases=true"), "{shown}");
+    let set = run(&http, &["queue", "set", "safe", "--unset", "durable-leases", "--concurrency", "2"]).good();
+    assert_eq!(set, "safe: concurrency=2\n");
 
     run(&http, &["put", "mail", "x"]).good();
     let paused = run(&http, &["queue", "pause", "mail", "--for", "1h"]).good();
