@@ -10,7 +10,7 @@ use crate::event::{Event, KeptLease};
 use crate::job::{Job, QueueName, Time};
 use crate::lease::{Lease, LeaseOrder};
 use crate::pages::Slot;
-use crate::queue::{QueueId, QueueSettings};
+use crate::queue::{QueueId, QueueSettings, Times};
 use crate::session::{Bond, Session, SessionId};
 use crate::wheel::Wheel;
 
@@ -98,7 +98,7 @@ impl State {
 
     /// At the end of a replay: how long things took is told since the start alone.
     pub(super) fn forget_times(&mut self) {
-        self.times = Box::default();
+        *self.times = Times::default();
         for id in self.queues_in_order.values() {
             self.queues[id.slot()].times = None;
         }
