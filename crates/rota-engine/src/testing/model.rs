@@ -279,7 +279,8 @@ impl Model {
     /// The engine starts again: every session is gone, and every lease but the durable ones, which go on with what was left of
     /// them. Its epoch and next id are the engine's to choose.
     ///
-    /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then.
+    /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then, and `cold` which jobs
+    /// are not in memory.
     ///
     /// # Panics
     /// If that is more than there were.
@@ -290,6 +291,7 @@ impl Model {
         next_job_id: u64,
         reserves: &BTreeMap<JobId, u32>,
         turns: &[(QueueName, TurnNote)],
+        cold: &BTreeSet<JobId>,
     ) -> Vec<(JobId, Vec<u8>)> {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
@@ -323,6 +325,7 @@ impl Model {
             queue.keys.clear();
         }
         self.homeless.clear();
+        self.cold.clone_from(cold);
         (self.now, self.started) = (now, now);
         self.epoch = epoch;
         self.leases = 0;

@@ -24,7 +24,7 @@ use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Group, LogError, LogWriter, Lsn};
 use crate::queue::QueueSettings;
 use crate::schedule::TurnNote;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +125,8 @@ enum Past {
         next_job_id: u64,
         reserves: BTreeMap<JobId, u32>,
         turns: Vec<(QueueName, TurnNote)>,
+        /// The jobs that were not in memory when the first ticks had their turns.
+        cold: BTreeSet<JobId>,
     },
 }
 
