@@ -55,6 +55,8 @@ pub struct Options {
     pub near: Option<Duration>,
     /// The most queues: see [`Refusal::TooManyQueues`]. Those that are there at the start stay, however many they are.
     pub queues: usize,
+    /// How many files of segments of jobs far ahead are held open at a time, two for each: see [`crate::far`].
+    pub far_files: usize,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             bodies: BodyHome::Memory,
             near: None,
             queues: crate::limits::QUEUES,
+            far_files: crate::limits::FAR_FILES,
         }
     }
 }
@@ -179,7 +182,7 @@ impl Engine {
         wall: Time,
     ) -> Result<(Engine, LogWriter<S>, Recovery, FarFiles<S>), OpenError> {
         let state = State::new(options.spoke, options.near);
-        let mut replay = Replay::new(state, options.bodies, storage.clone());
+        let mut replay = Replay::new(state, options.bodies, storage.clone(), options.far_files);
         let opened = log::open(storage, new_store_id, &mut |record| replay.take(record));
         let (writer, recovery) = opened.map_err(OpenError::of_replay)?;
         let (mut state, far) = replay.end().map_err(|source| {

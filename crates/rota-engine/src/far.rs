@@ -14,9 +14,12 @@
 //! ([`crate::engine::Engine::bring_near`]) before it is decided: a decision touches memory alone. What ends a job needs no
 //! more than its place, which the index has. The record stays a job's home until the job ends, or is written again.
 
+mod clock;
 mod ended;
 mod files;
+mod handles;
 mod index;
+mod moments;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -24,12 +27,15 @@ mod tests;
 pub(crate) use files::{Candidates, key_hash};
 pub use files::{FarEntry, FarError, FarFiles, FarRecords};
 pub(crate) use index::{IndexSurvey, survey as survey_index};
+pub(crate) use moments::is_plain;
+pub use moments::{Moments, NearGoal};
 pub(crate) use open::{OpenFile, OpenSegment};
 
 use crate::event::KeptJob;
-use crate::job::{JobId, QueueName};
+use crate::job::{JobId, QueueName, Time};
 use crate::log::{Lsn, Place};
 use crate::queue::QueueId;
+use clock::Clock;
 use ended::Ended;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -65,6 +71,11 @@ impl FarRecord {
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         self.kept.put.body.len()
+    }
+
+    /// When its job has to be in memory.
+    pub(crate) fn needed_by(&self) -> Moments {
+        Moments::of(&self.kept.put)
     }
 }
 
@@ -108,21 +119,26 @@ pub enum Want {
         queue: QueueName,
         /// How many.
         count: usize,
+        /// By how many nanoseconds the wall clock is ahead of engine time: that says who is first of those that go by it.
+        wall_ahead: i128,
     },
 }
 
-/// Which jobs had left memory at a moment: what was looked up as of it may have changed by another one.
+/// Which jobs had left memory at a moment, and what the wall clock showed: what was looked up as of it may have changed by
+/// another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FarAsOf {
     /// How many jobs had.
     left: u64,
     /// The newest segment that they had left for.
     newest: u64,
+    /// By how many nanoseconds the wall clock was ahead of engine time.
+    wall_ahead: i128,
 }
 
 impl FarAsOf {
     /// Whether what was looked up for `want` as of this is so at `now`, but for jobs that ended. Who has a name or a key may have
-    /// left memory since, for a segment in which nobody looked; who is first, for any.
+    /// left memory since, for a segment in which nobody looked; who is first, for any, or is another one by the clock.
     #[must_use]
     pub fn holds(self, want: &Want, now: FarAsOf) -> bool {
         match want {
@@ -147,6 +163,10 @@ pub(crate) struct Far {
     /// Queues whose totals count what happened to far jobs since they were kept: records of that can't be counted by a start that
     /// no longer knows the job.
     counted: BTreeSet<QueueId>,
+    /// When the wall clock was set, as far as the log that a start reads tells it.
+    pub(crate) clock: Clock,
+    /// Far jobs that were put for a moment of the wall clock and are in memory, with what their records say of that.
+    near_by_wall: BTreeMap<JobId, Time>,
 }
 
 #[derive(Debug)]
@@ -159,6 +179,8 @@ struct FarSegment {
     settled: Bits,
     /// Whether the file that was written down last, for a start, names it.
     is_named: bool,
+    /// Whether all of its jobs wait for a span of time alone, as far as is known: earlier servers know of no others.
+    is_plain: bool,
 }
 
 /// A bit for each record of a segment that holds a job whole.
@@ -222,16 +244,56 @@ impl Far {
         self.segments.is_empty()
     }
 
-    /// Takes a segment in as a start finds it.
-    pub(crate) fn load(&mut self, found: OpenSegment) {
+    /// Takes a segment in as a start finds it; `is_plain`: all of its jobs wait for a span of time alone.
+    pub(crate) fn load(&mut self, found: OpenSegment, is_plain: bool) {
         let OpenSegment { segment, records, end, open } = found;
-        self.segments.insert(segment, FarSegment { records, end, settled: open.clone(), open, is_named: true });
+        let settled = open.clone();
+        self.segments.insert(segment, FarSegment { records, end, settled, open, is_named: true, is_plain });
     }
 
-    /// Which jobs left memory by now. A segment that a job leaves memory for has a higher number than all that others left
-    /// for before.
-    pub(crate) fn as_of(&self) -> FarAsOf {
-        FarAsOf { left: self.left, newest: self.segments.last_key_value().map_or(0, |(&number, _)| number) }
+    /// Which jobs left memory by now, where the wall clock is so far ahead of engine time. A segment that a job leaves memory
+    /// for has a higher number than all that others left for before.
+    pub(crate) fn as_of(&self, wall_ahead: i128) -> FarAsOf {
+        let newest = self.segments.last_key_value().map_or(0, |(&number, _)| number);
+        FarAsOf { left: self.left, newest, wall_ahead }
+    }
+
+    /// Whether all far jobs wait for a span of time alone.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.segments.values().all(|segment| segment.is_plain)
+    }
+
+    /// When a far job was due that was put for that moment of the wall clock, in engine time, if it was when the clock was set
+    /// since it left memory.
+    pub(crate) fn due_since(&self, place: FarPlace, at_wall: Time) -> Option<Time> {
+        let end = self.segments.get(&place.segment)?.end;
+        self.clock.due_since(end, at_wall)
+    }
+
+    /// A far job is in memory from now on, which was put for that moment of the wall clock.
+    pub(crate) fn came_near(&mut self, job: JobId, at_wall: Time) {
+        self.near_by_wall.insert(job, at_wall);
+    }
+
+    /// It is no longer, or no far job.
+    pub(crate) fn went(&mut self, job: JobId) {
+        self.near_by_wall.remove(&job);
+    }
+
+    /// Far jobs in memory that were due when the clock was set in a record below `below`: of so many of those that go by it,
+    /// from behind that one on. Returns the last of them too; `None` at the end.
+    pub(crate) fn due_by_clock(&self, below: Lsn, after: JobId, most: usize) -> (Vec<JobId>, Option<JobId>) {
+        let Some(shown) = self.clock.shown_below(below) else { return (Vec::new(), None) };
+        let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let some: Vec<(JobId, Time)> = self.near_by_wall.range(range).take(most).map(|(&job, &at)| (job, at)).collect();
+        let last = some.last().filter(|_| some.len() == most).map(|&(job, _)| job);
+        (some.into_iter().filter(|&(_, at)| at <= shown).map(|(job, _)| job).collect(), last)
+    }
+
+    /// The far jobs in memory that go by the wall clock.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn near_by_wall(&self) -> &BTreeMap<JobId, Time> {
+        &self.near_by_wall
     }
 
     pub(crate) fn is_open(&self, place: FarPlace) -> bool {
@@ -255,13 +317,14 @@ impl Far {
     }
 
     /// A job's record is its home from now on. `of` are the number of its segment's records that hold a job whole, and the
-    /// first record behind the segment.
-    pub(crate) fn leave(&mut self, place: FarPlace, of: (u32, Lsn)) {
+    /// first record behind the segment; `is_plain`: it waits for a span of time alone.
+    pub(crate) fn leave(&mut self, place: FarPlace, of: (u32, Lsn), is_plain: bool) {
         let (records, end) = of;
         let segment = self.segments.entry(place.segment).or_insert_with(|| {
             let (open, settled) = (Bits::none(records), Bits::none(records));
-            FarSegment { records, end, open, settled, is_named: false }
+            FarSegment { records, end, open, settled, is_named: false, is_plain: true }
         });
+        segment.is_plain &= is_plain;
         segment.open.set(place.ordinal, true);
         segment.settled.set(place.ordinal, true);
         self.left += 1;

@@ -51,6 +51,18 @@ impl Time {
         Time(self.0.saturating_add(nanos))
     }
 
+    /// The point at which the wall clock shows this, where that is so many nanoseconds ahead of engine time.
+    pub(crate) fn in_engine_time(self, ahead: i128) -> Time {
+        let nanos = (i128::from(self.0) - ahead).clamp(0, i128::from(u64::MAX - 1));
+        Time(u64::try_from(nanos).expect("clamped to the range"))
+    }
+
+    /// What the wall clock shows at this point, where that is so many nanoseconds ahead of engine time.
+    pub(crate) fn on_wall_clock(self, ahead: i128) -> Time {
+        let nanos = i128::from(self.0) + ahead;
+        Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
     /// The span from `earlier` to this point; zero if `earlier` is not earlier.
     #[must_use]
     pub fn since(self, earlier: Time) -> Duration {
@@ -349,7 +361,8 @@ impl JobExtra {
         key + terms + self.course.as_ref().map_or(0, |course| course.bytes())
     }
 
-    /// Whether its job may leave memory while it is delayed: nothing happens to it before, and its body is that of its put.
+    /// Whether its job may leave memory while it is delayed: nothing but time brings about something of it before, and its
+    /// body is that of its put.
     pub(crate) fn may_leave(&self) -> bool {
         !self.is_replaced() && self.terms.as_ref().is_none_or(|terms| !terms.stays_near())
     }

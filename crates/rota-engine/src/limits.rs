@@ -101,6 +101,9 @@ pub const TOUCHED_TOGETHER: usize = 32;
 /// The most commands of one read whose jobs are looked up together, where they are not in memory.
 pub const LOOKED_UP_TOGETHER: usize = 256;
 
+/// How many files of segments of jobs far ahead are held open at a time, where the embedder does not say: two for each segment.
+pub const FAR_FILES: usize = 512;
+
 /// How often a queue's first delayed jobs are looked up again for one command, where jobs leave memory meanwhile.
 pub const LOOK_UPS: u32 = 8;
 

@@ -242,6 +242,7 @@ impl Snapshot {
                     Some(slot) => state.kept_job_at(slot, record.kept.put.body.clone()),
                     None => {
                         let mut kept = record.kept.clone();
+                        kept.put.run_at = state.far_run_at(record.place, &kept.put);
                         kept.put.queue = state.find_queue(&record.queue).expect("the queue of an open job is there");
                         kept
                     }

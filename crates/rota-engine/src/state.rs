@@ -40,7 +40,7 @@ use schedules::Schedules;
 
 use crate::bodies::{Bodies, BodyHandle};
 use crate::command::{Body, BodyPlace, Delivery, Refusal};
-use crate::far::Far;
+use crate::far::{Far, Moments};
 use crate::ids::Ids;
 use crate::index::{Hashed, Index};
 use crate::job::{
@@ -98,8 +98,12 @@ pub(crate) struct State {
     near: Option<Duration>,
     /// The most queues: past it none comes to be that stays.
     pub(crate) most_queues: usize,
-    /// Every job that is due by then is in memory.
-    pub(crate) near_until: Time,
+    /// Every job that has to be in memory by then is.
+    near_until: Moments,
+    /// The same, but that some may still be on their way.
+    near_goal: Moments,
+    /// How often the wall clock was set.
+    clock_sets: u64,
     pub(crate) far: Far,
     graph: Graph,
     /// Queues some of whose limit keys were not told yet what holds for them now.
@@ -197,7 +201,9 @@ impl State {
             distant_bytes: 0,
             most_queues: usize::MAX,
             near: near.map(|near| near.max(Duration::from_nanos(1))),
-            near_until: Time(0),
+            near_until: Moments::FIRST,
+            near_goal: Moments::FIRST,
+            clock_sets: 0,
             far: Far::default(),
             graph: Graph::default(),
             telling_groups: BTreeSet::new(),
@@ -430,13 +436,12 @@ impl State {
                 self.totals.urgent -= u64::from(urgent);
             }
             JobState::Delayed => {
+                if self.near.is_some() && self.is_distant(&self.jobs[slot]) {
+                    self.distant_bytes -= self.record_bytes(&self.jobs[slot]);
+                }
                 if extra.is_none() || !self.leave_wall_line(slot) {
                     let queue = &mut self.queues[id.slot()];
                     queue.delayed.remove(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
-                    let job = &self.jobs[slot];
-                    if self.near.is_some() && self.is_distant(job) {
-                        self.distant_bytes -= self.record_bytes(job);
-                    }
                 }
             }
             JobState::Buried => {
@@ -498,26 +503,41 @@ impl State {
         if !self.jobs[slot].extra.is_none() && self.attach_by_terms(slot) {
             return;
         }
-        let state = if self.jobs[slot].run_at > now { JobState::Delayed } else { JobState::Ready };
-        self.jobs[slot].state = state;
-        self.totals.by_state[state as usize] += 1;
+        if self.jobs[slot].run_at > now { self.join_delayed(slot) } else { self.join_ready(slot) }
+    }
+
+    /// The same of one whose moment was not found to have come, whatever the time.
+    fn attach_delayed(&mut self, slot: Slot) {
+        if self.jobs[slot].extra.is_none() || !self.attach_by_terms(slot) {
+            self.join_delayed(slot);
+        }
+    }
+
+    fn join_ready(&mut self, slot: Slot) {
+        self.jobs[slot].state = JobState::Ready;
+        self.totals.by_state[JobState::Ready as usize] += 1;
         let job = &self.jobs[slot];
-        let (id, run_at, urgent) = (job.queue, job.run_at, job.is_urgent());
-        if state == JobState::Ready {
-            if job.extra.is_none() || !self.join_group(slot) {
-                self.queues[id.slot()].ready.insert(slot, &ReadyOrder(&self.jobs));
-            }
-            let queue = &mut self.queues[id.slot()];
-            queue.urgent += u64::from(urgent);
-            self.totals.urgent += u64::from(urgent);
-            self.serve(id);
-        } else if job.extra.is_none() || !self.join_wall_line(slot) {
+        let (id, urgent) = (job.queue, job.is_urgent());
+        if job.extra.is_none() || !self.join_group(slot) {
+            self.queues[id.slot()].ready.insert(slot, &ReadyOrder(&self.jobs));
+        }
+        let queue = &mut self.queues[id.slot()];
+        queue.urgent += u64::from(urgent);
+        self.totals.urgent += u64::from(urgent);
+        self.serve(id);
+    }
+
+    fn join_delayed(&mut self, slot: Slot) {
+        self.jobs[slot].state = JobState::Delayed;
+        self.totals.by_state[JobState::Delayed as usize] += 1;
+        if self.near.is_some() && self.is_distant(&self.jobs[slot]) {
+            self.distant_bytes += self.record_bytes(&self.jobs[slot]);
+        }
+        let job = &self.jobs[slot];
+        let (id, run_at) = (job.queue, job.run_at);
+        if job.extra.is_none() || !self.join_wall_line(slot) {
             let queue = &mut self.queues[id.slot()];
             queue.delayed.insert(slot, &DueOrder { jobs: &self.jobs, spoke: self.spoke });
-            let job = &self.jobs[slot];
-            if self.near.is_some() && self.is_distant(job) {
-                self.distant_bytes += self.record_bytes(job);
-            }
             self.wake_queue_at(id, run_at);
         }
     }
@@ -602,7 +622,11 @@ impl State {
     fn remove_job(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
         match self.extra(job).and_then(|extra| extra.home) {
-            Some(home) => self.far.end(home),
+            Some(home) => {
+                let id = job.id;
+                self.far.end(home);
+                self.far.went(id);
+            }
             None => self.job_bytes -= self.record_bytes(job),
         }
         let queue = self.take_out(slot);

@@ -159,9 +159,9 @@ impl Terms {
         64 + kind + headers + self.after.len() * 8 + limit_key + fired
     }
 
-    /// Whether the job must be in memory whatever its time: something may happen to it before that.
+    /// Whether the job must be in memory whatever its time: it waits for others, or did.
     pub(crate) fn stays_near(&self) -> bool {
-        !self.after.is_empty() || self.expires_at.is_some() || self.failed_parent.is_some()
+        !self.after.is_empty() || self.failed_parent.is_some()
     }
 }
 

@@ -49,8 +49,8 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// Where there are at least so many, as many as webhooks can be called by are kept free, too.
 const MANY_DESCRIPTORS: u64 = 1024;
 
-/// As many as segments of jobs far ahead may take, two each, where that is no more than a quarter of all.
-const FAR_DESCRIPTORS: u64 = 4096;
+/// As many as segments of jobs far ahead have open at a time, two each, where that is no more than a quarter of all.
+const FAR_DESCRIPTORS: u64 = 1024;
 
 /// How often the allocator is reminded of free memory.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let http = bind("--http", config.http).await?;
     let beanstalkd_tls = bind("--beanstalkd-tls", config.beanstalkd_tls).await?;
     let http_tls = bind("--http-tls", config.http_tls).await?;
-    let descriptors = raise_descriptor_limit(config.storage);
+    let (descriptors, far_files) = raise_descriptor_limit(config.storage);
     let has_http = http.is_some() || http_tls.is_some();
     // The beanstalkd protocol keeps half, where it is served.
     let has_beanstalkd = beanstalkd.is_some() || beanstalkd_tls.is_some();
@@ -83,7 +83,7 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let connections = Connections { most, per_address: config.per_address };
 
     let (wall, told_at) = (SystemClock.wall(), SystemClock.since_boot());
-    let (engine, log) = open(&config, wall)?;
+    let (engine, log) = open(&config, far_files, wall)?;
     let door = Arc::new(TokenDoor::open(config.tokens.clone(), config.auth)?);
     let kept = (config.storage != StorageMode::Memory).then(|| config.data.join(webhooks::file::FILE_NAME));
     let webhooks = Outside::open(kept, caller.clone())?;
@@ -182,14 +182,16 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The engine as its data says, with the log to go on with.
-fn open(config: &ServeConfig, wall: Time) -> anyhow::Result<(Engine, Option<HostLog>)> {
+/// The engine as its data says, with the log to go on with. `far_files`: how many files of segments of jobs far ahead are open
+/// at a time.
+fn open(config: &ServeConfig, far_files: usize, wall: Time) -> anyhow::Result<(Engine, Option<HostLog>)> {
     let bodies = match config.storage {
         StorageMode::Lazy | StorageMode::Mapped => BodyHome::Log,
         StorageMode::Memory | StorageMode::Durable => BodyHome::Memory,
     };
     let near = (config.storage == StorageMode::Mapped).then_some(config.near);
-    let options = Options { spoke: config.spoke, bodies, near, queues: config.max_queues, ..Options::default() };
+    let queues = config.max_queues;
+    let options = Options { spoke: config.spoke, bodies, near, queues, far_files, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
             println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
@@ -298,22 +300,25 @@ fn address(socket: Option<&TcpListener>) -> String {
     local.map_or_else(|| String::from("off"), |address| address.to_string())
 }
 
-/// Lets the process open as many files as it may. Returns how many of them can be connections.
-fn raise_descriptor_limit(storage: StorageMode) -> usize {
+/// Lets the process open as many files as it may. Returns how many of them can be connections, and how many segments of jobs far
+/// ahead.
+fn raise_descriptor_limit(storage: StorageMode) -> (usize, usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     let all = current.unwrap_or(1 << 20);
     let webhooks = if all >= MANY_DESCRIPTORS { WEBHOOKS as u64 } else { 0 };
+    let far_files = (all / 4).clamp(2, FAR_DESCRIPTORS);
     let segments = match storage {
         StorageMode::Memory | StorageMode::Durable => 0,
         StorageMode::Lazy => OPEN_SEGMENTS as u64,
-        StorageMode::Mapped => OPEN_SEGMENTS as u64 + (all / 4).min(FAR_DESCRIPTORS),
+        StorageMode::Mapped => OPEN_SEGMENTS as u64 + far_files,
     };
     let connections = all.saturating_sub(OTHER_DESCRIPTORS + webhooks + segments).max(1);
     // A semaphore's counts end somewhere too.
-    usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20)
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX).min(1 << 20);
+    (connections, usize::try_from(far_files).unwrap_or(usize::MAX))
 }
 
 /// Ends when a snapshot was taken that SIGUSR1 asked for, and nothing was decided since. Puts are refused from the signal

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::command::{Command, Parent};
-use crate::far::{FarAsOf, FarEntry, FarFound, FarPlace, FarRecord, OpenSegment, Want};
+use crate::far::{FarAsOf, FarEntry, FarFound, FarPlace, FarRecord, Moments, NearGoal, OpenSegment, Want};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{Lsn, Pending};
 use crate::queue::QueueId;
@@ -58,7 +58,7 @@ impl Engine {
     /// Which jobs left memory by now: to be asked when it is asked what is wanted, and again when that was looked up.
     #[must_use]
     pub fn far_as_of(&self) -> FarAsOf {
-        self.state.far.as_of()
+        self.state.far_as_of()
     }
 
     /// Whether a job of far segments may be open.
@@ -117,9 +117,15 @@ impl Engine {
         }
     }
 
-    /// Says that every job that is due by `until` was brought near.
-    pub fn near_until(&mut self, until: Time) {
-        self.state.near_until = self.state.near_until.max(until);
+    /// How far jobs are to be brought near, where all are that are due or expire by `until`: also what goes by the wall clock, as
+    /// it shows then. To be asked before [`crate::far::FarFiles::due`], so that none of them leaves memory meanwhile.
+    pub fn aim_near(&mut self, until: Time) -> NearGoal {
+        self.state.aim_near(until)
+    }
+
+    /// Says that every job that this goal is about was brought near.
+    pub fn near_until(&mut self, goal: NearGoal) {
+        self.state.is_near(goal);
     }
 
     /// How many jobs are not in memory.
@@ -128,9 +134,9 @@ impl Engine {
         self.state.cold_jobs()
     }
 
-    /// From when on a delayed job is so far ahead that it may leave memory; `None` if none may now.
+    /// From when on a delayed job is so far ahead that it may leave memory, in both times; `None` if none may now.
     #[must_use]
-    pub fn leaves_after(&self) -> Option<Time> {
+    pub fn leaves_after(&self) -> Option<Moments> {
         self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none())
     }
 
@@ -169,7 +175,27 @@ impl Engine {
     }
 
     pub(crate) fn settle_far(&mut self, below: Lsn, most: usize) -> bool {
-        self.state.far.settle(below, most)
+        let is_done = self.state.far.settle(below, most);
+        if is_done {
+            self.state.settle_clock(below, self.now);
+        }
+        is_done
+    }
+
+    /// By how many nanoseconds the wall clock was ahead of engine time before that record, if a start has to know it.
+    pub(crate) fn far_wall_ahead(&self, at: Lsn) -> Option<i128> {
+        self.state.far_wall_ahead(at)
+    }
+
+    /// Whether all far jobs are in memory that were due when the wall clock was set in a record below `below`.
+    #[must_use]
+    pub(crate) fn has_due_by_clock(&self, below: Lsn) -> bool {
+        self.state.has_due_by_clock(below)
+    }
+
+    /// Those of them that come behind that one, out of so many, and where to go on.
+    pub(crate) fn due_by_clock(&self, below: Lsn, after: JobId, most: usize) -> (Vec<JobId>, Option<JobId>) {
+        self.state.far.due_by_clock(below, after, most)
     }
 
     pub(crate) fn far_settled_after(&mut self, segment: u64) -> Option<OpenSegment> {
@@ -214,7 +240,7 @@ impl Engine {
     /// Every job that is due by then is in memory.
     #[must_use]
     pub fn known_until(&self) -> Time {
-        self.state.near_until
+        self.state.known_until()
     }
 
     /// The jobs that are not in memory.

@@ -1,19 +1,24 @@
 //! The far segments' files: makes an index, looks jobs up, reads their records.
 //!
 //! It does I/O, so nobody calls it while the engine is held. It knows nothing of which jobs are open; whoever gets a record
-//! from here has [`crate::engine::Engine::bring_near`] decide that.
+//! from here has [`crate::engine::Engine::bring_near`] decide that. What comes first by time is in `orders`.
 
-use super::index::{self, IndexEntry, IndexFile, RecordAt, Timed};
+mod orders;
+
+use super::handles::{FarHandle, Handles};
+use super::index::{self, IndexEntry, IndexFile, Order, RecordAt};
 use super::{FarFound, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::event::{Event, KeptJob};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{LoggedEvent, Lsn, NameCache, Place, RecordFault, SegmentError, SegmentReader, decode_record};
 use crate::queue::QueueId;
 use crate::storage::{Beside, Storage, StorageFile, is_full};
+use crate::terms::Expiry;
+use orders::Cursor;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Why far jobs cannot be looked up. The disk is not to be trusted.
@@ -79,8 +84,8 @@ impl FarError {
 /// A job that an index names: to be read with [`FarFiles::read`] if it is open.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FarEntry {
-    /// When it is due.
-    pub run_at: Time,
+    /// Where it stands in the order that it was looked up in.
+    pub time: Time,
     /// Which job.
     pub job: JobId,
     /// Which record.
@@ -105,12 +110,23 @@ impl Candidates {
             self.queues.push(queue.clone());
             u32::try_from(self.queues.len() - 1).expect("a segment names fewer queues")
         });
+        let put = &kept.put;
+        let mut times = [None; Order::ALL.len()];
+        match put.at_wall {
+            None => times[Order::Due as usize] = Some(put.run_at),
+            Some(at) => times[Order::WallDue as usize] = Some(at),
+        }
+        match put.terms.as_ref().and_then(|terms| terms.expires_at) {
+            None => {}
+            Some(Expiry::Engine(at)) => times[Order::Expiry as usize] = Some(at),
+            Some(Expiry::Wall(at)) => times[Order::WallExpiry as usize] = Some(at),
+        }
         self.entries.push(IndexEntry {
-            job: kept.put.job,
-            run_at: kept.put.run_at,
+            job: put.job,
+            times,
             at: RecordAt { ordinal, offset, length },
             queue: number,
-            key_hash: kept.put.key.as_deref().map(|key| key_hash(queue, key)),
+            key_hash: put.key.as_deref().map(|key| key_hash(queue, key)),
         });
     }
 
@@ -143,21 +159,19 @@ pub(crate) fn key_hash(queue: &QueueName, key: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-struct FarFile<S: Storage> {
-    index: IndexFile<S::File>,
-    segment: S::File,
-    /// The number, in the order of time, of the first job that was not given out for its time.
-    next: AtomicU32,
-    /// When that one is due, as far as was looked; past the last one, never.
-    next_at: AtomicU64,
-    /// The number of the first that may not have been brought near.
-    passed: AtomicU32,
+struct FarFile {
+    index: IndexFile,
+    /// How far it was gone through in each order of time.
+    cursors: [Cursor; Order::ALL.len()],
 }
 
 /// The indexes of all far segments, and the segments. Shared by those who look jobs up.
 pub struct FarFiles<S: Storage> {
     storage: S,
-    files: RwLock<BTreeMap<u64, Arc<FarFile<S>>>>,
+    files: RwLock<BTreeMap<u64, Arc<FarFile>>>,
+    handles: Handles<S>,
+    /// How often the wall clock had been set when it was looked last what will be due.
+    clock_sets: AtomicU64,
 }
 
 impl<S: Storage> std::fmt::Debug for FarFiles<S> {
@@ -167,10 +181,11 @@ impl<S: Storage> std::fmt::Debug for FarFiles<S> {
 }
 
 impl<S: Storage> FarFiles<S> {
-    /// None yet.
+    /// None yet; at most so many files are held open at a time, two for each segment.
     #[must_use]
-    pub fn new(storage: S) -> FarFiles<S> {
-        FarFiles { storage, files: RwLock::default() }
+    pub fn new(storage: S, most_open: usize) -> FarFiles<S> {
+        let handles = Handles::new(storage.clone(), most_open);
+        FarFiles { storage, files: RwLock::default(), handles, clock_sets: AtomicU64::new(0) }
     }
 
     /// Whether there are none.
@@ -200,15 +215,15 @@ impl<S: Storage> FarFiles<S> {
         beside
     }
 
-    fn read_files(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<FarFile<S>>>> {
+    fn read_files(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<FarFile>>> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> Vec<Arc<FarFile<S>>> {
+    fn all(&self) -> Vec<Arc<FarFile>> {
         self.read_files().values().cloned().collect()
     }
 
-    fn file(&self, segment: u64) -> Option<Arc<FarFile<S>>> {
+    fn file(&self, segment: u64) -> Option<Arc<FarFile>> {
         self.read_files().get(&segment).cloned()
     }
 
@@ -222,18 +237,39 @@ impl<S: Storage> FarFiles<S> {
             io::ErrorKind::InvalidData => FarError::damaged(&self.storage, name),
             _ => FarError::beside(&self.storage, name, source),
         };
-        let index = self.storage.open_beside(name).and_then(|file| IndexFile::open(file, segment)).map_err(failed)?;
-        let segment_file = self.storage.open(segment);
-        let segment_file = segment_file.map_err(|source| self.failed(segment, source))?;
-        let file = FarFile {
-            index,
-            segment: segment_file,
-            next: AtomicU32::new(0),
-            next_at: AtomicU64::new(0),
-            passed: AtomicU32::new(0),
-        };
+        // Another one may have stood there.
+        self.handles.close(segment);
+        let index = self.handles.get(FarHandle::Index(segment));
+        let index = index.and_then(|file| IndexFile::open(&file, segment)).map_err(failed)?;
+        self.handles.get(FarHandle::Segment(segment)).map_err(|source| self.failed(segment, source))?;
+        let file = FarFile { index, cursors: Default::default() };
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file.into());
         Ok(())
+    }
+
+    /// Whether all jobs in the index of a segment wait for a span of time alone.
+    pub(crate) fn is_plain(&self, segment: u64) -> bool {
+        self.file(segment).is_none_or(|file| file.index.is_plain())
+    }
+
+    /// An index's file; `None` if its segment is no far one any more: nothing in it is open.
+    fn index_of(&self, file: &FarFile) -> Result<Option<S::File>, FarError> {
+        let segment = file.index.segment;
+        let opened = self.handle(FarHandle::Index(segment), segment);
+        opened.map_err(|source| self.index_failed(segment, source))
+    }
+
+    fn handle(&self, handle: FarHandle, segment: u64) -> io::Result<Option<S::File>> {
+        let opened = self.handles.get(handle);
+        if !self.has(segment) {
+            // It would be held open for nobody, and with it its room on the disk.
+            self.handles.close(segment);
+        }
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.has(segment) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the index of a segment that a start found; makes it anew where it is missing or damaged. Returns how many of
@@ -257,12 +293,17 @@ impl<S: Storage> FarFiles<S> {
             return Ok(vec![(only.clone(), found.open.count.into())]);
         }
         let mut counts = vec![0; file.index.queues.len()];
-        let mut from = 0;
-        while from < file.index.len() {
-            let timed = file.index.timed(from).map_err(|source| self.index_failed(found.segment, source))?;
-            from += u32::try_from(timed.len()).expect("a block is short");
-            for timed in timed.iter().filter(|timed| found.open.get(timed.at.ordinal)) {
-                counts[timed.queue as usize] += 1;
+        for order in [Order::Due, Order::WallDue] {
+            let mut from = 0;
+            loop {
+                let timed = self.timed(&file, order, from)?;
+                if timed.is_empty() {
+                    break;
+                }
+                from += u32::try_from(timed.len()).expect("a block is short");
+                for timed in timed.iter().filter(|timed| found.open.get(timed.at.ordinal)) {
+                    counts[timed.queue as usize] += 1;
+                }
             }
         }
         Ok(file.index.queues.iter().cloned().zip(counts).filter(|&(_, count)| count > 0).collect())
@@ -304,7 +345,7 @@ impl<S: Storage> FarFiles<S> {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn through(&self, storage: S) -> FarFiles<S> {
-        let files = FarFiles::new(storage);
+        let files = FarFiles::new(storage, 3);
         let segments: Vec<u64> = self.read_files().keys().copied().collect();
         segments.into_iter().for_each(|segment| files.open(segment).expect("it was open before"));
         files
@@ -313,6 +354,14 @@ impl<S: Storage> FarFiles<S> {
     /// Closes the files of a segment that nobody needs any more.
     pub fn close(&self, segment: u64) {
         self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+        self.handles.close(segment);
+    }
+
+    /// How many files are held open.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.handles.len()
     }
 
     /// Looks up what is wanted. `are_cold` says, of so many at a time, which jobs are open and not in memory. It does I/O.
@@ -326,7 +375,12 @@ impl<S: Storage> FarFiles<S> {
             Want::Key { queue, key } => {
                 let mut found = Vec::new();
                 for file in self.all() {
-                    let at = file.index.find_key(key_hash(queue, key));
+                    let hash = key_hash(queue, key);
+                    if !file.index.may_have_key(hash) {
+                        continue;
+                    }
+                    let Some(index) = self.index_of(&file)? else { continue };
+                    let at = file.index.find_key(&index, hash);
                     let at = at.map_err(|source| self.index_failed(file.index.segment, source))?;
                     found.extend(at.into_iter().map(|at| file.entry(JobId(0), Time(0), at)));
                 }
@@ -334,8 +388,8 @@ impl<S: Storage> FarFiles<S> {
                 records.retain(|record| record.queue == *queue && record.kept.put.key.as_ref() == Some(key));
                 records
             }
-            Want::First { queue, count } => {
-                let entries = self.first_of(queue, *count, are_cold)?;
+            Want::First { queue, count, wall_ahead } => {
+                let entries = self.first_of(queue, *count, *wall_ahead, are_cold)?;
                 self.read(&entries)?
             }
         };
@@ -386,15 +440,16 @@ impl<S: Storage> FarFiles<S> {
     ) -> Result<Vec<FarRecord>, FarError> {
         let mut found = Vec::new();
         for file in self.that_may_have(job, job) {
-            let at = file.index.find(job).map_err(|source| self.index_failed(file.index.segment, source))?;
+            let Some(index) = self.index_of(&file)? else { continue };
+            let at = file.index.find(&index, job).map_err(|source| self.index_failed(file.index.segment, source))?;
             found.extend(at.into_iter().map(|at| file.entry(job, Time(0), at)));
         }
         self.read_cold(found, are_cold)
     }
 
     /// The far segments that can have a job from the one to the other, by the first and last ids of each, the newest first.
-    fn that_may_have(&self, from: JobId, to: JobId) -> Vec<Arc<FarFile<S>>> {
-        let may_have = |file: &&Arc<FarFile<S>>| file.index.may_have(from, to);
+    fn that_may_have(&self, from: JobId, to: JobId) -> Vec<Arc<FarFile>> {
+        let may_have = |file: &&Arc<FarFile>| file.index.may_have(from, to);
         self.read_files().values().rev().filter(may_have).cloned().collect()
     }
 
@@ -405,7 +460,7 @@ impl<S: Storage> FarFiles<S> {
     }
 
     /// The same in some of the segments, one after the other.
-    fn places_in(&self, files: Vec<Arc<FarFile<S>>>, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
+    fn places_in(&self, files: Vec<Arc<FarFile>>, jobs: &[JobId]) -> Result<Vec<FarJob>, FarError> {
         let mut places = Vec::new();
         for file in files {
             self.add_places(&file, jobs, &mut places)?;
@@ -413,9 +468,10 @@ impl<S: Storage> FarFiles<S> {
         Ok(places)
     }
 
-    fn add_places(&self, file: &FarFile<S>, jobs: &[JobId], places: &mut Vec<FarJob>) -> Result<(), FarError> {
+    fn add_places(&self, file: &FarFile, jobs: &[JobId], places: &mut Vec<FarJob>) -> Result<(), FarError> {
         let segment = file.index.segment;
-        let found = file.index.find_all(jobs, &mut |job, at, queue| {
+        let Some(index) = self.index_of(file)? else { return Ok(()) };
+        let found = file.index.find_all(&index, jobs, &mut |job, at, queue| {
             if let Some(queue) = file.index.queues.get(queue as usize) {
                 let place = FarPlace { segment, ordinal: at.ordinal };
                 places.push(FarJob { job, place, queue: queue.clone() });
@@ -437,75 +493,6 @@ impl<S: Storage> FarFiles<S> {
         self.read(&found)
     }
 
-    /// The first jobs of a queue by time that are not in memory.
-    fn first_of(
-        &self,
-        queue: &QueueName,
-        count: usize,
-        are_cold: &mut dyn FnMut(&[FarEntry]) -> Vec<bool>,
-    ) -> Result<Vec<FarEntry>, FarError> {
-        let mut best: Vec<FarEntry> = Vec::new();
-        for file in self.all() {
-            let Some(number) = file.index.queues.iter().position(|name| name == queue) else { continue };
-            let mut from = file.passed.load(Ordering::Relaxed);
-            'file: loop {
-                let timed = file.index.timed(from).map_err(|source| self.index_failed(file.index.segment, source))?;
-                from += u32::try_from(timed.len()).expect("a block is short");
-                if timed.is_empty() {
-                    break;
-                }
-                let of_queue = timed.iter().filter(|timed| timed.queue as usize == number);
-                let entries: Vec<FarEntry> = of_queue.map(|timed| file.timed(timed)).collect();
-                let cold = are_cold(&entries);
-                for (entry, _) in entries.into_iter().zip(cold).filter(|&(_, is_cold)| is_cold) {
-                    if best.len() >= count && best.last().is_some_and(|last| entry > *last) {
-                        break 'file;
-                    }
-                    let at = best.partition_point(|other| *other < entry);
-                    best.insert(at, entry);
-                    best.truncate(count);
-                }
-                let last = timed.last().map(|timed| (timed.run_at, timed.job));
-                if best.len() >= count && best.last().map(|best| (best.run_at, best.job)) < last {
-                    break;
-                }
-            }
-        }
-        Ok(best)
-    }
-
-    /// Jobs that are due by `until` and were not given before, at most about so many, in no order. None once they are all.
-    ///
-    /// # Errors
-    /// [`FarError`].
-    pub fn due(&self, until: Time, most: usize) -> Result<Vec<FarEntry>, FarError> {
-        let mut due = Vec::new();
-        for file in self.all() {
-            while due.len() < most && file.next_at.load(Ordering::Relaxed) <= until.0 {
-                let from = file.next.load(Ordering::Relaxed);
-                let timed = file.index.timed(from).map_err(|source| self.index_failed(file.index.segment, source))?;
-                let given = timed.partition_point(|timed| timed.run_at <= until);
-                due.extend(timed[..given].iter().map(|timed| file.timed(timed)));
-                file.next.store(from + u32::try_from(given).expect("a block is short"), Ordering::Relaxed);
-                if let Some(next) = timed.get(given) {
-                    file.next_at.store(next.run_at.0, Ordering::Relaxed);
-                }
-                if timed.is_empty() {
-                    file.next_at.store(u64::MAX, Ordering::Relaxed);
-                    break;
-                }
-            }
-        }
-        Ok(due)
-    }
-
-    /// Says that all that [`FarFiles::due`] gave was brought near.
-    pub fn passed(&self) {
-        for file in self.all() {
-            file.passed.store(file.next.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-
     /// Reads the records of jobs, in the order of their places.
     ///
     /// # Errors
@@ -516,17 +503,18 @@ impl<S: Storage> FarFiles<S> {
         let mut records = Vec::with_capacity(entries.len());
         let mut names = NameCache::default();
         let mut bytes = Vec::new();
-        let mut file: Option<Arc<FarFile<S>>> = None;
+        let mut open: Option<(u64, Option<S::File>)> = None;
         for entry in entries {
             let segment = entry.place.segment;
-            if file.as_ref().is_none_or(|file| file.index.segment != segment) {
-                file = self.file(segment);
+            if open.as_ref().is_none_or(|(of, _)| *of != segment) {
+                let file = if self.has(segment) { self.handle(FarHandle::Segment(segment), segment) } else { Ok(None) };
+                open = Some((segment, file.map_err(|source| self.failed(segment, source))?));
             }
             // It was closed since: nothing in it is open.
-            let Some(file) = &file else { continue };
+            let Some((_, Some(file))) = &open else { continue };
             let place = Place { segment, offset: entry.offset.into() };
             bytes.resize(entry.length as usize, 0);
-            file.segment.read_at(place.offset, &mut bytes).map_err(|source| self.failed(segment, source))?;
+            file.read_at(place.offset, &mut bytes).map_err(|source| self.failed(segment, source))?;
             let faulty = |source| FarError::Record {
                 path: self.storage.path(segment),
                 offset: place.offset,
@@ -606,14 +594,10 @@ impl<S: Storage> std::fmt::Debug for FarRecords<S> {
     }
 }
 
-impl<S: Storage> FarFile<S> {
-    fn entry(&self, job: JobId, run_at: Time, at: RecordAt) -> FarEntry {
+impl FarFile {
+    fn entry(&self, job: JobId, time: Time, at: RecordAt) -> FarEntry {
         let place = FarPlace { segment: self.index.segment, ordinal: at.ordinal };
-        FarEntry { run_at, job, place, offset: at.offset, length: at.length }
-    }
-
-    fn timed(&self, timed: &Timed) -> FarEntry {
-        self.entry(timed.job, timed.run_at, timed.at)
+        FarEntry { time, job, place, offset: at.offset, length: at.length }
     }
 }
 
@@ -622,7 +606,7 @@ impl FarRecord {
     /// What an index says of it.
     pub(crate) fn entry(&self) -> FarEntry {
         let offset = u32::try_from(self.record.offset).expect("a far job's place is short");
-        FarEntry { run_at: self.kept.put.run_at, job: self.job(), place: self.place, offset, length: 0 }
+        FarEntry { time: self.kept.put.run_at, job: self.job(), place: self.place, offset, length: 0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where in a far segment each job is: a file of sorted entries, in blocks with checksums, of which one is read at a time.
 //!
 //! [`super::files`] writes it once, when the segment is reclaimed, and looks things up in it. It can be made again from the
-//! segment. The layout is in `docs/disk-format.md`.
+//! segment. The layout is in `docs/disk-format.md`. What goes by the wall clock stands by what that shows, in orders of its own.
 
 use super::open::{take, u32_at, u64_at};
 use crate::job::{JobId, QueueName, Time};
@@ -11,7 +11,9 @@ use std::io;
 use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"ROTAFARX";
-const VERSION: u16 = 1;
+/// What is written where all jobs wait for a span of time alone, and what else.
+const PLAIN_VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 64;
 
 /// Length of a block with its checksum, in bytes.
@@ -22,11 +24,35 @@ const BY_ID_BYTES: usize = 24;
 const BY_TIME_BYTES: usize = 32;
 const BY_KEY_BYTES: usize = 12;
 
+/// An order of time that jobs stand in: each in the first or the second, and in one of the others if it expires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Order {
+    /// By when they are due, in engine time.
+    Due,
+    /// The same of those that were put for a moment of the wall clock, by that.
+    WallDue,
+    /// By when they expire, in engine time.
+    Expiry,
+    /// The same of those that expire at a moment of the wall clock, by that.
+    WallExpiry,
+}
+
+impl Order {
+    /// All, in their order in the file; the index of each is `as usize`.
+    pub(super) const ALL: [Order; 4] = [Order::Due, Order::WallDue, Order::Expiry, Order::WallExpiry];
+
+    /// Whether it is by the wall clock.
+    pub(super) fn is_by_wall(self) -> bool {
+        matches!(self, Order::WallDue | Order::WallExpiry)
+    }
+}
+
 /// A job in a far segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct IndexEntry {
     pub(super) job: JobId,
-    pub(super) run_at: Time,
+    /// When it stands in each order, if it does.
+    pub(super) times: [Option<Time>; Order::ALL.len()],
     pub(super) at: RecordAt,
     /// Its queue's number in the index.
     pub(super) queue: u32,
@@ -42,10 +68,10 @@ pub(super) struct RecordAt {
     pub(super) length: u32,
 }
 
-/// A job in the order of time.
+/// A job in an order of time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Timed {
-    pub(super) run_at: Time,
+    pub(super) time: Time,
     pub(super) job: JobId,
     pub(super) at: RecordAt,
     pub(super) queue: u32,
@@ -59,6 +85,8 @@ struct Header {
     keyed: u32,
     queues: u32,
     names_bytes: u32,
+    /// How many of them stand in each order of time.
+    timed: [u32; Order::ALL.len()],
 }
 
 /// What is held in memory while an index is open.
@@ -68,10 +96,9 @@ struct Tail {
     queues: Vec<QueueName>,
 }
 
-/// An open index.
+/// What is known of an index while its file is open or not.
 #[derive(Debug)]
-pub(super) struct IndexFile<F> {
-    file: F,
+pub(super) struct IndexFile {
     pub(super) segment: u64,
     header: Header,
     /// The first and the last id of each block.
@@ -99,14 +126,19 @@ pub(super) fn encode(segment: u64, end: Lsn, queues: &[QueueName], mut entries: 
     }
     let mut header = [0; HEADER_BYTES];
     let count = |count: usize| u32::try_from(count).expect("a segment has fewer records").to_le_bytes();
+    let timed = Order::ALL.map(|order| entries.iter().filter(|entry| entry.times[order as usize].is_some()).count());
+    let version = if timed[1..] == [0; 3] { PLAIN_VERSION } else { VERSION };
     header[..8].copy_from_slice(&MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..10].copy_from_slice(&version.to_le_bytes());
     header[16..24].copy_from_slice(&segment.to_le_bytes());
     header[24..32].copy_from_slice(&end.0.to_le_bytes());
     header[32..36].copy_from_slice(&count(entries.len()));
     header[36..40].copy_from_slice(&count(keyed));
     header[40..44].copy_from_slice(&count(queues.len()));
     header[44..48].copy_from_slice(&count(names.len()));
+    for (at, timed) in [48, 52, 56].into_iter().zip(&timed[1..]) {
+        header[at..at + 4].copy_from_slice(&count(*timed));
+    }
     let checksum = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&checksum.to_le_bytes());
     let mut out = header.to_vec();
@@ -126,13 +158,20 @@ pub(super) fn encode(segment: u64, end: Lsn, queues: &[QueueName], mut entries: 
     });
     let mut with_keys: Vec<_> = entries.iter().filter_map(|entry| Some((entry.key_hash?, entry.at))).collect();
     with_keys.sort_unstable();
-    entries.sort_unstable_by_key(|entry| (entry.run_at, entry.job, entry.at));
-    encode_blocks(&mut out, &entries, BY_TIME_BYTES, |entry, out| {
-        out.extend_from_slice(&entry.run_at.0.to_le_bytes());
-        out.extend_from_slice(&entry.job.0.to_le_bytes());
-        entry.at.encode(out);
-        out.extend_from_slice(&entry.queue.to_le_bytes());
-    });
+    for order in Order::ALL {
+        let in_order = entries.iter().filter_map(|entry| {
+            let &IndexEntry { job, times, at, queue, .. } = entry;
+            times[order as usize].map(|time| Timed { time, job, at, queue })
+        });
+        let mut in_order: Vec<Timed> = in_order.collect();
+        in_order.sort_unstable();
+        encode_blocks(&mut out, &in_order, BY_TIME_BYTES, |timed, out| {
+            out.extend_from_slice(&timed.time.0.to_le_bytes());
+            out.extend_from_slice(&timed.job.0.to_le_bytes());
+            timed.at.encode(out);
+            out.extend_from_slice(&timed.queue.to_le_bytes());
+        });
+    }
     // What is held in memory while the index is open, under one checksum.
     let tail_at = out.len();
     for &(hash, _) in &with_keys {
@@ -172,20 +211,26 @@ impl RecordAt {
 
 impl Header {
     fn decode(bytes: &[u8; HEADER_BYTES], segment: u64) -> Option<Header> {
-        let is_ours = bytes[..8] == MAGIC && bytes[8..10] == VERSION.to_le_bytes();
+        let is_ours =
+            bytes[..8] == MAGIC && [PLAIN_VERSION, VERSION].map(u16::to_le_bytes).contains(&[bytes[8], bytes[9]]);
         if !is_ours || crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) || u64_at(bytes, 16) != segment {
             return None;
         }
         let [entries, keyed, queues, names_bytes] = [32, 36, 40, 44].map(|at| u32_at(bytes, at));
-        Some(Header { end: Lsn(u64_at(bytes, 24)), entries, keyed, queues, names_bytes })
+        let [wall_due, expiry, wall_expiry] = [48, 52, 56].map(|at| u32_at(bytes, at));
+        let timed = [entries.checked_sub(wall_due)?, wall_due, expiry, wall_expiry];
+        Some(Header { end: Lsn(u64_at(bytes, 24)), entries, keyed, queues, names_bytes, timed })
     }
 
-    fn times_at(&self) -> u64 {
-        HEADER_BYTES as u64 + (blocks(self.entries as usize, BY_ID_BYTES) * BLOCK_BYTES) as u64
+    fn times_at(&self, order: Order) -> u64 {
+        let before = &self.timed[..order as usize];
+        let before: usize = before.iter().map(|&timed| blocks(timed as usize, BY_TIME_BYTES)).sum();
+        HEADER_BYTES as u64 + ((blocks(self.entries as usize, BY_ID_BYTES) + before) * BLOCK_BYTES) as u64
     }
 
     fn tail_at(&self) -> u64 {
-        self.times_at() + (blocks(self.entries as usize, BY_TIME_BYTES) * BLOCK_BYTES) as u64
+        let last = Order::WallExpiry;
+        self.times_at(last) + (blocks(self.timed[last as usize] as usize, BY_TIME_BYTES) * BLOCK_BYTES) as u64
     }
 
     fn tail_bytes(&self) -> usize {
@@ -246,11 +291,13 @@ pub(crate) fn survey(file: &dyn ReadAt, segment: u64) -> io::Result<IndexSurvey>
     let Some(header) = header else { return Ok(found) };
     found.end = Some(header.end);
     let length = file.length()?;
-    let (times_at, tail_at) = (header.times_at(), header.tail_at());
-    for (from, to, entry_bytes, job_at) in
-        [(HEADER_BYTES as u64, times_at, BY_ID_BYTES, 0), (times_at, tail_at, BY_TIME_BYTES, 8)]
+    let tail_at = header.tail_at();
+    let by_time = Order::ALL.map(|order| (header.times_at(order), header.timed[order as usize], BY_TIME_BYTES, 8));
+    for (from, entries, entry_bytes, job_at) in
+        std::iter::once((HEADER_BYTES as u64, header.entries, BY_ID_BYTES, 0)).chain(by_time)
     {
-        let mut left = header.entries as usize;
+        let mut left = entries as usize;
+        let to = from + (blocks(left, entry_bytes) * BLOCK_BYTES) as u64;
         for at in (from..to).step_by(BLOCK_BYTES) {
             let there = left.min(per_block(entry_bytes));
             left -= there;
@@ -283,12 +330,12 @@ fn unusable() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is damaged")
 }
 
-impl<F: StorageFile> IndexFile<F> {
-    /// Opens the index of a segment.
+impl IndexFile {
+    /// Opens the index of a segment: what all others are given is its file.
     ///
     /// # Errors
     /// `InvalidData` if it is damaged or not that one's, or what the disk says.
-    pub(super) fn open(file: F, segment: u64) -> io::Result<IndexFile<F>> {
+    pub(super) fn open(file: &impl StorageFile, segment: u64) -> io::Result<IndexFile> {
         let mut bytes = [0; HEADER_BYTES];
         let length = file.length()?;
         if length < HEADER_BYTES as u64 {
@@ -303,7 +350,7 @@ impl<F: StorageFile> IndexFile<F> {
         let mut bytes = vec![0; tail_bytes];
         file.read_at(tail_at, &mut bytes)?;
         let Tail { keys, ids, queues } = header.tail(&bytes).ok_or_else(unusable)?;
-        Ok(IndexFile { file, segment, header, ids, queues, keys })
+        Ok(IndexFile { segment, header, ids, queues, keys })
     }
 
     /// The first record of the segment that followed it.
@@ -311,9 +358,14 @@ impl<F: StorageFile> IndexFile<F> {
         self.header.end
     }
 
-    /// How many jobs are in it.
-    pub(super) fn len(&self) -> u32 {
-        self.header.entries
+    /// Whether all jobs in it wait for a span of time alone.
+    pub(super) fn is_plain(&self) -> bool {
+        self.header.timed[1..] == [0; 3]
+    }
+
+    /// Whether no job in it stands in that order.
+    pub(super) fn is_empty(&self, order: Order) -> bool {
+        self.header.timed[order as usize] == 0
     }
 
     /// Whether a job from the one to the other can be in it, as far as its first and last ids say.
@@ -322,23 +374,21 @@ impl<F: StorageFile> IndexFile<F> {
             && self.ids.last().is_some_and(|&(_, last)| last >= from.0)
     }
 
-    fn block(&self, at: u64) -> io::Result<[u8; BLOCK_BYTES]> {
-        let mut block = [0; BLOCK_BYTES];
-        self.file.read_at(at, &mut block)?;
-        let is_sound = crc32fast::hash(&block[..BLOCK_BYTES - 4]) == u32_at(&block, BLOCK_BYTES - 4);
-        if is_sound { Ok(block) } else { Err(unusable()) }
-    }
-
     /// The records of a job: none if it is not in here, several if it was written again within the segment.
-    pub(super) fn find(&self, job: JobId) -> io::Result<Vec<RecordAt>> {
+    pub(super) fn find(&self, file: &impl StorageFile, job: JobId) -> io::Result<Vec<RecordAt>> {
         let mut records = Vec::new();
-        self.find_all(&[job], &mut |_, at, _| records.push(at))?;
+        self.find_all(file, &[job], &mut |_, at, _| records.push(at))?;
         Ok(records)
     }
 
     /// Tells `found` each record of the jobs that are in here, with the queue's number. Jobs come rising, so that each block
     /// is read once.
-    pub(super) fn find_all(&self, jobs: &[JobId], found: &mut dyn FnMut(JobId, RecordAt, u32)) -> io::Result<()> {
+    pub(super) fn find_all(
+        &self,
+        file: &impl StorageFile,
+        jobs: &[JobId],
+        found: &mut dyn FnMut(JobId, RecordAt, u32),
+    ) -> io::Result<()> {
         let (Some(&(first, _)), Some(&(_, last))) = (self.ids.first(), self.ids.last()) else { return Ok(()) };
         let from = jobs.partition_point(|job| job.0 < first);
         let mut held: Option<(usize, [u8; BLOCK_BYTES])> = None;
@@ -347,7 +397,7 @@ impl<F: StorageFile> IndexFile<F> {
             let with_it = self.ids[from..].iter().take_while(|&&(first, _)| first <= job.0).count();
             for number in from..from + with_it {
                 if held.as_ref().is_none_or(|(other, _)| *other != number) {
-                    held = Some((number, self.block(HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
+                    held = Some((number, read_block(file, HEADER_BYTES as u64 + (number * BLOCK_BYTES) as u64)?));
                 }
                 let (_, block) = held.as_ref().expect("it was just read");
                 let there =
@@ -362,33 +412,66 @@ impl<F: StorageFile> IndexFile<F> {
         Ok(())
     }
 
+    /// Whether a key, in whatever queue, has that hash.
+    pub(super) fn may_have_key(&self, hash: u32) -> bool {
+        self.keys.binary_search(&hash).is_ok()
+    }
+
     /// The records of jobs whose key, in whatever queue, has that hash.
-    pub(super) fn find_key(&self, hash: u32) -> io::Result<Vec<RecordAt>> {
+    pub(super) fn find_key(&self, file: &impl StorageFile, hash: u32) -> io::Result<Vec<RecordAt>> {
         let begin = self.keys.partition_point(|&other| other < hash);
         let count = self.keys[begin..].iter().take_while(|&&other| other == hash).count();
         let mut bytes = vec![0; count * BY_KEY_BYTES];
         if count > 0 {
             let at = self.header.tail_at() + (self.header.keyed as usize * 4 + begin * BY_KEY_BYTES) as u64;
-            self.file.read_at(at, &mut bytes)?;
+            file.read_at(at, &mut bytes)?;
         }
         Ok(bytes.chunks_exact(BY_KEY_BYTES).map(RecordAt::decode).collect())
     }
 
-    /// The jobs in the order of time, by their number in that order: those of one block, from `from` on. None at the end.
-    pub(super) fn timed(&self, from: u32) -> io::Result<Vec<Timed>> {
-        if from >= self.header.entries {
+    /// The jobs in an order of time, by their number in that order: those of one block, from `from` on. None at the end.
+    pub(super) fn timed(&self, file: &impl StorageFile, order: Order, from: u32) -> io::Result<Vec<Timed>> {
+        let entries = self.header.timed[order as usize];
+        if from >= entries {
             return Ok(Vec::new());
         }
         let per_block = per_block(BY_TIME_BYTES);
         let number = from as usize / per_block;
-        let block = self.block(self.header.times_at() + (number * BLOCK_BYTES) as u64)?;
-        let there = (self.header.entries as usize - number * per_block).min(per_block);
+        let block = read_block(file, self.header.times_at(order) + (number * BLOCK_BYTES) as u64)?;
+        let there = (entries as usize - number * per_block).min(per_block);
         let wanted: Range<usize> = from as usize % per_block..there;
         let entry = |at: usize| {
             let bytes = &block[at * BY_TIME_BYTES..][..BY_TIME_BYTES];
-            let (run_at, job) = (Time(u64_at(bytes, 0)), JobId(u64_at(bytes, 8)));
-            Timed { run_at, job, at: RecordAt::decode(&bytes[16..]), queue: u32_at(bytes, 28) }
+            let (time, job) = (Time(u64_at(bytes, 0)), JobId(u64_at(bytes, 8)));
+            Timed { time, job, at: RecordAt::decode(&bytes[16..]), queue: u32_at(bytes, 28) }
         };
         Ok(wanted.map(entry).collect())
     }
+
+    /// The number, in an order of time, of the first job behind that moment. It reads few blocks.
+    pub(super) fn first_after(&self, file: &impl StorageFile, order: Order, time: Time) -> io::Result<u32> {
+        let per_block = u32::try_from(per_block(BY_TIME_BYTES)).expect("a block is short");
+        let (mut from, mut to) = (0, self.header.timed[order as usize].div_ceil(per_block));
+        // Blocks before `from` end by that moment, those from `to` on end behind it.
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let block = self.timed(file, order, middle * per_block)?;
+            if block.last().is_some_and(|last| last.time > time) {
+                to = middle;
+            } else {
+                from = middle + 1;
+            }
+        }
+        let block = self.timed(file, order, from * per_block)?;
+        let before = block.partition_point(|timed| timed.time <= time);
+        Ok((from * per_block + u32::try_from(before).expect("a block is short")).min(self.header.timed[order as usize]))
+    }
+}
+
+/// Reads the block there.
+fn read_block(file: &impl StorageFile, at: u64) -> io::Result<[u8; BLOCK_BYTES]> {
+    let mut block = [0; BLOCK_BYTES];
+    file.read_at(at, &mut block)?;
+    let is_sound = crc32fast::hash(&block[..BLOCK_BYTES - 4]) == u32_at(&block, BLOCK_BYTES - 4);
+    if is_sound { Ok(block) } else { Err(unusable()) }
 }

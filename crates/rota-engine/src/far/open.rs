@@ -8,8 +8,12 @@ use crate::log::Lsn;
 use crate::storage::{Beside, Storage, StorageFile};
 
 const MAGIC: [u8; 8] = *b"ROTAOPEN";
-const VERSION: u16 = 1;
+/// What is written where all far jobs wait for a span of time alone, and what else.
+const PLAIN_VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 24;
+/// What follows it in that one.
+const CLOCK_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 24;
 
 /// One far segment in it.
@@ -28,18 +32,24 @@ pub(crate) struct OpenSegment {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OpenFile {
     pub(crate) segments: Vec<OpenSegment>,
+    /// By how many nanoseconds the wall clock was ahead of engine time at that moment. It is there where one of the jobs goes by
+    /// more than a span of time: earlier servers would not know when those have to be in memory.
+    pub(crate) wall_ahead: Option<i128>,
 }
 
 impl OpenFile {
     /// Its bytes, as of the end of that segment, and their checksum.
     pub(crate) fn encode(&self, ends_with: u64) -> (Vec<u8>, u32) {
         let words: usize = self.segments.iter().map(|segment| segment.open.words.len()).sum();
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.segments.len() * ENTRY_BYTES + words * 8 + 4);
+        let entries = self.segments.len() * ENTRY_BYTES;
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + CLOCK_BYTES + entries + words * 8 + 4);
+        let version = if self.wall_ahead.is_some() { VERSION } else { PLAIN_VERSION };
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);
         bytes.extend_from_slice(&u32::try_from(self.segments.len()).expect("segments are few").to_le_bytes());
         bytes.extend_from_slice(&ends_with.to_le_bytes());
+        bytes.extend(self.wall_ahead.into_iter().flat_map(i128::to_le_bytes));
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.segment.to_le_bytes());
             bytes.extend_from_slice(&segment.end.0.to_le_bytes());
@@ -75,9 +85,14 @@ impl OpenFile {
         let checksum = u32::from_le_bytes(*checksum);
         let mut left = content;
         let header = take(&mut left, HEADER_BYTES)?;
-        let is_ours = header[..8] == MAGIC && header[8..10] == VERSION.to_le_bytes();
+        let version = u16::from_le_bytes(*header[8..].first_chunk()?);
+        let is_ours = header[..8] == MAGIC && (PLAIN_VERSION..=VERSION).contains(&version);
         if crc32fast::hash(content) != checksum || !is_ours || u64_at(header, 16) != ends_with {
             return None;
+        }
+        let mut wall_ahead = None;
+        if version == VERSION {
+            wall_ahead = Some(i128::from_le_bytes(*take(&mut left, CLOCK_BYTES)?.first_chunk()?));
         }
         let count = u32_at(header, 12) as usize;
         let mut entries = take(&mut left, count.checked_mul(ENTRY_BYTES)?)?;
@@ -92,7 +107,7 @@ impl OpenFile {
                 open: Bits::of(words.chunks_exact(8).map(|word| u64_at(word, 0)).collect()),
             });
         }
-        left.is_empty().then_some((OpenFile { segments }, checksum))
+        left.is_empty().then_some((OpenFile { segments, wall_ahead }, checksum))
     }
 }
 

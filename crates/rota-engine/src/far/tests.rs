@@ -1,6 +1,8 @@
 //! Jobs that leave memory, are found again by id, key and time, and survive starts; the files that this needs.
 
-use super::index::{self, IndexEntry, IndexFile, RecordAt};
+mod clock;
+
+use super::index::{self, IndexEntry, IndexFile, Order, RecordAt};
 use super::{Bits, Ended, FarFound, FarPlace, OpenFile, OpenSegment, Want};
 use crate::command::{Answer, Command, Due, NewJob, OnConflict, Refusal, Target};
 use crate::engine::{BodyHome, Options};
@@ -8,55 +10,71 @@ use crate::job::{JobId, JobState, QueueName, Time};
 use crate::log::{Lsn, OpenError};
 use crate::storage::{Beside, Storage};
 use crate::testing::server::{Server, queue};
-use crate::testing::storage::{Crash, SimulatedDisk};
+use crate::testing::storage::{Crash, SimulatedDisk, SimulatedFile};
 use proptest::prelude::*;
 use std::time::Duration;
 
 const NEAR: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn index_of(entries: Vec<IndexEntry>, queues: &[QueueName]) -> IndexFile<crate::testing::storage::SimulatedFile> {
+fn index_of(entries: Vec<IndexEntry>, queues: &[QueueName]) -> (IndexFile, SimulatedFile) {
     let mut disk = SimulatedDisk::new();
     disk.write_beside(Beside::Index(7), &index::encode(7, Lsn(99), queues, entries)).unwrap();
-    IndexFile::open(disk.open_beside(Beside::Index(7)).unwrap(), 7).unwrap()
+    let file = disk.open_beside(Beside::Index(7)).unwrap();
+    (IndexFile::open(&file, 7).unwrap(), file)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn an_index_finds_what_is_in_it_and_nothing_else(
-        jobs in prop::collection::vec((1u64..2_000, 0u64..50, prop::option::of(0u32..9), 0u32..2), 0..1_500),
+        jobs in prop::collection::vec(
+            (1u64..2_000, 0u64..50, any::<bool>(), prop::option::of((0u64..50, any::<bool>())), prop::option::of(0u32..9), 0u32..2),
+            0..1_500,
+        ),
     ) {
         let queues = ["a", "b"].map(|name| QueueName::new(name).unwrap());
-        let entries: Vec<IndexEntry> = jobs.iter().enumerate().map(|(n, &(job, run_at, key_hash, queue))| {
+        let entries: Vec<IndexEntry> = jobs.iter().enumerate().map(|(n, &(job, due, by_wall, expiry, key_hash, queue))| {
             let n = u32::try_from(n).unwrap();
             let at = RecordAt { ordinal: n, offset: n * 100 + 64, length: n + 9 };
-            IndexEntry { job: JobId(job), run_at: Time(run_at), at, queue, key_hash }
+            let mut times = [None; 4];
+            times[usize::from(by_wall)] = Some(Time(due));
+            expiry.into_iter().for_each(|(at, by_wall)| times[2 + usize::from(by_wall)] = Some(Time(at)));
+            IndexEntry { job: JobId(job), times, at, queue, key_hash }
         }).collect();
-        let index = index_of(entries.clone(), &queues);
-        prop_assert_eq!(index.len() as usize, entries.len());
+        let (index, file) = index_of(entries.clone(), &queues);
         prop_assert_eq!(index.end(), Lsn(99));
+        prop_assert_eq!(index.is_plain(), entries.iter().all(|x| x.times[1..] == [None; 3]));
         // A job may have been written again within the segment.
         for id in 0..2_001 {
             let expected: Vec<RecordAt> = entries.iter().filter(|x| x.job.0 == id).map(|x| x.at).collect();
-            let mut found = index.find(JobId(id)).unwrap();
+            let mut found = index.find(&file, JobId(id)).unwrap();
             found.sort_unstable();
             prop_assert_eq!(found, expected);
         }
         for hash in 0..10 {
             let expected: Vec<RecordAt> = entries.iter().filter(|x| x.key_hash == Some(hash)).map(|x| x.at).collect();
-            prop_assert_eq!(index.find_key(hash).unwrap(), expected);
+            prop_assert_eq!(index.may_have_key(hash), !expected.is_empty());
+            prop_assert_eq!(index.find_key(&file, hash).unwrap(), expected);
         }
-        let mut timed = Vec::new();
-        loop {
-            let more = index.timed(u32::try_from(timed.len()).unwrap()).unwrap();
-            if more.is_empty() { break }
-            timed.extend(more);
+        for order in Order::ALL {
+            let mut timed = Vec::new();
+            loop {
+                let more = index.timed(&file, order, u32::try_from(timed.len()).unwrap()).unwrap();
+                if more.is_empty() { break }
+                timed.extend(more);
+            }
+            let in_order = entries.iter().filter_map(|x| Some((x.times[order as usize]?, x.job, x.at, x.queue)));
+            let mut expected: Vec<_> = in_order.collect();
+            expected.sort_unstable();
+            let timed: Vec<_> = timed.iter().map(|x| (x.time, x.job, x.at, x.queue)).collect();
+            for at in 0..51 {
+                let before = expected.iter().filter(|(time, ..)| time.0 <= at).count();
+                prop_assert_eq!(index.first_after(&file, order, Time(at)).unwrap() as usize, before);
+            }
+            prop_assert_eq!(index.is_empty(order), expected.is_empty());
+            prop_assert_eq!(timed, expected);
         }
-        let mut expected: Vec<_> = entries.iter().map(|x| (x.run_at, x.job, x.at, x.queue)).collect();
-        expected.sort_unstable();
-        let timed: Vec<_> = timed.iter().map(|x| (x.run_at, x.job, x.at, x.queue)).collect();
-        prop_assert_eq!(timed, expected);
     }
 
     #[test]
@@ -82,9 +100,14 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_of_the_file_of_open_jobs_can_change_unseen(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn no_byte_of_the_file_of_open_jobs_can_change_unseen(
+        at in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+        wall_ahead in prop::option::of(any::<i128>()),
+    ) {
         let bits = Bits::of(vec![5, u64::MAX, 0].into());
-        let open = OpenFile { segments: vec![OpenSegment { segment: 3, records: 150, end: Lsn(8), open: bits }] };
+        let segments = vec![OpenSegment { segment: 3, records: 150, end: Lsn(8), open: bits }];
+        let open = OpenFile { segments, wall_ahead };
         let (bytes, checksum) = open.encode(4);
         let mut disk = SimulatedDisk::new();
         disk.write_beside(Beside::Open(4), &bytes).unwrap();
@@ -206,7 +229,7 @@ fn what_is_looked_up_together_is_what_is_looked_up_one_by_one() {
     let mut wants: Vec<Want> = scattered.into_iter().chain([unknown, JobId(0)]).map(Want::Place).collect();
     wants.insert(2, Want::Job(ids[117]));
     wants.insert(5, Want::Key { queue: queue("a"), key: b"15"[..].into() });
-    wants.push(Want::First { queue: queue("b"), count: 3 });
+    wants.push(Want::First { queue: queue("b"), count: 3, wall_ahead: 0 });
     let together = server.files.find_all(wants.clone(), &mut |entries| server.engine.are_cold(entries)).unwrap();
     let one_by_one: Vec<_> = wants.into_iter().map(|want| (want.clone(), server.find(&want))).collect();
     assert_eq!(together, one_by_one);
@@ -290,7 +313,8 @@ fn who_is_due_is_not_kicked_for_a_far_job() {
     let (mut server, ids) = with_far_jobs();
     let b = QueueName::new("b").unwrap();
     let soon = server.put(&queue("b"), Duration::from_secs(5), b"soon");
-    server.engine.near_until(server.now.after(NEAR));
+    let goal = server.engine.aim_near(server.now.after(NEAR));
+    server.engine.near_until(goal);
     // Time passes, and nobody told the engine.
     server.now = server.now.after(Duration::from_secs(5));
     let kick = Command::Kick { queue: Target::Named(&b), limit: 1, source: None };

@@ -12,7 +12,7 @@
 use super::record::{NameCache, RecordFault};
 use super::{LogStats, LoggedEvent, Lsn, Place, SegmentReader, decode_record};
 use crate::engine::Engine;
-use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, OpenFile};
+use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, Moments, OpenFile};
 use crate::job::{JobId, QueueName, Time};
 use crate::limits::{KEPT_SLICE_BYTES, STEP_OBJECTS, UNWRITTEN_BYTES};
 use crate::storage::{Beside, Storage};
@@ -48,6 +48,9 @@ pub struct Compaction<S: Storage> {
     changed: Vec<JobId>,
     /// Those of them that are open, each with its record.
     changed_records: VecDeque<FarRecord>,
+    /// Behind which far job to go on looking for those that were due when the wall clock was set in the segment, once all else is
+    /// kept but queues and schedules; `None` when that is done.
+    due_by_clock: Option<JobId>,
     /// The queues that the segment names. They are kept when all jobs are: what happens to a job that is not written again
     /// yet is passed over by a replay, and must be in the counters of its queue.
     queues: HashSet<QueueName>,
@@ -69,8 +72,8 @@ pub struct Compaction<S: Storage> {
 /// What is done next, with the engine or without.
 #[derive(Debug)]
 enum Stage {
-    /// Without: finds what is far ahead, where that may leave memory: what is due after that moment.
-    Survey(Option<Time>),
+    /// Without: finds what is far ahead, where that may leave memory: what has to be there after these moments.
+    Survey(Option<Moments>),
     /// With: which of it is open and waits in memory, as far as was asked.
     Ask(Candidates, Vec<bool>),
     /// Without: makes the index.
@@ -117,7 +120,7 @@ impl<S: Storage> Compaction<S> {
         storage: &S,
         files: &Arc<FarFiles<S>>,
         segment: u64,
-        leave_after: Option<Time>,
+        leave_after: Option<Moments>,
     ) -> Result<Compaction<S>, FarError> {
         Ok(Compaction {
             storage: storage.clone(),
@@ -128,6 +131,7 @@ impl<S: Storage> Compaction<S> {
             jobs: VecDeque::new(),
             changed: Vec::new(),
             changed_records: VecDeque::new(),
+            due_by_clock: Some(JobId(0)),
             queues: HashSet::new(),
             answers: Vec::new(),
             failed: Vec::new(),
@@ -178,7 +182,7 @@ impl<S: Storage> Compaction<S> {
                 self.look_up_changed()?;
             }
             self.look_up_changed()?;
-            if self.is_kept() && self.queues.is_empty() && self.schedules.is_empty() {
+            if self.is_kept() && self.due_by_clock.is_none() && self.queues.is_empty() && self.schedules.is_empty() {
                 self.stage = Stage::Settle;
             }
         }
@@ -232,16 +236,15 @@ impl<S: Storage> Compaction<S> {
         Ok(())
     }
 
-    /// Finds the records of jobs that are due after that moment, if jobs may leave memory.
-    fn survey(&mut self, leave_after: Option<Time>) -> Result<Stage, FarError> {
+    /// Finds the records of jobs that have to be in memory only after these moments, if jobs may leave it.
+    fn survey(&mut self, leave_after: Option<Moments>) -> Result<Stage, FarError> {
         let Some(leave_after) = leave_after else { return Ok(Stage::Keep) };
         let mut reader = SegmentReader::begin(&self.storage, self.segment(), Some(self.reader.end()))?;
         let (mut candidates, mut names) = (Candidates::default(), NameCache::default());
         while reader.read_group(&mut |record| {
             let Some(ordinal) = record.ordinal else { return Ok(()) };
             if let Some((kept, queue)) = record.event(&mut names)?.and_then(LoggedEvent::whole_job)
-                && kept.put.run_at > leave_after
-                && kept.put.at_wall.is_none()
+                && Moments::of(&kept.put).is_after(leave_after)
                 && kept.buried.is_none()
                 && kept.lease.is_none()
             {
@@ -317,6 +320,7 @@ impl<S: Storage> Compaction<S> {
             Stage::Keep => self.keep_jobs(engine, now),
             Stage::Settle => {
                 if engine.settle_far(self.reader.end(), STEP_OBJECTS) {
+                    self.open.wall_ahead = engine.far_wall_ahead(self.reader.end());
                     self.stage = Stage::Copy(0);
                 }
             }
@@ -356,6 +360,12 @@ impl<S: Storage> Compaction<S> {
                 engine.keep_failed(&some, now);
                 // They are as many as a step may handle.
                 return;
+            } else if let Some(after) = self.due_by_clock.filter(|_| self.reader.is_at_end() && self.is_kept()) {
+                // Those that are not in memory yet are about to come.
+                if engine.has_due_by_clock(self.reader.end()) {
+                    (self.changed, self.due_by_clock) = engine.due_by_clock(self.reader.end(), after, STEP_OBJECTS);
+                }
+                return;
             } else if let Some(queue) = self.next_name(|this| &mut this.queues) {
                 engine.keep_queue(&queue, now);
             } else if let Some(schedule) = self.next_name(|this| &mut this.schedules) {
@@ -371,7 +381,7 @@ impl<S: Storage> Compaction<S> {
 
     /// The next queue or schedule to keep, once all jobs are.
     fn next_name(&mut self, of: fn(&mut Self) -> &mut HashSet<QueueName>) -> Option<QueueName> {
-        let is_their_turn = self.reader.is_at_end() && self.changed.is_empty();
+        let is_their_turn = self.reader.is_at_end() && self.changed.is_empty() && self.due_by_clock.is_none();
         let names = of(self);
         let name = names.iter().next().filter(|_| is_their_turn).cloned()?;
         names.take(&name)
@@ -388,6 +398,12 @@ impl<S: Storage> Compaction<S> {
         let place = FarPlace { segment, ordinal: found.ordinal };
         let record = FarRecord { place, record: Place { segment, offset: found.offset }, kept, queue };
         engine.leave(&record, (self.records, self.reader.end()), now)
+    }
+
+    /// Whether it waits for far jobs to come near.
+    #[must_use]
+    pub fn waits(&self, engine: &Engine) -> bool {
+        self.due_by_clock.is_some() && self.reader.is_at_end() && !engine.has_due_by_clock(self.reader.end())
     }
 
     /// Has it written that nothing needs the segment any more, once it was read to its end and kept. Returns the record

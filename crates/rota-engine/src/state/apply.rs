@@ -293,7 +293,10 @@ impl State {
         self.detach(slot);
         self.waits_no_more(slot);
         match self.home(slot) {
-            Some(home) => self.far.come_home(home),
+            Some(home) => {
+                self.far.come_home(home);
+                self.far.went(kept.put.job);
+            }
             None => self.job_bytes -= self.record_bytes(&self.jobs[slot]),
         }
         self.queues[kept.put.queue.slot()].body_bytes -= u64::from(self.jobs[slot].body.length);

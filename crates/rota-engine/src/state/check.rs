@@ -95,6 +95,14 @@ impl State {
     fn check_far(&self, cold: u64) {
         let homes: Vec<_> = self.jobs.iter().filter_map(|(slot, _)| self.home(slot)).collect();
         assert!(homes.iter().all(|&home| self.far.is_open(home)), "a job's home is known");
+        for &job in self.far.near_by_wall().keys() {
+            let home = self.slot_of(job).and_then(|slot| self.home(slot));
+            assert!(home.is_some(), "job {job} goes by the wall clock, is far, and in memory");
+        }
+        let by_wall = |job: &&Job| self.extra(job).is_some_and(|extra| extra.home.is_some() && extra.at_wall.is_some());
+        for job in self.jobs.iter().map(|(_, job)| job).filter(by_wall) {
+            assert!(self.far.near_by_wall().contains_key(&job.id), "job {} goes by the wall clock", job.id);
+        }
         let open: u64 = self.far.segments().map(|(_, _, open)| u64::from(open)).sum();
         assert_eq!(open, cold + homes.len() as u64, "open jobs of far segments");
         let bytes = |job: &Job| {
@@ -274,7 +282,11 @@ impl State {
             };
             jobs.push((self.kept_job_at(slot, body), &self.queue(job.queue).name));
         }
-        jobs.extend(cold.iter().map(|record| (record.kept.clone(), &record.queue)));
+        jobs.extend(cold.iter().map(|record| {
+            let mut kept = record.kept.clone();
+            kept.put.run_at = self.far_run_at(record.place, &kept.put);
+            (kept, &record.queue)
+        }));
         jobs.sort_by_key(|(kept, _)| kept.put.job);
         let mut burials: Vec<u64> = jobs.iter().filter_map(|(kept, _)| kept.buried).collect();
         burials.sort_unstable();

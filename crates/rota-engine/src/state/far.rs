@@ -2,8 +2,8 @@
 
 use super::State;
 use crate::command::{Command, KickSource, Parent, ScheduleCommand};
-use crate::event::KeptQueue;
-use crate::far::{FarEntry, FarJob, FarPlace, FarRecord, OpenSegment, Want};
+use crate::event::{KeptQueue, PutJob};
+use crate::far::{self, FarAsOf, FarEntry, FarJob, FarPlace, FarRecord, Moments, NearGoal, OpenSegment, Want};
 use crate::index::Hashed;
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
@@ -11,16 +11,20 @@ use crate::log::{BodyWritten, Lsn};
 use crate::pages::Slot;
 use crate::queue::QueueId;
 use crate::session::SessionId;
+use crate::terms::Expiry;
 
 impl State {
     /// Whether a job was put so far ahead that it may leave memory when its segment is reclaimed. It must be the same for as
-    /// long as the job stands among the delayed ones.
+    /// long as the job stands among the delayed ones, whatever the wall clock shows.
     pub(super) fn is_distant(&self, job: &Job) -> bool {
         let Some(near) = self.near else { return false };
-        let is_as_put = self
-            .extra(job)
-            .is_none_or(|x| x.delay.is_none() && x.at_wall.is_none() && x.home.is_none() && x.may_leave());
-        is_as_put && job.run_at.since(job.created_at) > 2 * near
+        let is_ahead = |at: Time| at.since(job.created_at) > 2 * near;
+        let is_distant_by = |extra: &JobExtra| {
+            let is_as_put = extra.delay.is_none() && extra.home.is_none() && extra.may_leave();
+            let expiry = extra.terms.as_ref().and_then(|terms| terms.expires_at);
+            is_as_put && expiry.is_none_or(|(Expiry::Engine(at) | Expiry::Wall(at))| is_ahead(at))
+        };
+        is_ahead(job.run_at) && self.extra(job).is_none_or(is_distant_by)
     }
 
     /// Whether a job waits in memory, with a record of its own that may become its home.
@@ -61,10 +65,13 @@ impl State {
     fn is_as_recorded(&self, slot: Slot, FarRecord { kept, queue, .. }: &FarRecord) -> bool {
         let now = self.kept_job_at(slot, Box::default());
         let (put, was) = (&now.put, &kept.put);
+        // What goes by the wall clock is due when that says so, not when it once did.
+        let is_due_alike = put.at_wall == was.at_wall && (put.at_wall.is_some() || put.run_at == was.run_at);
         self.jobs[slot].state == JobState::Delayed
+            && is_due_alike
             && self.queue(put.queue).name == *queue
-            && (put.priority, put.created_at, put.run_at) == (was.priority, was.created_at, was.run_at)
-            && (put.at_wall, put.ttr, &put.key) == (was.at_wall, was.ttr, &was.key)
+            && (put.priority, put.created_at) == (was.priority, was.created_at)
+            && (put.ttr, &put.key) == (was.ttr, &was.key)
             && (put.max_lost_leases, put.max_attempts) == (was.max_lost_leases, was.max_attempts)
             && (now.delay, now.tally, now.buried) == (kept.delay, kept.tally, kept.buried)
             && (&put.terms, &now.course) == (&was.terms, &kept.course)
@@ -75,11 +82,14 @@ impl State {
     /// if it is not there, not far ahead, or not as the record says.
     pub(crate) fn leave(&mut self, record: &FarRecord, of: (u32, Lsn), now: Time) -> bool {
         let (Some(after), Some(slot)) = (self.leaves_after(now), self.find_job(record.job())) else { return false };
-        let is_far = self.jobs[slot].run_at > after && self.home(slot).is_none();
-        if !is_far || !self.is_as_recorded(slot, record) {
+        let is_plain = far::is_plain(&record.kept.put);
+        // A start has to know what the clock showed where the log begins then.
+        let is_clock_known = is_plain || self.far.clock.ahead_at(of.1, self.numbers.wall_offset).is_some();
+        let is_far = record.needed_by().is_after(after) && self.home(slot).is_none();
+        if !is_far || !is_clock_known || !self.is_as_recorded(slot, record) {
             return false;
         }
-        self.far.leave(record.place, of);
+        self.far.leave(record.place, of, is_plain);
         self.job_bytes -= self.record_bytes(&self.jobs[slot]);
         self.put_away(slot);
         true
@@ -87,14 +97,23 @@ impl State {
 
     /// Takes a delayed job out of memory.
     fn put_away(&mut self, slot: Slot) {
+        self.far.went(self.jobs[slot].id);
         self.detach(slot);
         let queue = self.take_out(slot);
         self.totals.by_state[JobState::Delayed as usize] += 1;
         self.queue_mut(queue).cold += 1;
     }
 
+    /// When a far job is due, in engine time, as far as is known.
+    pub(crate) fn far_run_at(&self, place: FarPlace, put: &PutJob) -> Time {
+        let Some(at) = put.at_wall else { return put.run_at };
+        let by_clock = || self.numbers.wall_offset.map(|ahead| at.in_engine_time(ahead));
+        self.far.due_since(place, at).or_else(by_clock).unwrap_or(put.run_at)
+    }
+
     /// Takes in a job that its record says is far, if it is in memory not yet. Returns false if it is not far: it ended, or
-    /// was written again.
+    /// was written again. It waits among the delayed ones, though its moment may have come; but what was due when the wall clock
+    /// was set is so.
     pub(crate) fn bring_near(&mut self, record: &FarRecord, bodies_in_log: bool, now: Time) -> bool {
         let FarRecord { place, kept, queue, .. } = record;
         let job = kept.put.job;
@@ -106,11 +125,21 @@ impl State {
         self.totals.by_state[JobState::Delayed as usize] -= 1;
         let mut kept = kept.clone();
         kept.put.queue = queue;
+        let due_since = kept.put.at_wall.and_then(|at| self.far.due_since(*place, at));
+        if let Some(at) = kept.put.at_wall {
+            self.far.came_near(job, at);
+        }
         let made = self.make_job(kept);
         let slot = self.insert_job(made);
         self.job_bytes -= self.record_bytes(&self.jobs[slot]);
         self.extra_mut(slot).home = Some(*place);
-        self.attach_by_time(slot, now);
+        match due_since {
+            Some(due) => {
+                self.jobs[slot].run_at = due;
+                self.attach_by_time(slot, now.max(due));
+            }
+            None => self.attach_delayed(slot),
+        }
         if bodies_in_log {
             self.body_written(BodyWritten { job, record: record.record });
         }
@@ -120,7 +149,7 @@ impl State {
     /// Lets a job go again that was brought near, if nothing happened to it and it is still far ahead.
     pub(crate) fn let_go(&mut self, record: &FarRecord) {
         let Some(slot) = self.find_job(record.job()) else { return };
-        let is_far = self.near.is_some() && self.jobs[slot].run_at > self.near_until;
+        let is_far = self.near.is_some() && record.needed_by().is_after(self.near_goal.max(self.near_until));
         if is_far && self.home(slot) == Some(record.place) && self.is_as_recorded(slot, record) {
             self.put_away(slot);
         }
@@ -131,6 +160,7 @@ impl State {
         let Some(home) = self.home(slot) else { return };
         self.extra_mut(slot).home = None;
         self.far.come_home(home);
+        self.far.went(self.jobs[slot].id);
         let job = &self.jobs[slot];
         let bytes = self.record_bytes(job);
         self.job_bytes += bytes;
@@ -139,9 +169,10 @@ impl State {
         }
     }
 
-    /// What a start finds of far jobs: a segment, and how many open ones there are of each queue.
-    pub(crate) fn load_far(&mut self, segment: OpenSegment, counts: Vec<(QueueName, u64)>) {
-        self.far.load(segment);
+    /// What a start finds of far jobs: a segment, how many open ones there are of each queue, and whether all wait for a span of
+    /// time alone.
+    pub(crate) fn load_far(&mut self, segment: OpenSegment, counts: Vec<(QueueName, u64)>, is_plain: bool) {
+        self.far.load(segment, is_plain);
         for (name, count) in counts {
             let queue = self.open_queue(&name);
             let queue = self.queue_mut(queue);
@@ -151,12 +182,16 @@ impl State {
         }
     }
 
-    /// A job ended that is not in memory, while a log is replayed; false if it is not open.
-    pub(crate) fn end_cold(&mut self, FarJob { place, queue, .. }: &FarJob, at: Lsn, is_completed: bool) -> bool {
+    /// A job ended so that is not in memory, while a log is replayed; false if it is not open.
+    pub(crate) fn end_cold(&mut self, FarJob { place, queue, .. }: &FarJob, at: Lsn, state: JobState) -> bool {
         let Some(queue) = self.find_queue(queue).filter(|_| self.far.is_open(*place)) else { return false };
         self.far.end_at(*place, at);
-        self.count_cold_end(queue, if is_completed { JobState::Done } else { JobState::Cancelled });
-        *if is_completed { &mut self.totals.completed } else { &mut self.totals.cancelled } += 1;
+        self.count_cold_end(queue, state);
+        *match state {
+            JobState::Done => &mut self.totals.completed,
+            JobState::Expired => &mut self.totals.expired,
+            _ => &mut self.totals.cancelled,
+        } += 1;
         true
     }
 
@@ -215,8 +250,9 @@ impl State {
         let queue = self.queue(queue);
         let first = self.first_delayed(queue).next().map_or(Time::NEVER, |slot| self.run_at(&self.jobs[slot]));
         // One that is due by now is no first delayed job any more once time has passed.
-        let is_known = count == 1 && first > now && first <= self.near_until;
-        (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count })
+        let is_known = count == 1 && first > now && first <= self.known_until();
+        let wall_ahead = self.numbers.wall_offset.unwrap_or_default();
+        (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count, wall_ahead })
     }
 
     pub(crate) fn wanted_key(&self, queue: QueueId, key: &[u8]) -> Option<Want> {
@@ -266,8 +302,80 @@ impl State {
     }
 
     /// From when on a delayed job is so far ahead that it may leave memory.
-    pub(crate) fn leaves_after(&self, now: Time) -> Option<Time> {
-        self.near.map(|near| now.after(2 * near))
+    pub(crate) fn leaves_after(&self, now: Time) -> Option<Moments> {
+        self.near.map(|near| {
+            let after = Moments { engine: now.after(2 * near), wall: self.wall_time(now).after(2 * near) };
+            after.max(self.near_goal).max(self.near_until)
+        })
+    }
+
+    /// How far jobs are to be brought near so that all are in memory that are due or expire by `until`: those too that were due
+    /// when the wall clock was set.
+    pub(crate) fn aim_near(&mut self, until: Time) -> NearGoal {
+        let wall = if until == Time::NEVER { until } else { self.wall_time(until) };
+        let wall = wall.max(self.far.clock.shown().unwrap_or_default());
+        self.near_goal = self.near_goal.max(Moments { engine: until, wall });
+        NearGoal { until: self.near_goal, known_by_wall: self.near_until.wall, clock_sets: self.clock_sets }
+    }
+
+    /// All was brought near that this goal is about.
+    pub(crate) fn is_near(&mut self, goal: NearGoal) {
+        self.near_until.engine = self.near_until.engine.max(goal.until.engine);
+        // What goes by a clock that was set meanwhile may have left memory again.
+        if goal.clock_sets == self.clock_sets {
+            self.near_until.wall = self.near_until.wall.max(goal.until.wall);
+        }
+    }
+
+    /// The wall clock was set, and shows that now. Where that is earlier, what is ahead again need not be in memory, but for what
+    /// may have been due.
+    pub(super) fn clock_was_set(&mut self, shows: Time) {
+        self.clock_sets += 1;
+        let shows = shows.max(self.far.clock.shown().unwrap_or_default());
+        for horizon in [&mut self.near_goal, &mut self.near_until] {
+            // Where all are in memory, none leaves it.
+            if horizon.wall < Time::NEVER {
+                horizon.wall = horizon.wall.min(shows);
+            }
+        }
+    }
+
+    /// Every job that is due by then, in engine time, is in memory.
+    pub(crate) fn known_until(&self) -> Time {
+        let by_wall = self.near_until.wall;
+        if by_wall == Time::NEVER {
+            self.near_until.engine
+        } else {
+            self.near_until.engine.min(self.engine_time(by_wall))
+        }
+    }
+
+    /// Whether all far jobs are in memory that were due when the wall clock was set in a record below `below`.
+    pub(crate) fn has_due_by_clock(&self, below: Lsn) -> bool {
+        let is_near = |shown| self.near_until.wall >= shown || self.far.is_plain();
+        self.far.clock.shown_below(below).is_none_or(is_near)
+    }
+
+    /// Forgets that the wall clock was set in records below `below`: what was due then ended, or is written again.
+    pub(crate) fn settle_clock(&mut self, below: Lsn, now: Time) {
+        let shown = self.far.clock.shown_below(below);
+        self.far.clock.forget_below(below);
+        let shows = self.wall_time(now);
+        // What goes by what it showed once need not be in memory any more.
+        if shown.is_some_and(|shown| shown > shows) {
+            self.clock_was_set(shows);
+        }
+    }
+
+    /// By how many nanoseconds the wall clock was ahead of engine time before that record, if a start has to know it.
+    pub(crate) fn far_wall_ahead(&self, at: Lsn) -> Option<i128> {
+        let now = self.numbers.wall_offset;
+        if self.far.is_plain() { None } else { self.far.clock.ahead_at(at, now).or(now) }
+    }
+
+    /// Which jobs left memory by now, and what the wall clock shows.
+    pub(crate) fn far_as_of(&self) -> FarAsOf {
+        self.far.as_of(self.numbers.wall_offset.unwrap_or_default())
     }
 
     /// Takes a job that stands in no line out of all indexes; its counters stay. Returns its queue.

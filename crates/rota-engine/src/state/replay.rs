@@ -8,7 +8,7 @@ use super::State;
 use crate::engine::BodyHome;
 use crate::event::Event;
 use crate::far::{FarError, FarFiles, OpenFile};
-use crate::job::{JobId, Time};
+use crate::job::{JobId, JobState, Time};
 use crate::log::{BodyWritten, Lsn, ReplayError, ReplayedRecord};
 use crate::queue::QueueId;
 use crate::storage::{Beside, Storage};
@@ -41,7 +41,8 @@ pub(crate) struct Replay<S: Storage> {
 struct End {
     job: JobId,
     lsn: Lsn,
-    is_completed: bool,
+    /// How it ended.
+    state: JobState,
     /// Whether the job must be known.
     is_whole: bool,
 }
@@ -68,8 +69,9 @@ struct FarJobsLost {
 }
 
 impl<S: Storage> Replay<S> {
-    pub(crate) fn new(state: State, bodies: BodyHome, storage: S) -> Replay<S> {
-        let far = FarFiles::new(storage.clone());
+    /// `far_files`: how many files of far segments are held open at a time.
+    pub(crate) fn new(state: State, bodies: BodyHome, storage: S, far_files: usize) -> Replay<S> {
+        let far = FarFiles::new(storage.clone(), far_files);
         Replay {
             state,
             storage,
@@ -148,8 +150,10 @@ impl<S: Storage> Replay<S> {
             self.far_checksum = Some(checksum);
             for segment in open.segments {
                 let counts = self.far.open_found(&segment)?;
-                self.state.load_far(segment, counts);
+                let is_plain = self.far.is_plain(segment.segment);
+                self.state.load_far(segment, counts, is_plain);
             }
+            open.wall_ahead.into_iter().for_each(|ahead| self.state.begin_clock(ahead));
         }
         Ok(first)
     }
@@ -169,18 +173,18 @@ impl<S: Storage> Replay<S> {
 
     /// Whether that is the end of a job that may not be in memory: it is looked up later.
     fn put_off(&mut self, event: &Event, lsn: Lsn) -> bool {
-        let (Event::JobCompleted { job, .. } | Event::JobCancelled { job, .. }) = *event else { return false };
+        let (job, state, is_kept) = match event {
+            Event::JobCompleted { job, kept } => (*job, JobState::Done, kept.is_some()),
+            Event::JobCancelled { job, kept_until, .. } => (*job, JobState::Cancelled, kept_until.is_some()),
+            Event::JobExpired { job, kept_until } => (*job, JobState::Expired, kept_until.is_some()),
+            _ => return false,
+        };
         // What is kept of it, or waits for it, is in memory.
-        let is_kept = matches!(
-            event,
-            Event::JobCompleted { kept: Some(_), .. } | Event::JobCancelled { kept_until: Some(_), .. }
-        );
         let is_in_memory = is_kept || self.state.is_waited_for(job) || self.state.slot_of(job).is_some();
         if self.state.far.is_empty() || is_in_memory || !self.far.may_have(job) {
             return false;
         }
-        let is_completed = matches!(event, Event::JobCompleted { .. });
-        self.ends.push(End { job, lsn, is_completed, is_whole: self.is_whole });
+        self.ends.push(End { job, lsn, state, is_whole: self.is_whole });
         true
     }
 
@@ -198,13 +202,16 @@ impl<S: Storage> Replay<S> {
         jobs.sort_unstable();
         let mut places = self.far.places(&jobs)?;
         places.sort_unstable();
-        for End { job, lsn, is_completed, is_whole } in ends {
+        for End { job, lsn, state, is_whole } in ends {
             let from = places.partition_point(|other| other.job < job);
             let mut of_job = places[from..].iter().take_while(|other| other.job == job);
-            let has_ended = of_job.any(|found| self.state.end_cold(found, lsn, is_completed));
+            let has_ended = of_job.any(|found| self.state.end_cold(found, lsn, state));
             if !has_ended && is_whole {
-                let event = if is_completed { Event::completed(job) } else { Event::cancelled(job) };
-                return Err(Box::new(NoSuchJob(event)));
+                return Err(Box::new(NoSuchJob(match state {
+                    JobState::Done => Event::completed(job),
+                    JobState::Expired => Event::JobExpired { job, kept_until: None },
+                    _ => Event::cancelled(job),
+                })));
             }
         }
         self.state.far.sort_ends();

@@ -55,8 +55,7 @@ impl State {
 
     /// What the wall clock shows at a moment of engine time, as far as is known.
     pub(crate) fn wall_time(&self, moment: Time) -> Time {
-        let nanos = i128::from(moment.0) + self.numbers.wall_offset.unwrap_or_default();
-        Time(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        moment.on_wall_clock(self.numbers.wall_offset.unwrap_or_default())
     }
 
     /// The first job of a queue in that state: next to be reserved (where limit keys hold all back, the first of those), next due, first buried. None for others, which stand in

@@ -11,6 +11,7 @@
 
 use super::{Owner, State};
 use crate::job::{Job, JobState, Time, WallOrder};
+use crate::log::Lsn;
 use crate::pages::Slot;
 use crate::queue::{Queue, QueueId};
 use crate::terms::Expiry;
@@ -18,9 +19,7 @@ use crate::terms::Expiry;
 impl State {
     /// The moment of engine time at which the wall clock shows `wall`, as far as is known.
     pub(super) fn engine_time(&self, wall: Time) -> Time {
-        let offset = self.numbers.wall_offset.unwrap_or_default();
-        let nanos = (i128::from(wall.0) - offset).clamp(0, i128::from(u64::MAX - 1));
-        Time(u64::try_from(nanos).expect("clamped to the range"))
+        wall.in_engine_time(self.numbers.wall_offset.unwrap_or_default())
     }
 
     /// When a job is due, in engine time, as far as is known.
@@ -154,9 +153,19 @@ impl State {
         let offset = i128::from(wall_time.0) - i128::from(engine_time.0);
         if self.numbers.wall_offset != Some(offset) {
             self.find_due_by_wall(engine_time);
-            self.numbers.wall_offset = Some(offset);
+            let before = self.numbers.wall_offset.replace(offset);
+            // Without a log no job leaves memory.
+            if self.far.at > Lsn(0) {
+                self.far.clock.was_set(self.far.at, engine_time, before);
+            }
+            self.clock_was_set(wall_time);
         }
         self.wake_schedules();
+    }
+
+    /// Says how far the wall clock was ahead of engine time where the log begins, before any of its records.
+    pub(crate) fn begin_clock(&mut self, wall_ahead: i128) {
+        self.numbers.wall_offset = Some(wall_ahead);
     }
 
     /// In a replay and at its end: finds all jobs due by now that wait for the wall clock. While an engine lives there are none:

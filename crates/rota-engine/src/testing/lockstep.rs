@@ -425,8 +425,9 @@ impl Lockstep {
 /// # Panics
 /// If it cannot be read.
 pub fn load(engine: &mut Engine, files: &FarFiles<SimulatedDisk>, until: Time) {
+    let goal = engine.aim_near(until);
     loop {
-        let due = files.due(until, 7).expect("an index can be read");
+        let due = files.due(goal, 7).expect("an index can be read");
         if due.is_empty() {
             break;
         }
@@ -435,7 +436,8 @@ pub fn load(engine: &mut Engine, files: &FarFiles<SimulatedDisk>, until: Time) {
         let records = files.read(&due).expect("a record can be read");
         engine.bring_near(&records, engine.now());
     }
-    engine.near_until(until);
+    engine.near_until(goal);
+    files.passed();
 }
 
 /// The job that an answer names.

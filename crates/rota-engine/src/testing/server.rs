@@ -25,10 +25,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(disk: SimulatedDisk, segment_bytes: u64, options: Options) -> Result<Server, OpenError> {
+        Server::start_at(disk, segment_bytes, options, Time(1_000))
+    }
+
+    /// The same, where the wall clock shows `wall`.
+    pub(crate) fn start_at(
+        disk: SimulatedDisk,
+        segment_bytes: u64,
+        options: Options,
+        wall: Time,
+    ) -> Result<Server, OpenError> {
         disk.set_segment_bytes(Some(segment_bytes));
         // One that reserves its numbers once.
         let options = Options { number_block: 1 << 40, ..options };
-        let (mut engine, writer, _, far) = Engine::recover_with_far(options, disk.clone(), STORE, Time(1_000))?;
+        let (mut engine, writer, _, far) = Engine::recover_with_far(options, disk.clone(), STORE, wall)?;
         let session = engine.open_session().expect("the first one");
         let now = engine.now();
         Ok(Server { engine, writer, files: Arc::new(far), disk, session, now })
@@ -90,6 +100,9 @@ impl Server {
         let leaves_after = self.engine.leaves_after();
         let mut compaction = Compaction::begin(&self.disk, &self.files, segment, leaves_after)?;
         while compaction.read()? {
+            if compaction.waits(&self.engine) {
+                crate::testing::lockstep::load(&mut self.engine, &self.files, self.now);
+            }
             compaction.keep(&mut self.engine, self.now);
             self.engine.check();
             self.commit();

@@ -97,6 +97,8 @@ pub struct Report {
     pub looked_up: u64,
     /// Durable leases that starts found in force.
     pub resumed: u64,
+    /// How often the wall clock was set, or a start found another one, while jobs that go by it were not in memory.
+    pub set_while_far: u64,
 }
 
 /// When an answer may leave.
@@ -250,7 +252,7 @@ impl Simulation {
             crash_every: *random.pick(&[50, 400, 3000]),
             random,
             workload,
-            far: Arc::new(FarFiles::new(disk.observer())),
+            far: Arc::new(FarFiles::new(disk.observer(), 4)),
             near: Duration::MAX,
             disk,
             habits,
@@ -302,6 +304,10 @@ impl Simulation {
     }
 
     fn feed(&mut self, input: Input, at: Time) {
+        if let (Input::SetClock(_), true) = (&input, self.both.engine.has_far_jobs()) {
+            let cold = self.both.engine.cold_records(&self.far);
+            self.report.set_while_far += u64::from(cold.iter().any(crash::goes_by_clock));
+        }
         let is_sampled = matches!(input, Input::Ask(..)) && self.random.chance(1, 16);
         let before = is_sampled.then(|| self.text_before(at)).flatten();
         if self.writer.is_none() && self.past.len() > 1000 {

@@ -215,6 +215,10 @@ fn target(queue: Option<&QueueName>) -> Target<'_> {
 /// About how far ahead jobs are put that hardly anybody waits for.
 const FAR: Duration = Duration::from_secs(40 * 86_400);
 
+fn far_span(random: &mut Random) -> Duration {
+    FAR / 100 * random.within(1..300) as u32
+}
+
 /// What a workload is like: small worlds in which things meet often.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -347,7 +351,9 @@ impl Workload {
             8 => Input::Tell(self.note(random), actor_of(*random.pick(&clients))),
             _ => {
                 let hour = 3_600_000_000_000;
-                let step = random.pick(&[1, 1_000_000_000, hour]).to_owned();
+                // What is far ahead comes by such a step, too.
+                let most = if self.is_far_sighted { 24 * hour } else { hour };
+                let step = random.pick(&[1, 1_000_000_000, hour, most]).to_owned();
                 let wall = model.wall().0.saturating_add(random.below(2 * step)).saturating_sub(step);
                 Input::SetClock(Time(wall))
             }
@@ -520,6 +526,7 @@ impl Workload {
             due: match random.below(8) {
                 0 => Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 4))),
                 1 => Due::At(*random.pick(&[Time(0), Time(wall), Time(wall + 1), Time::NEVER])),
+                2..4 if self.is_far_sighted => Due::At(Time(wall).after(far_span(random))),
                 _ => Due::In(self.delay(random)),
             },
             ttr: match random.below(20) {
@@ -534,6 +541,8 @@ impl Workload {
             expires: match random.below(24) {
                 0 => Some(Due::In(self.delay(random))),
                 1 | 2 => Some(Due::At(Time((wall + random.below(reach)).saturating_sub(reach / 8)))),
+                3..6 if self.is_far_sighted => Some(Due::At(Time(wall).after(far_span(random)))),
+                6..8 if self.is_far_sighted => Some(Due::In(far_span(random))),
                 _ => None,
             },
             terms: self.terms_or_none(random),
@@ -622,7 +631,7 @@ impl Workload {
 
     fn delay(&self, random: &mut Random) -> Duration {
         match random.below(20) {
-            _ if self.is_far_sighted && random.chance(2, 3) => FAR / 100 * random.within(1..300) as u32,
+            _ if self.is_far_sighted && random.chance(2, 3) => far_span(random),
             0..10 => Duration::ZERO,
             10..18 => self.span(random),
             18 => Duration::from_secs(random.below(100_000)),

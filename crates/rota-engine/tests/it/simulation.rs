@@ -28,6 +28,7 @@ fn check(seeds: std::ops::Range<u64>, steps: u64, faults: Faults, most_jobs: usi
             fired: sum.fired + report.fired,
             looked_up: sum.looked_up + report.looked_up,
             resumed: sum.resumed + report.resumed,
+            set_while_far: sum.set_while_far + report.set_while_far,
         };
     }
     // A simulation in which nothing happens would find nothing.
@@ -53,6 +54,7 @@ fn four_hundred_thousand_steps_with_a_log() {
     assert!(report.stops > 20 && report.crashes == 0, "{report:?}");
     assert!(report.bodies_read > 1_000, "{report:?}");
     assert!(report.left > 50 && report.ended_far > 10 && report.fired > 500, "{report:?}");
+    assert!(report.set_while_far > 20, "{report:?}");
 }
 
 #[test]
@@ -68,6 +70,7 @@ fn four_hundred_thousand_steps_with_crashes() {
     assert!(report.bodies_read > 1_000, "{report:?}");
     assert!(report.left > 100 && report.ended_far > 5 && report.fired > 500, "{report:?}");
     assert!(report.resumed > 100, "{report:?}");
+    assert!(report.set_while_far > 20, "{report:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl FarJobs {
         FarJobs { files, near, thread: OnceLock::new() }
     }
 
-    /// Has it looked up at once what ticks wait for.
+    /// Has it looked up at once what ticks wait for, and what is due by a clock that was set.
     pub(super) fn wake(&self) {
         self.thread.get().into_iter().for_each(Thread::unpark);
     }
@@ -42,9 +42,10 @@ impl FarJobs {
     pub(super) fn load(&self, host: &Host) -> Result<(), CommitError> {
         let failed = |error| host.far_failed(error);
         let until = self.near.map_or(Time::NEVER, |near| host.time.now().after(near));
+        let (goal, _) = host.with(|shared, _| shared.engine.aim_near(until));
         loop {
             self.look_up_for_ticks(host)?;
-            let mut due = self.files.due(until, STEP_OBJECTS).map_err(failed)?;
+            let mut due = self.files.due(goal, STEP_OBJECTS).map_err(failed)?;
             if due.is_empty() {
                 break;
             }
@@ -54,7 +55,7 @@ impl FarJobs {
                 host.with(|shared, now| shared.engine.bring_near(records, now));
             }
         }
-        host.with(|shared, _| shared.engine.near_until(until));
+        host.with(|shared, _| shared.engine.near_until(goal));
         self.files.passed();
         Ok(())
     }

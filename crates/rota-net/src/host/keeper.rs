@@ -396,7 +396,7 @@ impl Round<'_> {
                 let since = Instant::now();
                 compaction.keep(&mut shared.engine, now);
                 shared.facts.log.records_migrated += compaction.kept() - before;
-                (shared.engine.holds_still(), since.elapsed())
+                (shared.engine.holds_still() || compaction.waits(&shared.engine), since.elapsed())
             });
             self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
             // One slice is on its way at a time: what clients wait for shares the disk with no more than that.

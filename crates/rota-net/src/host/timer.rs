@@ -64,7 +64,7 @@ fn run(weak: &Weak<Host>) {
         if offset.is_none() || stepped && is_set {
             offset = Some(measured);
         }
-        if let Some(far) = host.far.as_ref().filter(|_| is_key_wanted) {
+        if let Some(far) = host.far.as_ref().filter(|_| is_key_wanted || (stepped && is_set)) {
             far.wake();
         }
         if let Some(log) = &host.log {

@@ -182,6 +182,11 @@ impl<'s> FarJobs<'s> {
     /// Takes the jobs in, before the log is read.
     pub(super) fn take(&mut self, ledger: &mut Ledger) -> Result<(), InspectError> {
         let first = self.first_segment();
+        let ends_with = self.oldest.checked_sub(1).filter(|_| first == self.oldest);
+        let open = ends_with.and_then(|ends_with| self.survey.far.open.get(&ends_with));
+        if let Some(wall_ahead) = open.and_then(|(open, _)| open.wall_ahead) {
+            ledger.begin_clock(wall_ahead);
+        }
         match self.open.take() {
             Some((segments, as_of)) => {
                 for segment in &segments {

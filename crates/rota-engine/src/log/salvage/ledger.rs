@@ -136,7 +136,12 @@ impl Ledger {
                 return;
             }
         }
-        self.state.replay(event, Lsn(0), seq, at);
+        self.state.replay(event, lsn, seq, at);
+    }
+
+    /// Says how far the wall clock was ahead of engine time, in nanoseconds, where the log begins that is read.
+    pub(super) fn begin_clock(&mut self, wall_ahead: i128) {
+        self.state.begin_clock(wall_ahead);
     }
 
     /// Takes a job in that stands before the log that is read; it was open behind that record.
@@ -155,7 +160,8 @@ impl Ledger {
 
     /// Takes note of open jobs that stay on disk, in a segment before the log that is read, by their queues.
     pub(super) fn load_far(&mut self, segment: OpenSegment, counts: Vec<(QueueName, u64)>) {
-        self.state.load_far(segment, counts);
+        // Nothing of it leaves for a file of open jobs.
+        self.state.load_far(segment, counts, true);
     }
 
     pub(super) fn saw_job(&mut self, job: JobId) {

@@ -452,7 +452,7 @@ fn compacted(jobs: u64) -> (SimulatedDisk, Engine) {
     }
     for _ in 0..2 {
         let oldest = writer.stats().needed_from;
-        let mut compaction = Compaction::begin(&disk, &Arc::new(FarFiles::new(disk.clone())), oldest, None).unwrap();
+        let mut compaction = Compaction::begin(&disk, &Arc::new(FarFiles::new(disk.clone(), 4)), oldest, None).unwrap();
         while compaction.read().unwrap() {
             compaction.keep(&mut engine, now);
             flush(&mut engine, &mut writer);

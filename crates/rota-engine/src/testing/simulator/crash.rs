@@ -3,7 +3,7 @@
 use super::keeper::Keeper;
 use super::{Faults, Past, Simulation, Sync};
 use crate::engine::{BodyHome, Engine, Options};
-use crate::far::{FarError, FarFiles};
+use crate::far::{FarError, FarFiles, FarRecord};
 use crate::job::{JobId, Time};
 use crate::limits::{DEFAULT_SPOKE, NUMBER_BLOCK};
 use crate::log::{LogWriter, Lsn, OpenError, Recovery, SegmentError};
@@ -26,7 +26,8 @@ pub(super) fn options(random: &mut Random) -> Options {
     let bodies = *random.pick(&[BodyHome::Memory, BodyHome::Log]);
     let seconds = Duration::from_secs;
     let near = *random.pick(&[None, Some(Duration::ZERO), Some(seconds(1)), Some(seconds(60))]);
-    Options { spoke, number_block: *random.pick(&[16, 200, 4096, NUMBER_BLOCK]), bodies, near, ..Options::default() }
+    let (number_block, far_files) = (*random.pick(&[16, 200, 4096, NUMBER_BLOCK]), *random.pick(&[1, 3, 500]));
+    Options { spoke, number_block, bodies, near, far_files, ..Options::default() }
 }
 
 impl Simulation {
@@ -75,9 +76,11 @@ impl Simulation {
         self.disk.set_capacity(self.habits.capacity_bytes);
         let hour = 3_600_000_000_000;
         let wall = self.both.model.wall().0.max(hour);
-        let wall = match self.random.below(6) {
-            0 => wall - self.random.below(hour),
-            1 => wall + self.random.below(hour),
+        let wall = match self.random.below(24) {
+            0..4 => wall - self.random.below(hour),
+            4..8 => wall + self.random.below(hour),
+            8 => wall.saturating_sub(self.random.below(48 * hour)),
+            9 => wall + self.random.below(48 * hour),
             _ => wall + self.random.below(10_000_000_000),
         };
         let is_promise_kept = self.sync == Sync::Always || kind == Crash::KeepWritten;
@@ -138,6 +141,7 @@ impl Simulation {
         );
         assert!(engine.now() >= wall && engine.now() >= recovery.last_at, "engine time goes on");
         let cold = engine.cold_records(&self.far);
+        self.report.set_while_far += u64::from(cold.iter().any(goes_by_clock));
         self.ledger.after_crash(&engine, &cold, &self.disk, recovered, is_promise_kept);
 
         let now = engine.now();
@@ -236,6 +240,11 @@ impl Simulation {
         };
         assert_eq!(text(&replayed, &far), text(&self.both.engine, &self.far), "a replay of the log");
     }
+}
+
+/// Whether a job was put for a moment of the wall clock, or expires at one.
+pub(super) fn goes_by_clock(record: &FarRecord) -> bool {
+    record.needed_by().wall < Time::NEVER
 }
 
 /// Returns the jobs that ticks put.

@@ -1,5 +1,7 @@
 //! `--storage mapped`: jobs far ahead leave memory, and nobody notices but by the memory.
 
+mod moments;
+
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -27,12 +29,16 @@ const FLAGS: [&str; 12] = [
 /// Puts jobs an hour and more ahead, each a second behind the one before, into the tube `far`, and waits until they left
 /// memory, all but the newest. Every third has a key.
 pub(super) fn with_far_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
-    let rota = Rota::ready(on(data, &FLAGS));
+    filled(Rota::ready(on(data, &FLAGS)), jobs, put)
+}
+
+/// The same on a server that runs; `put` is the put of each.
+fn filled(rota: Rota, jobs: u64, put: impl Fn(u64) -> Vec<u8>) -> (Rota, Wire) {
     let mut wire = Wire::to(rota.address());
     wire.expect("use far", "USING far");
     for first in (1..=jobs).step_by(100) {
         let batch = first..(first + 100).min(jobs + 1);
-        let puts: Vec<u8> = batch.clone().flat_map(put).collect();
+        let puts: Vec<u8> = batch.clone().flat_map(&put).collect();
         wire.send(&puts).unwrap();
         for job in batch {
             assert_eq!(wire.answer().unwrap().line, format!("INSERTED {job}"));
