@@ -55,6 +55,7 @@ impl State {
         let slot = self.sessions.insert(Session {
             id: SessionId::PAST,
             actor: None,
+            origin: None,
             used,
             watched: Vec::new(),
             leases: Wheel::default(),

@@ -81,7 +81,7 @@ pub(super) fn said(random: &mut Random) -> (Value, Vec<u8>) {
         3 => json!("No route to host"),
         _ => json!("timed out \u{1F980}\n\"really\""),
     };
-    let kept = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let kept = value.as_str().map_or_else(|| format!("\u{1e}{value}"), str::to_owned);
     (value, kept.into())
 }
 
@@ -306,6 +306,9 @@ pub(super) fn settings(random: &mut Random) -> (Value, QueueSettings) {
                 concurrency: random.chance(1, 2).then(|| random.within(1..3) as u32),
                 rate: random.chance(1, 3).then(|| rate(random)),
             }),
+            durable_leases: random.chance(1, 4),
+            // Where nothing is kept on a disk it is refused.
+            sync: None,
         },
     };
     (shown::settings(&settings), settings)

@@ -36,7 +36,7 @@ pub(super) fn moment(time: Time) -> String {
 
 /// The delay of a job, to be shown: where it is no whole number of milliseconds, it is the span until a moment of the wall clock.
 pub(super) fn delay(created_at: Time, delay: Duration) -> String {
-    if delay.as_nanos() % u128::from(MILLI) == 0 {
+    if delay.as_nanos().is_multiple_of(u128::from(MILLI)) {
         return seconds_text(delay);
     }
     format!("{SPAN}{} {}", created_at.after(delay).0, created_at.0)

@@ -62,14 +62,17 @@ pub(super) fn job(model: &Model, id: JobId) -> Value {
             })
         }),
     );
-    set("error", job.error.as_deref().map(text));
-    set("progress", job.progress.as_deref().map(text));
+    set("error", job.error.as_deref().map(said));
+    set("progress", job.progress.as_deref().map(said));
     match &job.place {
-        Place::Reserved { deadline, .. } => set("lease_ends_at", Some(moment(*deadline).into())),
+        Place::Reserved { since, deadline, .. } => {
+            set("lease_ends_at", Some(moment(*deadline).into()));
+            set("holder", Some(json!({ "since": moment(*since), "until": moment(*deadline) })));
+        }
         Place::Ended { at, until, result, .. } => {
             set("ended_at", Some(moment(*at).into()));
             set("kept_until", Some(moment(*until).into()));
-            set("result", result.as_deref().map(text));
+            set("result", result.as_deref().map(said));
         }
         Place::Delayed | Place::Ready | Place::Buried(_) | Place::Blocked => {}
     }
@@ -78,6 +81,11 @@ pub(super) fn job(model: &Model, id: JobId) -> Value {
 
 fn text(bytes: &[u8]) -> Value {
     String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// What a holder said, out of what is kept of it: a text, or JSON behind a byte that says so.
+fn said(kept: &[u8]) -> Value {
+    kept.strip_prefix(b"\x1e").map_or_else(|| text(kept), |json| serde_json::from_slice(json).unwrap())
 }
 
 /// A job with its body, in that form.
@@ -146,7 +154,7 @@ pub(super) fn without_times(mut queue: Value) -> Value {
 }
 
 pub(super) fn settings(settings: &QueueSettings) -> Value {
-    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key } = settings;
+    let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, .. } = settings;
     let rate_of = |rate: Rate| json!({ "count": rate.count, "per": seconds_text(rate.per) });
     let per_key = per_key.map(|PerKey { concurrency, rate }| {
         object([("concurrency", concurrency.map(Value::from)), ("rate", rate.map(rate_of))])
@@ -158,6 +166,7 @@ pub(super) fn settings(settings: &QueueSettings) -> Value {
         ("concurrency", concurrency.map(Value::from)),
         ("rate", rate.map(rate_of)),
         ("per_key", per_key),
+        ("durable_leases", durable_leases.then(|| true.into())),
     ])
 }
 
@@ -185,6 +194,10 @@ pub(super) fn stats(model: &Model) -> Value {
     })
 }
 
+fn is_durable(job: &Job) -> bool {
+    matches!(job.place, Place::Reserved { is_durable: true, .. })
+}
+
 /// Why a job is where it is, without the sentences.
 pub(super) fn why(model: &Model, id: JobId) -> Value {
     let job = &model.jobs()[&id];
@@ -203,7 +216,8 @@ fn explained(job: &Job, reason: Reason) -> Value {
             ("reason", Some("held".into())),
             ("since", Some(moment(since).into())),
             ("until", Some(moment(until).into())),
-            ("progress", job.progress.as_deref().map(text)),
+            ("progress", job.progress.as_deref().map(said)),
+            ("durable", is_durable(job).then(|| true.into())),
         ]),
         Reason::Buried { why } => {
             let because = match why {
@@ -218,7 +232,7 @@ fn explained(job: &Job, reason: Reason) -> Value {
                 ("max_attempts", Some(job.max_attempts.into())),
                 ("lost_leases", Some(job.tally.lost_leases.into())),
                 ("max_lost_leases", Some(job.max_lost_leases.into())),
-                ("error", job.error.as_deref().map(text)),
+                ("error", job.error.as_deref().map(said)),
             ])
         }
         Reason::HeldUp { by } => json!({ "reason": "held_up", "job": by.to_string() }),

@@ -43,8 +43,21 @@ impl Wire {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let mut body = vec![0; length.and_then(|length| length.parse().ok()).expect("a length")];
         self.0.read_exact(&mut body).unwrap();
-        let json = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {head}"));
+        let mut json = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {head}"));
+        leave_out_peers(&mut json);
         Answer { status, head, json }
+    }
+}
+
+/// Takes away from where holders came: ports are as they fall.
+fn leave_out_peers(json: &mut Value) {
+    match json {
+        Value::Object(members) => {
+            members.remove("peer");
+            members.values_mut().for_each(leave_out_peers);
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_out_peers),
+        _ => {}
     }
 }
 
