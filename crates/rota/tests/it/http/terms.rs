@@ -114,7 +114,7 @@ fn a_failed_attempt_says_why_and_waits_as_was_agreed() {
     assert_eq!(failed["error"], "no route to host");
     http.post_nothing("/v1/jobs/1/kick").expect(200);
     let buried = fail(&json!({ "error": { "code": 7 } }));
-    assert_eq!((&buried["state"], &buried["error"]), (&json!("buried"), &json!("{\"code\":7}")));
+    assert_eq!((&buried["state"], &buried["error"]), (&json!("buried"), &json!({ "code": 7 })));
     let bad = json!({ "queue": "work", "text": "x", "back_off": { "first": "1s", "factor": 0.5 } });
     assert_eq!(http.post("/v1/jobs", &bad).problem(422, "bad-value")["pointer"], "#/back_off");
 }
