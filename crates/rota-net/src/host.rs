@@ -341,8 +341,8 @@ impl Host {
         self.unwritten_bytes() > UNWRITTEN_BYTES as u64
     }
 
-    /// Whether more is written than segments can be reclaimed, so that the log is much longer than it should be (and more is put than
-    /// can leave memory, where jobs do): whoever puts should wait a little.
+    /// Whether more is written than segments can be reclaimed, so that the log is much longer than it should be and grows (and more is
+    /// put than can leave memory, where jobs do): whoever puts should wait a little.
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.keeper.is_late()

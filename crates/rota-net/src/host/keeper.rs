@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often it looks, at least: a full disk may have room again.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How many segments longer than it should be the log may be before puts are slowed down.
+/// How many segments longer than it should be the log may be before puts are slowed down, once it grows by one more.
 const LATE_SEGMENTS: u64 = 5;
 
 /// The longest rest between two slices.
@@ -67,6 +67,8 @@ pub(super) struct Keeper {
     /// Far segments whose jobs are all over, each with the segment that a start must begin with before it can go.
     emptied: Mutex<Vec<(u64, u64)>>,
     is_late: AtomicBool,
+    /// The least that a start needed of the log since it is much longer than it should be, in bytes; 0 while it is not.
+    shortest_long: AtomicU64,
 }
 
 impl Keeper {
@@ -110,14 +112,19 @@ impl Keeper {
     /// segments.
     pub(super) fn look_after_length(&self, stats: &LogStats, live_bytes: u64) {
         let needed = stats.bytes - stats.needless_bytes;
-        let is_late = needed > 2 * live_bytes + LATE_SEGMENTS * stats.segment_bytes;
+        let is_long = needed > 2 * live_bytes + LATE_SEGMENTS * stats.segment_bytes;
+        // One that is long since many jobs ended at once gets shorter by itself, and holds nobody up.
+        let before = self.shortest_long.load(Ordering::Relaxed);
+        let shortest = if before == 0 { needed } else { before.min(needed) };
+        self.shortest_long.store(if is_long { shortest } else { 0 }, Ordering::Relaxed);
+        let is_late = is_long && needed > shortest + stats.segment_bytes;
         self.is_late.store(is_late, Ordering::Relaxed);
-        if is_late {
+        if is_long && before == 0 {
             self.look();
         }
     }
 
-    /// Whether the log is much longer than it should be.
+    /// Whether the log is much longer than it should be, and grows.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
     }
