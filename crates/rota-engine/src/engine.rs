@@ -197,6 +197,7 @@ impl Engine {
             BodyHome::Log => pending.with_notes_of_bodies(),
         };
         let mut engine = Engine::new(state, Some(pending), options, now);
+        engine.state.end_pauses_of_before(recovery.last_at);
         let epoch = engine.state.numbers().epoch + 1;
         engine.start(epoch, wall);
         engine.state.leave_idle_queues();

@@ -401,6 +401,14 @@ impl State {
         None
     }
 
+    /// Ends the pauses that were over at a moment, which is in no record, as it was found then: a queue that was idle from there
+    /// on is so after a recovery.
+    pub(crate) fn end_pauses_of_before(&mut self, at: Time) {
+        let is_over = |queue: &Queue| queue.holds_back() && queue.paused_until <= at;
+        let over = self.queues.iter().filter(|(_, queue)| is_over(queue)).map(|(slot, _)| QueueId(slot.0));
+        over.collect::<Vec<_>>().into_iter().for_each(|queue| self.end_pause(queue));
+    }
+
     /// Every queue that nothing needs, after a recovery.
     pub(crate) fn leave_idle_queues(&mut self) {
         let idle = self.queues.iter().filter(|(_, queue)| queue.is_idle()).map(|(slot, _)| QueueId(slot.0));

@@ -459,7 +459,7 @@ impl State {
         *of(&mut self.totals.turns) += 1;
     }
 
-    fn end_pause(&mut self, id: crate::queue::QueueId) {
+    pub(super) fn end_pause(&mut self, id: crate::queue::QueueId) {
         let queue = self.queue_mut(id);
         queue.paused_until = Time(0);
         queue.pause_length = Duration::ZERO;

@@ -145,9 +145,9 @@ pub(super) fn queue(model: &Model, name: &QueueName) -> Value {
     shown
 }
 
-/// What is shown of a queue, without how long things took.
+/// What is shown of a queue, without how long things took, and what was refused: the model counts neither.
 pub(super) fn without_times(mut queue: Value) -> Value {
-    for member in ["head_age", "latency", "run_time"] {
+    for member in ["head_age", "latency", "run_time", "refused_puts"] {
         queue.as_object_mut().unwrap().remove(member);
     }
     queue
