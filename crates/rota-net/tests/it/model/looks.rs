@@ -92,7 +92,7 @@ impl Pair {
         ids.sort_unstable();
         assert_eq!(ids, expected, "the jobs of {path}");
         for (id, shown) in &listed {
-            let expected = shown::job(&self.model, *id);
+            let expected = shown::looked_at(&self.model, *id, shown::job(&self.model, *id));
             self.compare(shown, expected);
         }
         listed.into_iter().map(|(id, _)| id).collect()
@@ -129,7 +129,8 @@ impl Pair {
             assert_eq!(answer.problem(), no_such_job(id));
             return;
         }
-        let (shown, expected) = (answer.expect(200), shown::job_with_body(&self.model, id, form));
+        let expected = shown::looked_at(&self.model, id, shown::job_with_body(&self.model, id, form));
+        let shown = answer.expect(200);
         self.compare(&shown, expected);
     }
 
@@ -141,7 +142,8 @@ impl Pair {
             jobs.find(|(_, job)| job.is_open() && job.queue == queue && job.key.as_deref() == Some(key.as_bytes()));
         match found.map(|(id, _)| *id) {
             Some(id) => {
-                let (shown, expected) = (answer.expect(200), shown::job_with_body(&self.model, id, "auto"));
+                let expected = shown::looked_at(&self.model, id, shown::job_with_body(&self.model, id, "auto"));
+                let shown = answer.expect(200);
                 self.compare(&shown, expected);
             }
             None => assert_eq!(answer.problem(), json!({ "type": "/problems/key-not-found", "status": 404 })),

@@ -256,10 +256,10 @@ impl Pair {
         let ids: Vec<JobId> = listed.keys().copied().collect();
         assert!(ids.iter().eq(self.model.jobs().keys()), "the jobs that there are: {ids:?}");
         for (id, shown) in listed {
-            let expected = shown::job(&self.model, id);
+            let expected = shown::looked_at(&self.model, id, shown::job(&self.model, id));
             self.compare(&shown, expected);
             let whole = self.ask(&format!("GET /v1/jobs/{id}"), "").expect(200);
-            let expected = shown::job_with_body(&self.model, id, "auto");
+            let expected = shown::looked_at(&self.model, id, shown::job_with_body(&self.model, id, "auto"));
             self.compare(&whole, expected);
         }
         let queues = self.ask("GET /v1/queues?limit=1000", "").expect(200);

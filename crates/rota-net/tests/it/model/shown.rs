@@ -65,10 +65,7 @@ pub(super) fn job(model: &Model, id: JobId) -> Value {
     set("error", job.error.as_deref().map(said));
     set("progress", job.progress.as_deref().map(said));
     match &job.place {
-        Place::Reserved { since, deadline, .. } => {
-            set("lease_ends_at", Some(moment(*deadline).into()));
-            set("holder", Some(json!({ "since": moment(*since), "until": moment(*deadline) })));
-        }
+        Place::Reserved { deadline, .. } => set("lease_ends_at", Some(moment(*deadline).into())),
         Place::Ended { at, until, result, .. } => {
             set("ended_at", Some(moment(*at).into()));
             set("kept_until", Some(moment(*until).into()));
@@ -81,6 +78,14 @@ pub(super) fn job(model: &Model, id: JobId) -> Value {
 
 fn text(bytes: &[u8]) -> Value {
     String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// What is shown of a job to who looks at it, and not to who did something to it: who holds it, too.
+pub(super) fn looked_at(model: &Model, id: JobId, mut shown: Value) -> Value {
+    if let Place::Reserved { since, deadline, .. } = model.jobs()[&id].place {
+        shown["holder"] = json!({ "since": moment(since), "until": moment(deadline) });
+    }
+    shown
 }
 
 /// What a holder said, out of what is kept of it: a text, or JSON behind a byte that says so.

@@ -232,10 +232,7 @@ impl Pair {
         self.leased(id, token);
         let Place::Reserved { deadline, .. } = self.model.jobs()[&id].place else { panic!("it was reserved") };
         let lease = lease_text(id, token);
-        let mut job = shown::job_with_body(&self.model, id, form);
-        // Who holds it knows that.
-        job.as_object_mut().unwrap().remove("holder");
-        json!({ "lease": lease, "ends_at": moment(deadline), "job": job })
+        json!({ "lease": lease, "ends_at": moment(deadline), "job": shown::job_with_body(&self.model, id, form) })
     }
 
     /// Somebody waits for a job; then something happens that may make one ready, and who still waits goes.
