@@ -29,7 +29,7 @@ pub use files::{FarEntry, FarError, FarFiles, FarRecords};
 pub(crate) use index::{IndexSurvey, survey as survey_index};
 pub(crate) use moments::is_plain;
 pub use moments::{Moments, NearGoal};
-pub(crate) use open::{OpenFile, OpenSegment};
+pub(crate) use open::{CLOCK_UNKNOWN, OpenFile, OpenSegment};
 
 use crate::event::KeptJob;
 use crate::job::{JobId, QueueName, Time};

@@ -28,11 +28,14 @@ pub(crate) struct OpenSegment {
     pub(crate) open: Bits,
 }
 
+/// By how much the wall clock was ahead where the log does not say.
+pub(crate) const CLOCK_UNKNOWN: i128 = i128::MIN;
+
 /// The whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OpenFile {
     pub(crate) segments: Vec<OpenSegment>,
-    /// By how many nanoseconds the wall clock was ahead of engine time at that moment. It is there where one of the jobs goes by
+    /// By how many nanoseconds the wall clock was ahead of engine time at that moment, or [`CLOCK_UNKNOWN`]. It is there where one of the jobs goes by
     /// more than a span of time: earlier servers would not know when those have to be in memory.
     pub(crate) wall_ahead: Option<i128>,
 }

@@ -3,7 +3,9 @@
 use super::State;
 use crate::command::{Command, KickSource, Parent, ScheduleCommand};
 use crate::event::{KeptQueue, PutJob};
-use crate::far::{self, FarAsOf, FarEntry, FarJob, FarPlace, FarRecord, Moments, NearGoal, OpenSegment, Want};
+use crate::far::{
+    self, CLOCK_UNKNOWN, FarAsOf, FarEntry, FarJob, FarPlace, FarRecord, Moments, NearGoal, OpenSegment, Want,
+};
 use crate::index::Hashed;
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
@@ -370,7 +372,7 @@ impl State {
     /// By how many nanoseconds the wall clock was ahead of engine time before that record, if a start has to know it.
     pub(crate) fn far_wall_ahead(&self, at: Lsn) -> Option<i128> {
         let now = self.numbers.wall_offset;
-        if self.far.is_plain() { None } else { self.far.clock.ahead_at(at, now).or(now) }
+        (!self.far.is_plain()).then(|| self.far.clock.ahead_at(at, now).unwrap_or(CLOCK_UNKNOWN))
     }
 
     /// Which jobs left memory by now, and what the wall clock shows.

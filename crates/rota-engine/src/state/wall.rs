@@ -10,6 +10,7 @@
 //! does so then.
 
 use super::{Owner, State};
+use crate::far::CLOCK_UNKNOWN;
 use crate::job::{Job, JobState, Time, WallOrder};
 use crate::log::Lsn;
 use crate::pages::Slot;
@@ -163,9 +164,9 @@ impl State {
         self.wake_schedules();
     }
 
-    /// Says how far the wall clock was ahead of engine time where the log begins, before any of its records.
+    /// Says how far the wall clock was ahead of engine time where the log begins, before any of its records, as far as is known.
     pub(crate) fn begin_clock(&mut self, wall_ahead: i128) {
-        self.numbers.wall_offset = Some(wall_ahead);
+        self.numbers.wall_offset = Some(wall_ahead).filter(|ahead| *ahead != CLOCK_UNKNOWN);
     }
 
     /// In a replay and at its end: finds all jobs due by now that wait for the wall clock. While an engine lives there are none:
