@@ -172,7 +172,7 @@ impl Listener {
             return Some(Some(Heard::End(self.seen)));
         }
         let choose = |news: &News| news.seq <= ends_with && self.choice.takes(news);
-        match self.api.events.read(self.next, choose, PART_BYTES) {
+        match self.api.events.read(self.id, self.next, choose, PART_BYTES) {
             Read::Next { chosen, next, seen } => {
                 self.next = next;
                 // What comes behind the end is not told.
@@ -195,7 +195,12 @@ impl Listener {
                 self.changes.mark_changed();
                 None
             }),
-            () = tokio::time::sleep_until(self.speaks_by) => Some(Some(Heard::Quiet(self.seen))),
+            () = tokio::time::sleep_until(self.speaks_by) => {
+                let (next, seen) = self.api.events.skip(self.id, self.next);
+                self.next = next;
+                self.seen = seen.unwrap_or(self.seen);
+                Some(Some(Heard::Quiet(self.seen)))
+            }
         }
     }
 

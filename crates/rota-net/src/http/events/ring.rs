@@ -88,12 +88,20 @@ struct Ring {
     is_open: bool,
     /// How many have joined so far.
     joined: u64,
-    /// What each of those who listen wants, and how it is woken; by which it is of those who joined.
-    bells: BTreeMap<u64, (Wants, Arc<Notify>)>,
-    /// All who listen were woken since the ring went on to that place.
-    all_woken_at: u64,
+    /// Those who listen, by which they are of those who joined.
+    bells: BTreeMap<u64, Bell>,
     /// Since when nobody listens.
     left_at: Instant,
+}
+
+/// How one who listens is woken, and for what.
+#[derive(Debug)]
+struct Bell {
+    wants: Wants,
+    rings: Arc<Notify>,
+    /// The place that it read on to, and the one up to which nothing came that it wants: it goes on from there, without a look at
+    /// what is between.
+    clear: (u64, u64),
 }
 
 /// Where somebody begins to listen.
@@ -111,7 +119,7 @@ pub(super) struct Joined {
     pub(super) started: Option<News>,
     /// The number of the newest of what was told, or is to be told soon; 0 if there is none.
     pub(super) newest: u64,
-    /// It is told of when something comes of what it wants, and now and then beside.
+    /// It is told of when something comes that may be of what it wants.
     pub(super) bell: Arc<Notify>,
     /// Which it is of those who listen.
     pub(super) id: u64,
@@ -143,7 +151,6 @@ impl Default for Hub {
             is_open: false,
             joined: 0,
             bells: BTreeMap::new(),
-            all_woken_at: 0,
             left_at,
         };
         Hub {
@@ -175,7 +182,7 @@ impl Hub {
         let newest = ring.told.back().map_or(ring.whole_from.saturating_sub(1), |told| told.news.seq);
         let (id, bell) = (ring.joined, Arc::new(Notify::new()));
         ring.joined += 1;
-        ring.bells.insert(id, (wants, Arc::clone(&bell)));
+        ring.bells.insert(id, Bell { wants, rings: Arc::clone(&bell), clear: (end, end) });
         let newest_told = engine.newest_news().unwrap_or(0);
         let at = |next, seen, is_gone| Joined {
             next,
@@ -289,32 +296,46 @@ impl Hub {
         }
     }
 
-    /// Takes news that may leave. Says who is to be woken: those who may want some of it, and now and then all, so that the ring
-    /// does not go over one who wants nothing of what comes.
+    /// Takes news that may leave. Says who is to be woken: those who may want some of it. Those who stand at the end and want
+    /// nothing of it are moved on.
     pub(super) fn publish(&self, taken: Taken) -> Vec<Arc<Notify>> {
         let told: Vec<_> = taken.news.into_iter().map(|news| Told { text: shown::text(&news), news }).collect();
         let mut come = told.iter().fold(Wants::NOTHING, |come, told| come.or(Wants::of(&told.news)));
         let mut ring = self.ring();
+        let before = ring.end();
         if let Some(below) = taken.lost_below {
             // A place that nobody finds: who stood at the end is too far behind, too.
             ring.clear();
             ring.first += 1;
             ring.whole_from = below;
+            come = Wants::ALL;
         }
         told.into_iter().for_each(|told| ring.push(told));
         let end = ring.end();
-        if ring.all_woken_at < ring.first.midpoint(end) {
-            (come, ring.all_woken_at) = (Wants::ALL, end);
+        let mut woken = Vec::new();
+        for bell in ring.bells.values_mut() {
+            if bell.wants.meets(come) {
+                woken.push(Arc::clone(&bell.rings));
+            } else if bell.clear.1 == before {
+                bell.clear.1 = end;
+            }
         }
-        ring.bells.values().filter(|(wants, _)| wants.meets(come)).map(|(_, bell)| Arc::clone(bell)).collect()
+        woken
+    }
+
+    /// Goes on from a place without a look at what one does not want anyway: the place to go on from, and the number of the last
+    /// event before that, if any was passed.
+    pub(super) fn skip(&self, id: u64, from: u64) -> (u64, Option<u64>) {
+        self.ring().skip(id, from)
     }
 
     /// Reads on from a place, past at most so many events as one step handles, until what was chosen has about so many
     /// bytes.
-    pub(super) fn read(&self, from: u64, choose: impl Fn(&News) -> bool, most_bytes: usize) -> Read {
-        let ring = self.ring();
-        let Some(passed) = from.checked_sub(ring.first) else { return Read::Lagged };
-        let (mut chosen, mut bytes, mut next, mut seen) = (Vec::new(), 0, from, None);
+    pub(super) fn read(&self, id: u64, from: u64, choose: impl Fn(&News) -> bool, most_bytes: usize) -> Read {
+        let mut ring = self.ring();
+        let (mut next, mut seen) = ring.skip(id, from);
+        let Some(passed) = next.checked_sub(ring.first) else { return Read::Lagged };
+        let (mut chosen, mut bytes) = (Vec::new(), 0);
         for told in ring.told.range((passed as usize).min(ring.told.len())..).take(STEP_OBJECTS) {
             if choose(&told.news) {
                 if bytes > most_bytes {
@@ -325,6 +346,9 @@ impl Hub {
             }
             next += 1;
             seen = Some(told.news.seq);
+        }
+        if let Some(bell) = ring.bells.get_mut(&id) {
+            bell.clear = (next, next);
         }
         Read::Next { chosen, next, seen }
     }
@@ -357,6 +381,18 @@ impl Drop for Waiting<'_> {
 impl Ring {
     fn end(&self) -> u64 {
         self.first + self.told.len() as u64
+    }
+
+    fn skip(&mut self, id: u64, from: u64) -> (u64, Option<u64>) {
+        let clear = self.bells.get(&id).map(|bell| bell.clear);
+        let Some((_, next)) = clear.filter(|&(begin, end)| begin == from && end > from) else { return (from, None) };
+        // Only what came before the first is not there, and its number is just below.
+        let last = next.checked_sub(self.first + 1).and_then(|last| self.told.get(usize::try_from(last).ok()?));
+        let seen = last.map_or(self.whole_from.saturating_sub(1), |last| last.news.seq);
+        if let Some(bell) = self.bells.get_mut(&id) {
+            bell.clear = (next, next);
+        }
+        (next, Some(seen))
     }
 
     fn clear(&mut self) {
@@ -402,31 +438,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_wants_nothing_of_it_is_woken_before_the_ring_goes_over_them() {
+    async fn who_wants_nothing_of_it_is_not_woken_and_the_ring_does_not_go_over_them() {
         let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
         let hub = Hub::default();
         let mut of_kinds = |kinds: Option<&str>| {
             let wants = Choice::new(kinds, None, None, None).unwrap().wants();
-            let Joined { next, bell, .. } = hub.join(&mut engine, None, Reader::Client, wants).unwrap();
-            (next, bell)
+            hub.join(&mut engine, None, Reader::Client, wants).unwrap()
         };
-        let (_, all) = of_kinds(None);
-        let (mut next, few) = of_kinds(Some("job.expired"));
-        let (mut seq, mut woken_few) = (0, 0);
-        for _ in 0..3 * NEWS_KEPT as u64 {
-            seq += 1;
-            let news = vec![News::new(seq, Time(1), Time(1), NewsKind::JobPut)];
-            let woken = hub.publish(Taken { news, lost_below: None });
-            let has = |bell: &Arc<Notify>| woken.iter().any(|one| Arc::ptr_eq(one, bell));
-            assert!(has(&all));
-            if has(&few) {
-                woken_few += 1;
-                while let Read::Next { next: on, seen: Some(_), .. } = hub.read(next, |_| false, 1) {
-                    next = on;
-                }
-            }
+        let (all, few) = (of_kinds(None), of_kinds(Some("job.expired")));
+        let publish = |seq, kind| {
+            let woken = hub.publish(Taken { news: vec![News::new(seq, Time(1), Time(1), kind)], lost_below: None });
+            let has = |joined: &Joined| woken.iter().any(|one| Arc::ptr_eq(one, &joined.bell));
+            (has(&all), has(&few))
+        };
+        let last = 3 * NEWS_KEPT as u64;
+        for seq in 1..=last {
+            assert_eq!(publish(seq, NewsKind::JobPut), (true, false));
         }
-        assert!(matches!(hub.read(next, |_| false, 1), Read::Next { .. }));
-        assert!((3..100).contains(&woken_few), "{woken_few}");
+        // Who reads nothing of what they want falls behind.
+        let read = |joined: &Joined, from| hub.read(joined.id, from, |news| news.kind == NewsKind::JobExpired, 1);
+        assert!(matches!(read(&all, all.next), Read::Lagged));
+        let (place, seen) = hub.skip(few.id, few.next);
+        assert_eq!((place, seen), (last, Some(last)));
+        assert_eq!(hub.skip(few.id, place), (place, None));
+        // What is wanted is not passed over, nor what comes behind it.
+        assert_eq!(publish(last + 1, NewsKind::JobPut), (true, false));
+        assert_eq!(publish(last + 2, NewsKind::JobExpired), (true, true));
+        assert_eq!(publish(last + 3, NewsKind::JobPut), (true, false));
+        let Read::Next { chosen, next, seen } = read(&few, place) else { panic!("it did not fall behind") };
+        assert_eq!(chosen.iter().map(|told| told.news.seq).collect::<Vec<_>>(), [last + 2]);
+        assert_eq!((next, seen), (last + 3, Some(last + 3)));
+        let Read::Next { chosen, seen, .. } = read(&few, next) else { panic!("it did not fall behind") };
+        assert_eq!((chosen.len(), seen), (0, None));
     }
 }
