@@ -56,6 +56,7 @@ mod problem;
 mod queue;
 mod schedule;
 mod server;
+mod stream;
 mod take;
 mod transport;
 mod values;

@@ -1,6 +1,5 @@
 //! Events as they happen, and what is past: an iterator that goes on after the last one when the connection ends.
 
-use std::io::{BufRead, BufReader, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,14 +8,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ask::{Ask, Method};
+use super::stream::Stream;
 use super::values::{self, escape};
 use super::{Client, Error, JobState, ProblemKind};
 
 /// The longest line of the stream that is taken, in bytes: far more than a server sends.
 const LINE_BYTES: u64 = 1 << 20;
-
-/// How long nothing may come: a server says something every 15 seconds.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long is waited before the server is asked again, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -110,7 +107,7 @@ pub struct Event {
 pub struct Events {
     client: Client,
     listen: Listen,
-    stream: Option<BufReader<Box<dyn Read + Send>>>,
+    stream: Option<Stream>,
     /// The last event that was told, if one was.
     last: Option<u64>,
     is_over: bool,
@@ -169,8 +166,7 @@ impl Events {
 
     fn open(&mut self) -> Result<(), Error> {
         let path = self.listen.path(self.last);
-        let answer = self.client.open(&Ask::new(Method::Get, &path).pause(PAUSE))?;
-        self.stream = Some(BufReader::new(Box::new(answer.into_body().into_reader())));
+        self.stream = Some(self.client.stream(Ask::new(Method::Get, &path))?);
         Ok(())
     }
 
@@ -178,16 +174,7 @@ impl Events {
     fn line(&mut self) -> Result<Line, Error> {
         let ended = || Error::Ended { address: self.client.address.clone() };
         let stream = self.stream.as_mut().ok_or_else(ended)?;
-        let mut line = Vec::new();
-        let read = stream.take(LINE_BYTES).read_until(b'\n', &mut line);
-        read.map_err(|source| Error::broken(self.client.address.clone(), source))?;
-        if !line.ends_with(b"\n") {
-            return Err(if (line.len() as u64) < LINE_BYTES {
-                ended()
-            } else {
-                self.client.unexpected("a line that is no event", &line)
-            });
-        }
+        let line = self.client.next_line(stream, LINE_BYTES, "a line that is no event")?;
         let line = String::from_utf8_lossy(&line);
         let Some(data) = line.trim_end().strip_prefix("data: ") else { return Ok(Line::Nothing) };
         let read = serde_json::from_str(data);

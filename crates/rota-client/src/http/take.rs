@@ -1,20 +1,16 @@
 //! Jobs as they come: a stream of leases, so many at a time as are not finished, without a request for each.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Method};
+use super::stream::Stream;
 use super::{Client, Error, Job, Lease};
 
 /// The longest line of the stream that is taken, in bytes: a job with the longest body that a server can be set up for.
 const LINE_BYTES: u64 = 2 << 30;
-
-/// How long nothing may come: a server says something every 15 seconds.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// What lines of JSON are called.
 const LINES: &str = "application/x-ndjson";
@@ -120,7 +116,7 @@ pub enum StreamEnd {
 /// held by nobody until their TTR is over. Whoever drops it keeps the leases that came, and gets no more.
 pub struct LeaseStream {
     client: Client,
-    stream: Option<BufReader<Box<dyn Read + Send>>>,
+    stream: Option<Stream>,
 }
 
 impl fmt::Debug for LeaseStream {
@@ -159,10 +155,8 @@ impl Client {
     /// # Errors
     /// [`Error`]
     pub fn take(&self, take: &Take) -> Result<LeaseStream, Error> {
-        let ask = Ask::new(Method::Post, "/v1/leases/stream").json(take)?.accept(LINES).pause(PAUSE);
-        let answer = self.open(&ask)?;
-        let stream: Box<dyn Read + Send> = Box::new(answer.into_body().into_reader());
-        Ok(LeaseStream { client: self.clone(), stream: Some(BufReader::new(stream)) })
+        let ask = Ask::new(Method::Post, "/v1/leases/stream").json(take)?.accept(LINES);
+        Ok(LeaseStream { client: self.clone(), stream: Some(self.stream(ask)?) })
     }
 }
 
@@ -170,16 +164,7 @@ impl LeaseStream {
     /// The next line; none if that was the last.
     fn line(&mut self) -> Result<Option<Line>, Error> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
-        let mut line = Vec::new();
-        let read = stream.take(LINE_BYTES).read_until(b'\n', &mut line);
-        read.map_err(|source| Error::broken(self.client.address.clone(), source))?;
-        if !line.ends_with(b"\n") {
-            return Err(if (line.len() as u64) < LINE_BYTES {
-                Error::Ended { address: self.client.address.clone() }
-            } else {
-                self.client.unexpected("a line without an end", &line)
-            });
-        }
+        let line = self.client.next_line(stream, LINE_BYTES, "a line without an end")?;
         let read = serde_json::from_slice(&line);
         read.map(Some).map_err(|error| self.client.unexpected(&error.to_string(), &line))
     }
