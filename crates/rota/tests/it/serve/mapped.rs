@@ -48,6 +48,18 @@ fn filled(rota: Rota, jobs: u64, put: impl Fn(u64) -> Vec<u8>) -> (Rota, Wire) {
     (rota, wire)
 }
 
+/// A server of that mode, on what is there.
+fn started(data: &Path, mode: &str) -> (Rota, Wire) {
+    let mut flags = FLAGS;
+    flags[1] = mode;
+    let others = flags[..2].iter().chain(&flags[4..]);
+    let flags: Vec<&str> = if mode == "mapped" { flags.to_vec() } else { others.copied().collect() };
+    let rota = Rota::ready(on(data, &flags));
+    let mut wire = Wire::to(rota.address());
+    wire.expect("use far", "USING far");
+    (rota, wire)
+}
+
 fn not_in_memory(rota: &Rota) -> u64 {
     let (_, page) = get(rota.http(), "/metrics");
     let value = page.lines().find_map(|line| line.strip_prefix("rota_jobs_not_in_memory "));
@@ -55,9 +67,14 @@ fn not_in_memory(rota: &Rota) -> u64 {
 }
 
 fn put(job: u64) -> Vec<u8> {
+    put_by("put-in", 3_600_000 + job * 1000, job)
+}
+
+/// A put by that verb with so many milliseconds. Every third job has a key.
+fn put_by(verb: &str, millis: u64, job: u64) -> Vec<u8> {
     let key = if job.is_multiple_of(3) { format!(" k{job}") } else { String::new() };
-    let (delay, body) = (3_600_000 + job * 1000, body(job));
-    let head = format!("put-in 5 {delay} 60000 {}{key}\r\n", body.len());
+    let body = body(job);
+    let head = format!("{verb} 5 {millis} 60000 {}{key}\r\n", body.len());
     [head.as_bytes(), &body, b"\r\n"].concat()
 }
 
@@ -187,13 +204,7 @@ fn far_jobs_outlive_kills_and_any_other_mode() {
             wire.expect(&format!("cancel {job}"), "CANCELLED");
         }
         rota.kill();
-        let mut flags = FLAGS;
-        flags[1] = mode;
-        let flags: Vec<&str> =
-            if mode == "mapped" { flags.to_vec() } else { flags[..2].iter().chain(&flags[4..]).copied().collect() };
-        rota = Rota::ready(on(data.path(), &flags));
-        wire = Wire::to(rota.address());
-        wire.expect("use far", "USING far");
+        (rota, wire) = started(data.path(), mode);
         assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), open.len() as u64, "{mode}");
         for &job in open.iter().step_by(37) {
             assert_eq!(wire.ask(&format!("peek {job}")).body, body(job), "{job} in {mode}");
@@ -228,23 +239,31 @@ fn far_jobs_come_near_and_are_handed_out_in_time() {
 
 #[test]
 fn a_snapshot_has_what_left_memory() {
-    let (data, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let address = target.path().join("snapshots").display().to_string();
-    let (mut rota, wire) = with_far_jobs(data.path(), 2_000);
+    let data = TempDir::new().unwrap();
+    let (rota, wire) = with_far_jobs(data.path(), 2_000);
     drop(wire);
+    restored_in_each_mode(data.path(), rota, 2_000, |_, _, _| {});
+}
+
+/// Has a snapshot taken of what is there once the server was stopped and started, and starts a server of each mode on that: all jobs are
+/// there, some of which `look` looks at too.
+fn restored_in_each_mode(data: &Path, mut rota: Rota, jobs: u64, look: impl Fn(&mut Wire, u64, &str)) {
+    let target = TempDir::new().unwrap();
+    let address = target.path().join("snapshots").display().to_string();
     assert_eq!(rota.terminate().code(), Some(0));
     let mut flags = FLAGS.to_vec();
     flags.extend(["--snapshot-to", &address]);
-    let mut rota = Rota::ready(on(data.path(), &flags));
+    let mut rota = Rota::ready(on(data, &flags));
     rota.signal("USR1");
     assert_eq!(rota.wait().code(), Some(0), "{}", rota.stderr());
     for mode in ["mapped", "durable", "memory"] {
         let fresh = TempDir::new().unwrap();
         let rota = Rota::ready(on(fresh.path(), &["--storage", mode, "--restore", &address]));
         let mut wire = Wire::to(rota.address());
-        assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), 2_000, "{mode}");
-        for job in (1..=2_000).step_by(61) {
+        assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), jobs, "{mode}");
+        for job in (1..=jobs).step_by(61) {
             assert_eq!(wire.ask(&format!("peek {job}")).body, body(job), "{job} in {mode}");
+            look(&mut wire, job, mode);
         }
     }
 }

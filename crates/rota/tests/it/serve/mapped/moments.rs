@@ -12,7 +12,7 @@ use rota_engine::storage::DataDirectory;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{FLAGS, body, filled, not_in_memory};
+use super::{FLAGS, body, filled, not_in_memory, put_by, restored_in_each_mode, started};
 use crate::http::client::Http;
 use crate::process::{Rota, on, until, wrapped};
 use crate::wire::Wire;
@@ -25,27 +25,11 @@ fn wall_ms() -> u64 {
 
 /// Puts jobs for moments from that one on, each a second behind the one before. Every third has a key.
 fn put_from(moment: u64) -> impl Fn(u64) -> Vec<u8> {
-    move |job| {
-        let key = if job.is_multiple_of(3) { format!(" k{job}") } else { String::new() };
-        let (moment, body) = (moment + job * 1000, body(job));
-        let head = format!("put-at 5 {moment} 60000 {}{key}\r\n", body.len());
-        [head.as_bytes(), &body, b"\r\n"].concat()
-    }
+    move |job| put_by("put-at", moment + job * 1000, job)
 }
 
 fn with_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
     filled(Rota::ready(on(data, &FLAGS)), jobs, put_from(wall_ms() + HOUR_MS))
-}
-
-fn restarted(data: &Path, mode: &str) -> (Rota, Wire) {
-    let mut flags = FLAGS;
-    flags[1] = mode;
-    let others = flags[..2].iter().chain(&flags[4..]);
-    let flags: Vec<&str> = if mode == "mapped" { flags.to_vec() } else { others.copied().collect() };
-    let rota = Rota::ready(on(data, &flags));
-    let mut wire = Wire::to(rota.address());
-    wire.expect("use far", "USING far");
-    (rota, wire)
 }
 
 #[test]
@@ -71,7 +55,7 @@ fn jobs_for_moments_are_seen_cancelled_kicked_and_kept_in_every_mode() {
         wire.expect(&format!("cancel {job}"), "CANCELLED");
         open.remove(&job);
         rota.kill();
-        (rota, wire) = restarted(data.path(), mode);
+        (rota, wire) = started(data.path(), mode);
         let counted = wire.ask("stats-tube far");
         let states = ["ready", "delayed"].map(|state| counted.count(&format!("current-jobs-{state}")));
         assert_eq!(states, [10, open.len() as u64 - 10], "{mode}");
@@ -139,7 +123,7 @@ fn a_clock_that_was_set_while_the_server_was_down_moves_jobs_that_left_memory() 
     rota.kill();
     // Ahead, and back: the moments are as far away as they were.
     run_ahead(data.path(), Duration::from_secs(1_800));
-    (rota, wire) = restarted(data.path(), "mapped");
+    (rota, wire) = started(data.path(), "mapped");
     assert!(not_in_memory(&rota) > 500, "{}", not_in_memory(&rota));
     let left = wire.ask("stats-job 400").count("time-left");
     assert!((3_500..=4_000).contains(&left), "{left}");
@@ -148,7 +132,7 @@ fn a_clock_that_was_set_while_the_server_was_down_moves_jobs_that_left_memory() 
     // Ahead so far that all were due: they stay so.
     run_ahead(data.path(), Duration::from_secs(3 * 3_600));
     for mode in ["mapped", "durable", "mapped"] {
-        (rota, wire) = restarted(data.path(), mode);
+        (rota, wire) = started(data.path(), mode);
         assert_eq!(wire.ask("stats-tube far").count("current-jobs-ready"), 1_000, "{mode}");
         assert_eq!(wire.ask("peek-ready").number(1), 1, "{mode}");
         rota.kill();
@@ -200,24 +184,10 @@ fn many_segments_of_far_jobs_need_few_descriptors() {
 
 #[test]
 fn jobs_for_moments_are_due_by_the_clock_that_a_snapshot_is_restored_by() {
-    let (data, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let address = target.path().join("snapshots").display().to_string();
-    let (mut rota, wire) = with_jobs(data.path(), 1_000);
+    let data = TempDir::new().unwrap();
+    let (rota, wire) = with_jobs(data.path(), 1_000);
     drop(wire);
-    assert_eq!(rota.terminate().code(), Some(0));
-    let mut flags = FLAGS.to_vec();
-    flags.extend(["--snapshot-to", &address]);
-    let mut rota = Rota::ready(on(data.path(), &flags));
-    rota.signal("USR1");
-    assert_eq!(rota.wait().code(), Some(0), "{}", rota.stderr());
-    for mode in ["mapped", "durable", "memory"] {
-        let fresh = TempDir::new().unwrap();
-        let rota = Rota::ready(on(fresh.path(), &["--storage", mode, "--restore", &address]));
-        let mut wire = Wire::to(rota.address());
-        assert_eq!(wire.ask("stats-tube far").count("current-jobs-delayed"), 1_000, "{mode}");
-        for job in (1..=1_000).step_by(61) {
-            assert_eq!(wire.ask(&format!("peek {job}")).body, body(job), "{job} in {mode}");
-            assert!(wire.ask(&format!("stats-job {job}")).count("time-left") > 3_000, "{job} in {mode}");
-        }
-    }
+    restored_in_each_mode(data.path(), rota, 1_000, |wire, job, mode| {
+        assert!(wire.ask(&format!("stats-job {job}")).count("time-left") > 3_000, "{job} in {mode}");
+    });
 }
