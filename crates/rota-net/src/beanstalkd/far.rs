@@ -4,10 +4,12 @@
 
 use super::ahead::{Verb, named_in};
 use super::request::{Put, Request};
+use rota_engine::command::Parent;
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarAsOf, FarFound, Want};
-use rota_engine::job::Time;
+use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
+use rota_engine::session::SessionId;
 
 /// What is wanted, and what was given.
 #[derive(Debug, Default)]
@@ -130,4 +132,32 @@ impl FarCommands {
             self.known.drain(..).for_each(|(_, found)| engine.let_go(&found));
         }
     }
+}
+
+/// What a request names that may not be in memory.
+pub(super) fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Option<Want> {
+    match *request {
+        Request::ReserveJob { id } | Request::Peek { id } | Request::KickJob { id } | Request::StatsJob { id } => {
+            engine.wanted_job(JobId(id))
+        }
+        Request::Delete { id } | Request::Cancel { id } => engine.wanted_place(JobId(id)),
+        Request::PeekDelayed => engine.wanted_first(engine.used(session)),
+        Request::CancelKey { tube, key } => engine.wanted_key(&name(tube), key),
+        _ => None,
+    }
+}
+
+/// What a put names that may not be in memory: the job that has its key, and those that it waits for.
+pub(super) fn named_by_put<'a>(
+    engine: &'a Engine,
+    used: &'a QueueName,
+    put: &'a Put,
+) -> impl Iterator<Item = Want> + 'a {
+    let key = put.key.as_deref().and_then(|key| engine.wanted_key(used, key));
+    key.into_iter().chain(put.after.iter().filter_map(|&id| engine.wanted_parent(&Parent::Id(JobId(id)))))
+}
+
+/// The name of a tube as the engine takes it.
+pub(super) fn name(tube: &str) -> QueueName {
+    QueueName::new(tube).expect("the parser lets no other names through")
 }

@@ -1,7 +1,8 @@
 //! Commands on many jobs at once. Each is carried out in one call, so that nobody comes in between; a batch of puts stands in
 //! one group of the log.
 
-use super::{Client, OUTPUT_BYTES, Server, refused};
+use super::client::{Client, refused};
+use super::{OUTPUT_BYTES, Server};
 use crate::beanstalkd::ahead::Ahead;
 use crate::beanstalkd::answer::{Answer, Batched, Word};
 use crate::beanstalkd::request::Put;
