@@ -42,9 +42,9 @@ pub struct Compaction<S: Storage> {
     stage: Stage,
     reader: SegmentReader<S>,
     names: NameCache,
-    /// The jobs in the group that was read last and that were not kept yet.
+    /// The jobs in the groups that were read last and that were not kept yet.
     jobs: VecDeque<JobFound>,
-    /// The far jobs to which something happened in that group: their records do not have it.
+    /// The far jobs to which something happened in these groups: their records do not have it.
     changed: Vec<JobId>,
     /// Those of them that are open, each with its record.
     changed_records: VecDeque<FarRecord>,
@@ -61,6 +61,7 @@ pub struct Compaction<S: Storage> {
     /// The schedules that it is about, likewise.
     schedules: HashSet<QueueName>,
     kept: u64,
+    kept_bytes: u64,
     left: u64,
     /// Which records' jobs may leave memory, by ordinal; they are in the segment's index.
     may_leave: HashSet<u32>,
@@ -78,7 +79,7 @@ enum Stage {
     Ask(Candidates, Vec<bool>),
     /// Without: makes the index.
     Index(Candidates),
-    /// In turns: reads a group, and has what is open in it kept.
+    /// In turns: reads some groups, and has what is open in them kept.
     Keep,
     /// With: brings the bits to where the log begins then.
     Settle,
@@ -137,6 +138,7 @@ impl<S: Storage> Compaction<S> {
             failed: Vec::new(),
             schedules: HashSet::new(),
             kept: 0,
+            kept_bytes: 0,
             left: 0,
             may_leave: HashSet::new(),
             records: 0,
@@ -155,6 +157,12 @@ impl<S: Storage> Compaction<S> {
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.kept
+    }
+
+    /// Bytes of the records that were written again so far.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     /// Jobs that left memory so far: the segment stays for them.
@@ -178,8 +186,10 @@ impl<S: Storage> Compaction<S> {
             self.stage = Stage::Keep;
         }
         if let Stage::Keep = self.stage {
-            while self.is_kept() && self.read_group()? {
-                self.look_up_changed()?;
+            // Groups of few records are kept together: each slice has its price.
+            while self.is_kept() && !self.reader.is_at_end() {
+                self.reader.payload.clear();
+                while self.reader.payload.len() < KEPT_SLICE_BYTES && self.read_group()? {}
             }
             self.look_up_changed()?;
             if self.is_kept() && self.due_by_clock.is_none() && self.queues.is_empty() && self.schedules.is_empty() {
@@ -278,7 +288,7 @@ impl<S: Storage> Compaction<S> {
         let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
         let (answers, failed) = (&mut self.answers, &mut self.failed);
         let schedules = &mut self.schedules;
-        let is_more = self.reader.read_group(&mut |record| {
+        let is_more = self.reader.read_on(&mut |record| {
             if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
                 changed.push(job);
             }
@@ -317,7 +327,11 @@ impl<S: Storage> Compaction<S> {
                     self.stage = Stage::Index(std::mem::take(candidates));
                 }
             }
-            Stage::Keep => self.keep_jobs(engine, now),
+            Stage::Keep => {
+                let before = engine.unwritten_bytes();
+                self.keep_jobs(engine, now);
+                self.kept_bytes += (engine.unwritten_bytes() - before) as u64;
+            }
             Stage::Settle => {
                 if engine.settle_far(self.reader.end(), STEP_OBJECTS) {
                     self.open.wall_ahead = engine.far_wall_ahead(self.reader.end());

@@ -50,16 +50,17 @@ pub(crate) struct SegmentReader<S: Storage> {
     next_lsn: Lsn,
     /// The first record of the segment that follows.
     end: Lsn,
+    /// What was read last.
     pub(crate) payload: Vec<u8>,
     /// The ordinal of the next record that holds a job whole.
     ordinal: u32,
 }
 
-/// One record of the group that was read last.
+/// One record of a group that was read.
 pub(crate) struct RecordFound<'a> {
     header: RecordHeader,
     bytes: &'a [u8],
-    /// Where it begins in the group's payload.
+    /// Where it begins in the payload.
     pub(crate) at: usize,
     /// Where it begins in the segment.
     pub(crate) offset: u64,
@@ -147,6 +148,15 @@ impl<S: Storage> SegmentReader<S> {
         &mut self,
         note: &mut dyn FnMut(&RecordFound<'_>) -> Result<(), RecordFault>,
     ) -> Result<bool, SegmentError> {
+        self.payload.clear();
+        self.read_on(note)
+    }
+
+    /// The same, and what was read before stays in the payload, before it.
+    pub(crate) fn read_on(
+        &mut self,
+        note: &mut dyn FnMut(&RecordFound<'_>) -> Result<(), RecordFault>,
+    ) -> Result<bool, SegmentError> {
         if self.is_at_end() {
             return Ok(false);
         }
@@ -165,18 +175,19 @@ impl<S: Storage> SegmentReader<S> {
             return Err(self.damaged(Damage::Payload));
         }
         let mut payload = std::mem::take(&mut self.payload);
-        payload.resize(usize::try_from(group.payload_bytes).expect("shorter than its file"), 0);
-        let read = self.file.read_at(payload_at, &mut payload);
+        let begin = payload.len();
+        payload.resize(begin + usize::try_from(group.payload_bytes).expect("shorter than its file"), 0);
+        let read = self.file.read_at(payload_at, &mut payload[begin..]);
         read.map_err(|source| self.failed(source))?;
-        if crc32fast::hash(&payload) != group.payload_checksum {
+        if crc32fast::hash(&payload[begin..]) != group.payload_checksum {
             return Err(self.damaged(Damage::Payload));
         }
-        let mut at = 0;
+        let mut at = begin;
         for _ in 0..group.records {
             let bytes = &payload[at..];
             let noted = RecordHeader::read(bytes).and_then(|header| {
                 let ordinal = header.holds_job().then_some(self.ordinal);
-                let found = RecordFound { header, bytes, at, offset: payload_at + at as u64, ordinal };
+                let found = RecordFound { header, bytes, at, offset: payload_at + (at - begin) as u64, ordinal };
                 note(&found)?;
                 self.ordinal += u32::from(ordinal.is_some());
                 Ok(found.length())

@@ -185,7 +185,7 @@ impl Commit {
     fn write(&self, log: &mut Log, host: &Host) -> Result<(), LogError> {
         let Log { writer: Some(writer), group } = log else { return Ok(()) };
         let stats = writer.stats();
-        let (any, unwritten, wanted, live) = {
+        let (any, unwritten, wanted, live, holds_still) = {
             let keeper = host.keeper.figures();
             let mut shared = host.lock();
             shared.facts.log = LogFacts {
@@ -202,7 +202,8 @@ impl Commit {
             let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
             let is_all = keeper.is_disk_full;
             shared.engine.set_room(Room { free, set_aside: stats.segment_bytes, is_all });
-            (any, shared.engine.unwritten_bytes(), shared.engine.wanted_room(), shared.engine.live_bytes())
+            let engine = &shared.engine;
+            (any, engine.unwritten_bytes(), engine.wanted_room(), engine.live_bytes(), engine.holds_still())
         };
         host.unwritten.store(unwritten as u64, Ordering::Relaxed);
         if any {
@@ -215,7 +216,7 @@ impl Commit {
             }
         }
         host.keeper.look_after_room(writer, wanted)?;
-        host.keeper.look_after_length(&writer.stats(), live);
+        host.keeper.look_after_length(&writer.stats(), live, holds_still);
         self.note(writer);
         Ok(())
     }

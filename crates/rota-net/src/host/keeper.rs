@@ -9,6 +9,7 @@ use super::far::STEP;
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
 use rota_engine::far::{FarError, FarFiles};
+use rota_engine::limits::KEPT_SLICE_BYTES;
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
 use rota_engine::storage::{DataDirectory, SegmentInfo, Storage, is_full, is_short};
 use std::error::Error;
@@ -21,11 +22,22 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often it looks, at least: a full disk may have room again.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How many segments longer than it should be the log may be before puts are slowed down, once it grows by one more.
-const LATE_SEGMENTS: u64 = 5;
+/// How much longer than twice what is open the log may be before puts are slowed down, once it grows by [`LATE_GROWTH`] more: together
+/// less than the two segments that are promised. In quarters of a segment.
+const LATE_LENGTH: u64 = 6;
+const LATE_GROWTH: u64 = 1;
 
-/// The longest rest between two slices.
+/// The same while nothing may be reclaimed, for a snapshot for example: how long that takes is not up to the server.
+const LATE_LENGTH_HELD: u64 = 20;
+
+/// How long slices hold the engine before those who wait for it have a rest to get it, as long as they held it.
+const HELD: Duration = Duration::from_micros(100);
+
+/// The longest of these rests.
 const MOST_REST: Duration = Duration::from_millis(1);
+
+/// So much is written again, about, before it has to be on the disk: what clients wait for shares that with no more.
+const ON_ITS_WAY_BYTES: u64 = KEPT_SLICE_BYTES as u64 / 2;
 
 /// Far segments are written again when they are more than this many, and this many times what is open in them.
 const FAR_SEGMENTS: f64 = 4.0;
@@ -110,14 +122,16 @@ impl Keeper {
     /// Called after each write: where more is written than can be reclaimed, whoever puts is to be slowed down. Else a log of which
     /// much is open in each segment grew without end under a load that goes on, and with it memory, where jobs leave that with their
     /// segments.
-    pub(super) fn look_after_length(&self, stats: &LogStats, live_bytes: u64) {
+    pub(super) fn look_after_length(&self, stats: &LogStats, live_bytes: u64, holds_still: bool) {
         let needed = stats.bytes - stats.needless_bytes;
-        let is_long = needed > 2 * live_bytes + LATE_SEGMENTS * stats.segment_bytes;
+        let quarter = stats.segment_bytes / 4;
+        let length = if holds_still { LATE_LENGTH_HELD } else { LATE_LENGTH };
+        let is_long = needed > 2 * live_bytes + length * quarter;
         // One that is long since many jobs ended at once gets shorter by itself, and holds nobody up.
         let before = self.shortest_long.load(Ordering::Relaxed);
         let shortest = if before == 0 { needed } else { before.min(needed) };
         self.shortest_long.store(if is_long { shortest } else { 0 }, Ordering::Relaxed);
-        let is_late = is_long && needed > shortest + stats.segment_bytes;
+        let is_late = is_long && needed > shortest + LATE_GROWTH * quarter;
         self.is_late.store(is_late, Ordering::Relaxed);
         if is_long && before == 0 {
             self.look();
@@ -383,6 +397,7 @@ impl Round<'_> {
         let leaves_after = self.look(Engine::leaves_after);
         let begun = Compaction::begin(&*self.directory, &self.far().files, segment, leaves_after);
         let mut compaction = begun.map_err(failed)?;
+        let (mut on_its_way, mut held) = (0, Duration::ZERO);
         loop {
             if host.failed().is_some() || self.look(Engine::is_stopped) {
                 return Ok(());
@@ -398,20 +413,24 @@ impl Round<'_> {
                 }
                 Err(error) => return Err(failed(error)),
             }
-            let before = compaction.kept();
+            let (kept, kept_bytes) = (compaction.kept(), compaction.kept_bytes());
             let ((holds_still, took), _) = self.host.with(|shared, now| {
                 let since = Instant::now();
                 compaction.keep(&mut shared.engine, now);
-                shared.facts.log.records_migrated += compaction.kept() - before;
+                shared.facts.log.records_migrated += compaction.kept() - kept;
                 (shared.engine.holds_still() || compaction.waits(&shared.engine), since.elapsed())
             });
-            self.host.keeper.jobs_kept.fetch_add(compaction.kept() - before, Ordering::Relaxed);
-            // One slice is on its way at a time: what clients wait for shares the disk with no more than that.
-            if compaction.kept() > before || self.host.is_behind() {
+            self.host.keeper.jobs_kept.fetch_add(compaction.kept() - kept, Ordering::Relaxed);
+            on_its_way += compaction.kept_bytes() - kept_bytes;
+            held += took;
+            if on_its_way >= ON_ITS_WAY_BYTES || self.host.is_behind() {
                 self.log().settle(self.host)?;
-            } else {
-                // Those who wait for the lock get it.
-                std::thread::sleep(if holds_still { LOOK_EVERY } else { took.min(MOST_REST) });
+                (on_its_way, held) = (0, Duration::ZERO);
+            } else if holds_still {
+                std::thread::sleep(LOOK_EVERY);
+            } else if held >= HELD {
+                std::thread::sleep(held.min(MOST_REST));
+                held = Duration::ZERO;
             }
         }
         let (finished, _) = self.host.with(|shared, now| {

@@ -33,6 +33,9 @@ use super::{SEGMENT_BYTES, name_of};
 /// The walk rests while more bytes of closed segments than these wait for the place.
 const WAITING_BYTES: u64 = SEGMENT_BYTES;
 
+/// How nice the thread that puts is, which checksums all that it puts.
+const PUT_NICENESS: i32 = 10;
+
 /// How long the walk rests at most before it takes the changes again.
 const REST: Duration = Duration::from_millis(20);
 
@@ -119,6 +122,8 @@ fn put_all<'a>(
     waiting: &AtomicU64,
     put: &Sender<()>,
 ) -> Result<(Unfinished<'a>, Vec<Segment>), PlaceError> {
+    // Those who wait for answers come first. It is of this thread alone, which holds no lock of theirs; where it is refused, it makes no difference to what is put.
+    let _ = rustix::process::setpriority_process(None, PUT_NICENESS);
     let mut segments = Vec::new();
     for (number, bytes) in to_put {
         let length = bytes.len() as u64;
