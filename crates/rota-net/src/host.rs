@@ -41,6 +41,7 @@ pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};
 
 use crate::beanstalkd::{Counters, Facts, Hole, Server};
 use crate::calendar::ZoneCalendar;
+use crate::limits::{MOST_SLOWED, SLOWED_STEP};
 use crate::timings::Timings;
 
 /// When an answer may leave, where a log is kept.
@@ -346,6 +347,15 @@ impl Host {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.keeper.is_late()
+    }
+
+    /// Waits, but not for long, where [`Host::is_late`]: for whoever has put something.
+    pub async fn slow_down(&self) {
+        let mut waited = Duration::ZERO;
+        while waited < MOST_SLOWED && self.is_late() {
+            tokio::time::sleep(SLOWED_STEP).await;
+            waited += SLOWED_STEP;
+        }
     }
 
     /// Waits for the log to fail, and says how. Without a log, and with luck, it waits for ever.

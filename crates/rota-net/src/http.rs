@@ -43,6 +43,7 @@ pub use webhooks::outside::{Call, Called, Calling, Keeping, Place, Webhooks};
 
 use crate::access::Door;
 use crate::host::Host;
+use crate::limits::{ANSWERS_BYTES, ENVELOPE_BYTES, LEAST_REQUEST_BYTES, LONGEST_ANSWERS, LONGEST_REQUESTS};
 use crate::peers::Connections;
 use crate::tls::Port;
 use api::Api;
@@ -79,15 +80,6 @@ pub struct Services {
     pub watcher: Option<Arc<dyn Watcher>>,
 }
 
-/// What a request may have beside the bodies of its jobs, in bytes.
-const ENVELOPE_BYTES: usize = 64 << 10;
-
-/// What a request may have at least, in bytes: many small jobs.
-const LEAST_REQUEST_BYTES: usize = 4 << 20;
-
-/// How many of the longest requests fit into the room that the bodies of all of them have.
-const LONGEST_REQUESTS: usize = 16;
-
 /// Serves the API on these ports, has webhooks called, and tells the follower what happens, until `stop` says true (or is gone).
 pub async fn serve(
     host: Arc<Host>,
@@ -100,7 +92,7 @@ pub async fn serve(
     let (most, version) = host.look(|shared| (shared.facts.max_job_bytes as usize, shared.facts.version));
     // A body in base64 is a third longer.
     let request_bytes = (most.div_ceil(3) * 4 + ENVELOPE_BYTES).max(LEAST_REQUEST_BYTES);
-    let longest_answers = request_bytes.saturating_mul(answers::LONGEST_ANSWERS);
+    let longest_answers = request_bytes.saturating_mul(LONGEST_ANSWERS);
     let api = Arc::new(Api {
         host,
         snapshots,
@@ -108,7 +100,7 @@ pub async fn serve(
         names: guard::Names::new(&options.names),
         request_bytes,
         bodies: room::Room::new("the bodies of requests", request_bytes.saturating_mul(LONGEST_REQUESTS)),
-        answers: room::Room::new("the answers to requests", answers::ANSWERS_BYTES.max(longest_answers)),
+        answers: room::Room::new("the answers to requests", ANSWERS_BYTES.max(longest_answers)),
         patience: options.patience,
         counts: Counts::default(),
         events: events::Hub::default(),

@@ -14,6 +14,7 @@ pub mod calendar;
 pub mod filter;
 pub mod host;
 pub mod http;
+mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod peers;

@@ -7,8 +7,9 @@
 use crate::access::Door;
 use crate::beanstalkd::{Gate, OUTPUT_BYTES, Session, Status};
 use crate::host::{CommitError, Host, Late, Pin as SegmentPin};
+use crate::limits::{ACCEPT_REST, HANDSHAKES, READ_BYTES, STOP_PATIENCE};
 use crate::peers::{Connections, Peer, Peers, origin};
-use crate::tls::{HANDSHAKES, Port, TlsStream, places};
+use crate::tls::{Port, TlsStream, places};
 use rota_engine::engine::DependsOn;
 use std::cell::RefCell;
 use std::io;
@@ -21,19 +22,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
-
-/// What is read of a connection at a time, in bytes.
-const READ_BYTES: usize = 64 * 1024;
-
-/// How long who puts waits at the most, after each read, where more is written than can be reclaimed.
-const MOST_SLOWED: Duration = Duration::from_millis(100);
-const SLOWED_STEP: Duration = Duration::from_millis(2);
-
-/// How long accepting rests when there is no room for one more connection.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
-
-/// How long a stop waits for connections to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Where this thread reads to: an idle connection keeps no buffer.
@@ -349,7 +337,7 @@ impl<S: Socket> Connection<'_, S> {
                 tokio::task::yield_now().await;
             }
             if self.session.take_has_put() {
-                self.slow_down().await;
+                self.host.slow_down().await;
             }
         }
     }
@@ -400,15 +388,6 @@ impl<S: Socket> Connection<'_, S> {
         self.depends_on = depends_on;
         self.backlog.extend_from_slice(&input[taken..]);
         (status, waited)
-    }
-
-    /// Waits, but not for long, where more is written than can be reclaimed.
-    async fn slow_down(&self) {
-        let mut waited = Duration::ZERO;
-        while waited < MOST_SLOWED && self.host.is_late() {
-            tokio::time::sleep(SLOWED_STEP).await;
-            waited += SLOWED_STEP;
-        }
     }
 
     /// Looks up what the session wants, if it wants something.

@@ -4,19 +4,13 @@
 //! and, when its files change, another one: connections that are there keep theirs. A stream of it is bytes like any other;
 //! what is sent is with the kernel once it is flushed.
 
+use crate::limits::HANDSHAKE_PATIENCE;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 pub use tokio_rustls::server::TlsStream;
-
-/// How long a peer may take to shake hands.
-pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The most handshakes of a port at a time; past that connections wait to be accepted.
-pub const HANDSHAKES: usize = 512;
 
 /// A socket that listens, and what a connection to it begins with.
 #[derive(Debug)]
@@ -46,7 +40,7 @@ impl Tls {
     /// Shakes hands with whoever connected.
     ///
     /// # Errors
-    /// The peer is gone, takes longer than [`HANDSHAKE_PATIENCE`], speaks something else, or is not whom the
+    /// The peer is gone, takes longer than ten seconds, speaks something else, or is not whom the
     /// configuration asks for.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -7,6 +7,7 @@ use super::answer::{Answer, Word};
 use super::request::Request;
 use crate::access::Role::{self, Consumer, Operator, Producer, Viewer};
 use crate::access::{Door, Grant};
+use crate::limits::WRONG_TOKENS;
 use rota_engine::engine::Engine;
 use rota_engine::job::{JobId, QueueName};
 use rota_engine::session::{Actor, SessionId};
@@ -50,9 +51,6 @@ pub const COMMANDS: [&str; 34] = [
     "auth",
     "quit",
 ];
-
-/// How many wrong tokens a connection may show.
-const WRONG_TOKENS: u32 = 3;
 
 /// Every role: what a connection says of itself alone.
 const ANYBODY: &[Role] = &[Producer, Consumer, Operator, Viewer];

@@ -8,21 +8,13 @@ use super::api::{Api, Asker};
 use super::handed::Outgoing;
 use super::problem::Problem;
 use super::room::{Part, Whose};
+use crate::limits::SHORT_ANSWER_BYTES;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-/// All answers on their way have that much room, in bytes, where no job can be longer than some MiB.
-pub(super) const ANSWERS_BYTES: usize = 256 << 20;
-
-/// So many of the longest have room in any case.
-pub(super) const LONGEST_ANSWERS: usize = 4;
-
-/// An answer that takes no room, in bytes.
-const SHORT_ANSWER_BYTES: usize = 4 << 10;
 
 /// Room that an answer has; it goes along with the answer.
 #[derive(Clone, Debug)]

@@ -34,12 +34,8 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::watch;
-
-/// How long who puts waits at the most where more is written than can be reclaimed.
-const MOST_SLOWED: Duration = Duration::from_millis(100);
-const SLOWED_STEP: Duration = Duration::from_millis(2);
 
 /// The queue that every session uses and watches as long as it names no other: a guest's too.
 pub(super) const DEFAULT: &str = "default";
@@ -403,15 +399,6 @@ impl Api {
                 return;
             }
             tokio::task::yield_now().await;
-        }
-    }
-
-    /// Waits, but not for long, where more is written than can be reclaimed.
-    pub(super) async fn slow_down(&self) {
-        let mut waited = Duration::ZERO;
-        while waited < MOST_SLOWED && self.host.is_late() {
-            tokio::time::sleep(SLOWED_STEP).await;
-            waited += SLOWED_STEP;
         }
     }
 

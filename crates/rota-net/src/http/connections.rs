@@ -4,12 +4,13 @@
 //! memory: nobody waits for it.
 
 use super::api::Api;
-use super::framing::{Framing, HEADERS};
+use super::framing::Framing;
 use super::handed::Outgoing;
 use super::patience::Patience;
 use super::problem::{Kind, Problem};
+use crate::limits::{ACCEPT_REST, HANDSHAKES, HEADERS, HTTP_BUFFER_BYTES, STOP_PATIENCE};
 use crate::peers::{Connections, Peer, Peers, Seat};
-use crate::tls::{HANDSHAKES, Port, places};
+use crate::tls::{Port, places};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -25,22 +26,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
-
-/// How long a stop waits for requests to be answered.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long accepting rests when there is no room for one more connection.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
-
-/// The longest head of a request, and what is buffered of an answer, in bytes.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// Serves until the server stops: then it accepts no more, and returns once every request was answered, or after five
 /// seconds. Past the most connections on all ports, the next ones wait to be accepted; past those of one address, its next
@@ -170,7 +161,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(api.patience.head)
-        .max_buf_size(BUFFER_BYTES)
+        .max_buf_size(HTTP_BUFFER_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -6,15 +6,10 @@
 //! parser and the same rules, and every request is held against what its head said. Where the two cannot agree, nothing of
 //! that connection is served any more. It answers nobody: [`super::guard`] refuses what it found.
 
+use crate::limits::{FRAMED_HEAD_BYTES, HEADERS};
 use axum::http::Request;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The most headers of a request; the library is told the same.
-pub(super) const HEADERS: usize = 64;
-
-/// The longest head that is looked at, in bytes: longer than one that the library takes.
-const HEAD_BYTES: usize = 256 << 10;
 
 /// What is wrong with how a request says where it ends. Whoever sent it is told, and the connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,7 +155,7 @@ impl Read {
                     // Its end is in what came now, or shortly before.
                     let (before, from) = (begun.len(), begun.len().saturating_sub(2));
                     begun.extend_from_slice(bytes);
-                    if begun.len() > HEAD_BYTES {
+                    if begun.len() > FRAMED_HEAD_BYTES {
                         self.at = At::Lost;
                         return;
                     }
@@ -328,7 +323,7 @@ mod tests {
         }
         let framing = Framing::default();
         framing.came(b"GET / HTTP/1.1\r\nx: ");
-        (0..HEAD_BYTES / 1000).for_each(|_| framing.came(&[b'x'; 1001]));
+        (0..FRAMED_HEAD_BYTES / 1000).for_each(|_| framing.came(&[b'x'; 1001]));
         assert_eq!(framing.read().at, At::Lost);
     }
 }

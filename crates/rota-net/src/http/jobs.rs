@@ -9,6 +9,7 @@ mod terms;
 mod walk;
 pub(super) mod why;
 
+use crate::limits::{PAGE_BYTES, PAGE_ENTRIES, PAGE_ENTRIES_UNASKED, PAGE_SLICES};
 pub(super) use cursor::{Cursor, List};
 use put::PutRequest;
 pub(super) use put::{ShownTemplate, TemplateJob};
@@ -34,16 +35,6 @@ use rota_engine::limits::SLICE_TEXT_BYTES;
 use rota_engine::refused::PutRefused;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-
-/// The most slices that one page of a list looks through.
-const PAGE_SLICES: usize = 20;
-
-/// The most entries of a page, and how many there are unless asked.
-pub(super) const PAGE_ENTRIES: usize = 1000;
-const PAGE_DEFAULT: usize = 100;
-
-/// A page has no further job once it is about this long, in bytes.
-const PAGE_BYTES: usize = 1 << 20;
 
 /// About how long the answer to a put is for each job, in bytes.
 const PUT_BYTES: usize = 1 << 10;
@@ -118,7 +109,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
         }
     }
     let Outcomes { jobs, is_replayed, .. } = outcomes;
-    api.slow_down().await;
+    api.host.slow_down().await;
     let mut response =
         if is_one { one_put(jobs.into_iter().next().expect("one came of one")?) } else { many_put(jobs) };
     if is_replayed {
@@ -319,7 +310,7 @@ impl TryFrom<usize> for Limit {
 
 impl Limit {
     pub(super) fn or_default(limit: Option<Limit>) -> usize {
-        limit.map_or(PAGE_DEFAULT, |Limit(limit)| limit)
+        limit.map_or(PAGE_ENTRIES_UNASKED, |Limit(limit)| limit)
     }
 }
 

@@ -15,6 +15,7 @@ use super::problem::{Kind, Problem, ProblemDocument};
 use super::request::{Json, LeaseInPath, OptionalJson};
 use super::{answer, json_text, refused};
 use crate::host::{Late, LeaseEnd, Shared};
+use crate::limits::{RESERVE_BODY_BYTES, RESERVE_JOBS, RESERVE_QUEUES, RESERVE_WAIT};
 use crate::words;
 use axum::Extension;
 use axum::body::Body;
@@ -32,18 +33,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-/// The most queues that one request reserves from.
-const QUEUES: usize = 100;
-
-/// The most jobs that one request reserves, and bytes of bodies past which it reserves no more.
-const LEASES: u16 = 100;
-const BODY_BYTES: usize = 4 << 20;
-
 /// About how long a lease is as it is shown, without the job's body, in bytes.
 const LEASED_BYTES: usize = 600;
-
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Which jobs to reserve.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -200,12 +191,12 @@ impl Wanted {
         let Reserve { queues, wait, count, body } = request;
         let queues = check_queues(queues, grant)?;
         let wait = wait.map_or(Duration::ZERO, |Span(wait)| wait);
-        if wait > LONGEST_WAIT {
-            return bad("/wait", format!("a request waits for at most {} minutes", LONGEST_WAIT.as_secs() / 60));
+        if wait > RESERVE_WAIT {
+            return bad("/wait", format!("a request waits for at most {} minutes", RESERVE_WAIT.as_secs() / 60));
         }
         let count = count.unwrap_or(1);
-        if !(1..=LEASES).contains(&count) {
-            return bad("/count", format!("{count} jobs: a request reserves 1 to {LEASES}"));
+        if !(1..=RESERVE_JOBS).contains(&count) {
+            return bad("/count", format!("{count} jobs: a request reserves 1 to {RESERVE_JOBS}"));
         }
         Ok(Wanted { queues, wait, count, body })
     }
@@ -259,7 +250,7 @@ impl Wanted {
         };
         let mut taken: Vec<Taken> = late.take().and_then(|(id, token)| take(shared, id, token)).into_iter().collect();
         let body_bytes = |taken: &[Taken]| taken.iter().map(|taken| taken.leased.job.body_bytes).sum::<usize>();
-        while taken.len() < usize::from(self.count) && body_bytes(&taken) < BODY_BYTES {
+        while taken.len() < usize::from(self.count) && body_bytes(&taken) < RESERVE_BODY_BYTES {
             let wait = if taken.is_empty() { until.since(now) } else { Duration::ZERO };
             match execute(shared, session, Command::Reserve { wait: Some(wait) }, now) {
                 Ok(Answer::Reserved(id, token)) => taken.extend(take(shared, id, token)),
@@ -279,8 +270,8 @@ impl Wanted {
 
 /// The queues that a request names, which whoever asks must reach.
 fn check_queues(queues: Vec<Name>, grant: &Grant) -> Result<Vec<QueueName>, Problem> {
-    if !(1..=QUEUES).contains(&queues.len()) {
-        let detail = format!("{} queues: a request names 1 to {QUEUES}", queues.len());
+    if !(1..=RESERVE_QUEUES).contains(&queues.len()) {
+        let detail = format!("{} queues: a request names 1 to {RESERVE_QUEUES}", queues.len());
         return Err(Problem::new(Kind::BadValue, detail).at("/queues"));
     }
     for (at, Name(queue)) in queues.iter().enumerate() {

@@ -2,11 +2,12 @@
 
 use super::api::{Asker, DEFAULT, Desk, moment, nothing};
 use super::fields::{Moment, Name, Span};
-use super::jobs::{Cursor, Limit, List, PAGE_ENTRIES};
+use super::jobs::{Cursor, Limit, List};
 use super::problem::{Kind, Problem};
 use super::request::{Json, OptionalJson, Parameters, QueueInPath, maybe_object};
 use super::stats::RefusedPuts;
 use super::{answer, refused};
+use crate::limits::PAGE_ENTRIES;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rota_engine::command::{Answer, Command, KickSource, Refusal, Target};

@@ -7,6 +7,7 @@ use super::api::{Api, granted, whose};
 use super::fields::{Id, Lease, Name};
 use super::problem::{Kind, Problem};
 use super::room::{Part, Whose};
+use crate::limits::LARGE_BODY_BYTES;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -25,9 +26,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-
-/// A body longer than this is read by a thread of its own, so that nobody waits for it.
-const LARGE_BODY_BYTES: usize = 256 << 10;
 
 /// The body of a request, as JSON.
 pub(super) struct Json<T>(pub(super) T);

@@ -3,11 +3,12 @@
 
 use super::api::{Asker, Desk, moment};
 use super::fields::{BodyForm, Id, Moment, Name, Span};
-use super::jobs::{Job, Limit, PAGE_ENTRIES, ShownTemplate, TemplateJob};
+use super::jobs::{Job, Limit, ShownTemplate, TemplateJob};
 use super::problem::{Kind, Problem};
 use super::request::{Json, Parameters, ScheduleInPath, object};
 use super::{answer, refused};
 use crate::calendar::{self, TimingFault};
+use crate::limits::PAGE_ENTRIES;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use rota_engine::command::{Answer, Command, Refusal, ScheduleCommand};

@@ -2,8 +2,9 @@
 
 use super::super::api::Api;
 use super::choice::{Choice, Wants};
-use super::listener::{HEARTBEAT, Heard, Listener};
+use super::listener::{Heard, Listener};
 use super::ring::Reader;
+use crate::limits::HEARTBEAT;
 use rota_engine::news::News;
 use std::sync::Arc;
 

@@ -10,17 +10,11 @@ use super::super::api::Api;
 use super::choice::Choice;
 use super::past::{Goal, Passed, Past};
 use super::ring::{Joined, Read, Reader, Told};
+use crate::limits::{HEARTBEAT, PART_BYTES};
 use rota_engine::news::News;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-
-/// How long nothing may be said.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// About how much is said in one part, in bytes.
-const PART_BYTES: usize = 32 << 10;
 
 pub(super) struct Listener {
     api: Arc<Api>,

@@ -7,6 +7,7 @@ use super::super::api::Api;
 use super::choice::Choice;
 use super::ring::{Reader, Told, Turn};
 use super::shown;
+use crate::limits::PART_BYTES;
 use rota_engine::journal::Part;
 use rota_engine::log::Lsn;
 use std::io;
@@ -14,9 +15,6 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::host::HostJournal;
-
-/// About how much is said in one part, in bytes.
-const PART_BYTES: usize = 32 << 10;
 
 /// So many steps are done for a part at the most, where little is chosen: then it is looked whether somebody still listens.
 const PART_STEPS: usize = 8;

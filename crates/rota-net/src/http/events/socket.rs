@@ -5,21 +5,12 @@
 //! that are counted.
 
 use super::super::connections::Place;
-use super::listener::{HEARTBEAT, Heard, Listener, Opening};
+use super::listener::{Heard, Listener, Opening};
 use super::shown;
+use crate::limits::{GOODBYE_PATIENCE, MESSAGE_BYTES, SILENCE};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// The longest message that is read, in bytes: nothing but pongs and farewells is expected.
-const MESSAGE_BYTES: usize = 4 << 10;
-
-/// How long nothing may come: two pings may be lost.
-const SILENCE: Duration = Duration::from_secs(3 * HEARTBEAT.as_secs());
-
-/// How long a peer may take to say goodbye.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The answer that turns the connection into one of messages.
 pub(super) fn answer(upgrade: WebSocketUpgrade, listener: Listener, place: Option<Place>) -> Response {

@@ -8,6 +8,7 @@ use crate::http::api::{Asker, Desk};
 use crate::http::fields::Id;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Json;
+use crate::limits::MANY_SLICES;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rota_engine::command::{Command, Refusal};
@@ -17,9 +18,6 @@ use rota_engine::limits::STEP_OBJECTS;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use utoipa::ToSchema;
-
-/// The most slices of one request.
-const MOST_SLICES: usize = 1_000;
 
 /// How many of the jobs are named in the answer.
 const NAMED: usize = 10;
@@ -274,7 +272,7 @@ async fn run(api: &Asker, verb: Verb, many: Many) -> Result<Response, Problem> {
         } else {
             walk.decide(api, |walk, desk| work.slice(walk, desk)).await?;
         }
-        if walk.is_over || work.is_enough() || slice == MOST_SLICES {
+        if walk.is_over || work.is_enough() || slice == MANY_SLICES {
             break;
         }
         tokio::task::yield_now().await;

@@ -11,6 +11,7 @@ use crate::http::fields::{BASE64, Moment, Name, Span, present};
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
 use crate::http::request::{Object, maybe_object, parse};
+use crate::limits::PUT_JOBS;
 use base64::Engine as _;
 use rota_engine::command::{self, Command, Due, Parent, Refusal, Target};
 use rota_engine::engine::Engine;
@@ -26,9 +27,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use utoipa::ToSchema;
-
-/// The most jobs in one request.
-const JOBS: usize = 1000;
 
 /// What a job has unless its put says otherwise.
 const PRIORITY: u32 = 1024;
@@ -146,8 +144,8 @@ impl<'de> Deserialize<'de> for NewJobs {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<NewJobs, A::Error> {
                 let mut jobs = Vec::new();
                 while let Some(Object(job)) = list.next_element()? {
-                    if jobs.len() == JOBS {
-                        return Err(A::Error::custom(format_args!("at most {JOBS} jobs are put in one request")));
+                    if jobs.len() == PUT_JOBS {
+                        return Err(A::Error::custom(format_args!("at most {PUT_JOBS} jobs are put in one request")));
                     }
                     jobs.push(job);
                 }

@@ -8,6 +8,7 @@ use super::put::{Put, TooLarge};
 use crate::http::api::Desk;
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
+use crate::limits::REPLAYED_BYTES;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rota_engine::command::{Command, Refusal};
 use rota_engine::job::JobId;
@@ -22,9 +23,6 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 
 /// The bytes that are kept of each job.
 const ENTRY_BYTES: usize = 9;
-
-/// Jobs that an earlier request put are shown up to about so many bytes, together: what came of them may be long.
-const REPLAYED_BYTES: usize = 1 << 20;
 
 // A key that is taken here is one that the engine takes.
 const _: () = assert!(KEY_BYTES <= ANSWER_KEY_BYTES);

@@ -16,8 +16,9 @@ use super::super::handed::{Outgoing, Portion};
 use super::super::problem::{Kind, Problem};
 use super::super::refused;
 use super::stream::{Said, Why};
-use super::{LEASES, Taken, open, take};
+use super::{Taken, open, take};
 use crate::host::{Late, LeaseEnd, Shared};
+use crate::limits::{HEARTBEAT, PART_BYTES, RESERVE_JOBS, SENDING_PATIENCE};
 use rota_engine::command::{Answer, Command, Delivered, Refusal};
 use rota_engine::job::{JobId, LeaseToken, QueueName, Time};
 use rota_engine::limits::LEASES_UNHEARD;
@@ -29,15 +30,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-
-/// How long nothing may be said.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// Bytes of bodies past which no more jobs go into a part.
-const PART_BYTES: usize = 32 << 10;
-
-/// How long a job that comes waits for what was told before to be with the kernel; then it is for somebody else.
-const SENDING_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What somebody wants, checked.
 pub(super) struct Wish {
@@ -227,7 +219,7 @@ impl Taker {
             has = add(&mut self.portion, job);
         }
         while !self.is_waiting
-            && has.0 < usize::from(LEASES)
+            && has.0 < usize::from(RESERVE_JOBS)
             && has.1 < PART_BYTES
             && shared.engine.leases_of(self.session) < self.max
         {
