@@ -19,7 +19,7 @@ pub enum PutRefused {
     KeyTaken,
     /// It would wait for a job that was never put.
     Parent,
-    /// Something that is agreed for it breaks a bound.
+    /// Something that is agreed for it breaks a bound; or a front end could make nothing of a value.
     Invalid,
     /// A front end had no room for it at that moment.
     Busy,

@@ -97,6 +97,9 @@ pub(super) fn server(engine: &Engine, counters: &Counters, facts: &Facts, now: T
     document.value("rota-log-history-bytes", facts.log.history_bytes);
     document.value("rota-log-compactions", facts.log.compactions);
     document.value("rota-disk-full", facts.log.is_disk_full);
+    for (why, puts) in engine.refused_puts().each() {
+        document.value(&format!("rota-puts-refused-{why}"), puts);
+    }
     document
 }
 

@@ -23,7 +23,7 @@ use crate::timings::Timed;
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
-use rota_engine::command::{Answer, Body, Command, JobView, Parent, Refusal, ScheduleCommand, Target};
+use rota_engine::command::{Answer, Body, Command, JobView, NewJob, Parent, Refusal, ScheduleCommand, Target};
 use rota_engine::engine::{DependsOn, Engine};
 use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
@@ -127,8 +127,13 @@ enum Step<T> {
 impl Desk<'_> {
     /// Decides one command.
     pub(super) fn execute(&mut self, command: Command<'_>) -> Result<Answer, Refusal> {
-        if self.grant.is_limited() {
-            self.check_reach(&command)?;
+        if self.grant.is_limited()
+            && let Err(refusal) = self.check_reach(&command)
+        {
+            if let Command::Put(NewJob { queue: Target::Named(queue), .. }) = &command {
+                self.count_refused_put(queue, refusal.into());
+            }
+            return Err(refusal);
         }
         execute(self.shared, self.session, command, self.now)
     }

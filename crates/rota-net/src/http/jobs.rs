@@ -87,23 +87,26 @@ pub(super) struct PutResults {
 pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     super::request::check_type(&headers)?;
     let collected = collect(&api, api.whose(), &headers, body).await;
-    let Collected { bytes, room } = collected.inspect_err(|problem| count_refused(&api, problem))?;
+    let Collected { bytes, room } = collected.inspect_err(|problem| count_refused(&api, problem, 1))?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
     let key = repeat::key(&headers)?;
     let read = move |bytes: &[u8]| Ok((key.map(|key| repeat::Memo::of(key, bytes)), PutRequest::read(bytes, most)?));
-    let (memo, request) = super::request::off_the_way(bytes, read).await?;
+    let read = super::request::off_the_way(bytes, read).await;
+    let (memo, request) = read.inspect_err(|problem| count_refused(&api, problem, 1))?;
     drop(room);
     let (puts, is_one) = match request {
         put::Checked::One(put) => (vec![put], true),
         put::Checked::Many(puts) => (puts, false),
     };
-    let room = api.room(puts.len() * PUT_BYTES).inspect_err(|problem| count_refused(&api, problem))?;
-    let mut outcomes = Outcomes::of(puts.len());
+    let count = puts.len();
+    let room = api.room(count * PUT_BYTES).inspect_err(|problem| count_refused(&api, problem, count))?;
+    let mut outcomes = Outcomes::of(count);
     for turn in repeat::in_turns(puts) {
         let named: Vec<_> = turn.iter().flatten().map(put::Put::named).collect();
         let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
         let count = turn.len();
         let decided = api.decide(wants, |desk| outcomes.decide(memo.as_ref(), turn, desk)).await;
+        let decided = decided.inspect_err(|problem| count_refused(&api, problem, count));
         if let Err(problem) = decided.flatten() {
             outcomes.refuse(count, problem)?;
         }
@@ -118,14 +121,16 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
     Ok(room.holds(response))
 }
 
-/// Counts a put that is refused before anybody knows what it puts, where it is for its length or for want of room.
-fn count_refused(api: &Asker, problem: &Problem) {
+/// Counts puts that are refused before the engine is asked: for their length, for want of room, or for a value that there cannot be.
+/// A request that nobody has read, or that makes no sense as a whole, counts as one.
+fn count_refused(api: &Asker, problem: &Problem, puts: usize) {
     let why = match problem.kind() {
         Kind::TooLarge => PutRefused::TooLarge,
         Kind::Busy => PutRefused::Busy,
+        Kind::BadValue => PutRefused::Invalid,
         _ => return,
     };
-    api.host.with(|shared, _| shared.engine.count_refused_puts(None, why, 1));
+    api.host.with(|shared, _| shared.engine.count_refused_puts(None, why, puts as u64));
 }
 
 fn one_put(Outcome { is_new, id, job }: Outcome) -> Response {

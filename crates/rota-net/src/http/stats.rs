@@ -77,9 +77,9 @@ pub(super) struct RefusedPuts {
     key_taken: u64,
     /// It was to wait for a job that was never put.
     parent: u64,
-    /// Something that was agreed for it broke a bound.
+    /// A value of it could not be: `422` `bad-value`. All of a request is refused for one, and counts as one.
     invalid: u64,
-    /// The server had no room for the request at that moment.
+    /// The server had no room for the request at that moment, or for its answer.
     busy: u64,
     /// The server was about to take its last snapshot.
     draining: u64,

@@ -71,7 +71,10 @@ impl Client {
                 server.counters.count(Verb::Put, 1);
                 Word::ExpectedCrlf
             }
-            Refusal::BatchTooBig => Word::BatchTooBig,
+            Refusal::BatchTooBig => {
+                self.puts_refused(server, PutRefused::TooLarge, 1);
+                Word::BatchTooBig
+            }
             Refusal::InBatch { item, fault } => {
                 let word = match fault {
                     BatchFault::BadFormat => Word::BadFormat,

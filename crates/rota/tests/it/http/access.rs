@@ -334,6 +334,7 @@ fn a_limited_token_sees_its_queues_and_no_others() {
         let job = json!({ "queue": "mail", "text": "x", "after": [after] });
         ask(&mail, "POST /v1/jobs", job).problem(422, "unknown-parent");
     }
+    assert_eq!(ask(&admin, "GET /v1/queues/mail", Value::Null).expect(200)["refused_puts"]["parent"], 2);
     ask(&mail, "POST /v1/jobs", json!({ "queue": "mail", "text": "x", "after": ["1", "mail-eu:k"] })).expect(201);
     // A lease of another queue is as good as none.
     let leases = ask(&admin, "POST /v1/leases", json!({ "queues": ["news"] })).expect(200);

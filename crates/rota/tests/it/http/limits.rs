@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Http};
 use super::{put, server};
 use crate::process::{Rota, on, until, wrapped};
+use crate::serve::metrics::{counts, refused_puts};
 use crate::tokens::create;
 use crate::wire::Wire;
 
@@ -141,6 +142,30 @@ fn one_token_leaves_room_for_the_bodies_of_others() {
 }
 
 #[test]
+fn puts_whose_bodies_find_no_room_are_counted() {
+    let (_data, rota, http) = server(&[]);
+    let (head, job) = ("content-type: application/json\r\n", "{\"queue\": \"work\", \"text\": \"x\"}");
+    let body = format!("{}{job}", " ".repeat((4 << 20) - job.len()));
+    let request = http.bytes("POST /v1/jobs", head, &body);
+    let mut uploads: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = http.connect();
+            stream.write_all(&request.as_bytes()[..request.len() - 1]).unwrap();
+            stream
+        })
+        .collect();
+    let put = || http.ask("POST /v1/jobs", head, job);
+    until("all of it is read", || Some(put()).filter(|answer| answer.status != 201)).problem(503, "busy");
+    assert_eq!(refused_puts(&rota), counts([("busy", 1)]));
+    for stream in &mut uploads {
+        stream.write_all(b"}").unwrap();
+        Answer::read(stream).expect(201);
+    }
+    put().expect(201);
+    assert_eq!(refused_puts(&rota), counts([("busy", 1)]));
+}
+
+#[test]
 fn queues_are_no_more_than_there_may_be() {
     let (data, mut rota, http) = server(&["--max-queues", "4"]);
     // One of them is `default`, which is always there.
@@ -196,16 +221,20 @@ fn queues_are_no_more_than_there_may_be() {
 
 #[test]
 fn who_does_not_read_leaves_room_for_the_answers_of_others() {
-    let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
+    let (_data, rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
     let body = "x".repeat(24 << 20);
     http.post("/v1/jobs", &json!({ "queue": "work", "text": body })).expect(201);
     http.post("/v1/jobs", &json!({ "queue": "other", "text": body })).expect(201);
+    let (rest, rest_bytes) = ("/v1/jobs/3", (32 << 20) - (1 << 19));
+    http.post("/v1/jobs", &json!({ "queue": "rest", "text": "x".repeat(rest_bytes) })).expect(201);
     let small = json!({ "queue": "small", "text": "x" });
     let id = http.post("/v1/jobs", &small).expect(201)["id"].as_str().unwrap().to_owned();
     let request = http.bytes("GET /v1/jobs/1", "", "");
-    // Half of the room for all of them is 128 MiB.
-    let mut deaf: Vec<TcpStream> = (0..5)
-        .map(|_| {
+    // Half of the room for all of them is 128 MiB: these leave half a mebibyte of it.
+    let requests = [vec![request.clone(); 4], vec![http.bytes(&format!("GET {rest}"), "", "")]].concat();
+    let mut deaf: Vec<TcpStream> = requests
+        .iter()
+        .map(|request| {
             let mut stream = http.connect();
             stream.write_all(request.as_bytes()).unwrap();
             stream
@@ -222,13 +251,17 @@ fn who_does_not_read_leaves_room_for_the_answers_of_others() {
     // What is short has its place, and so have others.
     http.get(&format!("/v1/jobs/{id}")).expect(200);
     http.post("/v1/jobs", &small).expect(201);
+    // What was put of many is answered at length.
+    http.post("/v1/jobs", &vec![small.clone(); 1_000].into()).problem(503, "busy");
     let mut stream = from("127.0.0.2", http.address());
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(Answer::read(&mut stream).expect(200)["body_bytes"], 24 << 20);
-    for stream in &mut deaf {
-        assert_eq!(Answer::read(stream).expect(200)["body_bytes"], 24 << 20);
+    for (stream, body_bytes) in deaf.iter_mut().zip([vec![24 << 20; 4], vec![rest_bytes]].concat()) {
+        assert_eq!(Answer::read(stream).expect(200)["body_bytes"], body_bytes);
     }
     http.get("/v1/jobs/1").expect(200);
+    assert_eq!(refused_puts(&rota), counts([("busy", 1_000)]));
+    assert_eq!(http.get("/v1/queues/small").expect(200)["jobs"]["ready"], 2);
 }
 
 #[test]

@@ -5,9 +5,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::metrics::{counts, refused_puts};
 use crate::disk::{KINDS, Mounted, not_run};
+use crate::http::client::Http;
 use crate::process::{Rota, on, until, wrapped};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
@@ -129,6 +132,30 @@ fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
         });
         assert_eq!(id, newest + 1, "{name}: a refused put used an id");
     });
+}
+
+#[test]
+fn puts_that_a_full_disk_refuses_are_counted_as_that() {
+    let Some(disk) = Mounted::tmpfs("size=24m") else {
+        return not_run("the full disk, puts that are counted", "to mount a small one takes root");
+    };
+    let rota = Rota::ready(disk.on(&["--segment-size", "1MiB", "--http", "127.0.0.1:0"]));
+    let (mut wire, http) = (Wire::to(rota.address()), Http::to(rota.http()));
+    fill(&mut wire);
+    take_the_rest(&disk);
+    assert_eq!(wire.try_put("put 0 0 60", &[b'x'; BODY_BYTES]).line, "OUT_OF_MEMORY");
+    wire.send(batch_bytes(&vec![put_bytes("put 0 0 60", &[b'x'; BODY_BYTES]); 2])).unwrap();
+    assert_eq!(wire.line().unwrap(), "BATCH_INSERTED 0 OUT_OF_MEMORY OUT_OF_MEMORY");
+    let job = json!({ "queue": "default", "text": "x".repeat(BODY_BYTES) });
+    http.post("/v1/jobs", &job).problem(507, "disk-full");
+    let answer = http.post("/v1/jobs", &json!([job, job])).expect(200);
+    let statuses = answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_u64());
+    assert_eq!(statuses.collect::<Vec<_>>(), [Some(507); 2], "{answer}");
+    let named = "content-type: application/json\r\nidempotency-key: one\r\n";
+    http.ask("POST /v1/jobs", named, &job.to_string()).problem(507, "disk-full");
+    // The one that told that the disk was full is the first.
+    assert_eq!(refused_puts(&rota), counts([("disk-full", 8)]));
+    assert_eq!(http.get("/v1/queues/default").expect(200)["refused_puts"]["disk_full"], 8);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -108,6 +109,37 @@ fn values(page: &str) -> BTreeMap<&str, &str> {
     page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect()
 }
 
+/// Puts that were refused, by why, where some were: as the metrics count them, and everybody else who tells of it.
+#[track_caller]
+pub(crate) fn refused_puts(rota: &Rota) -> BTreeMap<String, u64> {
+    let (_, page) = get(rota.http(), "/metrics");
+    let count = |line: &str| {
+        let (reason, count) = line.strip_prefix("rota_puts_refused_total{reason=\"")?.split_once("\"} ")?;
+        Some((reason.to_owned(), count.parse::<u64>().unwrap()))
+    };
+    let counts: BTreeMap<String, u64> = page.lines().filter_map(count).collect();
+    assert_eq!(counts.len(), 9, "{page}");
+    let stats = Http::to(rota.http()).get("/v1/stats").expect(200);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
+        command.env_remove(name);
+    }
+    let printed = command.args(["stats", "--json", "--server", &rota.address().to_string()]).output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    let printed: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
+    for (reason, count) in &counts {
+        let member = reason.replace('-', "_");
+        assert_eq!(stats["refused_puts"][&member], *count, "{reason}: {stats}");
+        assert_eq!(printed[format!("rota_puts_refused_{member}")], *count, "{reason}: {printed}");
+    }
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// The same, as it is expected.
+pub(crate) fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+}
+
 #[test]
 fn puts_that_are_refused_are_counted_by_why_and_by_queue() {
     let mut statsd = Statsd::new();
@@ -142,46 +174,44 @@ fn puts_that_are_refused_are_counted_by_why_and_by_queue() {
     let batch = [put_bytes("put 0 0 60", &[0; 1001]), put_bytes("put 0 0 60", b"x")];
     wire.send(batch_bytes(&batch)).unwrap();
     assert!(wire.answer().unwrap().line.starts_with("BATCH_INSERTED "));
+    let longest = vec![put_bytes("put 0 0 60", &[0; 900]); 1_000];
+    let longest = [&longest[..], &longest[..200]].concat();
+    wire.send(format!("put-batch 1000 {}\r\n", longest.concat().len())).unwrap();
+    wire.send(longest.concat()).unwrap();
+    assert_eq!(wire.line().unwrap(), "BATCH_TOO_BIG");
     // Of queues that never come to be nobody keeps count by name.
     put("other", json!({})).expect(201);
     put("third", json!({})).problem(429, "too-many-queues");
     // What makes no sense is no put, and what is put counts for nothing.
     put("full", json!({ "tyr": "1s" })).problem(422, "unknown-field");
+    http.post_text("/v1/jobs", "{").problem(400, "malformed-json");
+    wire.expect("put 0 0 60", "BAD_FORMAT");
+    // A value that there cannot be refuses all of its request.
+    put("full", json!({ "kind": "x".repeat(101) })).problem(422, "bad-value");
+    put("full", json!({ "back_off": { "first": "1s", "factor": 0.5 } })).problem(422, "bad-value");
+    let many = json!([job("default", json!({})), job("full", json!({ "limit_key": "" }))]);
+    http.post("/v1/jobs", &many).problem(422, "bad-value");
 
     let (_, page) = get(rota.http(), "/metrics");
     let values = values(&page);
-    let expected = [("queue-full", 4), ("key-taken", 1), ("too-large", 4), ("parent", 1), ("too-many-queues", 1)];
+    let by_queue = [("queue-full", 4), ("key-taken", 1), ("too-large", 5), ("parent", 1)];
+    let refused = by_queue.into_iter().chain([("too-many-queues", 1), ("invalid", 3)]);
+    assert_eq!(refused_puts(&rota), refused.map(|(reason, count)| (reason.to_owned(), count)).collect());
     let value = |name: &str| values.get(name).map(|value| value.parse::<u64>().unwrap());
-    for (reason, count) in expected {
-        assert_eq!(value(&format!("rota_puts_refused_total{{reason=\"{reason}\"}}")), Some(count), "{reason}: {page}");
-    }
-    for reason in ["disk-full", "invalid", "busy", "draining"] {
-        assert_eq!(value(&format!("rota_puts_refused_total{{reason=\"{reason}\"}}")), Some(0), "{reason}");
-    }
-    let by_queue: BTreeMap<&str, &str> = values
-        .iter()
-        .filter(|(name, _)| name.starts_with("rota_queue_puts_refused_total"))
-        .map(|(n, v)| (*n, *v))
-        .collect();
-    assert_eq!(by_queue.len(), 4, "{by_queue:?}");
-    for (reason, count) in &expected[..4] {
-        let queue = if *reason == "parent" { "default" } else { "full" };
+    let named = values.keys().filter(|name| name.starts_with("rota_queue_puts_refused_total"));
+    assert_eq!(named.count(), by_queue.len(), "{page}");
+    for (reason, count) in by_queue {
+        let queue = if reason == "parent" { "default" } else { "full" };
         let name = format!("rota_queue_puts_refused_total{{queue=\"{queue}\",reason=\"{reason}\"}}");
-        assert_eq!(value(&name), Some(*count), "{name}");
+        assert_eq!(value(&name), Some(count), "{name}");
     }
-    let stats = http.get("/v1/stats").expect(200);
-    let refused = json!({
-        "queue_full": 4, "disk_full": 0, "too_many_queues": 1, "too_large": 4, "key_taken": 1, "parent": 1, "invalid": 0,
-        "busy": 0, "draining": 0,
-    });
-    assert_eq!(stats["refused_puts"], refused);
     let queue = http.get("/v1/queues/full").expect(200);
     assert_eq!(
         (&queue["refused_puts"]["queue_full"], &queue["refused_puts"]["too_many_queues"]),
         (&json!(4), &json!(0))
     );
     assert_eq!(http.get("/v1/queues/other").expect(200).get("refused_puts"), None);
-    while statsd.count("rota.puts_refused.too-large") < 4 || statsd.count("rota.queue_puts_refused.full.queue-full") < 4
+    while statsd.count("rota.puts_refused.too-large") < 5 || statsd.count("rota.queue_puts_refused.full.queue-full") < 4
     {
         statsd.receive();
     }

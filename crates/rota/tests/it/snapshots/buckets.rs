@@ -12,13 +12,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use ring::hmac;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{command, count, is_taken, put_all, serve, take};
+use crate::http::client::Http;
 use crate::process::{Rota, until};
-use crate::serve::metrics::get;
-use crate::wire::Wire;
+use crate::serve::metrics::{counts, get, refused_puts};
+use crate::wire::{Wire, batch_bytes, put_bytes};
 
 /// What all emulators are told is secret, and what must not be found anywhere.
 const SECRET: &str = "marker-of-a-secret-that-nobody-may-see";
@@ -314,6 +315,16 @@ fn while_the_last_snapshot_is_taken_only_puts_are_refused() {
     rota.signal("USR1");
     deaf.accept().unwrap();
     assert_eq!(wire.try_put("put 0 0 60", b"one more").line, "DRAINING");
+    wire.send(batch_bytes(&vec![put_bytes("put 0 0 60", b"x"); 2])).unwrap();
+    assert_eq!(wire.line().unwrap(), "DRAINING");
+    let http = Http::to(rota.http());
+    let job = json!({ "queue": "default", "text": "one more" });
+    http.post("/v1/jobs", &job).problem(503, "draining");
+    let answer = http.post("/v1/jobs", &json!([job, job])).expect(200);
+    let statuses = answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_u64());
+    assert_eq!(statuses.collect::<Vec<_>>(), [Some(503); 2], "{answer}");
+    assert_eq!(refused_puts(&rota), counts([("draining", 6)]));
+    assert_eq!(http.get("/v1/queues/default").expect(200)["refused_puts"]["draining"], 6);
     wire.expect("delete 1", "DELETED");
     assert_eq!(wire.ask("reserve").number(1), 2);
     assert_eq!(wire.ask("stats").field("draining"), "true");
