@@ -31,13 +31,15 @@ pub struct Lease {
     client: Client,
     token: String,
     ends_at: Timestamp,
+    is_durable: bool,
     job: Job,
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Lease");
-        shown.field("token", &self.token).field("ends_at", &self.ends_at).field("job", &self.job);
+        shown.field("token", &self.token).field("ends_at", &self.ends_at).field("is_durable", &self.is_durable);
+        shown.field("job", &self.job);
         shown.finish_non_exhaustive()
     }
 }
@@ -82,10 +84,13 @@ struct Leases {
     leases: Vec<Leased>,
 }
 
+/// A lease as the server says it.
 #[derive(Debug, Deserialize)]
-struct Leased {
+pub(super) struct Leased {
     lease: String,
     ends_at: Timestamp,
+    #[serde(default)]
+    durable: bool,
     job: Job,
 }
 
@@ -102,8 +107,57 @@ impl Client {
     pub fn reserve(&self, reserve: &Reserve) -> Result<Vec<Lease>, Error> {
         let ask = Ask::new(Method::Post, "/v1/leases").json(reserve)?.patience(Patience::And(reserve.wait));
         let Leases { leases } = self.call(&ask)?;
-        let lease = |Leased { lease, ends_at, job }| Lease::of(self.clone(), lease, ends_at, job);
-        Ok(leases.into_iter().map(lease).collect())
+        Ok(leases.into_iter().map(|leased| Lease::of(self.clone(), leased)).collect())
+    }
+
+    /// Ends the job as done whose lease has that [text](Lease::token): what a process says that was given the text, or had it before it
+    /// was started again. False if the lease has ended, and the job may run again.
+    ///
+    /// # Errors
+    /// Those of [`Lease::complete`].
+    pub fn complete(&self, token: &str) -> Result<bool, Error> {
+        self.completed(token, &json!({}))
+    }
+
+    /// The same, with what came of it, as [`Lease::complete_with`].
+    ///
+    /// # Errors
+    /// Those of [`Lease::complete`].
+    pub fn complete_with(&self, token: &str, result: &(impl Serialize + ?Sized)) -> Result<bool, Error> {
+        self.completed(token, &member("result", Some(result))?)
+    }
+
+    fn completed(&self, token: &str, body: &serde_json::Value) -> Result<bool, Error> {
+        Ok(self.held::<Ended>(token, "complete", body)?.is_some())
+    }
+
+    /// Says that the attempt failed whose lease has that text, as [`Lease::fail`].
+    ///
+    /// # Errors
+    /// Those of [`Lease::fail`].
+    pub fn fail(
+        &self,
+        token: &str,
+        error: &(impl Serialize + ?Sized),
+        delay: Option<Duration>,
+    ) -> Result<Option<Job>, Error> {
+        self.held(token, "fail", &delayed(member("error", Some(error))?, delay))
+    }
+
+    /// Gives back the job whose lease has that text, as [`Lease::release`].
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn release(&self, token: &str, priority: Option<u32>, delay: Option<Duration>) -> Result<Option<Job>, Error> {
+        self.held(token, "release", &delayed(member("priority", priority)?, delay))
+    }
+
+    /// Sets aside the job whose lease has that text, as [`Lease::bury`].
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn bury(&self, token: &str, priority: Option<u32>) -> Result<Option<Job>, Error> {
+        self.held(token, "bury", &member("priority", priority)?)
     }
 
     /// Begins a lease anew of which only its [text](Lease::token) is known, and says when it ends now; none if it has ended.
@@ -128,8 +182,9 @@ impl Client {
 }
 
 impl Lease {
-    pub(super) fn of(client: Client, token: String, ends_at: Timestamp, job: Job) -> Lease {
-        Lease { client, token, ends_at, job }
+    pub(super) fn of(client: Client, leased: Leased) -> Lease {
+        let Leased { lease: token, ends_at, durable: is_durable, job } = leased;
+        Lease { client, token, ends_at, is_durable, job }
     }
 
     /// The job, as it was when it was reserved, with its body.
@@ -155,12 +210,18 @@ impl Lease {
         self.ends_at
     }
 
+    /// Whether it stays in force over a restart or a crash of the server, as those of queues with
+    /// [`durable_leases`](super::Settings::durable_leases) do: its holder goes on with it when the server is back.
+    pub fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
     /// Ends the job as done. False if the lease has ended, and the job may run again.
     ///
     /// # Errors
     /// [`Error`]: unless it is a problem, the job may be done or not. Asked again, what was done is answered by false.
     pub fn complete(&self) -> Result<bool, Error> {
-        self.completed(&json!({}))
+        self.client.complete(&self.token)
     }
 
     /// The same, with what came of it: a text, or any JSON, at most 65,536 bytes, kept as long as the queue keeps final jobs.
@@ -168,11 +229,7 @@ impl Lease {
     /// # Errors
     /// Those of [`Lease::complete`].
     pub fn complete_with(&self, result: &(impl Serialize + ?Sized)) -> Result<bool, Error> {
-        self.completed(&member("result", Some(result))?)
-    }
-
-    fn completed(&self, body: &serde_json::Value) -> Result<bool, Error> {
-        Ok(self.client.held::<Ended>(&self.token, "complete", body)?.is_some())
+        self.client.complete_with(&self.token, result)
     }
 
     /// Says that the attempt failed, and why: a text, or any JSON, at most 4,096 bytes. The job is tried again after its back-off,
@@ -181,11 +238,7 @@ impl Lease {
     /// # Errors
     /// [`Error`]: unless it is a problem, that may have been done or not.
     pub fn fail(&self, error: &(impl Serialize + ?Sized), delay: Option<Duration>) -> Result<Option<Job>, Error> {
-        let mut body = member("error", Some(error))?;
-        if let Some(delay) = delay {
-            body["delay"] = span_text(delay).into();
-        }
-        self.client.held(&self.token, "fail", &body)
+        self.client.fail(&self.token, error, delay)
     }
 
     /// Gives the job back, without fault: at once or after a delay, with its priority or another. The job as it is then; none if
@@ -194,11 +247,7 @@ impl Lease {
     /// # Errors
     /// [`Error`]
     pub fn release(&self, priority: Option<u32>, delay: Option<Duration>) -> Result<Option<Job>, Error> {
-        let mut body = member("priority", priority)?;
-        if let Some(delay) = delay {
-            body["delay"] = span_text(delay).into();
-        }
-        self.client.held(&self.token, "release", &body)
+        self.client.release(&self.token, priority, delay)
     }
 
     /// Sets the job aside until it is kicked, with its priority or another. The job as it is then; none if the lease has ended.
@@ -206,7 +255,7 @@ impl Lease {
     /// # Errors
     /// [`Error`]
     pub fn bury(&self, priority: Option<u32>) -> Result<Option<Job>, Error> {
-        self.client.held(&self.token, "bury", &member("priority", priority)?)
+        self.client.bury(&self.token, priority)
     }
 
     /// Begins the lease anew: another TTR from now. False if it has ended: stop working on the job.
@@ -230,6 +279,14 @@ impl Lease {
         self.ends_at = ends_at.unwrap_or(self.ends_at);
         Ok(ends_at.is_some())
     }
+}
+
+/// The object with that delay, if there is one.
+fn delayed(mut object: serde_json::Value, delay: Option<Duration>) -> serde_json::Value {
+    if let Some(delay) = delay {
+        object["delay"] = span_text(delay).into();
+    }
+    object
 }
 
 /// An object with that member, if there is a value for it.

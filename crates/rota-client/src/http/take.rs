@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Ask, Method};
+use super::lease::Leased;
 use super::stream::Stream;
-use super::{Client, Error, Job, Lease};
+use super::{Client, Error, Lease};
 
 /// The longest line of the stream that is taken, in bytes: a job with the longest body that a server can be set up for.
 const LINE_BYTES: u64 = 2 << 30;
@@ -67,7 +67,7 @@ pub enum Taken {
     },
     /// Nothing came for 15 seconds: an occasion to look whether to go on.
     Quiet,
-    /// The server ends the stream. What was handed out is held all the same, but for a restart.
+    /// The server ends the stream. What was handed out is held all the same; over a restart, if it is [durable](Lease::is_durable).
     End {
         /// Why.
         reason: StreamEnd,
@@ -101,7 +101,7 @@ pub enum LeaseEnd {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// The server stops, which ends all leases without fault.
+    /// The server stops, which ends all leases without fault, but for [durable](Lease::is_durable) ones.
     Stopping,
     /// The token is valid no more.
     Token,
@@ -129,11 +129,7 @@ impl fmt::Debug for LeaseStream {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Line {
-    Lease {
-        lease: String,
-        ends_at: Timestamp,
-        job: Box<Job>,
-    },
+    Lease(Box<Leased>),
     Ended {
         lease: String,
         reason: LeaseEnd,
@@ -178,9 +174,7 @@ impl Iterator for LeaseStream {
             let taken = match self.line() {
                 Ok(None) => return None,
                 Ok(Some(Line::Other)) => continue,
-                Ok(Some(Line::Lease { lease, ends_at, job })) => {
-                    Taken::Lease(Box::new(Lease::of(self.client.clone(), lease, ends_at, *job)))
-                }
+                Ok(Some(Line::Lease(leased))) => Taken::Lease(Box::new(Lease::of(self.client.clone(), *leased))),
                 Ok(Some(Line::Ended { lease, reason })) => Taken::Ended { token: lease, reason },
                 Ok(Some(Line::Quiet)) => Taken::Quiet,
                 Ok(Some(Line::End { reason, detail })) => {

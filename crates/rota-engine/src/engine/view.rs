@@ -134,6 +134,12 @@ impl Engine {
         self.state.totals()
     }
 
+    /// Whether the lease that a job is held under outlives the process: it is a durable one, and there is a log that has it.
+    #[must_use]
+    pub fn outlives(&self, job: &JobView<'_>) -> bool {
+        job.is_lease_durable && self.pending.is_some()
+    }
+
     /// Puts that were refused since the engine was set up, of all queues, and of those that never came to be.
     #[must_use]
     pub fn refused_puts(&self) -> &RefusedPuts {

@@ -66,6 +66,10 @@ pub(super) struct Leased {
     lease: Lease,
     /// When it ends, unless it is begun anew before.
     ends_at: Moment,
+    /// Whether it stays in force over a restart or a crash of the server: so it is of queues with `durable_leases`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(value_type = Option<bool>, nullable = false)]
+    durable: bool,
     job: Job,
 }
 
@@ -339,7 +343,12 @@ fn take(shared: &Shared, id: JobId, token: LeaseToken) -> Option<Taken> {
     let view = shared.engine.job(id)?;
     let (_, _, ends) = view.lease.filter(|(_, held, _)| *held == token)?;
     let lease = Lease::new(id, token);
-    let leased = Leased { lease, ends_at: moment(&shared.engine, ends), job: Job::of(&view, &shared.engine) };
+    let leased = Leased {
+        lease,
+        ends_at: moment(&shared.engine, ends),
+        durable: shared.engine.outlives(&view),
+        job: Job::of(&view, &shared.engine),
+    };
     Some(Taken { leased, body: KeptBody::of(shared, &view), lasts: ends.since(shared.engine.now()) })
 }
 

@@ -177,7 +177,7 @@ impl What {
                 let (actor, peer) =
                     Holder::of(job.id, engine).map_or((None, None), |Holder { actor, peer, .. }| (actor, peer));
                 let progress = job.progress.map(Words::copied);
-                What::Held { actor, peer, since: at(since), until: at(until), progress, durable: job.is_lease_durable }
+                What::Held { actor, peer, since: at(since), until: at(until), progress, durable: engine.outlives(job) }
             }
             Reason::Buried { why } => What::Buried {
                 because: match why {

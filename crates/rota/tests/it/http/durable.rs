@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::Http;
+use super::leases::stream::{lease, take, until_waiting};
 use super::{end, reserve, server, start};
 use crate::disk::not_run;
 use crate::process::{Rota, on, until};
@@ -91,6 +92,73 @@ fn a_lease_that_nobody_ends_runs_out_behind_the_start() {
     assert_eq!(again["job"]["id"], id.as_str());
     assert_ne!(again["lease"], lease["lease"]);
     end(&http, &again, "complete").expect(200);
+}
+
+#[test]
+fn a_job_of_a_stream_stays_with_its_holder_over_a_kill_and_a_stop() {
+    let (data, mut rota, http) = server(&[]);
+    set_up(&http, "work", &json!({ "durable_leases": true, "retain": "3600s" }));
+    let wish = json!({ "queues": ["work"], "max": 10 });
+    let ends: [fn(&mut Rota); 2] = [Rota::kill, |rota| assert!(rota.terminate().success())];
+    for end_of_server in ends {
+        let http = Http::to(rota.http());
+        let verbs = [("complete", "done"), ("fail", "delayed"), ("release", "ready")];
+        let ids = verbs.map(|_| put_for(&http, "10m"));
+        let mut stream = take(&http, &wish);
+        let held = verbs.map(|_| lease(&mut stream));
+        end_of_server(&mut rota);
+        rota = start(&data, &[]);
+        let http = Http::to(rota.http());
+        // Who takes jobs then is handed what comes, and nothing of that.
+        let mut other = take(&http, &wish);
+        until_waiting(&http, 1);
+        let fresh = put_for(&http, "10m");
+        let next = lease(&mut other);
+        assert_eq!(next["job"]["id"], fresh.as_str());
+        drop(other);
+        until_waiting(&http, 0);
+        for (((verb, state), id), lease) in verbs.into_iter().zip(&ids).zip(&held) {
+            assert_eq!((&lease["job"]["id"], &lease["durable"]), (&json!(id), &json!(true)), "{lease}");
+            assert_eq!(end(&http, lease, "touch").expect(200)["lease"], lease["lease"]);
+            end(&http, lease, verb).expect(200);
+            let seen = http.get(&format!("/v1/jobs/{id}")).expect(200);
+            let counts = (&seen["state"], &seen["reserves"], &seen["lost_leases"]);
+            assert_eq!(counts, (&json!(state), &json!(1), &json!(0)), "{seen}");
+        }
+        end(&http, &next, "complete").expect(200);
+        http.post("/v1/jobs/cancel", &json!({ "q": "state:ready,delayed" })).expect(200);
+    }
+    // One that nobody goes on with comes to the next when its time is over, and not before.
+    let id = put_for(&Http::to(rota.http()), "1s");
+    let gone = lease(&mut take(&Http::to(rota.http()), &wish));
+    rota.kill();
+    let rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let again = lease(&mut take(&http, &wish));
+    assert_eq!((&again["job"]["id"], &again["job"]["lost_leases"]), (&json!(id), &json!(1)), "{again}");
+    assert_eq!(end(&http, &gone, "complete").problem(409, "lease-outdated")["reason"], "replaced");
+    end(&http, &again, "complete").expect(200);
+}
+
+#[test]
+fn a_lease_says_whether_it_outlives_the_server() {
+    let yes = json!(true);
+    for (flags, durable) in [(&[][..], Some(&yes)), (&["--storage", "memory"], None)] {
+        let (_data, _rota, http) = server(flags);
+        set_up(&http, "work", &json!({ "durable_leases": true }));
+        let id = put_for(&http, "10m");
+        let lease = reserve(&http);
+        assert_eq!(lease.get("durable"), durable, "{flags:?}: {lease}");
+        let why = || http.get(&format!("/v1/jobs/{id}/why")).expect(200);
+        assert_eq!(why()["reasons"][0].get("durable"), durable, "{flags:?}: {}", why());
+        // As it was given, it stays.
+        set_up(&http, "work", &json!({}));
+        assert_eq!(why()["reasons"][0].get("durable"), durable, "{flags:?}: {}", why());
+        end(&http, &lease, "release").expect(200);
+        let lease = reserve(&http);
+        assert_eq!(lease.get("durable"), None, "{flags:?}: {lease}");
+        assert_eq!(why()["reasons"][0].get("durable"), None, "{flags:?}: {}", why());
+    }
 }
 
 #[test]

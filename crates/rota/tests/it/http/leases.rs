@@ -1,6 +1,6 @@
 //! Leases: what their holders may do, and what becomes of one that has ended.
 
-mod stream;
+pub(super) mod stream;
 
 use serde_json::{Value, json};
 

@@ -22,7 +22,7 @@ fn ask(http: &Http, wish: &Value) -> TcpStream {
 
 /// A stream that has begun.
 #[track_caller]
-fn take(http: &Http, wish: &Value) -> Stream {
+pub(in crate::http) fn take(http: &Http, wish: &Value) -> Stream {
     let mut stream = Stream::of(ask(http, wish)).unwrap();
     let open = stream.event();
     let max = wish.get("max").cloned().unwrap_or(json!(1));
@@ -32,7 +32,7 @@ fn take(http: &Http, wish: &Value) -> Stream {
 
 /// The job that is told of next.
 #[track_caller]
-fn lease(stream: &mut Stream) -> Value {
+pub(in crate::http) fn lease(stream: &mut Stream) -> Value {
     let said = stream.event();
     assert_eq!((said.event.as_str(), &said.data["kind"]), ("lease", &json!("lease")), "{said:?}");
     said.data
@@ -55,7 +55,7 @@ fn held(http: &Http) -> Value {
     http.get("/v1/stats").expect(200)["jobs"]["reserved"].clone()
 }
 
-fn until_waiting(http: &Http, waiting: u64) {
+pub(in crate::http) fn until_waiting(http: &Http, waiting: u64) {
     until("so many wait", || (http.get("/v1/stats").expect(200)["waiting"] == waiting).then_some(()));
 }
 
