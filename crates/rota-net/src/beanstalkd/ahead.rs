@@ -1,6 +1,10 @@
 //! What the next commands of a client name, as far as that can be seen at a glance in what it has sent already.
 
+use super::LINE_BYTES;
+use super::grammar::{self, Line};
+use super::request::Request;
 use rota_engine::engine::Engine;
+use rota_engine::far::Want;
 use rota_engine::job::JobId;
 use rota_engine::limits::TOUCHED_TOGETHER;
 
@@ -62,14 +66,33 @@ pub(super) enum Verb {
     Sees,
 }
 
-/// The job that a command in that line names alone, if it is one of those.
+impl Verb {
+    /// What has to be looked up before it, if that job is not in memory.
+    pub(super) fn want(&self, engine: &Engine, job: JobId) -> Option<Want> {
+        match self {
+            Verb::Ends => engine.wanted_place(job),
+            Verb::Sees => engine.wanted_job(job),
+        }
+    }
+}
+
+/// The job that a command names by its id, and no other.
+pub(super) fn named(request: &Request<'_>) -> Option<(Verb, JobId)> {
+    match *request {
+        Request::Delete { id } | Request::Cancel { id } => Some((Verb::Ends, JobId(id))),
+        Request::ReserveJob { id } | Request::Peek { id } | Request::KickJob { id } | Request::StatsJob { id } => {
+            Some((Verb::Sees, JobId(id)))
+        }
+        _ => None,
+    }
+}
+
+/// The same of the command in that line, if one is in it: it may be the body of a put as well. A line as long as only those on many
+/// jobs are is not read.
 pub(super) fn named_in(line: &[u8]) -> Option<(Verb, JobId)> {
-    let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
-    let (verb, id) = line.split_once(' ')?;
-    let verb = match verb {
-        "delete" | "cancel" => Verb::Ends,
-        "peek" | "kick-job" | "stats-job" | "reserve-job" => Verb::Sees,
-        _ => return None,
-    };
-    id.parse().ok().map(|id| (verb, JobId(id)))
+    let line = line.strip_suffix(b"\r\n").filter(|line| line.len() < LINE_BYTES)?;
+    match grammar::line(line) {
+        Line::Request(request) => named(&request),
+        _ => None,
+    }
 }

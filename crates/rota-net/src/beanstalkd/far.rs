@@ -2,7 +2,7 @@
 //!
 //! [`super::session`] asks here before each command, and brings near what it was given. Nothing here reads a file.
 
-use super::ahead::{Verb, named_in};
+use super::ahead::{named, named_in};
 use super::request::{Put, Request};
 use rota_engine::command::Parent;
 use rota_engine::engine::Engine;
@@ -93,11 +93,7 @@ impl FarCommands {
     pub(super) fn look_ahead(&mut self, engine: &Engine, input: &[u8]) {
         for line in input.split_inclusive(|&byte| byte == b'\n').take(LOOKED_UP_TOGETHER - 1) {
             let Some((verb, job)) = named_in(line) else { return };
-            let want = match verb {
-                Verb::Ends => engine.wanted_place(job),
-                Verb::Sees => engine.wanted_job(job),
-            };
-            self.wants.extend(want);
+            self.wants.extend(verb.want(engine, job));
         }
     }
 
@@ -137,13 +133,9 @@ impl FarCommands {
 /// What a request names that may not be in memory.
 pub(super) fn named_by(engine: &Engine, session: SessionId, request: &Request<'_>) -> Option<Want> {
     match *request {
-        Request::ReserveJob { id } | Request::Peek { id } | Request::KickJob { id } | Request::StatsJob { id } => {
-            engine.wanted_job(JobId(id))
-        }
-        Request::Delete { id } | Request::Cancel { id } => engine.wanted_place(JobId(id)),
         Request::PeekDelayed => engine.wanted_first(engine.used(session)),
         Request::CancelKey { tube, key } => engine.wanted_key(&name(tube), key),
-        _ => None,
+        _ => named(request).and_then(|(verb, job)| verb.want(engine, job)),
     }
 }
 
