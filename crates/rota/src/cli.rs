@@ -111,6 +111,7 @@ pub(crate) enum Verb {
     #[command(after_help = filter_notes())]
     Kick(KickArgs),
     /// Print the statistics of the server or of a queue
+    #[command(after_help = STATS_NOTES)]
     Stats(StatsArgs),
     /// Watch a server: its rates, and a table of its queues, once a second
     #[command(after_help = TOP_NOTES)]
@@ -159,6 +160,10 @@ environment (AWS_…, GOOGLE_…, AZURE_…).";
 const ADDRESS_NOTES: &str = "\
 ADDRESS is a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX. Credentials \
 come from the environment: AWS_…, GOOGLE_…, AZURE_…";
+
+const STATS_NOTES: &str = "\
+They are those of the beanstalkd protocol; with --http (ROTA_HTTP) and no --server, those of /v1/stats and /v1/queues, \
+which say more.";
 
 const TOP_NOTES: &str = "\
 Keys: q quits, arrows, j, k, page up and down, home and end scroll, < and > (or s) choose the column to \
@@ -566,6 +571,8 @@ pub(crate) struct KickArgs {
 pub(crate) struct StatsArgs {
     /// The queue; the server's own statistics if it is not given
     pub(crate) queue: Option<QueueName>,
+    #[command(flatten)]
+    pub(crate) server: HttpServer,
 }
 
 #[derive(Debug, Args)]
@@ -583,7 +590,7 @@ pub(crate) struct TopArgs {
 /// Which server is asked over HTTP.
 #[derive(Debug, Args)]
 pub(crate) struct HttpServer {
-    /// The server's HTTP port, http://HOST:PORT or https:// [default: 127.0.0.1:11380]
+    /// The server's HTTP port, http://HOST:PORT or https://; without --server, it is asked there alone [default: 127.0.0.1:11380]
     #[arg(long, env = "ROTA_HTTP", value_name = "URL", hide_env_values = true)]
     pub(crate) http: Option<Address>,
 }

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use rota_client::http::Client;
+use rota_client::http::{Client, Error, ProblemKind};
 use serde_json::json;
 
+use super::http;
 use super::many::{self, Verb, Which};
 use crate::cli::{Global, KickArgs};
 use crate::report::{self, Failure};
@@ -20,16 +21,26 @@ pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
         let which = Which { filter, dry_run: args.dry_run, limit: args.count };
         return many::run(global, &args.server, &KICK, &which);
     }
-    let mut client = super::connect(global)?;
+    let over_http = http::if_said(global, &args.server)?;
     if let Some(id) = args.job {
-        if !client.kick_job(id)? {
+        let is_kicked = match &over_http {
+            Some(client) => kick_over_http(client, id)?,
+            None => super::connect(global)?.kick_job(id)?,
+        };
+        if !is_kicked {
             return Err(Failure::nothing_there(format!("there is no buried or delayed job {id}")).into());
         }
         report::line(global.json, || format!("kicked {id}"), json!({ "id": id, "kicked": 1 }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let queue = args.queue.expect("clap requires a queue where there is no --job");
-    let kicked = client.kick(&queue, args.count.unwrap_or(1))?;
+    let most = args.count.unwrap_or(1);
+    let kicked = match &over_http {
+        Some(client) => {
+            client.kick_queue(queue.as_str(), Some(most), None).map_err(not_kicked)?.map_or(0, |did| did.kicked)
+        }
+        None => super::connect(global)?.kick(&queue, most)?,
+    };
     let text = || format!("kicked {kicked} {}", if kicked == 1 { "job" } else { "jobs" });
     if global.json || kicked > 0 {
         report::line(global.json, text, json!({ "queue": queue.as_str(), "kicked": kicked }))?;
@@ -38,4 +49,16 @@ pub(crate) fn run(global: &Global, args: KickArgs) -> anyhow::Result<ExitCode> {
         0 => Err(Failure::nothing_there(format!("no job is buried or delayed in queue {queue}")).into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Kicks a job; false where there is none that can be.
+fn kick_over_http(client: &Client, id: u64) -> Result<bool, Failure> {
+    match client.kick(id) {
+        Err(error) if error.is(ProblemKind::WrongState) => Ok(false),
+        kicked => kicked.map(|job| job.is_some()).map_err(not_kicked),
+    }
+}
+
+fn not_kicked(error: Error) -> Failure {
+    http::failure(&error, "nothing is kicked")
 }

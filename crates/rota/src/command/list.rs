@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+use rota_client::QueueName;
+use rota_client::http::{Client, Queue};
 use rota_net::filter::Filter;
 use serde_json::{Map, Value, json};
 
-use super::http::{Asker, escape};
+use super::http::{self, Asker, escape};
 use super::text::{object_of, table};
 use crate::cli::{Global, ListArgs};
 use crate::report::{self, Failure};
@@ -20,27 +23,21 @@ const COLUMNS: [(&str, &str); 6] = [
     ("TOTAL", "total_jobs"),
 ];
 
+/// A pause is without an end if it is longer than this, in seconds: a hundred years.
+const ENDLESS_S: u64 = 36_525 * 86_400;
+
 pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
     if let Some(filter) = &args.filter {
         return jobs(global, &args, filter);
     }
-    let mut client = super::connect(global)?;
-    let named = !args.queues.is_empty();
-    let queues = if named { args.queues } else { client.queues()? };
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    for queue in queues {
-        match client.stats_queue(&queue)? {
-            Some(fields) => found.push((queue, object_of(&fields))),
-            // A queue that was listed and has vanished since is not missed.
-            None if named => missing.push(queue.to_string()),
-            None => {}
-        }
-    }
-    found.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    let (mut found, missing) = match http::if_said(global, &args.server)? {
+        Some(client) => over_http(&client, args.queues)?,
+        None => over_beanstalkd(global, args.queues)?,
+    };
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
     if global.json {
         for (queue, fields) in &found {
-            let mut object = json!({ "queue": queue.as_str() });
+            let mut object = json!({ "queue": queue });
             for (head, field) in COLUMNS {
                 object[head.to_lowercase()] = fields.get(field).cloned().unwrap_or(Value::Null);
             }
@@ -49,13 +46,71 @@ pub(crate) fn run(global: &Global, args: ListArgs) -> anyhow::Result<ExitCode> {
         }
     } else if !found.is_empty() {
         let head: Vec<&str> = ["QUEUE"].into_iter().chain(COLUMNS.map(|(head, _)| head)).collect();
-        let rows: Vec<_> = found.iter().map(|(queue, fields)| row(queue.as_str(), fields)).collect();
+        let rows: Vec<_> = found.iter().map(|(queue, fields)| row(queue, fields)).collect();
         report::line(false, || table(&head, &rows), Value::Null)?;
     }
     if missing.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::nothing_there(format!("there is no queue {}", missing.join(", "))).into())
+}
+
+/// Queues with their statistics, and the names of those that are not there.
+type Found = (Vec<(String, Map<String, Value>)>, Vec<String>);
+
+fn over_beanstalkd(global: &Global, queues: Vec<QueueName>) -> anyhow::Result<Found> {
+    let mut client = super::connect(global)?;
+    let named = !queues.is_empty();
+    let queues = if named { queues } else { client.queues()? };
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for queue in queues {
+        match client.stats_queue(&queue)? {
+            Some(fields) => found.push((queue.to_string(), object_of(&fields))),
+            // A queue that was listed and has vanished since is not missed.
+            None if named => missing.push(queue.to_string()),
+            None => {}
+        }
+    }
+    Ok((found, missing))
+}
+
+fn over_http(client: &Client, queues: Vec<QueueName>) -> Result<Found, Failure> {
+    let not = |error| http::failure(&error, "no list of queues");
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    if queues.is_empty() {
+        let mut cursor = None;
+        loop {
+            let page = client.queues(cursor.as_deref()).map_err(not)?;
+            found.extend(page.queues);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    for queue in queues {
+        match client.queue(queue.as_str()).map_err(not)? {
+            Some(queue) => found.push(queue),
+            None => missing.push(queue.to_string()),
+        }
+    }
+    Ok((found.into_iter().map(|queue| (queue.name.clone(), fields_of(&queue))).collect(), missing))
+}
+
+/// What the statistics of a queue are called over the beanstalkd protocol, as far as they are printed.
+fn fields_of(queue: &Queue) -> Map<String, Value> {
+    let left = |until: Timestamp| until.duration_since(Timestamp::now()).as_secs().max(0).unsigned_abs();
+    let pause = if queue.paused { queue.paused_until.map_or(u64::MAX, left) } else { 0 };
+    let numbers = [
+        ("current_jobs_ready", queue.jobs.ready),
+        ("current_jobs_delayed", queue.jobs.delayed),
+        ("current_jobs_reserved", queue.jobs.reserved),
+        ("current_jobs_buried", queue.jobs.buried),
+        ("current_waiting", queue.waiting),
+        ("total_jobs", queue.totals.put),
+        ("pause_time_left_s", pause),
+    ];
+    numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect()
 }
 
 /// Prints the jobs of a filter, page by page.
@@ -115,6 +170,7 @@ fn word(value: &Value) -> String {
 fn row(queue: &str, fields: &Map<String, Value>) -> Vec<String> {
     let paused = fields.get("pause_time_left_s").and_then(Value::as_u64).filter(|left| *left > 0);
     let name = match paused {
+        Some(left) if left >= ENDLESS_S => format!("{queue} (paused)"),
         Some(left) => format!("{queue} (paused {left}s)"),
         None => queue.to_owned(),
     };

@@ -95,7 +95,7 @@ fn rate_or(value: &Value) -> Value {
 }
 
 /// A queue as lines.
-fn shown(queue: &Map<String, Value>) -> Map<String, Value> {
+pub(super) fn shown(queue: &Map<String, Value>) -> Map<String, Value> {
     let line = |(name, value): (&String, &Value)| match value {
         Value::Object(_) if name == "settings" => (name.clone(), settings_of(queue).into()),
         Value::Object(parts) => (name.clone(), parts_of(parts).into()),

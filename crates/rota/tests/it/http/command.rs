@@ -105,3 +105,45 @@ fn why_says_why() {
     assert_eq!(missing.status.code(), Some(3));
     assert!(String::from_utf8(missing.stderr).unwrap().starts_with("error: no reasons: there is no open job 2\n"));
 }
+
+/// Nobody may be at the port of the other protocol, or somebody else.
+#[test]
+fn who_names_the_http_port_alone_asks_there_and_nowhere_else() {
+    let (_data, rota, http) = server(&[]);
+    let delayed = |key: &str| {
+        let job = json!({ "queue": "work", "text": "x", "delay": "1h", "key": key });
+        http.post("/v1/jobs", &job).expect(201);
+    };
+    ["a", "b", "c"].into_iter().for_each(delayed);
+    check(&run(&http, &["kick", "--job", "1"]), 0, "kicked 1\n", "");
+    for id in ["1", "99"] {
+        let said = format!("error: there is no buried or delayed job {id}\n");
+        check(&run(&http, &["kick", "--job", id]), 3, "", &said);
+    }
+    check(&run(&http, &["kick", "work", "--count", "1"]), 0, "kicked 1 job\n", "");
+    check(&run(&http, &["kick", "none"]), 3, "", "error: no job is buried or delayed in queue none\n");
+    let server = rota.address().to_string();
+    for queue in ["work", "other"] {
+        http.post(&format!("/v1/queues/{queue}/pause"), &json!({})).expect(200);
+        let [there, here] = [&["list", "--server", &server][..], &["list"]].map(|command| run(&http, command));
+        assert!(here.status.success(), "{here:?}");
+        assert_eq!(String::from_utf8(here.stdout), String::from_utf8(there.stdout));
+    }
+    let listed = String::from_utf8(run(&http, &["list", "work"]).stdout).unwrap();
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["work", "(paused)", "2", "1", "0", "0", "0", "3"], "{listed}");
+    let none = run(&http, &["list", "work", "none", "--json"]);
+    assert_eq!(none.status.code(), Some(3));
+    assert_eq!(serde_json::from_slice::<Value>(&none.stdout).unwrap()["ready"], 2);
+    let stats = object(&run(&http, &["stats", "--json"]));
+    assert_eq!((&stats["jobs"]["ready"], &stats["refused_puts"]["busy"]), (&json!(2), &json!(0)), "{stats}");
+    assert_eq!(object(&run(&http, &["stats", "work", "--json"]))["totals"]["kicked"], 2);
+    let printed = String::from_utf8(run(&http, &["stats"]).stdout).unwrap();
+    assert!(printed.contains("\nrefused_puts ") && printed.contains(" queue_full=0 disk_full=0 "), "{printed}");
+    assert_eq!(run(&http, &["stats", "none"]).status.code(), Some(3));
+    check(&run(&http, &["cancel", "1"]), 0, "cancelled 1\n", "");
+    check(&run(&http, &["cancel", "1", "2"]), 3, "cancelled 2\n", "error: there is no open job 1\n");
+    check(&run(&http, &["cancel", "--queue", "work", "--key", "c"]), 0, "cancelled 3\n", "");
+    let said = "error: no open job of queue work has the key c\n";
+    check(&run(&http, &["cancel", "--queue", "work", "--key", "c"]), 3, "", said);
+}
