@@ -79,7 +79,8 @@ pub(super) struct EventsQuery {
 /// says so, with `"soft": "missing"`, since events that are in no log (a job was reserved, became ready, a lease was extended or dropped …) are
 /// told as they happen, and not later. An event `gone` says that events were lost since `after`; a last one, `lagged`, that the client
 /// was too slow.
-#[utoipa::path(get, path = "/v1/events", tag = "server", operation_id = "getEvents", params(EventsQuery),
+#[utoipa::path(get, path = "/v1/events", tag = "server", operation_id = "getEvents",
+    params(EventsQuery, ("last-event-id" = Option<String>, Header, description = "The number of the last event that came, as browsers say it when they come back: it counts before `after`.", example = "170")),
     responses(
         (status = 101, description = "They come over a WebSocket."),
         (status = 200, description = "The events.", body = Event, content_type = "text/event-stream"),

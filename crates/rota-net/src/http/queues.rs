@@ -43,8 +43,9 @@ pub(super) struct Queue {
     paused_until: Option<Moment>,
     /// Who waits for a job of it.
     waiting: u64,
-    /// Connections of the beanstalkd protocol that put to it, and that reserve from it.
+    /// Connections of the beanstalkd protocol that put to it.
     using: u32,
+    /// Connections of the beanstalkd protocol that reserve from it.
     watching: u32,
     totals: QueueTotals,
     /// Puts that were refused since the server started, if some were.

@@ -19,8 +19,11 @@ use utoipa::ToSchema;
 /// The server at this moment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stats {
+    /// The version of Rota.
     version: &'static str,
+    /// What its machine is called.
     hostname: String,
+    /// Its process.
     pid: u32,
     started_at: Moment,
     uptime: Span,
@@ -28,6 +31,7 @@ pub(super) struct Stats {
     draining: bool,
     /// The largest body of a job, in bytes.
     max_job_bytes: u32,
+    /// How many queues there are.
     queues: usize,
     jobs: States,
     /// Delayed jobs that are not in memory.
@@ -46,11 +50,15 @@ pub(super) struct Stats {
 /// What happened so far.
 #[derive(Debug, Serialize, ToSchema)]
 struct StatsTotals {
+    /// Jobs put.
     put: u64,
+    /// Jobs that their holder completed.
     completed: u64,
+    /// Jobs that were called off.
     cancelled: u64,
     /// Jobs that were not begun in time.
     expired: u64,
+    /// Leases that ran out.
     lost_leases: u64,
     /// Attempts that failed.
     failed: u64,
@@ -104,7 +112,9 @@ impl RefusedPuts {
 /// Open connections.
 #[derive(Debug, Serialize, ToSchema)]
 struct Connections {
+    /// Of the beanstalkd protocol.
     beanstalkd: u64,
+    /// Of HTTP.
     http: u64,
 }
 
@@ -113,6 +123,7 @@ struct Connections {
 struct Log {
     /// Length of what a start reads.
     bytes: u64,
+    /// In how many files that is.
     segments: u64,
     /// Length of the segments that are kept as history.
     history_bytes: u64,
