@@ -144,6 +144,35 @@ fn what_was_removed_is_said_to_be_gone_and_never_passed_over() {
 }
 
 #[test]
+fn nothing_is_gone_where_all_was_read_that_is_removed() {
+    let (mut server, _) = worked(60);
+    for _ in 0..server.writer.stats().newest_segment - 2 {
+        server.compact().unwrap();
+    }
+    server.put(&queue("work"), Duration::ZERO, b"later");
+    let all = read_all(&server, 0).news;
+    let oldest = server.writer.stats().oldest_segment;
+    assert!(oldest > 4);
+    for removed in 1..oldest {
+        let disk = server.disk.copy();
+        // The record that the next segment begins with, as its header has it.
+        let next = disk.bytes(removed + 1).unwrap()[40..48].try_into().map(u64::from_le_bytes).unwrap();
+        let (mut journal, mut heard) = (Journal::begin(disk.observer(), 0, None).unwrap(), Heard::default());
+        while let Part::News { news, is_end, .. } = journal.read(Lsn(next - 1), u64::MAX - 1, &server.engine) {
+            heard.news.extend(news);
+            if is_end {
+                break;
+            }
+        }
+        journal.seen = heard.news.last().unwrap().seq;
+        (1..=removed).for_each(|segment| disk.set_bytes(segment, None));
+        while !read(&mut journal, &server.engine, &mut heard) {}
+        assert!(heard.gone.is_empty(), "up to {removed}: {:?}", heard.gone);
+        assert_eq!(numbers(&heard.news), numbers(&all), "up to {removed}");
+    }
+}
+
+#[test]
 fn a_damaged_segment_is_gone_and_named() {
     let (server, _) = worked(60);
     let all = read_all(&server, 0).news;

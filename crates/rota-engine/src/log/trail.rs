@@ -124,22 +124,28 @@ impl<S: Storage> Trail<S> {
         }
         match spot.walk(&self.storage, until, most_records, most_bytes, take) {
             Ok(walked) => walked,
-            Err(why) => Walked::Lost(self.go_on(why)),
+            Err(why) => self.go_on(why),
         }
     }
 
-    /// Goes on behind what can't be read: with the next segment of those that are there without a gap.
-    fn go_on(&mut self, why: SegmentError) -> Lost {
-        let last = self.place.take().map_or(0, |spot| spot.header.segment);
+    /// Goes on behind what can't be read: with the next segment of those that are there without a gap. Nothing is lost where all of
+    /// the segment had been read that was removed.
+    fn go_on(&mut self, why: SegmentError) -> Walked {
+        let (last, next) =
+            self.place.take().map_or((0, None), |spot| (spot.header.segment, Some((spot.header.store, spot.next_lsn))));
         let was_removed = matches!(&why, SegmentError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
         let segments = self.storage.segments().unwrap_or_default();
         for &segment in run(&segments).iter().filter(|&&segment| segment > last) {
             if let Ok(Some(first)) = first(&self.storage, segment) {
+                let is_next = next == Some((first.spot.header.store, first.spot.next_lsn));
                 self.place = Some(first.spot);
-                return Lost { next_seq: Some(first.seq), why: (!was_removed).then_some(why) };
+                if was_removed && is_next {
+                    return Walked::More;
+                }
+                return Walked::Lost(Lost { next_seq: Some(first.seq), why: (!was_removed).then_some(why) });
             }
         }
-        Lost { next_seq: None, why: (!was_removed).then_some(why) }
+        Walked::Lost(Lost { next_seq: None, why: (!was_removed).then_some(why) })
     }
 }
 
