@@ -13,12 +13,40 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// How long something may take before a test fails: less than any wait that is not short.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How long something may take that is sure to come, before a test says that it hangs: less than any wait that is not short, and far more
+/// than a machine with too much to do lets a process stand still.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+
+/// As long as nobody waits here.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// Peers may take as long as they want.
+pub(crate) const PATIENT: Patience = Patience {
+    head: LONG,
+    body_pause: LONG,
+    body: LONG,
+    body_bytes_per_second: 64 << 10,
+    discard: LONG,
+    write: LONG,
+    answer: LONG,
+    answer_bytes_per_second: 16 << 10,
+};
+
+/// What comes of something that a peer has to do within a short wait, tried until it was quick enough: `None` where it was not.
+#[track_caller]
+pub(crate) fn soon<T>(mut part: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(done) = part() {
+            return done;
+        }
+        assert!(began.elapsed() < DEADLINE, "it always comes too late");
+    }
+}
 
 /// As many connections as a test needs.
 pub(crate) const CONNECTIONS: Connections = Connections { most: 100, per_address: PerAddress::Half };

@@ -16,6 +16,7 @@ use real::RealServer;
 use rota_net::beanstalkd::{COMMANDS, Verb, Word};
 use simulated::{SimulatedServer, Storage};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// How many real servers run side by side. They mostly sleep.
 const REAL_SERVERS: usize = 24;
@@ -30,8 +31,7 @@ fn the_page_is_true_of_beanstalkd() {
         for _ in 0..REAL_SERVERS {
             scope.spawn(|| {
                 while let Some(transcript) = next() {
-                    let played = RealServer::start().and_then(|mut server| play(transcript, Cut::Nowhere, &mut server));
-                    if let Err(failure) = played {
+                    if let Err(failure) = play_for_real(transcript) {
                         failures.lock().expect("no holder of the lock panics").push(failure);
                     }
                 }
@@ -39,6 +39,27 @@ fn the_page_is_true_of_beanstalkd() {
         }
     });
     report("beanstalkd", failures.into_inner().expect("no holder of the lock panics"));
+}
+
+/// Plays it to a real server, again where it failed and took so much longer than its time that a second here or there may have been
+/// too late: all spans of the page are of a second and more.
+fn play_for_real(transcript: &Transcript) -> Result<(), String> {
+    let spans = transcript.steps.iter().map(|step| match step.what {
+        What::Advance(span) => span,
+        What::Silence { .. } => real::SILENCE,
+        _ => Duration::ZERO,
+    });
+    let time = spans.sum::<Duration>() + Duration::from_millis(400);
+    let mut played = Ok(());
+    for _ in 0..30 {
+        let mut server = RealServer::start()?;
+        let begun = Instant::now();
+        played = play(transcript, Cut::Nowhere, &mut server);
+        if played.is_ok() || begun.elapsed() < time {
+            break;
+        }
+    }
+    played
 }
 
 #[test]

@@ -6,10 +6,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::process;
 use crate::server::Server;
 
 const ROTA: &str = env!("CARGO_BIN_EXE_rota");
@@ -135,10 +135,7 @@ fn listed(server: &Server, queue: &str, field: &str) -> u64 {
 /// Looks until `condition` holds.
 #[track_caller]
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "it never came about that {what}");
-    }
+    process::until(what, || condition().then_some(()));
 }
 
 /// Sends commands of the protocol over a new connection; the answer lines are given, each checked by its beginning.

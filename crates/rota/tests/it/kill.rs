@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use crate::process::{self, Rota, number};
 use crate::wire::{Wire, put_bytes};
+use snapshots::Found;
 use store::{Kills, Life};
 
 /// Servers killed where nothing else is said.
@@ -30,6 +31,9 @@ const CYCLES: u64 = 360;
 
 /// Servers that one store lives through, at the most: the ledger looks at every job at each start.
 const CYCLES_OF_A_STORE: u64 = 24;
+
+/// Stores that live in a mode, at the most, until it was seen what snapshots are to show.
+const MOST_LIVES: u64 = 60;
 
 /// How a server keeps what it promises.
 #[derive(Clone, Copy)]
@@ -127,11 +131,15 @@ fn a_recovery_that_is_killed_again_and_again_loses_nothing() {
         let there = Wire::to(rota.address()).ask("stats").count("current-jobs-ready");
         assert!((jobs..=jobs + 500).contains(&there), "{there} jobs");
         drop(rota);
-        let mut killed = 0;
-        for _ in 0..kills {
+        // How long it takes is not the same twice: where a kill comes too late, the next ones come sooner.
+        let (mut killed, mut tried, mut span) = (0, 0, takes);
+        while tried < kills || (killed == 0 && tried < kills + 400) {
+            tried += 1;
             let mut rota = Rota::spawn(command());
-            thread::sleep(takes.mul_f64(fastrand::f64()));
-            killed += u64::from(!rota.is_ready());
+            thread::sleep(span.mul_f64(fastrand::f64()));
+            let in_time = !rota.is_ready();
+            span = if in_time { span.mul_f64(1.1).min(takes) } else { span.mul_f64(0.8) };
+            killed += u64::from(in_time);
             rota.kill();
         }
         let rota = Rota::ready(command());
@@ -141,13 +149,17 @@ fn a_recovery_that_is_killed_again_and_again_loses_nothing() {
     }
 }
 
-/// One store after the other, until so many servers were killed; while snapshots are taken, if asked to.
+/// One store after the other, until so many servers were killed; while snapshots are taken, if asked to: then some more, with more time
+/// for each, until there was a whole snapshot and an unfinished one, if this machine is slow.
 fn live(mode: Mode, seed: u64, kills: u64, takes_snapshots: bool) -> Kills {
     let mut total = Kills::default();
     let mut lives = 0;
-    while total.all() < kills {
-        let cycles = (kills - total.all()).min(CYCLES_OF_A_STORE);
-        total.add(&Life { mode, seed: seed + lives, cycles, takes_snapshots }.live());
+    let is_proved = |found: Found| found.whole > 0 && found.unfinished > 0 && found.jobs > 0;
+    while total.all() < kills || (takes_snapshots && lives < MOST_LIVES && !is_proved(total.snapshots())) {
+        let cycles = kills.saturating_sub(total.all()).clamp(4, CYCLES_OF_A_STORE);
+        // Each time as long again as all those before.
+        let patience = if total.snapshots().whole > 0 { 1 } else { 1 << lives.min(8) };
+        total.add(&Life { mode, seed: seed + lives, cycles, takes_snapshots, patience }.live());
         lives += 1;
     }
     total

@@ -7,14 +7,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a server may take until it serves, or until it has ended after it was asked to.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::process::DEADLINE;
 
 /// A running server, killed when it is dropped.
 pub(crate) struct Server {
@@ -35,9 +35,9 @@ impl Server {
         // another test before beanstalkd binds it: it exits then, and the next port is tried.
         for _ in 0..20 {
             let address = free_address();
-            let port = address.port().to_string();
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
             let mut child = Command::new(&binary)
-                .args(["-l", "127.0.0.1", "-p", &port])
+                .args(["-l", &host, "-p", &port])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
@@ -165,9 +165,14 @@ impl Drop for Server {
     }
 }
 
-/// A loopback address whose port was free a moment ago.
+/// A loopback address whose port was free a moment ago, and which nobody else takes: each call gives one of another host of
+/// this machine's, while all that choose a port by themselves do so on 127.0.0.1.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let [_, high, low, _] = std::process::id().to_be_bytes();
+    let given = GIVEN.fetch_add(1, Ordering::Relaxed) % 250 + 2;
+    let host = Ipv4Addr::new(127, high | 128, low, given as u8);
+    let listener = TcpListener::bind((host, 0)).expect("a free loopback port");
     listener.local_addr().expect("a bound socket has an address")
 }
 

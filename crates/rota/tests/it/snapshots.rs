@@ -16,15 +16,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{self, Rota};
+use crate::process::{self, DEADLINE, Rota};
 use crate::wire::{Wire, put_bytes};
-
-/// How long a snapshot may take before the test fails.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Commands sent at once where many jobs are put or looked at.
 const AT_ONCE: usize = 200;

@@ -9,12 +9,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::http::client::Http;
-use crate::process::{Rota, on, until};
+use crate::process::{DEADLINE, Rota, on, until};
 use authority::{Authority, Pair, Wish};
 use client::Hands;
 
@@ -126,12 +125,13 @@ fn a_stream_of_jobs_comes_inside_tls_and_who_takes_nothing_is_cut_off() {
     let (_, rest) = lease.split_once("\"lease\":\"").unwrap();
     let lease = rest.split('"').next().unwrap();
     // What could not be sent goes back without fault, though all of it is on its way through one layer more.
-    let large = format!(r#"{{"queue":"work","text":"{}","ttr":"4s"}}"#, "x".repeat(24 << 20));
+    let large = format!(r#"{{"queue":"work","text":"{}","ttr":"20s"}}"#, "x".repeat(24 << 20));
     assert_eq!(post("/v1/jobs", &large).status, 201);
-    let state = || http.get("/v1/jobs/2?body=none").expect(200);
-    until("it is reserved", || (state()["state"] == "reserved").then_some(()));
-    until("it is ready again", || (state()["state"] == "ready").then_some(()));
-    assert_eq!((state()["lost_leases"].as_u64(), state()["reserves"].as_u64()), (Some(0), Some(1)));
+    let seen = until("it was reserved, and is ready again", || {
+        let seen = http.get("/v1/jobs/2?body=none").expect(200);
+        (seen["reserves"] != 0 && seen["state"] == "ready").then_some(seen)
+    });
+    assert_eq!((seen["lost_leases"].as_u64(), seen["reserves"].as_u64()), (Some(0), Some(1)));
     assert_eq!(http.post_nothing(&format!("/v1/leases/{lease}/complete")).status, 200, "what was told stays");
 }
 
@@ -167,7 +167,7 @@ fn what_is_spoken_is_agreed_on() {
     // Nor does any port speak what another one does.
     for (address, first) in [(queue, "put 0 0 60 1\r\nx\r\n"), (http, STATS)] {
         let mut plain = TcpStream::connect(address).unwrap();
-        plain.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        plain.set_read_timeout(Some(DEADLINE)).unwrap();
         plain.write_all(first.as_bytes()).unwrap();
         let mut answer = Vec::new();
         plain.read_to_end(&mut answer).ok();
@@ -241,7 +241,7 @@ fn a_handshake_that_never_ends_keeps_nobody_out() {
         assert!(came.line().is_ok_and(|line| !line.is_empty()));
         // They are closed, the first of them by then.
         for stream in &mut silent[..2] {
-            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
             let closed = stream.read_to_end(&mut Vec::new());
             assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
         }

@@ -1,8 +1,10 @@
 //! Tokens over the beanstalkd protocol: every command of it, by everybody there can be; and what the tests of tokens share.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use rota_net::beanstalkd::COMMANDS;
 use tempfile::TempDir;
@@ -273,26 +275,51 @@ fn who_shows_wrong_tokens_or_none_is_closed() {
     });
 }
 
+/// What comes of something that has to be done before that span is over, which begins with it: where this machine is too busy for
+/// that, whatever became of it says nothing, and it is done once more with a longer one.
+pub(crate) fn in_time<T>(part: impl Fn(&str) -> T) -> T {
+    for seconds in [4, 16, 64, 256] {
+        let begun = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| part(&format!("{seconds}s"))));
+        if begun.elapsed() < Duration::from_secs(seconds) {
+            return done.unwrap_or_else(|failed| resume_unwind(failed));
+        }
+    }
+    panic!("this machine does in minutes what should take no time");
+}
+
 #[test]
 fn a_token_that_ends_ends_its_connections() {
     let data = TempDir::new().unwrap();
     let [revoked, kept] = [0, 1].map(|_| create(data.path(), &["--role", "admin"]));
-    let short = create(data.path(), &["--role", "consumer", "--expires", "3s"]);
     let rota = Rota::ready(on(data.path(), &["--auth"]));
     let open = |token: &str| {
         let mut wire = Wire::to(rota.address());
         wire.expect(&format!("auth {token}"), "AUTHENTICATED");
         wire
     };
-    let (mut holder, mut waiting, mut expiring) = (open(&revoked), open(&revoked), open(&short));
+    let mut expiring = in_time(|span| {
+        let short = create(data.path(), &["--role", "consumer", "--expires", span]);
+        let mut wire = until("it is known", || {
+            let mut wire = Wire::to(rota.address());
+            let said = wire.ask(&format!("auth {short}")).line;
+            let is_over = good(command(data.path(), &["list"])).contains("expired");
+            assert!(said == "AUTHENTICATED" || !is_over, "{said}");
+            (said == "AUTHENTICATED").then_some(wire)
+        });
+        wire.expect("watch other", "WATCHING 2");
+        wire.expect("ignore default", "WATCHING 1");
+        wire.send("reserve\r\n").unwrap();
+        wire
+    });
+    let (mut holder, mut waiting) = (open(&revoked), open(&revoked));
     let mut other = open(&kept);
     let job = other.put("put 0 0 600", b"x");
     assert_eq!(holder.ask("reserve").line, format!("RESERVED {job} 1"));
     waiting.send("reserve\r\n").unwrap();
-    expiring.send("watch other\r\nignore default\r\nreserve\r\n").unwrap();
     good(command(data.path(), &["revoke", id(&revoked)]));
     assert!(holder.rest().is_empty() && waiting.rest().is_empty());
-    assert_eq!(expiring.rest(), b"WATCHING 2\r\nWATCHING 1\r\n");
+    assert_eq!(expiring.rest(), b"");
     // What it held is ready again, and others go on.
     assert_eq!(other.ask("reserve").line, format!("RESERVED {job} 1"));
     Wire::to(rota.address()).expect(&format!("auth {revoked}"), "BAD_TOKEN");

@@ -6,10 +6,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
-/// How long an answer may take before the test fails: far longer than any command.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::process::DEADLINE;
 
 /// One connection.
 pub(crate) struct Wire {

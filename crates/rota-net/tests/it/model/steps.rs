@@ -6,6 +6,7 @@ use super::moments::moment;
 use super::pair::{Named, Pair};
 use super::shown::{self, FORMS, object};
 use super::wire::{Wire, foretold};
+use crate::server::DEADLINE;
 use rota_engine::command::{Answer, Refusal};
 use rota_engine::job::{JobId, LeaseToken, QueueName, Time};
 use rota_engine::testing::model::Place;
@@ -15,9 +16,6 @@ use std::time::{Duration, Instant};
 
 /// With about so many jobs, fewer are put.
 const JOBS: usize = 50;
-
-/// How long something may take that somebody else has to see.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Pair {
     /// Something happens, and the answer is compared.

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long an answer may take before it counts as missing.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long nothing has to come for nothing to count as coming.
-const SILENCE: Duration = Duration::from_millis(30);
+pub(super) const SILENCE: Duration = Duration::from_millis(30);
 
 pub(super) struct RealServer {
     child: Child,

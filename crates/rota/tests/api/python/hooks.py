@@ -68,7 +68,7 @@ def make(part, path):
 
 def ask(method, path, body=None):
     headers = {"authorization": f"Bearer {TOKEN}"}
-    return requests.request(method, URL + path, json=body, headers=headers, timeout=30).json()
+    return requests.request(method, URL + path, json=body, headers=headers, timeout=300).json()
 
 
 @schemathesis.hook

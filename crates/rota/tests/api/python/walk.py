@@ -25,7 +25,7 @@ class Api:
         self.session = requests.Session()
 
     def call(self, method, path, body=None, status=200):
-        answer = self.session.request(method, self.url + path, json=body, timeout=60)
+        answer = self.session.request(method, self.url + path, json=body, timeout=300)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
         expected = "application/problem+json" if status >= 400 else "application/json"
         assert answer.headers["content-type"] == expected, answer.headers
@@ -94,7 +94,7 @@ def walk(api):
         api.call("POST", "/v1/jobs", {"queue": "pictures", "text": text}, 201)
     wish, lines = {"queues": ["pictures"], "max": 1}, {"accept": "application/x-ndjson"}
     worked = []
-    with requests.post(f"{api.url}/v1/leases/stream", json=wish, headers=lines, stream=True, timeout=60) as stream:
+    with requests.post(f"{api.url}/v1/leases/stream", json=wish, headers=lines, stream=True, timeout=300) as stream:
         assert stream.headers["content-type"] == "application/x-ndjson", stream.headers
         for said in map(json.loads, stream.iter_lines(chunk_size=1)):
             if said["kind"] == "lease":

@@ -402,10 +402,10 @@ func (r *run) timeOuts(client, second connection) {
 
 	late, err := client.tube.Put([]byte("late"), 5, time.Second, time.Minute)
 	r.put("put-delay-1", late, err)
-	found, body, err = client.set.Reserve(15 * time.Second)
+	found, body, err = client.set.Reserve(120 * time.Second)
 	r.found("reserve-when-due", found, body, err)
 	r.done("release-delay-1", client.Release(late, 5, time.Second))
-	found, body, err = second.set.Reserve(15 * time.Second)
+	found, body, err = second.set.Reserve(120 * time.Second)
 	r.found("reserve-released-when-due", found, body, err)
 	r.done("delete-late", second.Delete(late))
 
@@ -422,7 +422,7 @@ func (r *run) timeOuts(client, second connection) {
 	r.found("reserve-unpaused", got.id, got.body, got.err)
 	r.done("release-unpaused", second.Release(held, 5, 0))
 	r.done("pause-tube-1", client.tube.Pause(time.Second))
-	found, body, err = second.set.Reserve(15 * time.Second)
+	found, body, err = second.set.Reserve(120 * time.Second)
 	r.found("reserve-after-pause", found, body, err)
 	r.done("delete-after-pause", second.Delete(held))
 }
@@ -437,7 +437,7 @@ type reserved struct {
 func (r *run) wait(client, second connection) <-chan reserved {
 	waiting := make(chan reserved, 1)
 	go func() {
-		id, body, err := second.set.Reserve(15 * time.Second)
+		id, body, err := second.set.Reserve(120 * time.Second)
 		waiting <- reserved{id, body, err}
 	}()
 	r.until("a consumer waits", func() bool { return count(client.Conn, tubeName, "current-waiting") == "1" })

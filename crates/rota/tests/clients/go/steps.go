@@ -88,7 +88,7 @@ func (r *run) until(what string, condition func() bool) {
 // attempt runs steps that race against leases of a second, again if this machine was too busy to win. undo takes away
 // what a lost attempt left and returns how many jobs it had put.
 func (r *run) attempt(steps func(), undo func() uint64) {
-	for count := 0; count < 10; count++ {
+	for count := 0; count < 60; count++ {
 		r.holdBack, r.heldBack, r.tooSlow = true, nil, false
 		steps()
 		r.holdBack = false

@@ -295,7 +295,7 @@ async function timeOuts(client, second) {
   await run.attempt(() => deadlines(client), () => undoDeadlines(client))
 
   const late = await step('put-delay-1', () => call(client, 'put', 5, 1, 60, 'late'), showId)
-  await step('reserve-when-due', () => call(client, 'reserve_with_timeout', 15), showJob)
+  await step('reserve-when-due', () => call(client, 'reserve_with_timeout', 120), showJob)
   await step('release-delay-1', () => call(client, 'release', late, 5, 1))
   await step('reserve-released-when-due', () => call(second, 'reserve'), showJob)
   await step('delete-late', () => call(second, 'destroy', late))

@@ -300,7 +300,7 @@ async function timeOuts(client, second) {
   await run.attempt(() => deadlines(client), () => undoDeadlines(client))
 
   const late = await step('put-delay-1', () => client.put('late', { delay: 1 }), showId)
-  await step('reserve-when-due', () => client.reserveWithTimeout(15), showJob)
+  await step('reserve-when-due', () => client.reserveWithTimeout(120), showJob)
   await step('release-delay-1', () => client.release(late, { delay: 1 }))
   await step('reserve-released-when-due', () => second.reserve(), showJob)
   await step('delete-late', () => second.delete(late))

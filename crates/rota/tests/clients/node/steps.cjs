@@ -13,7 +13,7 @@ const SERVER_UNSTABLE = new Set([
   'cmd-stats',
 ])
 const LAST_STANDARD_SERVER_KEY = 'platform'
-const DEADLINE_MS = 20_000
+const DEADLINE_MS = 300_000
 
 class TooSlow extends Error {}
 
@@ -63,7 +63,7 @@ class Run {
   // Runs `steps`, which race against leases of a second, again if this machine was too busy to win. `undo` takes away
   // what a lost attempt left and returns how many jobs it had put.
   async attempt(steps, undo) {
-    for (let count = 0; count < 10; count += 1) {
+    for (let count = 0; count < 60; count += 1) {
       this.heldBack = []
       try {
         await steps()

@@ -302,10 +302,10 @@ def time_outs(client, second):
     step("reserve-too-early", lambda: client.reserve(timeout=0), show_job)
     client.delete(far)
     late = step("put-delay-1", lambda: client.put(b"late", delay=1), run.job)
-    job = step("reserve-when-due", lambda: client.reserve(timeout=15), show_job)
+    job = step("reserve-when-due", lambda: client.reserve(timeout=120), show_job)
     step("stats-job-was-delayed", lambda: client.stats_job(late), run.job_stats)
     step("release-delay-1", lambda: client.release(job, delay=1))
-    job = step("reserve-released-when-due", lambda: second.reserve(timeout=15), show_job)
+    job = step("reserve-released-when-due", lambda: second.reserve(timeout=120), show_job)
     step("delete-late", lambda: second.delete(job))
 
     put_jobs(client, [b"due, not urgent"], priority=9, delay=1)
@@ -320,14 +320,14 @@ def pauses(client, second):
     step("stats-tube-paused", lambda: client.stats_tube(TUBE), tube_stats)
     step("reserve-paused", lambda: client.reserve(timeout=0), show_job)
     step("peek-ready-paused", client.peek_ready, show_job)
-    waiting = Background(lambda: second.reserve(timeout=15))
+    waiting = Background(lambda: second.reserve(timeout=120))
     until("a consumer waits", lambda: client.stats_tube(TUBE)["current-waiting"] == 1)
     step("pause-tube-0", lambda: client.pause_tube(TUBE, 0))
     job = step("reserve-unpaused", waiting.result, show_job)
     step("release-unpaused", lambda: second.release(job))
     step("stats-tube-unpaused", lambda: client.stats_tube(TUBE), tube_stats)
     step("pause-tube-1", lambda: client.pause_tube(TUBE, 1))
-    job = step("reserve-after-pause", lambda: second.reserve(timeout=15), show_job)
+    job = step("reserve-after-pause", lambda: second.reserve(timeout=120), show_job)
     step("delete-after-pause", lambda: second.delete(job))
 
 
@@ -360,7 +360,7 @@ def connections(client, second):
     step("delete-got", lambda: second.delete(job))
 
     third = connect(watch=TUBE)
-    both = [Background(lambda c=c: c.reserve(timeout=15)) for c in (second, third)]
+    both = [Background(lambda c=c: c.reserve(timeout=120)) for c in (second, third)]
     until("two consumers wait", lambda: client.stats_tube(TUBE)["current-waiting"] == 2)
     put_jobs(client, [b"one", b"two"])
     got = [waiting.result() for waiting in both]
@@ -370,7 +370,7 @@ def connections(client, second):
 
     kept = step("put-to-be-given-back", lambda: client.put(b"given back"), run.job)
     step("reserve-then-close", lambda: third.reserve(timeout=0), show_job)
-    waiting = Background(lambda: second.reserve(timeout=15))
+    waiting = Background(lambda: second.reserve(timeout=120))
     until("a consumer waits", lambda: client.stats_tube(TUBE)["current-waiting"] == 1)
     third.close()
     job = step("given-back-to-waiting", waiting.result, show_job)

@@ -68,7 +68,7 @@ fn every_mix_of_the_benchmark_comes_out_even_in_batches() {
 #[test]
 fn milliseconds_are_kept() {
     let server = Server::rota(&[]);
-    put(&server, &["q", "x", "--delay", "1ms", "--ttr", "1500ms"]);
+    put(&server, &["q", "x", "--delay", "1ms", "--ttr", "90500ms"]);
     rota(&server, &["next", "q", "--wait", "20s"]).expect(0, "x", "");
     let flags = ["bench", "--mix", "delayed", "--delay-range", "1ms..99ms", "--jobs", "300", "--json"];
     let report = rota(&server, &flags).object();

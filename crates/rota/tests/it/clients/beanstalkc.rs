@@ -19,7 +19,7 @@ const AT_ONCE: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(100);
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Walks through the client against the server, giving a line per step to `print`.
 pub(super) fn walk(server: SocketAddr, print: &mut dyn FnMut(String)) {

@@ -14,7 +14,7 @@ use super::events::socket::Socket;
 use super::events::stream::Stream;
 use super::start;
 use crate::process::{Rota, on, until};
-use crate::tokens::{ROLES, command, create, good, id};
+use crate::tokens::{ROLES, command, create, good, id, in_time};
 
 fn header(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
@@ -565,7 +565,6 @@ fn where_a_snapshot_goes_is_for_admins() {
 fn a_token_that_ends_ends_what_goes_on() {
     let data = TempDir::new().unwrap();
     let [revoked, kept] = [0, 1].map(|_| create(data.path(), &["--role", "admin"]));
-    let short = create(data.path(), &["--role", "admin", "--expires", "4s"]);
     let rota = start(&data, &[]);
     let http = Http::to(rota.http());
     let wait = |token: &str| {
@@ -577,10 +576,6 @@ fn a_token_that_ends_ends_what_goes_on() {
     };
     // That the token was revoked is an event, too.
     let jobs = "/v1/events?kind=job.*";
-    let mut streams = [&revoked, &short, &kept].map(|token| Stream::open(&http, jobs, &header(token)));
-    let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, jobs, &header(token)));
-    sockets.iter_mut().for_each(|socket| assert_eq!(socket.next()["kind"], "listening"));
-    let mut waiting = [&revoked, &short].map(|token| wait(token));
     let take = |token: &str| {
         let mut stream = http.connect();
         let headers = format!("{}content-type: application/json\r\n", header(token));
@@ -588,10 +583,28 @@ fn a_token_that_ends_ends_what_goes_on() {
         stream.write_all(http.bytes("POST /v1/leases/stream", &headers, &body).as_bytes()).unwrap();
         Stream::of(stream).unwrap()
     };
-    let mut taking = [&revoked, &short].map(|token| take(token));
-    taking.iter_mut().for_each(|stream| assert_eq!(stream.event().event, "open"));
     let stats = |kind: &str| ask(&http, &kept, "GET /v1/stats", &Value::Null).expect(200)[kind].clone();
-    until("all of them wait", || (stats("waiting") == 4).then_some(()));
+    let (mut streams, mut sockets, mut waiting, mut taking) = in_time(|span| {
+        let short = create(data.path(), &["--role", "admin", "--expires", span]);
+        until("it is known", || {
+            let asked = ask(&http, &short, "GET /v1/stats", &Value::Null);
+            assert!(asked.status == 200 || !asked.body.contains("has expired"), "{asked:?}");
+            (asked.status == 200).then_some(())
+        });
+        let streams = [&revoked, &short, &kept].map(|token| Stream::open(&http, jobs, &header(token)));
+        let mut sockets = [&revoked, &short].map(|token| Socket::open(&http, jobs, &header(token)));
+        sockets.iter_mut().for_each(|socket| assert_eq!(socket.next()["kind"], "listening"));
+        let waiting = [&revoked, &short].map(|token| wait(token));
+        let mut taking = [&revoked, &short].map(|token| take(token));
+        taking.iter_mut().for_each(|stream| assert_eq!(stream.event().event, "open"));
+        until("all of them wait", || {
+            let waiting = stats("waiting");
+            let asked = ask(&http, &short, "GET /v1/stats", &Value::Null);
+            assert!(waiting == 4 || asked.status == 200, "{waiting} wait, {asked:?}");
+            (waiting == 4).then_some(())
+        });
+        (streams, sockets, waiting, taking)
+    });
     good(command(data.path(), &["revoke", id(&revoked)]));
     for (at, why) in ["was revoked", "has expired"].into_iter().enumerate() {
         let problem = Answer::read(&mut waiting[at]).problem(401, "bad-token");

@@ -48,7 +48,7 @@ impl Stage {
     }
 
     fn reserve(&self, token: &str) -> String {
-        let leases = self.ask(token, "POST /v1/leases", json!({ "queues": ["work"], "wait": "30s" })).expect(200);
+        let leases = self.ask(token, "POST /v1/leases", json!({ "queues": ["work"], "wait": "10m" })).expect(200);
         leases["leases"][0]["lease"].as_str().expect("a job comes").to_owned()
     }
 

@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::process::DEADLINE;
 
 /// Where to ask.
 #[derive(Clone, Copy)]

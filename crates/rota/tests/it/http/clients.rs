@@ -60,7 +60,7 @@ fn ask_all(http: &Http, data: &Path, token: &str, flags: &[&str]) -> BTreeMap<(S
     // What is right by the description may be wrong all the same: a job has one body.
     fuzz.args(["--exclude-checks", "positive_data_acceptance", "--header", &format!("authorization: Bearer {token}")]);
     fuzz.args(["--max-examples", &examples, "--seed", "1", "--generation-database", "none", "--no-color"]);
-    fuzz.args(["--request-timeout", "30", "--warnings", "off"]).args(flags);
+    fuzz.args(["--request-timeout", "300", "--warnings", "off"]).args(flags);
     let output = fuzz.output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let mut counts = BTreeMap::new();

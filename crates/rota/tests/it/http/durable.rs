@@ -226,8 +226,8 @@ fn a_queue_that_asks_for_the_disk_has_its_answers_wait_for_it_and_no_other_queue
         let lease = lease["leases"].as_array_mut().unwrap().pop().unwrap();
         let took = timed(&mut || drop(end(&http, &lease, "complete").expect(200)));
         assert!(took >= SLOW, "it was completed after {took:?} with --sync {sync}");
-        let took = (0..10).map(|_| timed(&mut || drop(put("plain")))).min().unwrap();
-        assert!(took < SLOW, "a put of another queue was answered after {took:?} with --sync {sync}");
+        // Each of them would take that long if it waited for the disk.
+        until("a put of another queue is answered sooner", || (timed(&mut || drop(put("plain"))) < SLOW).then_some(()));
         assert_eq!(rota.terminate().code(), Some(0), "{}", rota.stderr());
     }
 }

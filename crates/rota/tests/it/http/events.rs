@@ -110,12 +110,15 @@ fn what_time_and_others_do_is_told_too() {
     let said = up_to(&mut stream, "lease.lost");
     assert_eq!(kinds(&said), ["job.put", "job.reserved", "lease.lost"]);
     assert_eq!(said[2].data["state"], "ready");
+    http.delete("/v1/jobs/2").expect(200);
+    assert_eq!(kinds(&up_to(&mut stream, "queue.dropped")), ["job.cancelled", "queue.dropped"]);
     // Over the other protocol it is the connection that holds a job.
+    put(&http, "");
     let mut wire = crate::wire::Wire::to(rota.address());
     wire.ask("watch work");
     wire.ask("reserve");
     drop(wire);
-    assert_eq!(kinds(&up_to(&mut stream, "lease.dropped")), ["job.reserved", "lease.dropped"]);
+    assert_eq!(kinds(&up_to(&mut stream, "lease.dropped")), ["job.put", "job.reserved", "lease.dropped"]);
 
     http.post("/v1/queues/work/pause", &json!({ "for": "1h" })).expect(200);
     http.post_nothing("/v1/queues/work/resume").expect(200);

@@ -323,6 +323,11 @@ fn a_segment_that_is_reclaimed_leaves_them_behind_and_the_server_starts() {
     let http = Http::to(rota.http());
     assert_eq!(http.get("/v1/queues/work").expect(200)["jobs"]["delayed"], 1_000);
     assert_eq!(http.get("/v1/webhooks/hook").expect(200)["paused"], true);
+    // More may go while it is looked for: that is told once more.
     let mut stream = Stream::open(&http, "/v1/events?after=0&follow=false&kind=webhook.*", "");
-    assert_eq!([stream.event().event, stream.event().event], ["gone", "end"]);
+    let mut told = vec![stream.event().event];
+    while told.last().is_some_and(|last| last == "gone") {
+        told.push(stream.event().event);
+    }
+    assert!(told.len() > 1 && told[told.len() - 1] == "end", "{told:?}");
 }

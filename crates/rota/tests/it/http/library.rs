@@ -266,7 +266,7 @@ fn events_go_on_after_a_restart() {
     let address = free_address().to_string();
     let rota = start(&data, &["--http", &address]);
     let client = Client::connect(&address).unwrap();
-    let listen = Listen { kinds: vec!["job.*".into()], try_again_for: Duration::from_secs(60), ..Listen::default() };
+    let listen = Listen { kinds: vec!["job.*".into()], try_again_for: Duration::from_secs(600), ..Listen::default() };
     let mut events = client.events(listen).unwrap();
     let first = client.put(&NewJob::text("mail", "x"), None).unwrap().id;
     let event = events.next().unwrap().unwrap();

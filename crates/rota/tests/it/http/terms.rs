@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::Http;
 use super::{put, reserve, server, start};
+use crate::process::until;
 
 /// Puts a job into the queue `work` with these members; the job.
 fn put_with(http: &Http, members: &Value) -> Value {
@@ -89,12 +90,18 @@ fn parents_that_are_not_there_are_refused_by_name() {
 fn a_job_that_is_not_begun_in_time_expires() {
     let (_data, _rota, http) = server(&[]);
     configure(&http, "work", &json!({ "retain": "3600s" }));
-    let job = put_with(&http, &json!({ "expires_in": "1ms", "delay": "1h" }));
-    let child = put_with(&http, &json!({ "after": [job["id"]] }));
-    // It waits for a job that never comes, so that time passes.
-    let leases = http.post("/v1/leases", &json!({ "queues": ["work"], "wait": "50ms" })).expect(200);
-    assert_eq!(leases["leases"], json!([]));
-    assert_eq!((state(&http, &job), state(&http, &child)), (json!("expired"), json!("cancelled")));
+    // In one request, so that what waits for it is there before its time is over.
+    let both = json!([
+        { "queue": "work", "text": "x", "expires_in": "1ms", "delay": "1h", "key": "k" },
+        { "queue": "work", "text": "x", "after": ["work:k"] },
+    ]);
+    let put = http.post("/v1/jobs", &both).expect(200);
+    let [job, child] = [0, 1].map(|at| &put["results"][at]["job"]);
+    assert_eq!(child["waits_for"], json!([job["id"]]), "{put}");
+    until("it expires, and what waits for it is called off", || {
+        ((state(&http, job), state(&http, child)) == (json!("expired"), json!("cancelled"))).then_some(())
+    });
+    assert_eq!(http.post("/v1/leases", &json!({ "queues": ["work"] })).expect(200)["leases"], json!([]));
     assert_eq!(http.get("/v1/stats").expect(200)["totals"]["expired"], 1);
 }
 

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,10 +15,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{put, reserve, server, start};
+use crate::process::DEADLINE;
 use crate::server::free_address;
-
-/// How long something may take to be shown.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary, with nothing of this test run's environment.
 fn bare() -> Command {

@@ -11,6 +11,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -184,13 +185,26 @@ fn those_that_are_far_behind_and_refused_keep_nobody_from_what_is_past() {
     far_behind("503 Not Now");
 }
 
+/// How long a call waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 #[test]
 fn those_that_are_far_behind_and_wait_for_an_answer_keep_nobody_from_what_is_past() {
-    let (_data, _rota, http, _receiver) = far_behind("nothing");
-    // Not because they were given up: their first calls are still under way.
-    for hook in http.get("/v1/webhooks").expect(200)["webhooks"].as_array().unwrap() {
-        assert_eq!((&hook["calls"]["unanswered"], &hook["failures"]), (&json!(0), &json!(0)), "{hook}");
-    }
+    // Where this machine takes so long that first calls were given up by then, that says nothing.
+    let in_time = (0..20).any(|_| {
+        let begun = Instant::now();
+        let (_data, _rota, http, _receiver) = far_behind("nothing");
+        let hooks = http.get("/v1/webhooks").expect(200);
+        if begun.elapsed() >= PATIENCE {
+            return false;
+        }
+        // Not because they were given up: their first calls are still under way.
+        for hook in hooks["webhooks"].as_array().unwrap() {
+            assert_eq!((&hook["calls"]["unanswered"], &hook["failures"]), (&json!(0), &json!(0)), "{hook}");
+        }
+        true
+    });
+    assert!(in_time, "what is past is read as soon as the others were given up");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Life {
     /// Whether snapshots are asked for all the time until a server is killed, and held against the ledger; then none is told to
     /// stop.
     pub(super) takes_snapshots: bool,
+    /// How often the load lasts as long as it does otherwise, where snapshots are taken.
+    pub(super) patience: u32,
 }
 
 /// What was done.
@@ -183,7 +185,7 @@ impl Store<'_> {
     /// Lets everybody work, and ends the server.
     fn load(&mut self, mut rota: Rota, end: Past) {
         let range = if self.life.takes_snapshots { LOAD_WITH_SNAPSHOTS_MS } else { LOAD_MS };
-        let span = Duration::from_millis(self.rng.u64(range));
+        let span = Duration::from_millis(self.rng.u64(range)) * self.life.patience;
         let at_rest = end == Past::Stopped && self.rng.bool();
         // A server that stops closes what is idle at once: what one connection held, another could then have.
         let impatient = end == Past::Killed && self.rng.u8(..8) == 0;

@@ -105,7 +105,7 @@ fn one_command_for_many_jobs_lets_others_have_their_turn() {
     let rota = Rota::ready(on(data.path(), &["--sync", "never"]));
     let mut wire = Wire::to(rota.address());
     let jobs: u64 = 20_000;
-    let puts = put_bytes("put 0 1000 60", b"x").repeat(1_000);
+    let puts = put_bytes("put 0 1000 6000", b"x").repeat(1_000);
     for _ in 0..jobs / 1_000 {
         wire.send(&puts).unwrap();
         for _ in 0..1_000 {

@@ -3,6 +3,7 @@
 mod moments;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -32,6 +33,10 @@ pub(super) fn with_far_jobs(data: &Path, jobs: u64) -> (Rota, Wire) {
     filled(Rota::ready(on(data, &FLAGS)), jobs, put)
 }
 
+/// The most jobs that stay in memory since nothing has their segment reclaimed: as many as a segment of the log holds, with some
+/// 190 bytes for each.
+const STAY: u64 = 400;
+
 /// The same on a server that runs; `put` is the put of each.
 fn filled(rota: Rota, jobs: u64, put: impl Fn(u64) -> Vec<u8>) -> (Rota, Wire) {
     let mut wire = Wire::to(rota.address());
@@ -44,8 +49,31 @@ fn filled(rota: Rota, jobs: u64, put: impl Fn(u64) -> Vec<u8>) -> (Rota, Wire) {
             assert_eq!(wire.answer().unwrap().line, format!("INSERTED {job}"));
         }
     }
-    until("most of them left memory", || (not_in_memory(&rota) > jobs * 3 / 4).then_some(()));
+    they_leave(&rota, jobs);
     (rota, wire)
+}
+
+/// Waits until so many jobs are not in memory, but for those that may stay. That is sure to come about, also once more behind a start:
+/// that has those in memory whose segment its log still begins with, as that of a server that was killed in the middle of
+/// reclaiming does.
+#[track_caller]
+fn they_leave(rota: &Rota, jobs: u64) {
+    until("most of them leave memory", || (not_in_memory(rota) >= jobs - STAY).then_some(()));
+}
+
+/// Has that done with jobs that are so many milliseconds ahead, which says whether they left memory before their time came: on a
+/// machine that is too busy for that they get more of it.
+fn early_enough(part: impl Fn(u64) -> bool) {
+    let in_time = [6_000, 24_000, 96_000, 384_000].into_iter().any(part);
+    assert!(in_time, "jobs do not leave memory in minutes");
+}
+
+/// Waits until more than so many jobs are not in memory, and says whether that was before that moment.
+fn leave_before(rota: &Rota, jobs: u64, late: Instant) -> bool {
+    until("they leave memory, or it is too late", || {
+        let is_late = Instant::now() >= late;
+        if not_in_memory(rota) > jobs { Some(true) } else { is_late.then_some(false) }
+    })
 }
 
 /// A server of that mode, on what is there.
@@ -214,27 +242,36 @@ fn far_jobs_outlive_kills_and_any_other_mode() {
 
 #[test]
 fn far_jobs_come_near_and_are_handed_out_in_time() {
-    let data = TempDir::new().unwrap();
-    let rota = Rota::ready(on(data.path(), &FLAGS));
-    let mut wire = Wire::to(rota.address());
-    // Far enough to leave memory, near enough to wait for.
-    for job in 1..=1_200_u64 {
-        let delay = 6_000 + (job * 7919) % 2_000;
-        assert_eq!(wire.put(&format!("put-in 5 {delay} 60000"), &body(job)), job);
-    }
-    until("some left memory", || (not_in_memory(&rota) > 100).then_some(()));
-    let mut last = 0;
-    for _ in 0..1_200 {
-        let reserved = wire.ask("reserve-with-timeout 20");
-        let job = reserved.number(1);
-        assert_eq!(reserved.body, body(job));
-        let delay = (job * 7919) % 2_000;
-        last = last.max(delay);
-        // Puts take time too: what was put later may be due later.
-        assert!(delay + 1_900 > last, "job {job} is late");
-        wire.expect(&format!("delete {job}"), "DELETED");
-    }
-    assert_eq!(wire.ask("stats").count("current-jobs-delayed"), 0);
+    early_enough(|ahead| {
+        let data = TempDir::new().unwrap();
+        let rota = Rota::ready(on(data.path(), &FLAGS));
+        let mut wire = Wire::to(rota.address());
+        // Far enough to leave memory, near enough to wait for. Each is due in between of two moments: a put takes time.
+        let mut due = Vec::new();
+        for job in 1..=1_200_u64 {
+            let delay = ahead + (job * 7919) % 2_000;
+            let sent = Instant::now();
+            assert_eq!(wire.put(&format!("put-in 5 {delay} 60000"), &body(job)), job);
+            due.push([sent, Instant::now()].map(|moment| moment + Duration::from_millis(delay)));
+        }
+        let first = due.iter().map(|[not_before, _]| *not_before).min().expect("there are some");
+        if !leave_before(&rota, 100, first - Duration::from_secs(2)) {
+            return false;
+        }
+        let mut last = first;
+        for _ in 0..1_200 {
+            let reserved = wire.ask("reserve");
+            let job = reserved.number(1);
+            assert_eq!(reserved.body, body(job));
+            let [not_before, not_behind] = due[job as usize - 1];
+            assert!(Instant::now() >= not_before, "job {job} is early");
+            assert!(not_behind >= last, "job {job} is late by {:?}", last - not_behind);
+            last = last.max(not_before);
+            wire.expect(&format!("delete {job}"), "DELETED");
+        }
+        assert_eq!(wire.ask("stats").count("current-jobs-delayed"), 0);
+        true
+    });
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Delays, leases and pauses, with the clock of the machine: never early, in order, and over restarts.
+//!
+//! Where something has to be done before a span is over, it is tried with longer ones, until this machine is quick enough.
 
+use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,27 +17,38 @@ use tempfile::TempDir;
 use crate::process::{Rota, on, until};
 use crate::wire::{Wire, put_bytes};
 
+/// Has that done with a span of time, which says whether it was long enough for what has to happen before its end.
+fn long_enough(shortest: Duration, part: impl Fn(Duration) -> bool) {
+    let is_done = [1, 4, 16, 64, 256].into_iter().any(|times| part(shortest * times));
+    assert!(is_done, "this machine does in minutes what should take no time");
+}
+
 #[test]
 fn delayed_jobs_come_in_the_order_of_their_times_after_a_restart() {
     let data = TempDir::new().unwrap();
     let mut rota = Rota::ready(on(data.path(), &["--spoke", "100ms"]));
     let mut wire = Wire::to(rota.address());
     let delays_ms = [900, 300, 1200, 600, 450, 301, 1050, 750];
-    let mut due = Vec::new();
+    // Each is due in between of two moments: a put takes time.
+    let mut due = BTreeMap::new();
     for delay in delays_ms {
-        let put_at = Instant::now();
+        let sent = Instant::now();
         let id = wire.put(&format!("put-in 5 {delay} 60000"), b"x");
-        due.push((delay, id, put_at + Duration::from_millis(delay)));
+        due.insert(id, [sent, Instant::now()].map(|moment| moment + Duration::from_millis(delay)));
     }
-    due.sort_unstable();
     rota.kill();
     // Some are due while nothing runs: those come at once, and like all others by their time.
-    sleep(Duration::from_millis(350).saturating_sub(due[0].2.elapsed()));
+    let first = due.values().map(|[_, not_behind]| *not_behind).min().unwrap();
+    sleep((first + Duration::from_millis(50)).saturating_duration_since(Instant::now()));
     let rota = Rota::ready(on(data.path(), &["--spoke", "100ms"]));
     let mut wire = Wire::to(rota.address());
-    for (delay, id, due) in due {
-        assert_eq!(wire.ask("reserve").line, format!("RESERVED {id} 1"), "delayed by {delay} ms");
-        assert!(Instant::now() >= due, "{id} came before its time");
+    let mut last = None;
+    for _ in delays_ms {
+        let id = wire.ask("reserve").number(1);
+        let [not_before, not_behind] = due.remove(&id).expect("each comes once");
+        assert!(Instant::now() >= not_before, "{id} came before its time");
+        assert!(last.is_none_or(|last| not_behind >= last), "{id} came behind others that are due later");
+        last = last.max(Some(not_before));
     }
 }
 
@@ -73,71 +87,103 @@ fn a_silent_holder_loses_its_job() {
     for _ in 0..jobs {
         assert!(silent.ask("reserve").line.starts_with("RESERVED "));
     }
-    let mut ids: Vec<u64> = (0..jobs)
-        .map(|_| {
-            let id = next.ask("reserve").number(1);
-            next.expect(&format!("delete {id}"), "DELETED");
-            id
-        })
-        .collect();
+    let (mut ids, mut late) = (Vec::new(), 0);
+    while ids.len() < 200 {
+        let id = next.ask("reserve").number(1);
+        match next.ask(&format!("delete {id}")).line.as_str() {
+            "DELETED" => ids.push(id),
+            // Who is too slow for a lease as short loses it like the silent one.
+            "NOT_FOUND" => late += 1,
+            other => panic!("{other}"),
+        }
+    }
     ids.sort_unstable();
     assert_eq!(ids, (1..=jobs).collect::<Vec<u64>>());
-    assert_eq!(next.ask("stats").count("job-timeouts"), jobs);
+    assert_eq!(next.ask("stats").count("job-timeouts"), jobs + late);
     silent.expect("delete 1", "NOT_FOUND");
 }
 
 #[test]
 fn a_server_that_was_frozen_past_a_lease_gives_the_job_once() {
-    let data = TempDir::new().unwrap();
-    let rota = Rota::ready(on(data.path(), &[]));
-    let [mut holder, mut next, mut other] = std::array::from_fn(|_| Wire::to(rota.address()));
-    let id = holder.put("put-in 0 0 400", b"x");
-    holder.put("put-in 9 500 60000", b"late");
-    let reserved = Instant::now();
-    assert_eq!(holder.ask("reserve").number(1), id);
-    next.send("reserve\r\n").unwrap();
-    until("the second waits", || (other.ask("stats").count("current-waiting") == 1).then_some(()));
-    rota.signal("STOP");
-    // Both the lease and the delay end while it is frozen.
-    sleep(Duration::from_millis(700).saturating_sub(reserved.elapsed()));
-    rota.signal("CONT");
-    assert_eq!(next.answer().unwrap().line, format!("RESERVED {id} 1"));
-    assert_eq!(other.ask("reserve").body, b"late");
-    other.expect("reserve-with-timeout 0", "TIMED_OUT");
-    holder.expect(&format!("delete {id}"), "NOT_FOUND");
-    assert_eq!(other.ask("stats").count("job-timeouts"), 1);
-    next.expect(&format!("delete {id}"), "DELETED");
+    long_enough(Duration::from_millis(400), |ttr| {
+        let data = TempDir::new().unwrap();
+        let rota = Rota::ready(on(data.path(), &[]));
+        let [mut holder, mut next, mut other] = std::array::from_fn(|_| Wire::to(rota.address()));
+        let id = holder.put(&format!("put-in 0 0 {}", ttr.as_millis()), b"x");
+        let begin = Instant::now();
+        holder.put(&format!("put-in 9 {} 60000", ttr.as_millis() + 100), b"late");
+        assert_eq!(holder.ask("reserve").number(1), id);
+        next.send("reserve\r\n").unwrap();
+        until("the second waits, or the lease is over", || {
+            let waits = other.ask("stats").count("current-waiting") == 1;
+            (waits || begin.elapsed() >= ttr).then_some(())
+        });
+        rota.signal("STOP");
+        if begin.elapsed() >= ttr {
+            return false;
+        }
+        // Both the lease and the delay end while it is frozen.
+        sleep((ttr + Duration::from_millis(300)).saturating_sub(begin.elapsed()));
+        let goes_on = Instant::now();
+        rota.signal("CONT");
+        let answers = [
+            next.answer().unwrap().line,
+            String::from_utf8(other.ask("reserve").body).unwrap(),
+            other.ask("reserve-with-timeout 0").line,
+            holder.ask(&format!("delete {id}")).line,
+            other.ask("stats").count("job-timeouts").to_string(),
+            next.ask(&format!("delete {id}")).line,
+        ];
+        if goes_on.elapsed() >= ttr {
+            return false;
+        }
+        assert_eq!(answers, [&format!("RESERVED {id} 1"), "late", "TIMED_OUT", "NOT_FOUND", "1", "DELETED"]);
+        true
+    });
 }
 
 #[test]
 fn a_server_that_was_frozen_past_many_leases_gives_each_job_to_one() {
-    let data = TempDir::new().unwrap();
-    let rota = Rota::ready(on(data.path(), &[]));
-    let (mut holder, mut other) = (Wire::to(rota.address()), Wire::to(rota.address()));
-    let jobs = 60;
-    for _ in 0..jobs {
-        holder.put("put-in 0 0 600", b"x");
-        assert!(holder.ask("reserve").line.starts_with("RESERVED "));
-    }
-    let held = Instant::now();
-    let mut waiting: Vec<Wire> = (0..jobs).map(|_| Wire::to(rota.address())).collect();
-    for wire in &mut waiting {
-        wire.send("reserve\r\n").unwrap();
-    }
-    until("all wait", || (other.ask("stats").count("current-waiting") == jobs).then_some(()));
-    rota.signal("STOP");
-    sleep(Duration::from_millis(1_000).saturating_sub(held.elapsed()));
-    // Sent while it is frozen, read when the leases are over.
-    holder.send((1..=jobs).map(|id| format!("touch {id}\r\n")).collect::<String>()).unwrap();
-    rota.signal("CONT");
-    let mut ids: Vec<u64> = waiting.iter_mut().map(|wire| wire.answer().unwrap().number(1)).collect();
-    ids.sort_unstable();
-    assert_eq!(ids, (1..=jobs).collect::<Vec<u64>>(), "a job was given twice");
-    for _ in 0..jobs {
-        assert_eq!(holder.answer().unwrap().line, "NOT_FOUND", "a lease outlived its time");
-    }
-    let stats = other.ask("stats");
-    assert_eq!((stats.count("job-timeouts"), stats.count("current-jobs-reserved")), (jobs, jobs));
+    long_enough(Duration::from_millis(600), |ttr| {
+        let data = TempDir::new().unwrap();
+        let rota = Rota::ready(on(data.path(), &[]));
+        let (mut holder, mut other) = (Wire::to(rota.address()), Wire::to(rota.address()));
+        let jobs = 60;
+        let begin = Instant::now();
+        for _ in 0..jobs {
+            holder.put(&format!("put-in 0 0 {}", ttr.as_millis()), b"x");
+            assert!(holder.ask("reserve").line.starts_with("RESERVED "));
+        }
+        let held = Instant::now();
+        let mut waiting: Vec<Wire> = (0..jobs).map(|_| Wire::to(rota.address())).collect();
+        for wire in &mut waiting {
+            wire.send("reserve\r\n").unwrap();
+        }
+        until("all wait, or a lease is over", || {
+            let wait = other.ask("stats").count("current-waiting") == jobs;
+            (wait || begin.elapsed() >= ttr).then_some(())
+        });
+        rota.signal("STOP");
+        if begin.elapsed() >= ttr {
+            return false;
+        }
+        sleep((ttr + Duration::from_millis(400)).saturating_sub(held.elapsed()));
+        // Sent while it is frozen, read when the leases are over.
+        holder.send((1..=jobs).map(|id| format!("touch {id}\r\n")).collect::<String>()).unwrap();
+        let goes_on = Instant::now();
+        rota.signal("CONT");
+        let mut ids: Vec<u64> = waiting.iter_mut().map(|wire| wire.answer().unwrap().number(1)).collect();
+        ids.sort_unstable();
+        let touched: Vec<String> = (0..jobs).map(|_| holder.answer().unwrap().line).collect();
+        let stats = other.ask("stats");
+        if goes_on.elapsed() >= ttr {
+            return false;
+        }
+        assert_eq!(ids, (1..=jobs).collect::<Vec<u64>>(), "a job was given twice");
+        assert!(touched.iter().all(|line| line == "NOT_FOUND"), "a lease outlived its time: {touched:?}");
+        assert_eq!((stats.count("job-timeouts"), stats.count("current-jobs-reserved")), (jobs, jobs));
+        true
+    });
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{command, count, is_taken, put_all, serve, take};
 use crate::http::client::Http;
-use crate::process::{Rota, until};
+use crate::process::{DEADLINE, Rota, until};
 use crate::serve::metrics::{counts, get, refused_puts};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
@@ -74,7 +73,7 @@ fn start(mut command: Command) -> (Child, String) {
     drop(sender);
     let mut said = Vec::new();
     loop {
-        match lines.recv_timeout(Duration::from_secs(60)) {
+        match lines.recv_timeout(DEADLINE) {
             Ok(line) => {
                 let url = line.find("http://127.0.0.1:").map(|at| line[at..].trim_end_matches('/').to_owned());
                 said.push(line);
@@ -98,7 +97,7 @@ fn socket(url: &str) -> SocketAddr {
 /// Sends a request; the status of the answer.
 fn send(url: &str, head: &str) -> String {
     let mut stream = TcpStream::connect(socket(url)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let host = socket(url);
     write!(stream, "{head}\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

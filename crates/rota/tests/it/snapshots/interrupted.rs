@@ -20,9 +20,34 @@ const KILLS: u64 = 16;
 /// Jobs of the store.
 const JOBS: usize = 4_000;
 
+/// Where none of them came in the middle, so many more until one does: how long something takes is not the same twice.
+const MORE: u64 = 400;
+
 fn kills() -> u64 {
     let text = std::env::var("ROTA_SNAPSHOT_KILLS").ok();
     text.map_or(KILLS, |text| text.parse().expect("ROTA_SNAPSHOT_KILLS is a number"))
+}
+
+/// How long to wait before a kill that is to come in the middle of something, by how those before it came.
+struct Aim {
+    takes: Duration,
+    rng: Rng,
+}
+
+impl Aim {
+    fn wait(&mut self) {
+        thread::sleep(self.takes.mul_f64(1.1 * self.rng.f64()));
+    }
+
+    /// The last one came when it was over.
+    fn came_late(&mut self) {
+        self.takes = self.takes.mul_f64(0.9).max(Duration::from_millis(1));
+    }
+
+    /// The last one came before there was anything of it.
+    fn came_early(&mut self) {
+        self.takes = self.takes.mul_f64(1.2);
+    }
 }
 
 /// Fills a store with jobs of some kilobytes, so that it has several segments in a snapshot.
@@ -38,30 +63,36 @@ fn a_killed_server_leaves_no_half_snapshot_that_counts() {
     let data = TempDir::new().unwrap();
     fill(data.path());
     let place = data.path().join("snapshots");
-    let mut rng = Rng::new();
     // How long one takes is what the kills are spread over.
-    let took = {
+    let takes = {
         let rota = Rota::ready(serve(data.path(), &[]));
         let since = Instant::now();
         take(&rota);
         since.elapsed()
     };
-    let (mut unfinished, mut whole) = (0, 1);
-    for _ in 0..kills() {
+    let mut aim = Aim { takes, rng: Rng::new() };
+    let (mut unfinished, mut whole, mut killed) = (0, 1, 0);
+    while killed < kills() || (unfinished == 0 && killed < kills() + MORE) {
+        killed += 1;
         let mut rota = Rota::ready(serve(data.path(), &[]));
         let http = rota.http();
         let asked = thread::spawn(move || is_taken(http));
-        thread::sleep(Duration::from_secs_f64(took.as_secs_f64() * 1.1 * rng.f64()));
+        aim.wait();
         rota.kill();
         let answered = asked.join().unwrap();
         let listed = objects(command(&["inspect", place.to_str().unwrap(), "--json"]));
         let count_of = |state: &str| listed.iter().filter(|found| found["state"] == state).count();
         assert_eq!(count_of("whole") + count_of("unfinished"), listed.len(), "{listed:?}");
         assert!(!answered || count_of("whole") == whole + 1, "it was answered, and is not there: {listed:?}");
+        match (count_of("whole") > whole, count_of("unfinished") > unfinished) {
+            (true, _) => aim.came_late(),
+            (_, false) => aim.came_early(),
+            _ => {}
+        }
         (whole, unfinished) = (count_of("whole"), count_of("unfinished"));
         assert!(listed.iter().all(|found| found["state"] != "whole" || found["jobs"] == JOBS), "{listed:?}");
     }
-    eprintln!("{} killed: {unfinished} unfinished snapshots, {whole} whole ones", kills());
+    eprintln!("{killed} killed: {unfinished} unfinished snapshots, {whole} whole ones");
     assert!(unfinished > 0, "no kill came in the middle");
     // Whatever is there, the newest whole one is a whole store.
     let fresh = TempDir::new().unwrap();
@@ -81,18 +112,19 @@ fn a_killed_restore_is_none_and_can_be_done_again() {
     fill(data.path());
     let taken: Value = take(&Rota::ready(serve(data.path(), &[])));
     let address = taken["address"].as_str().unwrap();
-    let mut rng = Rng::new();
-    let took = {
+    let takes = {
         let fresh = TempDir::new().unwrap();
         let since = Instant::now();
         Rota::ready(serve(fresh.path(), &["--restore", address]));
         since.elapsed()
     };
-    let (mut interrupted, mut done) = (0, 0);
-    for _ in 0..kills() {
+    let mut aim = Aim { takes, rng: Rng::new() };
+    let (mut interrupted, mut done, mut killed) = (0, 0, 0);
+    while killed < kills() || (interrupted == 0 && killed < kills() + MORE) {
+        killed += 1;
         let fresh = TempDir::new().unwrap();
         let mut rota = Rota::spawn(serve(fresh.path(), &["--restore", address]));
-        thread::sleep(Duration::from_secs_f64(took.as_secs_f64() * 1.1 * rng.f64()));
+        aim.wait();
         rota.kill();
         if fresh.path().join("restore").exists() {
             interrupted += 1;
@@ -101,14 +133,17 @@ fn a_killed_restore_is_none_and_can_be_done_again() {
             assert!(err.contains("was interrupted") && err.contains("hint: start again with --restore"), "{err}");
         } else if fresh.path().join("store").exists() {
             done += 1;
+            aim.came_late();
             let rota = Rota::ready(serve(fresh.path(), &[]));
             assert_eq!(count(rota.address()), JOBS as u64);
             continue;
+        } else {
+            aim.came_early();
         }
         let rota = Rota::ready(serve(fresh.path(), &["--restore", address]));
         assert_eq!(count(rota.address()), JOBS as u64);
     }
-    eprintln!("{} killed: {interrupted} interrupted, {done} done", kills());
+    eprintln!("{killed} killed: {interrupted} interrupted, {done} done");
     assert!(interrupted > 0, "no kill came in the middle");
 }
 

@@ -4,15 +4,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use super::authority::Pair;
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::process::DEADLINE;
 
 /// What a client shakes hands with.
 pub(super) struct Hands<'a> {

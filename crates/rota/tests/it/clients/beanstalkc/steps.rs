@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use beanstalkc::{BeanstalkcResult, Job};
 
+use crate::process::DEADLINE;
+
+/// How often steps are tried that race against leases of a second.
+const ATTEMPTS: usize = 60;
+
 /// The server's values that depend on the machine, the moment or how the server was started.
 const UNSTABLE: &[&str] = &[
     "pid",
@@ -34,7 +39,6 @@ const STANDARD: &str = "binlog-current-index binlog-max-size binlog-oldest-index
     current-connections current-jobs-buried current-jobs-delayed current-jobs-ready current-jobs-reserved \
     current-jobs-urgent current-producers current-tubes current-waiting current-workers draining hostname id \
     job-timeouts max-job-size os pid platform rusage-stime rusage-utime total-connections total-jobs uptime version";
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What `beanstalkc` hands on for every kind of statistics.
 pub(super) type Stats = HashMap<String, String>;
@@ -167,7 +171,7 @@ impl<'a> Walk<'a> {
         mut steps: impl FnMut(&mut Self) -> Result<(), TooSlow>,
         mut undo: impl FnMut(&mut Self),
     ) {
-        for _ in 0..10 {
+        for _ in 0..ATTEMPTS {
             self.held_back = Some(Vec::new());
             let won = steps(self).is_ok();
             let lines = self.held_back.take().expect("held back since the loop's first line");

@@ -210,18 +210,24 @@ fn what_could_not_be_sent_is_ready_at_once_and_nothing_is_taken_behind_it() {
 
 #[test]
 fn who_does_not_take_a_job_in_time_is_cut_off_and_it_goes_back_without_fault() {
-    let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
-    let job = json!({ "queue": "work", "text": "x".repeat(LARGE), "ttr": "4s" });
-    http.post("/v1/jobs", &job).expect(201);
-    let mut stream = ask(&http, &json!({ "queues": ["work"] }));
-    until("it is reserved", || (state(&http, "1") == "reserved").then_some(()));
-    until("it is ready again", || (state(&http, "1") == "ready").then_some(()));
-    let seen = http.get("/v1/jobs/1?body=none").expect(200);
-    assert_eq!((&seen["reserves"], &seen["lost_leases"], &seen["releases"]), (&json!(1), &json!(0), &json!(0)));
-    until_streams(&http, 0);
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).ok();
-    assert!(got.len() < LARGE, "{} bytes", got.len());
+    // Where this machine has the server stand still for long, a short lease is over before anything can be done about it.
+    let in_time = ["4s", "16s", "64s"].into_iter().any(|ttr| {
+        let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
+        let job = json!({ "queue": "work", "text": "x".repeat(LARGE), "ttr": ttr });
+        http.post("/v1/jobs", &job).expect(201);
+        let mut stream = ask(&http, &json!({ "queues": ["work"] }));
+        let seen = until("it was reserved, and is ready again", || {
+            let seen = http.get("/v1/jobs/1?body=none").expect(200);
+            (seen["reserves"] != 0 && seen["state"] == "ready").then_some(seen)
+        });
+        assert_eq!((&seen["reserves"], &seen["releases"]), (&json!(1), &json!(0)));
+        until_streams(&http, 0);
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).ok();
+        assert!(got.len() < LARGE, "{} bytes", got.len());
+        seen["lost_leases"] == 0
+    });
+    assert!(in_time, "its lease runs out, however long that is");
 }
 
 #[test]
@@ -330,7 +336,8 @@ fn while_nothing_happens_that_is_said_and_the_place_in_line_is_kept() {
     until_waiting(&http, 2);
     assert_eq!(said.next().unwrap(), json!({ "kind": "quiet" }));
     let ids = [put(&http, "x"), put(&http, "y")];
-    assert_eq!(said.next().unwrap()["job"]["id"], json!(ids[0]));
+    // It may have been said again before.
+    assert_eq!(said.find(|said| said["kind"] != "quiet").unwrap()["job"]["id"], json!(ids[0]));
     assert_eq!(lease(&mut later)["job"]["id"], json!(ids[1]));
 }
 
