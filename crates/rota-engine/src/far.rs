@@ -17,7 +17,6 @@
 mod clock;
 mod ended;
 mod files;
-mod handles;
 mod index;
 mod moments;
 mod open;

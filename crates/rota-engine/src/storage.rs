@@ -4,6 +4,7 @@
 //! knows segments by number and never looks into them; it must never retry a failed write or sync.
 
 mod directory;
+mod handles;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use directory::{DataDirectory, DirectoryError, SegmentFile, SegmentInfo};
+pub use handles::{Handle, Handles};
 pub use source::{DirectoryReader, LogFile, LogSource, ReadAt};
 
 /// The random name of a store: in every segment, so that a foreign one is noticed.

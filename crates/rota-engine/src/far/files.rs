@@ -5,14 +5,13 @@
 
 mod orders;
 
-use super::handles::{FarHandle, Handles};
 use super::index::{self, IndexEntry, IndexFile, Order, RecordAt};
 use super::{FarFound, FarJob, FarPlace, FarRecord, OpenSegment, Want};
 use crate::event::{Event, KeptJob};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{LoggedEvent, Lsn, NameCache, Place, RecordFault, SegmentError, SegmentReader, decode_record};
 use crate::queue::QueueId;
-use crate::storage::{Beside, Storage, StorageFile, is_full};
+use crate::storage::{Beside, Handle, Handles, Storage, StorageFile, is_full};
 use crate::terms::Expiry;
 use orders::Cursor;
 use std::collections::{BTreeMap, HashMap};
@@ -239,9 +238,9 @@ impl<S: Storage> FarFiles<S> {
         };
         // Another one may have stood there.
         self.handles.close(segment);
-        let index = self.handles.get(FarHandle::Index(segment));
+        let index = self.handles.get(Handle::Index(segment));
         let index = index.and_then(|file| IndexFile::open(&file, segment)).map_err(failed)?;
-        self.handles.get(FarHandle::Segment(segment)).map_err(|source| self.failed(segment, source))?;
+        self.handles.get(Handle::Segment(segment)).map_err(|source| self.failed(segment, source))?;
         let file = FarFile { index, cursors: Default::default() };
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file.into());
         Ok(())
@@ -255,11 +254,11 @@ impl<S: Storage> FarFiles<S> {
     /// An index's file; `None` if its segment is no far one any more: nothing in it is open.
     fn index_of(&self, file: &FarFile) -> Result<Option<S::File>, FarError> {
         let segment = file.index.segment;
-        let opened = self.handle(FarHandle::Index(segment), segment);
+        let opened = self.handle(Handle::Index(segment), segment);
         opened.map_err(|source| self.index_failed(segment, source))
     }
 
-    fn handle(&self, handle: FarHandle, segment: u64) -> io::Result<Option<S::File>> {
+    fn handle(&self, handle: Handle, segment: u64) -> io::Result<Option<S::File>> {
         let opened = self.handles.get(handle);
         if !self.has(segment) {
             // It would be held open for nobody, and with it its room on the disk.
@@ -361,7 +360,7 @@ impl<S: Storage> FarFiles<S> {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn open_files(&self) -> usize {
-        self.handles.len()
+        self.handles.count()
     }
 
     /// Looks up what is wanted. `are_cold` says, of so many at a time, which jobs are open and not in memory. It does I/O.
@@ -507,7 +506,7 @@ impl<S: Storage> FarFiles<S> {
         for entry in entries {
             let segment = entry.place.segment;
             if open.as_ref().is_none_or(|(of, _)| *of != segment) {
-                let file = if self.has(segment) { self.handle(FarHandle::Segment(segment), segment) } else { Ok(None) };
+                let file = if self.has(segment) { self.handle(Handle::Segment(segment), segment) } else { Ok(None) };
                 open = Some((segment, file.map_err(|source| self.failed(segment, source))?));
             }
             // It was closed since: nothing in it is open.

@@ -1,6 +1,9 @@
 //! The data directory on a real disk, and that the simulated disk behaves like it.
 
-use super::{DataDirectory, DirectoryError, Storage, StorageFile, StoreId, segment_file_name, segment_number};
+use super::{
+    Beside, DataDirectory, DirectoryError, Handle, Handles, Storage, StorageFile, StoreId, segment_file_name,
+    segment_number,
+};
 use crate::event::{Event, QueueNames};
 use crate::job::{JobId, QueueName, Time};
 use crate::log::{Group, Pending, open};
@@ -92,6 +95,27 @@ fn a_log_survives_on_a_real_disk() {
             writer.close().unwrap();
         }
     }
+}
+
+#[test]
+fn no_more_files_are_held_open_than_may_be() {
+    let mut disk = SimulatedDisk::new();
+    (1..=3).for_each(|segment| drop(disk.create(segment).unwrap()));
+    disk.write_beside(Beside::Index(1), b"places").unwrap();
+    let handles = Handles::new(disk.clone(), 2);
+    for handle in [Handle::Segment(1), Handle::Index(1), Handle::Segment(2), Handle::Segment(1), Handle::Segment(1)] {
+        handles.get(handle).unwrap();
+        assert!(handles.count() <= 2);
+    }
+    // What is open stays so when it is removed, until it is closed or another one takes its place.
+    (1..=2).for_each(|segment| disk.remove(segment).unwrap());
+    assert!(handles.get(Handle::Segment(1)).is_ok() && handles.get(Handle::Segment(2)).is_ok());
+    handles.close(2);
+    assert_eq!(handles.get(Handle::Segment(2)).map(|_| ()).unwrap_err().kind(), ErrorKind::NotFound);
+    handles.get(Handle::Segment(3)).unwrap();
+    handles.get(Handle::Index(1)).unwrap();
+    assert!(handles.get(Handle::Segment(1)).is_err(), "it was used longest ago");
+    assert_eq!(Handles::new(disk, 0).get(Handle::Segment(3)).map(|_| ()).ok(), Some(()), "one at least");
 }
 
 #[test]

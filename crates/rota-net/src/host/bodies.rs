@@ -9,10 +9,9 @@ use super::Pins;
 use crate::beanstalkd::Hole;
 use rota_engine::command::BodyPlace;
 use rota_engine::log::{BodyFault, LogError, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
-use rota_engine::storage::{DataDirectory, SegmentFile, Storage};
-use std::collections::VecDeque;
+use rota_engine::storage::{DataDirectory, Handle, Handles, SegmentFile, Storage};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How many segments are held open for reading. Past that the one read longest ago is closed.
 pub const OPEN_SEGMENTS: usize = 64;
@@ -22,13 +21,13 @@ pub(super) struct Bodies {
     pub(super) directory: DataDirectory,
     /// Held by those who are about to read.
     pub(super) pins: Arc<Pins>,
-    /// The segment that was read last comes first.
-    open: Mutex<VecDeque<(u64, Arc<SegmentFile>)>>,
+    segments: Handles<DataDirectory>,
 }
 
 impl Bodies {
     pub(super) fn new(directory: DataDirectory, pins: Arc<Pins>) -> Bodies {
-        Bodies { directory, pins, open: Mutex::new(VecDeque::new()) }
+        let segments = Handles::new(directory.clone(), OPEN_SEGMENTS);
+        Bodies { directory, pins, segments }
     }
 
     /// Puts the bodies where the holes are.
@@ -89,23 +88,14 @@ impl Bodies {
         Err(self.damaged(place, fault))
     }
 
-    fn segment(&self, place: &BodyPlace) -> Result<Arc<SegmentFile>, LogError> {
-        let number = place.record.segment;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match open.iter().position(|(other, _)| *other == number) {
-            Some(0) => return Ok(Arc::clone(&open[0].1)),
-            Some(at) => open.remove(at).expect("it was just found").1,
-            None => Arc::new(self.directory.open(number).map_err(|error| self.failed("open", place, error))?),
-        };
-        open.push_front((number, Arc::clone(&file)));
-        open.truncate(OPEN_SEGMENTS);
-        Ok(file)
+    fn segment(&self, place: &BodyPlace) -> Result<SegmentFile, LogError> {
+        let opened = self.segments.get(Handle::Segment(place.record.segment));
+        opened.map_err(|error| self.failed("open", place, error))
     }
 
     /// Closes a segment that was removed: its room on the disk is free only then.
     pub(super) fn close(&self, segment: u64) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(other, _)| *other != segment);
+        self.segments.close(segment);
     }
 
     fn failed(&self, doing: &'static str, place: &BodyPlace, source: io::Error) -> LogError {

@@ -2,7 +2,8 @@
 //!
 //! Each is absent where there is nothing to say, so that it costs nothing. Their tags are those of `docs/disk-format.md`.
 
-use super::{Fields, RecordFault, nanos, put_length, put_numbers, put_optional, put_time, schedules};
+use super::fields::{Fields, nanos, put_length, put_numbers, put_optional, put_time};
+use super::{RecordFault, schedules};
 use crate::event::{KeptAnswer, KeptLease, KeptResult};
 use crate::job::{JobId, JobState, LeaseToken, Time};
 use crate::limits;

@@ -1,9 +1,7 @@
 //! Schedules as records: a whole one, what changes it, a tick that put nothing, and the mark of a put that is a firing.
 
-use super::{
-    Fields, NAME_AT_IN_PUT, RecordFault, kind, nanos, put_length, put_name, put_numbers, put_optional, put_span,
-    put_time, rest,
-};
+use super::fields::{Fields, nanos, put_length, put_name, put_numbers, put_optional, put_span, put_time};
+use super::{NAME_AT_IN_PUT, RecordFault, kind, rest};
 use crate::event::Event;
 use crate::job::{JobId, Priority, QueueName};
 use crate::limits;
