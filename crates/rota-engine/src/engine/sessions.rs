@@ -62,8 +62,8 @@ impl Engine {
         had_leases
     }
 
-    /// Has a session told of the end of each of its leases, whoever ends it: a [`Delivered::LeaseEnded`] comes for it. Whoever
-    /// has their tokens holds the jobs; so it is not told that a lease is about to end, and waits on instead.
+    /// Has a session told of the end of each of its leases, whoever ends it: a [`LeaseEnded`](crate::command::Delivered::LeaseEnded)
+    /// comes for it. Whoever has their tokens holds the jobs; so it is not told that a lease is about to end, and waits on instead.
     ///
     /// # Panics
     /// If the session is not open.
