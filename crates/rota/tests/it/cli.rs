@@ -85,12 +85,7 @@ impl From<Output> for Run {
 
 /// The binary, with nothing of this test run's environment that it would look at.
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(ROTA);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ROTA_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = process::rota();
     command.args(arguments).stdin(Stdio::null());
     command
 }

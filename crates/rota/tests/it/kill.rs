@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::process::{self, Rota, number};
+use crate::process::{self, Aim, Rota, number};
 use crate::wire::{Wire, put_bytes};
 use snapshots::Found;
 use store::{Kills, Life};
@@ -131,15 +131,16 @@ fn a_recovery_that_is_killed_again_and_again_loses_nothing() {
         let there = Wire::to(rota.address()).ask("stats").count("current-jobs-ready");
         assert!((jobs..=jobs + 500).contains(&there), "{there} jobs");
         drop(rota);
-        // How long it takes is not the same twice: where a kill comes too late, the next ones come sooner.
-        let (mut killed, mut tried, mut span) = (0, 0, takes);
+        let (mut killed, mut tried, mut aim) = (0, 0, Aim::at(takes));
         while tried < kills || (killed == 0 && tried < kills + 400) {
             tried += 1;
             let mut rota = Rota::spawn(command());
-            thread::sleep(span.mul_f64(fastrand::f64()));
-            let in_time = !rota.is_ready();
-            span = if in_time { span.mul_f64(1.1).min(takes) } else { span.mul_f64(0.8) };
-            killed += u64::from(in_time);
+            aim.wait();
+            if rota.is_ready() {
+                aim.came_late();
+            } else {
+                killed += 1;
+            }
             rota.kill();
         }
         let rota = Rota::ready(command());

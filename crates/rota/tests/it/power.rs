@@ -17,10 +17,8 @@
 //! devices; a file system that this machine can't make or mount is not run, and counted so.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -51,10 +49,6 @@ const LONG_MS: std::ops::Range<u64> = 1_500..3_000;
 /// How long before a cut the oldest lost answer may have come under a span, beyond that span: a machine at its limit
 /// wakes its threads late, and a sync takes its time.
 const LATE: Duration = Duration::from_millis(950);
-
-/// So many threads one after the other have to run for a sync: of the server, of the kernel, and of this process, which plays the disk.
-/// If this machine has such a one stand still for long, a sync takes as much longer.
-const THREADS: u32 = 4;
 
 /// Why it may be that a part is not run.
 const NEEDS: &str = "it takes root, FUSE, loop devices, the file system in the kernel, and its mkfs";
@@ -279,7 +273,6 @@ impl Life {
         let mut ledger = Ledger::new(rng.u64(..));
         let mut done = Cuts::default();
         let mut past = Past::Killed;
-        let (stalls, mut stalled) = (Stalls::watched(), Duration::ZERO);
         while done.all() < cuts && image.bytes_kept() < KEPT_OF_A_DISK {
             let device = Device::on(image, Duration::from_micros([0, 500, 4_000][rng.usize(..3)]))?;
             let mounted = device.mount(self.kind)?;
@@ -300,7 +293,7 @@ impl Life {
             loop {
                 done.torn += u64::from(rota.stderr().contains("never acknowledged"));
                 let seen = ledger.look(rota.address(), past);
-                done.saw(seen, self.mode, stalled);
+                done.saw(seen, self.mode);
                 if rng.u8(..4) > 0 {
                     break;
                 }
@@ -311,9 +304,8 @@ impl Life {
                 rota = Rota::ready(command());
             }
             let disk = (&device, &mounted);
-            stalls.longest();
             let (cut, next) = self.cut(rota, disk, &mut ledger, &mut rng, &mut done);
-            (past, stalled) = (next, stalls.longest());
+            past = next;
             image = done.note(&device, cut);
         }
         done.answers = ledger.answers();
@@ -386,8 +378,7 @@ impl Cuts {
         cut.image
     }
 
-    /// Takes note of a look, behind a load under which threads stood still for so long.
-    fn saw(&mut self, seen: crate::ledger::Seen, mode: Mode, stalled: Duration) {
+    fn saw(&mut self, seen: crate::ledger::Seen, mode: Mode) {
         self.looked_at += seen.jobs;
         (self.segments, self.reclaimed) = (seen.newest_segment - 1, seen.oldest_segment - 1);
         self.losses += u64::from(seen.lost > 0);
@@ -395,35 +386,7 @@ impl Cuts {
         self.age = self.age.max(seen.age);
         self.span = self.span.max(seen.span);
         if let Loses::Window(window) = mode.loses {
-            let most = window + LATE + THREADS * stalled;
-            assert!(seen.age <= most, "an answer {:?} old is lost, of at most {most:?}", seen.age);
+            assert!(seen.age <= window + LATE, "an answer {:?} old is lost", seen.age);
         }
-    }
-}
-
-/// For how long this machine has a thread stand still that has something to do.
-struct Stalls(Arc<AtomicU64>);
-
-impl Stalls {
-    /// Watched by a thread that ends with it.
-    fn watched() -> Stalls {
-        const STEP: Duration = Duration::from_millis(2);
-        let longest = Arc::new(AtomicU64::new(0));
-        let known = Arc::downgrade(&longest);
-        thread::spawn(move || {
-            loop {
-                let begun = Instant::now();
-                thread::sleep(STEP);
-                let more = begun.elapsed().saturating_sub(STEP);
-                let Some(longest) = known.upgrade() else { return };
-                longest.fetch_max(u64::try_from(more.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            }
-        });
-        Stalls(longest)
-    }
-
-    /// The longest since it was asked last.
-    fn longest(&self) -> Duration {
-        Duration::from_micros(self.0.swap(0, Ordering::Relaxed))
     }
 }

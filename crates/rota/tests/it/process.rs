@@ -33,14 +33,24 @@ struct Said {
     ended: [bool; 2],
 }
 
-/// The binary, told nothing but `serve`, and nothing by this test run's environment.
-pub(crate) fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+/// The binary, told nothing by this test run's environment.
+pub(crate) fn rota() -> Command {
+    without(Command::new(env!("CARGO_BIN_EXE_rota")), &["ROTA_"])
+}
+
+/// That command, told nothing by those variables of this test run's environment whose names begin so.
+pub(crate) fn without(mut command: Command, prefixes: &[&str]) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ROTA_") {
+        if prefixes.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// The binary, told nothing but `serve`.
+pub(crate) fn bare() -> Command {
+    let mut command = rota();
     command.arg("serve");
     command
 }
@@ -246,6 +256,41 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What comes of something that has to happen within a span of time, which it is given. On a machine that is too busy for that, which it
+/// says by `None`, it is tried with a longer one: whatever became of it says nothing then.
+#[track_caller]
+pub(crate) fn with_time<T>(shortest: Duration, part: impl FnMut(Duration) -> Option<T>) -> T {
+    let mut spans = [1, 4, 16, 64, 256].into_iter().map(|times| shortest * times);
+    spans.find_map(part).expect("this machine does in minutes what should take no time")
+}
+
+/// How long to wait before a kill that is to come in the middle of something, by how those before it came: how long that takes is not the
+/// same twice.
+pub(crate) struct Aim {
+    takes: Duration,
+}
+
+impl Aim {
+    /// At something that took so long.
+    pub(crate) fn at(takes: Duration) -> Aim {
+        Aim { takes }
+    }
+
+    pub(crate) fn wait(&self) {
+        std::thread::sleep(self.takes.mul_f64(1.1 * fastrand::f64()));
+    }
+
+    /// The last one came when it was over.
+    pub(crate) fn came_late(&mut self) {
+        self.takes = self.takes.mul_f64(0.9).max(Duration::from_millis(1));
+    }
+
+    /// The last one came before there was anything of it.
+    pub(crate) fn came_early(&mut self) {
+        self.takes = self.takes.mul_f64(1.2);
     }
 }
 

@@ -73,14 +73,12 @@ fn take(rota: &Rota) -> Value {
     answer
 }
 
+/// What the names of variables begin with that are for clouds.
+const CLOUDS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
 /// A command of the binary, with nothing of this test run's environment.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os() {
-        if ["ROTA_", "AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            command.env_remove(name);
-        }
-    }
+    let mut command = process::without(process::rota(), &CLOUDS);
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::http::client::Http;
-use crate::process::{DEADLINE, Rota, on, until};
+use crate::process::{self, DEADLINE, Rota, on, until};
 use authority::{Authority, Pair, Wish};
 use client::Hands;
 
@@ -58,11 +58,7 @@ impl Place {
 
 /// Runs a command of `rota`, not `serve`, without anything from this environment.
 fn rota(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).output().unwrap()
+    process::rota().args(arguments).output().unwrap()
 }
 
 fn text(output: &Output) -> String {

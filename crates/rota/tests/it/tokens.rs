@@ -3,23 +3,20 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use rota_net::beanstalkd::COMMANDS;
 use tempfile::TempDir;
 
-use crate::process::{Rota, on, until};
+use crate::process::{self, Rota, on, until, with_time};
 use crate::wire::{Wire, put_bytes};
 
 pub(crate) const ROLES: [&str; 5] = ["admin", "operator", "producer", "consumer", "viewer"];
 
 /// Runs `rota token` on a data directory.
 pub(crate) fn command(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::rota();
     command.arg("token").args(arguments).arg("--data").arg(data).output().unwrap()
 }
 
@@ -275,17 +272,13 @@ fn who_shows_wrong_tokens_or_none_is_closed() {
     });
 }
 
-/// What comes of something that has to be done before that span is over, which begins with it: where this machine is too busy for
-/// that, whatever became of it says nothing, and it is done once more with a longer one.
+/// What comes of something that has to be done before that span is over, which begins with it: see [`with_time`].
 pub(crate) fn in_time<T>(part: impl Fn(&str) -> T) -> T {
-    for seconds in [4, 16, 64, 256] {
+    with_time(Duration::from_secs(4), |span| {
         let begun = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| part(&format!("{seconds}s"))));
-        if begun.elapsed() < Duration::from_secs(seconds) {
-            return done.unwrap_or_else(|failed| resume_unwind(failed));
-        }
-    }
-    panic!("this machine does in minutes what should take no time");
+        let done = catch_unwind(AssertUnwindSafe(|| part(&format!("{}s", span.as_secs()))));
+        (begun.elapsed() < span).then(|| done.unwrap_or_else(|failed| resume_unwind(failed)))
+    })
 }
 
 #[test]
@@ -349,10 +342,7 @@ fn the_command_line_shows_its_token() {
     fs::write(&file, format!("{consumer}\n")).unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let run = |arguments: &[&str], token: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-            command.env_remove(name);
-        }
+        let mut command = process::rota();
         let output = command.env("ROTA_SERVER", &server).env("ROTA_TOKEN", token).args(arguments).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())

@@ -1,6 +1,6 @@
 //! `rota list`, `kick`, `cancel` with a filter, and `rota why`: what they print, and their exit codes.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,8 @@ use super::{put, reserve, server};
 
 /// Runs the binary on a server, with nothing of this test run's environment.
 fn run(http: &Http, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
     let http = http.address().to_string();
-    command.args(arguments).args(["--http", &http]).stdin(Stdio::null()).output().unwrap()
+    crate::process::rota().args(arguments).args(["--http", &http]).stdin(Stdio::null()).output().unwrap()
 }
 
 #[track_caller]

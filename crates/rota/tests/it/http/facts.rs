@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Http};
 use super::events::stream::Stream;
 use super::webhooks::{server, start};
-use crate::process::{Rota, until};
+use crate::process::{self, Rota, until};
 use crate::tokens::{command, create, good, id};
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -84,10 +83,7 @@ impl Stage {
 
 /// What a command of the binary prints.
 fn printed(arguments: &[&str], token: Option<&str>) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::rota();
     token.into_iter().for_each(|token| _ = command.env("ROTA_TOKEN", token));
     good(command.args(arguments).output().unwrap())
 }

@@ -24,17 +24,14 @@ mod with_traces {
 
     use super::super::client::{Answer, Http};
     use super::collector::{Collector, Span};
-    use crate::process::{Rota, on, until};
+    use crate::process::{Rota, on, until, without};
     use crate::wire::{Wire, batch_bytes, put_bytes};
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const PRODUCER: &str = "00f067aa0ba902b7";
 
     fn command(data: &TempDir, endpoint: &str) -> Command {
-        let mut command = on(data.path(), &["--http", "127.0.0.1:0"]);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
-            command.env_remove(name);
-        }
+        let mut command = without(on(data.path(), &["--http", "127.0.0.1:0"]), &["OTEL_"]);
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "50");
         command
     }

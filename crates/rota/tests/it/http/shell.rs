@@ -16,10 +16,7 @@ struct Run {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
+    let mut command = crate::process::rota();
     command.args(arguments).stdin(Stdio::null());
     command
 }

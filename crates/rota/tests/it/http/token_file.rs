@@ -56,15 +56,6 @@ const CASES: &[Case<'_>] = &[
     (&["snapshot"], 0, ""),
 ];
 
-/// The binary, with nothing of this test run's environment.
-fn rota() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
 fn run(mut command: Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
@@ -72,7 +63,7 @@ fn run(mut command: Command) -> (Option<i32>, String) {
 
 /// The names of all commands below that one which ask an HTTP port, as their own helps say.
 fn that_ask_http(above: &[String]) -> Vec<Vec<String>> {
-    let mut command = rota();
+    let mut command = crate::process::rota();
     command.args(above).arg("--help");
     let (code, help) = run(command);
     assert_eq!(code, Some(0), "{above:?}: {help}");
@@ -104,7 +95,7 @@ fn every_command_of_http_shows_the_token_of_a_file() {
     fs::write(&file, format!("{admin}\n")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let command = |words: &[&str]| {
-        let mut command = rota();
+        let mut command = crate::process::rota();
         command.args(words).args(["--http", &http.address().to_string()]);
         command
     };

@@ -15,21 +15,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{put, reserve, server, start};
-use crate::process::DEADLINE;
+use crate::process::{self, DEADLINE};
 use crate::server::free_address;
-
-/// The binary, with nothing of this test run's environment.
-fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// The command, with nothing of this test run's environment.
 fn top(http: SocketAddr, arguments: &[&str]) -> Command {
-    let mut command = bare();
+    let mut command = process::rota();
     command.arg("top").args(arguments).args(["--http", &http.to_string()]).stdin(Stdio::null());
     command
 }
@@ -106,7 +97,8 @@ fn nobody_there_and_a_refused_token_end_it() {
         "{said}"
     );
     let data = TempDir::new().unwrap();
-    let token = bare().args(["token", "create", "--role", "producer", "--data"]).arg(data.path()).output().unwrap();
+    let token =
+        process::rota().args(["token", "create", "--role", "producer", "--data"]).arg(data.path()).output().unwrap();
     let rota = start(&data, &[]);
     let output = top(rota.http(), &["--json"]).env("ROTA_TOKEN", text(&token.stdout).trim()).output().unwrap();
     let said = text(&output.stderr);

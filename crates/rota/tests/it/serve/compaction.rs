@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
-use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -134,25 +133,17 @@ fn come_and_go(address: SocketAddr, stay: usize, turns: usize) {
 #[test]
 fn jobs_that_come_and_go_at_random_keep_the_log_short_all_the_while() {
     // Short of two segments more than twice what is open, whoever puts is held up; what is under way then comes all the same, which
-    // is much beside segments as short as these. Where a segment is not reclaimed for a while, since the disk or the machine is busy
-    // elsewhere, more comes: so much in a second of that.
-    const MOST: u64 = 8 * SEGMENT_BYTES;
-    const HELD_UP: u64 = 16 * SEGMENT_BYTES;
+    // is much beside segments as short as these.
+    const MOST: u64 = 16 * SEGMENT_BYTES;
     for storage in ["durable", "lazy"] {
         let data = TempDir::new().unwrap();
         let rota = server(data.path(), &["--history", "0", "--storage", storage]);
         let address = rota.address();
         let work: Vec<_> = (0..4).map(|_| thread::spawn(move || come_and_go(address, 2_000, 10_000))).collect();
-        let (mut worst, mut late_since) = (0, Instant::now());
+        let mut worst = 0;
         while !work.iter().all(thread::JoinHandle::is_finished) {
             let (bytes, live) = (figure(&rota, "rota_log_bytes"), figure(&rota, "rota_log_live_bytes"));
-            let more = bytes.saturating_sub(2 * live);
-            worst = worst.max(more);
-            if more <= 6 * SEGMENT_BYTES {
-                late_since = Instant::now();
-            }
-            let most = MOST + late_since.elapsed().as_secs() * HELD_UP;
-            assert!(more <= most, "{storage}: the log has {more} bytes more than twice what is open");
+            worst = worst.max(bytes.saturating_sub(2 * live));
         }
         work.into_iter().for_each(|work| work.join().unwrap());
         eprintln!(
@@ -161,6 +152,7 @@ fn jobs_that_come_and_go_at_random_keep_the_log_short_all_the_while() {
         );
         let kept = figure(&rota, "rota_log_jobs_kept_total");
         assert!(kept > 1_000, "{storage}: hardly anything was written again: {kept} jobs");
+        assert!(worst <= MOST, "{storage}: the log had {worst} bytes more than twice what was open");
         comes_below_the_bound(&rota);
     }
 }

@@ -161,6 +161,8 @@ fn puts_that_a_full_disk_refuses_are_counted_as_that() {
 #[test]
 fn a_server_starts_on_a_full_disk_with_all_that_it_promised() {
     on_each(|disk, name, flags| {
+        // More than a segment, or there is no room again when it is gone.
+        disk.sh("dd if=/dev/zero of=rest bs=64k count=40");
         let mut rota = Rota::ready(disk.on(flags));
         let mut there = fill(&mut Wire::to(rota.address()));
         take_the_rest(disk);

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::http::client::Http;
-use crate::process::{DEADLINE, Rota, on};
+use crate::process::{self, DEADLINE, Rota, on};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
 /// Asks for a page; its head and its body.
@@ -119,11 +118,7 @@ pub(crate) fn refused_puts(rota: &Rota) -> BTreeMap<String, u64> {
     let counts: BTreeMap<String, u64> = page.lines().filter_map(count).collect();
     assert_eq!(counts.len(), 9, "{page}");
     let stats = Http::to(rota.http()).get("/v1/stats").expect(200);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROTA_")) {
-        command.env_remove(name);
-    }
-    let printed = command.args(["stats", "--json", "--server", &rota.address().to_string()]).output().unwrap();
+    let printed = process::rota().args(["stats", "--json", "--server", &rota.address().to_string()]).output().unwrap();
     assert!(printed.status.success(), "{printed:?}");
     let printed: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
     for (reason, count) in &counts {

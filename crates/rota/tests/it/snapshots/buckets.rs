@@ -14,9 +14,9 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{command, count, is_taken, put_all, serve, take};
+use super::{CLOUDS, command, count, is_taken, put_all, serve, take};
 use crate::http::client::Http;
-use crate::process::{DEADLINE, Rota, until};
+use crate::process::{DEADLINE, Rota, until, without};
 use crate::serve::metrics::{counts, get, refused_puts};
 use crate::wire::{Wire, batch_bytes, put_bytes};
 
@@ -164,14 +164,8 @@ impl Emulator {
     }
 
     /// A command that knows where the emulator is, and its secret.
-    fn tell(&self, mut command: Command) -> Command {
-        for prefix in ["AWS_", "GOOGLE_", "AZURE_"] {
-            for (name, _) in std::env::vars_os() {
-                if name.to_string_lossy().starts_with(prefix) {
-                    command.env_remove(name);
-                }
-            }
-        }
+    fn tell(&self, command: Command) -> Command {
+        let mut command = without(command, &CLOUDS);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -4,14 +4,13 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fastrand::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{command, count, folders, is_taken, objects, put_all, serve, take};
-use crate::process::{Rota, until};
+use crate::process::{Aim, Rota, until};
 use crate::wire::Wire;
 
 /// Servers killed where nothing else is said.
@@ -26,28 +25,6 @@ const MORE: u64 = 400;
 fn kills() -> u64 {
     let text = std::env::var("ROTA_SNAPSHOT_KILLS").ok();
     text.map_or(KILLS, |text| text.parse().expect("ROTA_SNAPSHOT_KILLS is a number"))
-}
-
-/// How long to wait before a kill that is to come in the middle of something, by how those before it came.
-struct Aim {
-    takes: Duration,
-    rng: Rng,
-}
-
-impl Aim {
-    fn wait(&mut self) {
-        thread::sleep(self.takes.mul_f64(1.1 * self.rng.f64()));
-    }
-
-    /// The last one came when it was over.
-    fn came_late(&mut self) {
-        self.takes = self.takes.mul_f64(0.9).max(Duration::from_millis(1));
-    }
-
-    /// The last one came before there was anything of it.
-    fn came_early(&mut self) {
-        self.takes = self.takes.mul_f64(1.2);
-    }
 }
 
 /// Fills a store with jobs of some kilobytes, so that it has several segments in a snapshot.
@@ -70,7 +47,7 @@ fn a_killed_server_leaves_no_half_snapshot_that_counts() {
         take(&rota);
         since.elapsed()
     };
-    let mut aim = Aim { takes, rng: Rng::new() };
+    let mut aim = Aim::at(takes);
     let (mut unfinished, mut whole, mut killed) = (0, 1, 0);
     while killed < kills() || (unfinished == 0 && killed < kills() + MORE) {
         killed += 1;
@@ -118,7 +95,7 @@ fn a_killed_restore_is_none_and_can_be_done_again() {
         Rota::ready(serve(fresh.path(), &["--restore", address]));
         since.elapsed()
     };
-    let mut aim = Aim { takes, rng: Rng::new() };
+    let mut aim = Aim::at(takes);
     let (mut interrupted, mut done, mut killed) = (0, 0, 0);
     while killed < kills() || (interrupted == 0 && killed < kills() + MORE) {
         killed += 1;

@@ -12,12 +12,7 @@ use crate::tokens::create;
 
 /// The binary, with nothing of this test run's environment.
 fn command(http: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ROTA_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = crate::process::rota();
     command.args(["events", "--http", http]).args(arguments).stdin(Stdio::null());
     command
 }

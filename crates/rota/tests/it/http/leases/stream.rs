@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use super::Finish;
 use crate::http::client::Http;
 use crate::http::events::stream::{Said, Stream};
 use crate::http::{end, put, reserve, server, start};
-use crate::process::until;
+use crate::process::{until, with_time};
 
 /// Sends the request for a stream, and reads nothing.
 fn ask(http: &Http, wish: &Value) -> TcpStream {
@@ -211,9 +212,9 @@ fn what_could_not_be_sent_is_ready_at_once_and_nothing_is_taken_behind_it() {
 #[test]
 fn who_does_not_take_a_job_in_time_is_cut_off_and_it_goes_back_without_fault() {
     // Where this machine has the server stand still for long, a short lease is over before anything can be done about it.
-    let in_time = ["4s", "16s", "64s"].into_iter().any(|ttr| {
+    with_time(Duration::from_secs(4), |ttr| {
         let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
-        let job = json!({ "queue": "work", "text": "x".repeat(LARGE), "ttr": ttr });
+        let job = json!({ "queue": "work", "text": "x".repeat(LARGE), "ttr": format!("{}s", ttr.as_secs()) });
         http.post("/v1/jobs", &job).expect(201);
         let mut stream = ask(&http, &json!({ "queues": ["work"] }));
         let seen = until("it was reserved, and is ready again", || {
@@ -225,9 +226,8 @@ fn who_does_not_take_a_job_in_time_is_cut_off_and_it_goes_back_without_fault() {
         let mut got = Vec::new();
         stream.read_to_end(&mut got).ok();
         assert!(got.len() < LARGE, "{} bytes", got.len());
-        seen["lost_leases"] == 0
+        (seen["lost_leases"] == 0).then_some(())
     });
-    assert!(in_time, "its lease runs out, however long that is");
 }
 
 #[test]

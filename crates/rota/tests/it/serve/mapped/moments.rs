@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    FLAGS, body, early_enough, filled, leave_before, not_in_memory, put_by, restored_in_each_mode, started, they_leave,
+    AHEAD, FLAGS, body, filled, leave_before, not_in_memory, put_by, restored_in_each_mode, started, they_leave,
 };
 use crate::http::client::Http;
-use crate::process::{Rota, on, until, wrapped};
+use crate::process::{Rota, on, until, with_time, wrapped};
 use crate::wire::Wire;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -69,18 +69,16 @@ fn jobs_for_moments_are_seen_cancelled_kicked_and_kept_in_every_mode() {
 
 #[test]
 fn jobs_for_moments_come_near_and_are_handed_out_in_time() {
-    early_enough(|ahead| {
+    with_time(AHEAD, |ahead| {
         let data = TempDir::new().unwrap();
         let rota = Rota::ready(on(data.path(), &FLAGS));
         let mut wire = Wire::to(rota.address());
         let (begin, begun) = (wall_ms(), Instant::now());
-        let moment = |job: u64| begin + ahead + (job * 7919) % 2_000;
+        let moment = |job: u64| begin + ahead.as_millis() as u64 + (job * 7919) % 2_000;
         for job in 1..=1_200_u64 {
             assert_eq!(wire.put(&format!("put-at 5 {} 60000", moment(job)), &body(job)), job);
         }
-        if !leave_before(&rota, 100, begun + Duration::from_millis(ahead - 2_000)) {
-            return false;
-        }
+        leave_before(&rota, 100, begun + ahead - Duration::from_secs(2))?;
         let mut last = 0;
         for _ in 0..1_200 {
             let reserved = wire.ask("reserve");
@@ -92,7 +90,7 @@ fn jobs_for_moments_come_near_and_are_handed_out_in_time() {
             wire.expect(&format!("delete {job}"), "DELETED");
         }
         assert_eq!(wire.ask("stats").count("current-jobs-delayed"), 0);
-        true
+        Some(())
     });
 }
 
@@ -148,14 +146,14 @@ fn a_clock_that_was_set_while_the_server_was_down_moves_jobs_that_left_memory() 
 
 #[test]
 fn jobs_that_expire_leave_memory_and_expire_in_time() {
-    early_enough(|ahead| {
+    with_time(AHEAD, |ahead| {
         let data = TempDir::new().unwrap();
         let rota = Rota::ready(on(data.path(), &FLAGS));
         let http = Http::to(rota.http());
         let text = "x".repeat(100);
         // All of them due in a day; one in two expires soon.
         let job = |n: u64| {
-            let expires = if n.is_multiple_of(2) { format!("{ahead}ms") } else { "1h".into() };
+            let expires = if n.is_multiple_of(2) { format!("{}ms", ahead.as_millis()) } else { "1h".into() };
             json!({ "queue": "far", "text": text, "delay": "1d", "expires_in": expires })
         };
         let begun = Instant::now();
@@ -163,9 +161,7 @@ fn jobs_that_expire_leave_memory_and_expire_in_time() {
             let jobs: Vec<Value> = (first..first + 500).map(job).collect();
             http.post("/v1/jobs", &json!(jobs)).expect(200);
         }
-        if !leave_before(&rota, 1_000, begun + Duration::from_millis(ahead - 2_000)) {
-            return false;
-        }
+        leave_before(&rota, 1_000, begun + ahead - Duration::from_secs(2))?;
         let mut wire = Wire::to(rota.address());
         until("half of them expired", || {
             let delayed = wire.ask("stats-tube far").count("current-jobs-delayed");
@@ -175,7 +171,7 @@ fn jobs_that_expire_leave_memory_and_expire_in_time() {
         wire.expect("peek 1", "NOT_FOUND");
         assert_eq!(wire.ask("peek 2").body, text.as_bytes());
         assert!(not_in_memory(&rota) > 300, "{}", not_in_memory(&rota));
-        true
+        Some(())
     });
 }
 
