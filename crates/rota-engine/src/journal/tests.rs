@@ -108,8 +108,8 @@ fn what_was_reclaimed_and_started_anew_is_told_once() {
     }
 }
 
-#[test]
-fn what_was_removed_is_said_to_be_gone_and_never_passed_over() {
+/// A server most of whose segments are not needed any more, all that it tells of them, and the oldest that is.
+fn reclaimed() -> (Server, Vec<News>, u64) {
     let (mut server, _) = worked(60);
     for _ in 0..server.writer.stats().newest_segment - 2 {
         server.compact().unwrap();
@@ -118,6 +118,12 @@ fn what_was_removed_is_said_to_be_gone_and_never_passed_over() {
     let all = read_all(&server, 0).news;
     let oldest = server.writer.stats().oldest_segment;
     assert!(oldest > 4);
+    (server, all, oldest)
+}
+
+#[test]
+fn what_was_removed_is_said_to_be_gone_and_never_passed_over() {
+    let (server, all, oldest) = reclaimed();
     for removed in 1..oldest {
         let disk = server.disk.copy();
         (1..=removed).for_each(|segment| disk.set_bytes(segment, None));
@@ -145,14 +151,7 @@ fn what_was_removed_is_said_to_be_gone_and_never_passed_over() {
 
 #[test]
 fn nothing_is_gone_where_all_was_read_that_is_removed() {
-    let (mut server, _) = worked(60);
-    for _ in 0..server.writer.stats().newest_segment - 2 {
-        server.compact().unwrap();
-    }
-    server.put(&queue("work"), Duration::ZERO, b"later");
-    let all = read_all(&server, 0).news;
-    let oldest = server.writer.stats().oldest_segment;
-    assert!(oldest > 4);
+    let (server, all, oldest) = reclaimed();
     for removed in 1..oldest {
         let disk = server.disk.copy();
         // The record that the next segment begins with, as its header has it.

@@ -190,6 +190,8 @@ impl<S: Storage> Compaction<S> {
             while self.is_kept() && !self.reader.is_at_end() {
                 self.reader.payload.clear();
                 while self.reader.payload.len() < KEPT_SLICE_BYTES && self.read_group()? {}
+                self.changed.sort_unstable();
+                self.changed.dedup();
             }
             self.look_up_changed()?;
             if self.is_kept() && self.due_by_clock.is_none() && self.queues.is_empty() && self.schedules.is_empty() {
@@ -288,7 +290,7 @@ impl<S: Storage> Compaction<S> {
         let (jobs, queues, changed, files) = (&mut self.jobs, &mut self.queues, &mut self.changed, &self.files);
         let (answers, failed) = (&mut self.answers, &mut self.failed);
         let schedules = &mut self.schedules;
-        let is_more = self.reader.read_on(&mut |record| {
+        let read = self.reader.read_on(&mut |record| {
             if let Some(job) = record.changed_job()?.filter(|&job| files.may_have(job)) {
                 changed.push(job);
             }
@@ -306,10 +308,8 @@ impl<S: Storage> Compaction<S> {
                 queues.insert(name.ok_or(RecordFault::BadField("queue name"))?);
             }
             Ok(())
-        })?;
-        changed.sort_unstable();
-        changed.dedup();
-        Ok(is_more)
+        });
+        Ok(read?)
     }
 
     /// Has the next of what was read done: a slice that a command can wait for. Nothing where so much is to be written

@@ -9,6 +9,7 @@ use crate::queue::QueueId;
 use crate::session::{Bond, SessionId};
 use crate::terms::{Course, Ended};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 impl State {
     /// Takes a job out of the line it stands in, whichever it is. To be followed by an attach or a removal.
@@ -222,20 +223,19 @@ impl State {
     }
 
     pub(super) fn wake_queue_at(&mut self, id: QueueId, at: Time) {
-        let queue = &mut self.queues[id.slot()];
-        if at < queue.wake_at {
-            self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
-            queue.wake_at = at;
-            self.wakes.insert((at, Owner::Queue(id)));
-        }
+        wake_at(&mut self.wakes, &mut self.queues[id.slot()].wake_at, Owner::Queue(id), at);
     }
 
     pub(super) fn wake_session_at(&mut self, id: SessionId, at: Time) {
-        let session = &mut self.sessions[id.slot()];
-        if at < session.wake_at {
-            self.wakes.remove(&(session.wake_at, Owner::Session(id)));
-            session.wake_at = at;
-            self.wakes.insert((at, Owner::Session(id)));
-        }
+        wake_at(&mut self.wakes, &mut self.sessions[id.slot()].wake_at, Owner::Session(id), at);
+    }
+}
+
+/// Has it looked after at that moment, unless it is before.
+fn wake_at(wakes: &mut BTreeSet<(Time, Owner)>, wakes_at: &mut Time, owner: Owner, at: Time) {
+    if at < *wakes_at {
+        wakes.remove(&(*wakes_at, owner));
+        *wakes_at = at;
+        wakes.insert((at, owner));
     }
 }

@@ -10,11 +10,9 @@ mod batch;
 mod client;
 
 use super::access::{Gate, Judged};
-use super::ahead::Ahead;
 use super::answer::{Answer, Word};
 use super::counters::Counters;
 use super::facts::Facts;
-use super::far::FarCommands;
 use super::parse::{Parsed, Parser};
 use super::request::Request;
 use crate::timings::Timings;
@@ -81,22 +79,7 @@ impl Session {
         let id = server.engine.open_session()?;
         server.counters.connections += 1;
         server.counters.total_connections += 1;
-        let client = Client {
-            id,
-            ongoing: None,
-            waits: false,
-            waits_for: None,
-            batched: 0,
-            half_closed: false,
-            is_producer: false,
-            has_put: false,
-            is_worker: false,
-            holes: Vec::new(),
-            far: FarCommands::default(),
-            ahead: Ahead::default(),
-            gate: None,
-        };
-        Some(Session { parser: Parser::new(server.facts.max_job_bytes), client })
+        Some(Session { parser: Parser::new(server.facts.max_job_bytes), client: Client::new(id) })
     }
 
     /// From now on, commands have to go through that gate.

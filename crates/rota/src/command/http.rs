@@ -61,9 +61,14 @@ pub(super) fn patient_client(
     Ok(builder.connect_to(&address).map_err(|error| failure(&error, "nothing was asked"))?)
 }
 
-/// A client of the HTTP port, where that alone was said: of what can be done over both ports, and goes over the other one unless told.
+/// Whether the HTTP port alone was said: of what can be done over both ports, and goes over the other one unless told.
+pub(super) fn is_said(global: &Global, server: &HttpServer) -> bool {
+    global.server.is_none() && server.http.is_some()
+}
+
+/// A client of the HTTP port, where [`is_said`].
 pub(super) fn if_said(global: &Global, server: &HttpServer) -> anyhow::Result<Option<Client>> {
-    (global.server.is_none() && server.http.is_some()).then(|| client(global, server)).transpose()
+    is_said(global, server).then(|| client(global, server)).transpose()
 }
 
 /// How a command reaches the server that could do so over both ports.

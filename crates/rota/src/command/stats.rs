@@ -2,18 +2,18 @@
 
 use std::process::ExitCode;
 
-use super::http::{Asker, escape};
+use super::http::{Asker, escape, is_said};
 use super::queue::shown;
 use super::text::{lines_of, object_of};
 use crate::cli::{Global, StatsArgs};
 use crate::report::{self, Failure};
 
 pub(crate) fn run(global: &Global, args: StatsArgs) -> anyhow::Result<ExitCode> {
-    if global.server.is_none() && args.server.http.is_some() {
-        let path = args
-            .queue
-            .as_ref()
-            .map_or_else(|| String::from("/v1/stats"), |queue| format!("/v1/queues/{}", escape(queue.as_str())));
+    if is_said(global, &args.server) {
+        let path = match &args.queue {
+            Some(queue) => format!("/v1/queues/{}", escape(queue.as_str())),
+            None => "/v1/stats".to_owned(),
+        };
         let object = Asker::new(global, &args.server)?.get(&path, "no statistics")?;
         report::line(global.json, || lines_of(&shown(&object)), object.clone().into())?;
         return Ok(ExitCode::SUCCESS);

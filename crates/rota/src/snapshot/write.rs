@@ -122,7 +122,8 @@ fn put_all<'a>(
     waiting: &AtomicU64,
     put: &Sender<()>,
 ) -> Result<(Unfinished<'a>, Vec<Segment>), PlaceError> {
-    // Those who wait for answers come first. It is of this thread alone, which holds no lock of theirs; where it is refused, it makes no difference to what is put.
+    // Those who wait for answers come first. It is of this thread alone, which holds no lock of theirs; where it is refused, that makes
+    // no difference to what is put.
     let _ = rustix::process::setpriority_process(None, PUT_NICENESS);
     let mut segments = Vec::new();
     for (number, bytes) in to_put {

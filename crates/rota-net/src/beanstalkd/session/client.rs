@@ -56,6 +56,24 @@ pub(super) enum Ongoing {
 }
 
 impl Client {
+    pub(super) fn new(id: SessionId) -> Client {
+        Client {
+            id,
+            ongoing: None,
+            waits: false,
+            waits_for: None,
+            batched: 0,
+            half_closed: false,
+            is_producer: false,
+            has_put: false,
+            is_worker: false,
+            holes: Vec::new(),
+            far: FarCommands::default(),
+            ahead: Ahead::default(),
+            gate: None,
+        }
+    }
+
     /// Answers a command that its bytes alone refuse.
     pub(super) fn refuse(&self, refusal: Refusal, server: &mut Server<'_>, out: &mut Vec<u8>) {
         let word = match refusal {
