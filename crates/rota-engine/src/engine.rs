@@ -97,15 +97,16 @@ pub struct DependsOn {
 pub struct Room {
     /// Bytes that can be written from now on.
     pub free: u64,
-    /// How many of them are set aside for reclaiming segments.
-    pub set_aside: u64,
+    /// How long a segment is, in bytes: so many are set aside for what reclaiming one writes again, and so many for the segment that has to
+    /// begin for it, whose header says that the other is not needed.
+    pub segment_bytes: u64,
     /// Whether the disk has no more to give, as of the last time it was asked. Only then anything is refused.
     pub is_all: bool,
 }
 
 impl Room {
     /// Whatever comes fits.
-    pub const UNBOUNDED: Room = Room { free: u64::MAX, set_aside: 0, is_all: false };
+    pub const UNBOUNDED: Room = Room { free: u64::MAX, segment_bytes: 0, is_all: false };
 }
 
 /// The state, its log, and what is on its way out.

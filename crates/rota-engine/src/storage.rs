@@ -115,6 +115,15 @@ pub trait Storage: Clone + Send {
         Ok(Vec::new())
     }
 
+    /// Sets room aside on the disk for names of files, and for so many bytes of [`Beside::Open`]: where the disk is full,
+    /// [`Storage::write_beside`] takes it, and it has to be set aside again. Does nothing where that is there.
+    ///
+    /// # Errors
+    /// As [`Storage::set_aside`].
+    fn set_aside_beside(&mut self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Leaves a file beside the segments, whole or not at all; it takes the place of one of that name. It is durable on
     /// return.
     ///

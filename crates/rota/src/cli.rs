@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -83,6 +84,16 @@ pub(crate) struct Global {
     /// Print JSON: one object, or for lists one object a line; errors too
     #[arg(long, global = true, help_heading = "For every command")]
     pub(crate) json: bool,
+    /// Which of the server's ports a flag named, if none named the other: it beats the environment, which may name another server.
+    #[arg(skip)]
+    pub(crate) flagged: Option<Port>,
+}
+
+/// A port of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    Beanstalkd,
+    Http,
 }
 
 #[derive(Debug, Subcommand)]
@@ -595,6 +606,31 @@ pub(crate) struct HttpServer {
     pub(crate) http: Option<Address>,
 }
 
+impl Cli {
+    /// Reads the command line. Where that cannot be done, or asks for help, this says so and ends the process.
+    pub(crate) fn read() -> Cli {
+        let matches = Cli::command().get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+        cli.global.flagged = flagged(&matches);
+        cli
+    }
+}
+
+fn flagged(mut matches: &ArgMatches) -> Option<Port> {
+    while let Some((_, of_command)) = matches.subcommand() {
+        matches = of_command;
+    }
+    let is_flag = |id: &str| {
+        let is_there = matches.ids().any(|there| there == id);
+        is_there && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    match (is_flag("server"), is_flag("http")) {
+        (true, false) => Some(Port::Beanstalkd),
+        (false, true) => Some(Port::Http),
+        _ => None,
+    }
+}
+
 impl Global {
     /// The server that is spoken to over the beanstalkd protocol.
     pub(crate) fn server(&self) -> ServerAddress {
@@ -727,8 +763,6 @@ fn parse_ttr(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

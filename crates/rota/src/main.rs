@@ -21,8 +21,6 @@ mod webhooks;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use cli::{Cli, Verb};
 use config::ServeConfig;
 
@@ -31,7 +29,7 @@ use config::ServeConfig;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let json = cli.global.json;
     match run(cli) {
         Ok(code) => code,

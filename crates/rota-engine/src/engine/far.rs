@@ -134,10 +134,17 @@ impl Engine {
         self.state.cold_jobs()
     }
 
-    /// From when on a delayed job is so far ahead that it may leave memory, in both times; `None` if none may now.
+    /// From when on a delayed job is so far ahead that it may leave memory, in both times; `None` if none may now: during a snapshot,
+    /// and on a full disk. A segment that stays for its jobs gives no room back, and its index takes some.
     #[must_use]
     pub fn leaves_after(&self) -> Option<Moments> {
-        self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none())
+        self.state.leaves_after(self.now).filter(|_| self.snapshot.is_none() && !self.room.is_all)
+    }
+
+    /// Whether there are far segments whose jobs are all over, so that they go once the next segment is reclaimed.
+    #[must_use]
+    pub fn has_empty_far_segments(&self) -> bool {
+        self.far_segments().any(|(.., open)| open == 0)
     }
 
     /// Whether nothing may be written again now: a snapshot is being taken and there are far jobs, or those that wait for a

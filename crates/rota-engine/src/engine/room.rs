@@ -2,15 +2,17 @@
 
 use super::{Engine, PUT_RECORD_BYTES, Room};
 use crate::event::Event;
+use crate::far::OpenFile;
 use crate::limits::{FINAL_RECORD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::log::Pending;
 use crate::session::Actor;
 
 impl Engine {
-    /// Length of the records that everything that is open would fill, in bytes.
+    /// Length of the records that everything would fill that is to be written again with its segments, in bytes. What may leave memory is
+    /// not, but for a full disk: see [`Engine::leaves_after`].
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        self.state.live_bytes()
+        self.state.live_bytes() + if self.room.is_all { self.state.distant_bytes() } else { 0 }
     }
 
     /// Tells how much the log can take, everything considered that was taken from here for writing. Puts are refused
@@ -23,20 +25,34 @@ impl Engine {
     /// How much room the log should have so that puts are not refused, in bytes.
     #[must_use]
     pub fn wanted_room(&self) -> u64 {
-        self.room_to_reclaim() + self.room.set_aside / 2
+        self.room_to_reclaim() + self.room.segment_bytes / 2
     }
 
     /// The room that only ends of jobs and the reclaiming of segments may take. Without it a disk full of jobs that ended
     /// would stay full.
     pub(super) fn room_to_reclaim(&self) -> u64 {
-        self.room_for_ends() + self.room.set_aside
+        self.room_for_ends() + 2 * self.room.segment_bytes
     }
 
     /// Whether a segment can be reclaimed without taking the room that ends of jobs need.
     #[must_use]
     pub fn has_room_to_compact(&self) -> bool {
-        let needed = self.room.set_aside.min(2 * self.live_bytes() + self.room.set_aside / 16);
-        self.room.free >= self.room_for_ends() + needed
+        let segment = self.room.segment_bytes;
+        self.can_spare(segment + segment.min(2 * self.live_bytes() + segment / 16))
+    }
+
+    /// Whether so many bytes of room can be given away, and ends of jobs still have theirs.
+    #[must_use]
+    pub fn can_spare(&self, bytes: u64) -> bool {
+        self.room.free >= self.room_for_ends() + bytes
+    }
+
+    /// How long the file can be that says which far jobs are open, in bytes; 0 where no job leaves memory.
+    #[must_use]
+    pub fn open_file_bytes(&self) -> u64 {
+        let is_none = self.state.leaves_after(self.now).is_none() && self.state.far.is_empty();
+        let records = self.state.far.segments().map(|(_, records, _)| records);
+        if is_none { 0 } else { OpenFile::bytes(records) as u64 }
     }
 
     fn room_for_ends(&self) -> u64 {

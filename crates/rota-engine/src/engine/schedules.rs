@@ -109,8 +109,8 @@ impl Engine {
     pub(super) fn take_turn(&mut self, name: &QueueName, is_known: bool) -> usize {
         // What stands at one moment in many schedules is not decided faster than it is written, nor faster than it is told that
         // the disk has no more to give: a part of the room that is set aside covers what is decided until then.
-        let set_aside = usize::try_from(self.room.set_aside / 8).unwrap_or(usize::MAX);
-        let most = if set_aside > 0 { set_aside.min(UNWRITTEN_BYTES) } else { UNWRITTEN_BYTES };
+        let part = usize::try_from(self.room.segment_bytes / 8).unwrap_or(usize::MAX);
+        let most = if part > 0 { part.min(UNWRITTEN_BYTES) } else { UNWRITTEN_BYTES };
         if self.unwritten_bytes() > most {
             #[cfg(any(test, feature = "testing"))]
             self.turns.push((name.clone(), TurnNote::Unwritten));

@@ -41,11 +41,15 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
+    /// How many bytes it has at most where there are far segments of so many records.
+    pub(crate) fn bytes(records: impl Iterator<Item = u32>) -> usize {
+        let entries = records.map(|records| ENTRY_BYTES + (records as usize).div_ceil(64) * 8);
+        HEADER_BYTES + CLOCK_BYTES + entries.sum::<usize>() + 4
+    }
+
     /// Its bytes, as of the end of that segment, and their checksum.
     pub(crate) fn encode(&self, ends_with: u64) -> (Vec<u8>, u32) {
-        let words: usize = self.segments.iter().map(|segment| segment.open.words.len()).sum();
-        let entries = self.segments.len() * ENTRY_BYTES;
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + CLOCK_BYTES + entries + words * 8 + 4);
+        let mut bytes = Vec::with_capacity(OpenFile::bytes(self.segments.iter().map(|segment| segment.records)));
         let version = if self.wall_ahead.is_some() { VERSION } else { PLAIN_VERSION };
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&version.to_le_bytes());

@@ -29,10 +29,13 @@ pub fn is_due(stats: &LogStats, live_bytes: u64) -> bool {
     is_closed && stats.bytes - stats.needless_bytes > 2 * live_bytes + stats.segment_bytes
 }
 
-/// Whether the segment under way should be closed before it is full, since others are needless and the log is too long.
+/// Whether the segment under way should be closed before it is full, since others are needless and the log is too long: what is needless is
+/// read by recovery until a header says so. While more is about to become that, only once it is worth it: each closing costs a segment.
 #[must_use]
 pub fn is_over(stats: &LogStats, live_bytes: u64) -> bool {
-    stats.needless_bytes > 0 && stats.bytes > 2 * live_bytes + 2 * stats.segment_bytes
+    let quarter = stats.segment_bytes / 4;
+    let is_long = stats.needless_bytes > 0 && stats.bytes > 2 * live_bytes + 7 * quarter;
+    is_long && (stats.newest_bytes >= quarter || !is_due(stats, live_bytes))
 }
 
 /// The reclaiming of one segment.

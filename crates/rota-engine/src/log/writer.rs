@@ -88,6 +88,8 @@ pub struct LogStats {
     pub oldest_segment: u64,
     /// The segment that is written to.
     pub newest_segment: u64,
+    /// Bytes of that one so far.
+    pub newest_bytes: u64,
     /// Length at which a segment is closed, in bytes.
     pub segment_bytes: u64,
     /// The oldest segment that a recovery will read once the one under way is closed.
@@ -268,6 +270,7 @@ impl<S: Storage> LogWriter<S> {
             bytes: self.closed_bytes + self.offset,
             oldest_segment: self.closed.front().map_or(self.header.segment, |&(oldest, _)| oldest),
             newest_segment: self.header.segment,
+            newest_bytes: self.offset,
             segment_bytes,
             needed_from: self.needed_from,
             needless_bytes: self
@@ -285,6 +288,12 @@ impl<S: Storage> LogWriter<S> {
     #[must_use]
     pub fn left_in_segment(&self) -> u64 {
         self.storage.segment_bytes().saturating_sub(self.offset + GROUP_HEADER_BYTES as u64)
+    }
+
+    /// Whether room is set aside for the next segment.
+    #[must_use]
+    pub fn has_spare(&self) -> bool {
+        self.spares > 0
     }
 
     /// Where its segments are.

@@ -24,6 +24,11 @@ impl State {
         self.job_bytes - self.distant_bytes + beside
     }
 
+    /// The same of what may leave memory.
+    pub(crate) fn distant_bytes(&self) -> u64 {
+        self.distant_bytes
+    }
+
     pub(super) fn record_bytes(&self, job: &Job) -> u64 {
         let rest = self.extra(job).map_or(0, JobExtra::record_bytes);
         plain_record_bytes(&self.queue(job.queue).name, job.body.length) + rest as u64

@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// What a directory of ours holds before it has a `store`: `restore` is a snapshot on its way in, `snapshots` are those of
@@ -38,8 +38,23 @@ pub(super) const SPARE_BEGIN: &str = "spare";
 /// A file beside the segments that is being written.
 pub(super) const BESIDE_NEW: &str = "beside.new";
 
-/// The name of the first spare segment; the others have higher numbers.
+/// What the name of a spare segment begins with; its number follows.
 const SPARE: &str = "spare-";
+
+/// A spare that is being made.
+const SPARE_NEW: &str = "spare.new";
+
+/// Room for a file of bits.
+const SPARE_OPEN: &str = "spare-open";
+
+/// Room for names: on some file systems a folder takes another block for one of them now and then.
+const SPARE_NAMES: &str = "spare-names";
+
+/// So much of it.
+const NAMES_BYTES: u64 = 16 << 10;
+
+/// Room for a file of bits is set aside in steps of so much.
+const OPEN_STEP_BYTES: u64 = 64 << 10;
 
 /// A data directory, locked for this process until the last clone is dropped or the process ends.
 #[derive(Clone, Debug)]
@@ -47,10 +62,19 @@ pub struct DataDirectory {
     path: PathBuf,
     log: PathBuf,
     segment_bytes: u64,
-    /// Held by whoever makes or takes a spare segment.
-    spares: Arc<Mutex<()>>,
+    /// Held by whoever makes or takes a spare.
+    spares: Arc<Mutex<SpareRoom>>,
     /// Held for its lock.
     _lock: Arc<File>,
+}
+
+/// What is set aside beside spare segments, as far as it was asked since the start.
+#[derive(Default, Debug)]
+struct SpareRoom {
+    /// Bytes for a file of bits; `None` before it was looked at.
+    open: Option<u64>,
+    /// Whether there is some for names.
+    names: bool,
 }
 
 /// The file of a segment.
@@ -181,6 +205,58 @@ impl DataDirectory {
         self.log.join(format!("{SPARE}{number}"))
     }
 
+    fn spares(&self) -> MutexGuard<'_, SpareRoom> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an empty file that has room for so many bytes. It is durable on return.
+    fn make_spare(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        // Under another name until its room is there.
+        let unready = self.log.join(SPARE_NEW);
+        match fs::remove_file(&unready) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let made = make_file(&unready).and_then(|mut file| {
+            file.reserve(bytes)?;
+            file.sync()?;
+            fs::rename(&unready, path)?;
+            sync_directory(&self.log)
+        });
+        if made.is_err() {
+            // Half a spare would only take room from others.
+            let _ = fs::remove_file(&unready);
+        }
+        made
+    }
+
+    /// Gives a file a name; where the disk has no room for that, with what is set aside for names.
+    fn rename(&self, spares: &mut SpareRoom, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::rename(from, to) {
+            Err(error) if is_full(&error) && fs::remove_file(self.log.join(SPARE_NAMES)).is_ok() => {
+                spares.names = false;
+                fs::rename(from, to)
+            }
+            renamed => renamed,
+        }
+    }
+
+    /// Writes what is about to become a file beside the segments, in the room that is set aside for it; false if there is none.
+    fn write_in_spare(&self, new: &Path, bytes: &[u8]) -> io::Result<bool> {
+        let mut spares = self.spares();
+        spares.open = Some(0);
+        match self.rename(&mut spares, &self.log.join(SPARE_OPEN), new) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            renamed => renamed?,
+        }
+        drop(spares);
+        // It has no bytes yet; to truncate it would give its room away.
+        let file = OpenOptions::new().write(true).open(new)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()?;
+        Ok(true)
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -281,6 +357,12 @@ fn make_file(path: &Path) -> io::Result<SegmentFile> {
     Ok(SegmentFile { file: options.read(true).write(true).create_new(true).mode(0o600).open(path)?.into() })
 }
 
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -337,39 +419,23 @@ impl Storage for DataDirectory {
 
     fn create(&mut self, segment: u64) -> io::Result<SegmentFile> {
         let path = Storage::path(self, segment);
-        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = self.spares();
         let Some(spare) = self.spare_numbers()?.pop() else { return make_file(&path) };
         if path.try_exists()? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        fs::rename(self.spare_path(spare), path)?;
+        self.rename(&mut spares, &self.spare_path(spare), &path)?;
         Storage::open(self, segment)
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
-        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.spares();
         let number = self.spare_numbers()?.last().map_or(1, |last| last + 1);
-        // Under another name until its room is there.
-        let unready = self.log.join("spare.new");
-        match fs::remove_file(&unready) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let made = make_file(&unready).and_then(|mut file| {
-            file.reserve(self.segment_bytes)?;
-            file.sync()?;
-            fs::rename(&unready, self.spare_path(number))?;
-            sync_directory(&self.log)
-        });
-        if made.is_err() {
-            // Half a spare would only take room from others.
-            let _ = fs::remove_file(&unready);
-        }
-        made
+        self.make_spare(&self.spare_path(number), self.segment_bytes)
     }
 
     fn give_back(&mut self) -> io::Result<()> {
-        let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.spares();
         self.spare_numbers()?.pop().map_or(Ok(()), |spare| fs::remove_file(self.spare_path(spare)))
     }
 
@@ -394,15 +460,37 @@ impl Storage for DataDirectory {
         Ok(names)
     }
 
+    fn set_aside_beside(&mut self, bytes: u64) -> io::Result<()> {
+        let mut spares = self.spares();
+        let (names, open) = (self.log.join(SPARE_NAMES), self.log.join(SPARE_OPEN));
+        if !spares.names && !names.try_exists()? {
+            self.make_spare(&names, NAMES_BYTES)?;
+        }
+        spares.names = true;
+        let of_last_start = || fs::metadata(&open).map_or(0, |found| found.blocks() * 512);
+        if *spares.open.get_or_insert_with(of_last_start) < bytes {
+            // What it is for grows with each segment.
+            let room = (2 * bytes).next_multiple_of(OPEN_STEP_BYTES);
+            self.make_spare(&open, room)?;
+            spares.open = Some(room);
+        }
+        Ok(())
+    }
+
     fn write_beside(&mut self, name: Beside, bytes: &[u8]) -> io::Result<()> {
         let new = self.log.join(BESIDE_NEW);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+        let written = match write_new(&new, bytes) {
+            Err(error) if is_full(&error) && matches!(name, Beside::Open(_)) => {
+                self.write_in_spare(&new, bytes).and_then(|is_written| if is_written { Ok(()) } else { Err(error) })
+            }
+            written => written,
+        };
+        if written.is_err() {
             // Half a file would only take room from others.
             let _ = fs::remove_file(&new);
-            return Err(error);
+            return written;
         }
-        fs::rename(&new, self.log.join(name.file_name()))?;
+        self.rename(&mut self.spares(), &new, &self.log.join(name.file_name()))?;
         sync_directory(&self.log)
     }
 

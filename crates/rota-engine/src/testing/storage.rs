@@ -89,6 +89,8 @@ struct Disk {
     segment_bytes: Option<u64>,
     /// Segments that room is set aside for.
     spares: u64,
+    /// Bytes that are set aside for a file of bits.
+    spare_open: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -164,6 +166,7 @@ impl SimulatedDisk {
             durable_names: disk.durable_names.clone(),
             segment_bytes: disk.segment_bytes,
             spares: disk.spares,
+            spare_open: disk.spare_open,
             ..Disk::default()
         };
         SimulatedDisk { disk: Arc::new(Mutex::new(copy)), life: 0 }
@@ -257,7 +260,7 @@ impl Disk {
 
     fn used_bytes(&self) -> u64 {
         let files = self.files.values().map(|content| content.reserved.max(content.written.len() as u64));
-        files.sum::<u64>() + self.spares * self.length_of_a_segment()
+        files.sum::<u64>() + self.spares * self.length_of_a_segment() + self.spare_open
     }
 
     fn length_of_a_segment(&self) -> u64 {
@@ -416,6 +419,19 @@ impl Storage for SimulatedDisk {
         Ok(self.operate()?.files.keys().filter_map(|&number| name(number)).collect())
     }
 
+    fn set_aside_beside(&mut self, bytes: u64) -> io::Result<()> {
+        let mut disk = self.operate()?;
+        if disk.spare_open >= bytes {
+            return Ok(());
+        }
+        let used = disk.used_bytes() + 2 * bytes;
+        if disk.capacity_bytes.is_some_and(|capacity| used > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.spare_open = 2 * bytes;
+        Ok(())
+    }
+
     fn write_beside(&mut self, name: Beside, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.operate()?;
         if disk.is_faulty(Fault::Write) || disk.is_faulty(Fault::Sync) {
@@ -423,7 +439,11 @@ impl Storage for SimulatedDisk {
         }
         let used = disk.used_bytes() + bytes.len() as u64;
         if disk.capacity_bytes.is_some_and(|capacity| used > capacity) {
-            return Err(io::ErrorKind::StorageFull.into());
+            let has_spare = matches!(name, Beside::Open(_)) && disk.spare_open >= bytes.len() as u64;
+            if !has_spare {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.spare_open = 0;
         }
         let content = Content { written: bytes.to_vec(), synced: bytes.to_vec(), ..Content::default() };
         disk.files.insert(number(name), content.clone());

@@ -40,7 +40,7 @@ fn a_full_disk_has_room_for_ends_before_it_has_room_for_names() {
 
     // Room for the ends of all, in the name that was heard of.
     let free = 4 * (FINAL_RECORD_BYTES + 6);
-    engine.set_room(Room { free, set_aside: 0, is_all: true });
+    engine.set_room(Room { free, segment_bytes: 0, is_all: true });
     cancel(&mut engine, &short, jobs[0]);
     // A longer name has no room, the end has; who listens is told all the same.
     cancel(&mut engine, &long, jobs[1]);

@@ -266,7 +266,7 @@ fn an_overlap_a_taken_key_and_a_full_queue_are_counted_and_told() {
 fn a_full_disk_puts_a_tick_off_until_there_is_room() {
     let mut world = World::new();
     world.set("a", spec(every(60), OnMissed::Once));
-    world.engine.set_room(Room { free: 0, set_aside: 0, is_all: true });
+    world.engine.set_room(Room { free: 0, segment_bytes: 0, is_all: true });
     world.until(at(60));
     world.until(at(90));
     assert_eq!((world.ticks(), world.course("a").fired), (vec![], 0));

@@ -201,7 +201,7 @@ impl Commit {
             let any = shared.engine.take_records(group);
             let free = stats.room.saturating_sub(group.bytes() as u64 + RECORD_OVERHEAD_BYTES);
             let is_all = keeper.is_disk_full;
-            shared.engine.set_room(Room { free, set_aside: stats.segment_bytes, is_all });
+            shared.engine.set_room(Room { free, segment_bytes: stats.segment_bytes, is_all });
             let engine = &shared.engine;
             (any, engine.unwritten_bytes(), engine.wanted_room(), engine.live_bytes(), engine.holds_still())
         };

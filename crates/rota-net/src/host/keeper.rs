@@ -4,16 +4,16 @@
 //! All its work is cut into slices that commands can wait for. It never changes what is acknowledged: what it has written
 //! again is a record like any other, and a file goes only when the header of a durable segment says that it is not needed.
 
+mod room;
+
 use super::bodies::Bodies;
 use super::far::STEP;
 use super::{CommitError, Host};
 use rota_engine::engine::Engine;
-use rota_engine::far::{FarError, FarFiles};
+use rota_engine::far::FarFiles;
 use rota_engine::limits::KEPT_SLICE_BYTES;
 use rota_engine::log::{Compaction, LogError, LogStats, LogWriter, is_due, is_over};
-use rota_engine::storage::{DataDirectory, SegmentInfo, Storage, is_full, is_short};
-use std::error::Error;
-use std::io;
+use rota_engine::storage::{DataDirectory, SegmentInfo, Storage};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
@@ -95,30 +95,6 @@ impl Keeper {
         }
     }
 
-    /// Called after each write: wakes the thread where room runs short, and where the thread is late sets some aside itself,
-    /// so that nothing is refused before the disk said that it is full.
-    pub(super) fn look_after_room(&self, writer: &mut LogWriter<DataDirectory>, wanted: u64) -> Result<(), LogError> {
-        let stats = writer.stats();
-        if stats.room >= wanted + stats.segment_bytes {
-            return Ok(());
-        }
-        self.look();
-        while !self.is_disk_full.load(Ordering::Relaxed) && writer.stats().room < wanted + stats.segment_bytes / 4 {
-            let mut directory = writer.storage().clone();
-            match directory.set_aside() {
-                Ok(()) => writer.add_spare(),
-                Err(error) => {
-                    let has_given = is_full(&error)
-                        && self.forget_history(&mut directory, stats.oldest_segment, History::default())?;
-                    if !has_given {
-                        self.found_no_room(&directory, error)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Called after each write: where more is written than can be reclaimed, whoever puts is to be slowed down. Else a log of which
     /// much is open in each segment grew without end under a load that goes on, and with it memory, where jobs leave that with their
     /// segments.
@@ -141,30 +117,6 @@ impl Keeper {
     /// Whether the log is much longer than it should be, and grows.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
-    }
-
-    /// Takes note that no room could be set aside, where it can be tried again. Whatever else the disk says may be said of the
-    /// log: it is not asked a second time.
-    fn found_no_room(&self, directory: &DataDirectory, error: io::Error) -> Result<bool, LogError> {
-        if is_full(&error) || is_short(&error) {
-            return Ok(self.found_disk_full(Some(&error)));
-        }
-        Err(LogError::Directory { doing: "set room aside for", path: directory.path().to_owned(), source: error })
-    }
-
-    /// Takes note of what came of setting room aside: nothing, or an error, which is no fault of the log's; it is tried
-    /// again. Returns whether that is news.
-    fn found_disk_full(&self, error: Option<&io::Error>) -> bool {
-        let is_news = self.is_disk_full.swap(error.is_some(), Ordering::Relaxed) != error.is_some();
-        match error {
-            Some(error) if is_news => eprintln!(
-                "rota: cannot set room aside on the disk of the data directory: {error}. Puts are refused when what is \
-                 set aside runs short; jobs can be completed and cancelled. Free some space, and it goes on by itself"
-            ),
-            None if is_news => eprintln!("rota: the disk of the data directory has room again"),
-            _ => {}
-        }
-        is_news
     }
 
     /// Takes away of the segments below `oldest` what is past its age and past so many bytes, the oldest first. Returns
@@ -279,17 +231,11 @@ impl Round<'_> {
             self.compact(stats.needed_from)?;
         }
         let rewrote = !is_due && self.rewrite_far()?;
+        // Far segments whose jobs are over go when the ends of these are reclaimed, and those may stand in the segment under way.
+        let is_only = |stats: &LogStats| stats.needed_from == stats.newest_segment;
+        let closed = self.look(Engine::has_empty_far_segments) && self.close_on_full(is_only)?;
         self.forget_history(self.history)?;
-        Ok(is_due || rewrote)
-    }
-
-    /// Whether a segment should be reclaimed that is not due: on a full disk all that can be had counts, however much is
-    /// written again for it.
-    fn is_wanted(&self, stats: &LogStats, live_bytes: u64) -> bool {
-        let is_full = self.host.keeper.figures().is_disk_full;
-        let is_closed = stats.needed_from < stats.newest_segment;
-        let ended = (stats.bytes - stats.needless_bytes).saturating_sub(live_bytes + live_bytes / 8);
-        is_full && is_closed && ended > 2 * stats.segment_bytes
+        Ok(is_due || rewrote || closed)
     }
 
     fn stats(&self) -> LogStats {
@@ -302,15 +248,6 @@ impl Round<'_> {
 
     fn far(&self) -> &super::far::FarJobs {
         self.host.far.as_ref().expect("the keeper works where a log is kept")
-    }
-
-    /// Has the disk given room for a small file, as far as there is history; else waits a little.
-    fn wait_for_room(&mut self, error: &FarError) -> Result<(), CommitError> {
-        if !self.forget_history(History::default())? {
-            self.host.keeper.found_disk_full(error.source().and_then(|source| source.downcast_ref()));
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
     }
 
     /// Has the open jobs of the far segment written again that has the fewest for its length, if far segments hold much
@@ -339,55 +276,18 @@ impl Round<'_> {
         self.host.log.as_ref().expect("the keeper works where a log is kept")
     }
 
-    /// Sets room aside until there is enough for what may come. A full disk costs history first.
-    fn set_aside(&mut self) -> Result<(), CommitError> {
-        while self.is_room_short() {
-            match self.directory.set_aside() {
-                Ok(()) => {
-                    let added = self.log().with_writer(|writer| {
-                        writer.add_spare();
-                        Ok(())
-                    })?;
-                    // The log was closed meanwhile: its next start counts the spares itself.
-                    if added.is_none() {
-                        return Ok(());
-                    }
-                }
-                Err(error) if is_full(&error) && self.forget_history(History::default())? => {}
-                Err(error) => {
-                    let found = self.host.keeper.found_no_room(self.directory, error);
-                    found.map_err(|cause| self.log().fail(cause))?;
-                    // Now the engine is told, and refuses what is no end of a job.
-                    return self.log().commit(self.host, false);
-                }
-            }
-        }
-        if self.host.keeper.found_disk_full(None) {
-            self.log().commit(self.host, false)?;
-        }
-        // What many jobs needed is given back when they are gone.
-        let most = self.look(Engine::wanted_room) + 4 * self.stats().segment_bytes;
-        while self.stats().room > most {
-            let before = self.stats().room;
-            self.log().with_writer(|writer| {
-                writer.give_back();
-                Ok(())
-            })?;
-            if self.stats().room == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_room_short(&self) -> bool {
-        let stats = self.stats();
-        stats.room < self.look(Engine::wanted_room) + stats.segment_bytes
-    }
-
     fn forget_history(&mut self, keep: History) -> Result<bool, CommitError> {
         let any = self.host.keeper.forget_history(self.directory, self.stats().oldest_segment, keep);
         any.map_err(|cause| self.log().fail(cause))
+    }
+
+    /// Begins the next segment where what is needless makes the log too long: its header says so.
+    fn close_if_over(&self) -> Result<(), CommitError> {
+        let stats = self.stats();
+        if stats.needless_bytes > 0 && !self.is_full() && is_over(&stats, self.look(Engine::live_bytes)) {
+            self.log().with_writer(LogWriter::close_segment)?;
+        }
+        Ok(())
     }
 
     /// Has the open jobs of a segment written again, after which no start needs it.
@@ -404,6 +304,7 @@ impl Round<'_> {
             }
             // Else whoever writes sets it aside, and everybody waits for that.
             self.set_aside()?;
+            self.close_if_over()?;
             match compaction.read() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -444,23 +345,20 @@ impl Round<'_> {
         // Of what was to be written again, something may not have been.
         let Some((lsn, emptied)) = finished else { return Ok(()) };
         let mut waiting = self.host.keeper.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        let any_emptied = !emptied.is_empty();
         waiting.extend(emptied.into_iter().map(|empty| (segment + 1, empty)));
         drop(waiting);
         self.log().settle(self.host)?;
-        let live = self.look(Engine::live_bytes);
-        let is_full = self.host.keeper.figures().is_disk_full;
         self.log().with_writer(|writer| {
             // A log that was closed meanwhile has no writer; its start reads the segment once more.
             if writer.durable() >= lsn {
                 writer.need_only_from(segment + 1);
             }
-            // Once for all that can be reclaimed now: each time costs a segment.
-            let stats = writer.stats();
-            let is_last = is_over(&stats, live) && !is_due(&stats, live);
-            // What is needless goes with the next segment's header: a full disk cannot wait for more of it.
-            let is_wanted = is_full && stats.needless_bytes >= 2 * stats.segment_bytes;
-            if is_last || is_wanted { writer.close_segment() } else { Ok(()) }
+            Ok(())
         })?;
+        self.close_if_over()?;
+        // A full disk cannot wait for more of it.
+        self.close_on_full(|stats| any_emptied || stats.needless_bytes >= 2 * stats.segment_bytes)?;
         self.host.keeper.compactions.fetch_add(1, Ordering::Relaxed);
         // What is told of the log is as of the newest write.
         self.log().commit(self.host, false)

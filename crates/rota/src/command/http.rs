@@ -4,10 +4,11 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use rota_client::http::{Client, Error, Method, ProblemKind};
+use rota_client::ServerAddress;
+use rota_client::http::{Address, Client, Error, Method, ProblemKind};
 use serde_json::{Map, Value};
 
-use crate::cli::{Global, HttpServer};
+use crate::cli::{Global, HttpServer, Port};
 use crate::files::{FileError, check_private, open};
 use crate::report::{self, Failure, handshake_hint, innermost};
 use crate::tokens::error::TokensError;
@@ -47,6 +48,9 @@ pub(super) fn patient_client(
     server: &HttpServer,
     timeout: Option<Duration>,
 ) -> anyhow::Result<Client> {
+    if global.flagged == Some(Port::Beanstalkd) {
+        return Err(only_over_http("this").into());
+    }
     let mut builder = Client::builder();
     if let Some(timeout) = timeout {
         builder = builder.timeout(timeout);
@@ -61,9 +65,24 @@ pub(super) fn patient_client(
     Ok(builder.connect_to(&address).map_err(|error| failure(&error, "nothing was asked"))?)
 }
 
+/// The ports that were named, of a flag's server alone if there is one.
+fn named<'a>(global: &'a Global, server: &'a HttpServer) -> (Option<&'a ServerAddress>, Option<&'a Address>) {
+    let (beanstalkd, http) = (global.server.as_ref(), server.http.as_ref());
+    match global.flagged {
+        Some(Port::Beanstalkd) => (beanstalkd, None),
+        Some(Port::Http) => (None, http),
+        None => (beanstalkd, http),
+    }
+}
+
+fn only_over_http(what: &str) -> Failure {
+    Failure::wrong_usage(format!("{what} goes over HTTP, and only --server is named"))
+        .hint("name the server's HTTP port with --http or ROTA_HTTP (Rota servers only)")
+}
+
 /// Whether the HTTP port alone was said: of what can be done over both ports, and goes over the other one unless told.
 pub(super) fn is_said(global: &Global, server: &HttpServer) -> bool {
-    global.server.is_none() && server.http.is_some()
+    matches!(named(global, server), (None, Some(_)))
 }
 
 /// A client of the HTTP port, where [`is_said`].
@@ -83,14 +102,11 @@ pub(super) enum Way {
 /// Rota. Where neither port was said, either may be the one that is there. What is asked for can only be done over HTTP if
 /// `only_http` names it.
 pub(super) fn way(global: &Global, server: &HttpServer, only_http: Option<&str>) -> anyhow::Result<Way> {
-    match (&global.server, &server.http, only_http) {
-        (Some(_), None, None) => Ok(Way::Beanstalkd),
-        (Some(_), None, Some(what)) => {
-            let failure = Failure::wrong_usage(format!("{what} goes over HTTP, and only --server is named"));
-            Err(failure.hint("name the server's HTTP port with --http or ROTA_HTTP (Rota servers only)").into())
-        }
-        (given, http, _) => {
-            let or_beanstalkd = given.is_none() && http.is_none() && only_http.is_none();
+    match (named(global, server), only_http) {
+        ((Some(_), None), None) => Ok(Way::Beanstalkd),
+        ((Some(_), None), Some(what)) => Err(only_over_http(what).into()),
+        (named, _) => {
+            let or_beanstalkd = named == (None, None) && only_http.is_none();
             Ok(Way::Http { client: client(global, server)?, or_beanstalkd })
         }
     }

@@ -42,7 +42,7 @@ pub(super) struct Habits {
 impl Habits {
     pub(super) fn new(random: &mut Random, segment_bytes: u64) -> Habits {
         let is_bounded = segment_bytes > 50_000 && random.chance(1, 2);
-        let capacity = segment_bytes * (4 + random.below(4));
+        let capacity = segment_bytes * (5 + random.below(4));
         Habits {
             every: *random.pick(&[3, 20, 200]),
             is_eager: random.chance(1, 2),
@@ -107,7 +107,7 @@ impl Simulation {
                 writer.need_only_from(segment);
                 self.keeper.finished = None;
                 if is_over(&writer.stats(), self.both.engine.live_bytes()) || self.random.chance(1, 4) {
-                    writer.close_segment()?;
+                    self.close_segment()?;
                 }
             }
             return Ok(());
@@ -137,10 +137,21 @@ impl Simulation {
                 self.keeper.emptied.extend(emptied.into_iter().map(|segment| (needed_from, segment)));
                 self.report.compactions += 1;
             }
-            Err(error) if error.is_disk_full() => {}
+            // What nobody needs goes with the header of the next segment.
+            Err(error) if error.is_disk_full() => self.close_segment()?,
             Err(error) => return Err(error.into()),
         }
         self.past.push((self.both.engine.last_record(), Past::Kept));
+        Ok(())
+    }
+
+    /// Closes the segment under way so that what nobody needs can go, unless the disk is full and ends of jobs may need that room.
+    fn close_segment(&mut self) -> Result<(), Failed> {
+        let writer = self.writer.as_mut().expect("the keeper works where there is a log");
+        let has_room = writer.has_spare() && self.both.engine.can_spare(writer.left_in_segment());
+        if writer.stats().needless_bytes > 0 && (has_room || !self.keeper.is_disk_full) {
+            writer.close_segment()?;
+        }
         Ok(())
     }
 
@@ -171,19 +182,18 @@ impl Simulation {
     /// Sets room aside as a server does; a full disk is no failure.
     fn set_aside(&mut self) -> Result<(), Failed> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        while self.habits.capacity_bytes.is_some()
-            && writer.stats().room < self.both.engine.wanted_room() + writer.stats().segment_bytes
-        {
-            match self.disk.set_aside() {
-                Ok(()) => writer.add_spare(),
-                Err(error) if is_full(&error) => {
-                    self.keeper.is_disk_full = true;
-                    return Ok(());
-                }
-                Err(_) => return Err(Failed::Disk),
-            }
+        if self.habits.capacity_bytes.is_none() {
+            return Ok(());
         }
-        self.keeper.is_disk_full = false;
+        let mut aside = self.disk.set_aside_beside(self.both.engine.open_file_bytes());
+        while aside.is_ok() && writer.stats().room < self.both.engine.wanted_room() + writer.stats().segment_bytes {
+            aside = self.disk.set_aside().inspect(|()| writer.add_spare());
+        }
+        self.keeper.is_disk_full = match aside {
+            Ok(()) => false,
+            Err(error) if is_full(&error) => true,
+            Err(_) => return Err(Failed::Disk),
+        };
         Ok(())
     }
 
@@ -212,7 +222,7 @@ impl Simulation {
         let stats = self.stats();
         let on_its_way: u64 = self.taken.iter().map(|group| group.bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
         let free = stats.room.saturating_sub(on_its_way);
-        let room = Room { free, set_aside: stats.segment_bytes, is_all: self.keeper.is_disk_full };
+        let room = Room { free, segment_bytes: stats.segment_bytes, is_all: self.keeper.is_disk_full };
         self.both.engine.set_room(room);
     }
 

@@ -88,6 +88,14 @@ fn wrong_usage_is_exit_code_2() {
         assert_eq!((run.code, run.out.as_str()), (2, ""), "{arguments:?}: {}", run.err);
         assert!(run.err.contains(expected), "{arguments:?}: {}", run.err);
     }
+    // What a flag names beats the environment, which may name another server.
+    for line in [&["put", "q", "x", "--kind", "k"][..], &["queue", "pause", "q"], &["why", "1"]] {
+        let mut command = command(line);
+        command.args(["--server", &server]).env("ROTA_HTTP", "http://127.0.0.1:1");
+        let run = Run::from(command.output().unwrap());
+        assert_eq!(run.code, 2, "{line:?}: {}", run.err);
+        assert!(run.err.contains("goes over HTTP, and only --server is named"), "{line:?}: {}", run.err);
+    }
     let run = alone(&["list", "--server", "redis://localhost"]);
     assert_eq!(run.code, 2);
     assert!(run.err.contains("\"redis\" is not a protocol that rota speaks"), "{}", run.err);

@@ -51,6 +51,23 @@ impl Run {
 }
 
 #[test]
+fn a_flag_beats_the_environment_that_names_the_other_port() {
+    let (_data, rota, http) = server(&[]);
+    let beanstalkd = format!("beanstalkd://{}", rota.address());
+    let nowhere = "127.0.0.1:1";
+    let by_http = ["--http".to_owned(), http.address().to_string()];
+    let by_server = ["--server".to_owned(), beanstalkd];
+    for line in ["put mail hello", "list mail", "stats", "cancel 1"] {
+        let mut one = command(&line.split(' ').collect::<Vec<_>>());
+        ended(one.args(&by_http).env("ROTA_SERVER", format!("beanstalkd://{nowhere}"))).good();
+    }
+    for line in ["put mail hello", "list mail", "stats", "cancel 2"] {
+        let mut one = command(&line.split(' ').collect::<Vec<_>>());
+        ended(one.args(&by_server).env("ROTA_HTTP", format!("http://{nowhere}"))).good();
+    }
+}
+
+#[test]
 fn a_put_says_all_that_http_can() {
     let (_data, _rota, http) = server(&[]);
     run(&http, &["put", "parents", "x", "--key", "p", "--delay", "1h"]).good();
