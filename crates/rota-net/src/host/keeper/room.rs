@@ -96,7 +96,7 @@ impl Round<'_> {
             self.log().commit(self.host, false)?;
         }
         // What many jobs needed is given back when they are gone.
-        let most = self.look(Engine::wanted_room) + 4 * self.stats().segment_bytes;
+        let most = self.look(Engine::wanted_room) + 3 * self.stats().segment_bytes;
         while self.stats().room > most {
             let before = self.stats().room;
             self.log().with_writer(|writer| {

@@ -290,7 +290,7 @@ fn nothing_is_told_before_it_is_durable() {
     }
     let (mut told, mut kept) = (0, 0);
     // Every sync from the n-th of a thread on fails. Some of these servers do not even come up.
-    for nth in 1..=8 {
+    for nth in 1..=16 {
         let data = TempDir::new().unwrap();
         let command = on(data.path(), &["--http", "127.0.0.1:0", "--sync", "always"]);
         let expression = format!("inject=fdatasync,fsync:error=EIO:when={nth}+");
