@@ -601,7 +601,7 @@ pub(crate) struct TopArgs {
 /// Which server is asked over HTTP.
 #[derive(Debug, Args)]
 pub(crate) struct HttpServer {
-    /// The server's HTTP port, http://HOST:PORT or https://; without --server, it is asked there alone [default: 127.0.0.1:11380]
+    /// The server's HTTP port, http://HOST:PORT or https://; without --server (ROTA_SERVER, which a flag beats), it is asked there alone [default: 127.0.0.1:11380]
     #[arg(long, env = "ROTA_HTTP", value_name = "URL", hide_env_values = true)]
     pub(crate) http: Option<Address>,
 }

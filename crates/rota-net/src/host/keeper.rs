@@ -281,7 +281,8 @@ impl Round<'_> {
         any.map_err(|cause| self.log().fail(cause))
     }
 
-    /// Begins the next segment where what is needless makes the log too long: its header says so.
+    /// Begins the next segment where what is needless makes the log too long: its header says so. To be called when the log was just settled:
+    /// everybody waits while the rest is synced.
     fn close_if_over(&self) -> Result<(), CommitError> {
         let stats = self.stats();
         if stats.needless_bytes > 0 && !self.is_full() && is_over(&stats, self.look(Engine::live_bytes)) {
@@ -304,7 +305,6 @@ impl Round<'_> {
             }
             // Else whoever writes sets it aside, and everybody waits for that.
             self.set_aside()?;
-            self.close_if_over()?;
             match compaction.read() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -327,6 +327,7 @@ impl Round<'_> {
             if on_its_way >= ON_ITS_WAY_BYTES || self.host.is_behind() {
                 self.log().settle(self.host)?;
                 (on_its_way, held) = (0, Duration::ZERO);
+                self.close_if_over()?;
             } else if holds_still {
                 std::thread::sleep(LOOK_EVERY);
             } else if held >= HELD {
