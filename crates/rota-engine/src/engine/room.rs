@@ -4,8 +4,9 @@ use super::{Engine, PUT_RECORD_BYTES, Room};
 use crate::event::Event;
 use crate::far::OpenFile;
 use crate::limits::{FINAL_RECORD_BYTES, RECORD_OVERHEAD_BYTES};
-use crate::log::Pending;
+use crate::log::{LogWriter, Pending};
 use crate::session::Actor;
+use crate::storage::Storage;
 
 impl Engine {
     /// Length of the records that everything would fill that is to be written again with its segments, in bytes. What may leave memory is
@@ -41,9 +42,15 @@ impl Engine {
         self.can_spare(segment + segment.min(2 * self.live_bytes() + segment / 16))
     }
 
-    /// Whether so many bytes of room can be given away, and ends of jobs still have theirs.
+    /// Whether the log can begin its next segment on a full disk: there is room for one, and ends of jobs still have theirs when the rest of
+    /// that under way is given up.
     #[must_use]
-    pub fn can_spare(&self, bytes: u64) -> bool {
+    pub fn can_begin_segment<S: Storage>(&self, writer: &LogWriter<S>) -> bool {
+        writer.has_spare() && self.can_spare(writer.left_in_segment())
+    }
+
+    /// Whether so many bytes of room can be given away, and ends of jobs still have theirs.
+    fn can_spare(&self, bytes: u64) -> bool {
         self.room.free >= self.room_for_ends() + bytes
     }
 

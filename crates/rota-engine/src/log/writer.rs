@@ -291,8 +291,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Whether room is set aside for the next segment.
-    #[must_use]
-    pub fn has_spare(&self) -> bool {
+    pub(crate) fn has_spare(&self) -> bool {
         self.spares > 0
     }
 

@@ -232,8 +232,9 @@ impl Round<'_> {
         }
         let rewrote = !is_due && self.rewrite_far()?;
         // Far segments whose jobs are over go when the ends of these are reclaimed, and those may stand in the segment under way.
-        let is_only = |stats: &LogStats| stats.needed_from == stats.newest_segment;
-        let closed = self.look(Engine::has_empty_far_segments) && self.close_on_full(is_only)?;
+        let closed = self.close_on_full(|stats| {
+            stats.needed_from == stats.newest_segment && self.look(Engine::has_empty_far_segments)
+        })?;
         self.forget_history(self.history)?;
         Ok(is_due || rewrote || closed)
     }

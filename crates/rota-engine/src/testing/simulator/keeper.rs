@@ -148,8 +148,8 @@ impl Simulation {
     /// Closes the segment under way so that what nobody needs can go, unless the disk is full and ends of jobs may need that room.
     fn close_segment(&mut self) -> Result<(), Failed> {
         let writer = self.writer.as_mut().expect("the keeper works where there is a log");
-        let has_room = writer.has_spare() && self.both.engine.can_spare(writer.left_in_segment());
-        if writer.stats().needless_bytes > 0 && (has_room || !self.keeper.is_disk_full) {
+        let has_room = !self.keeper.is_disk_full || self.both.engine.can_begin_segment(writer);
+        if writer.stats().needless_bytes > 0 && has_room {
             writer.close_segment()?;
         }
         Ok(())

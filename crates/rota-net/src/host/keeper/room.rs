@@ -134,8 +134,7 @@ impl Round<'_> {
         }
         let closed = self.log().with_writer(|writer| {
             let stats = writer.stats();
-            let can_be = writer.has_spare() && self.look(|engine| engine.can_spare(writer.left_in_segment()));
-            if can_be && is_worth_it(&stats) {
+            if is_worth_it(&stats) && self.look(|engine| engine.can_begin_segment(writer)) {
                 writer.close_segment()?;
             }
             Ok(writer.stats().newest_segment > stats.newest_segment)
