@@ -28,6 +28,9 @@ pub(crate) const UNFINISHED: &str = ".new";
 /// A segment of a snapshot is closed, and the next one begun, once it is this long, in bytes.
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// What is done between two offers of the processor to others, in bytes.
+const TURN_BYTES: usize = 64 << 10;
+
 /// A name for a snapshot begun at `moment`: names sort by time.
 pub(crate) fn name_of(moment: Timestamp, random: u32) -> String {
     let utc = moment.to_zoned(TimeZone::UTC);
@@ -43,6 +46,12 @@ pub(crate) fn is_name(text: &str) -> bool {
             b'x' => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
             _ => byte == *form,
         })
+}
+
+/// Bytes in pieces, the processor offered to others before each: some kernels take it from a thread that computes at their
+/// clock's ticks alone, some milliseconds apart, and whoever is to answer would wait as long.
+fn in_turns(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.chunks(TURN_BYTES).inspect(|_| std::thread::yield_now())
 }
 
 #[cfg(test)]

@@ -24,6 +24,15 @@ const QUICK_SYNC: Duration = Duration::from_micros(500);
 /// So many connections that wait are worth a sync of their own: it begins while the next ones are still being read.
 const WORTH_A_SYNC: usize = 16;
 
+/// A segment of which less than this share is left may be closed, one in so many.
+const NEARLY_FULL: u64 = 8;
+
+/// So much is synced in the time that a write may wait for, in bytes.
+const QUICKLY_SYNCED_BYTES: u64 = 256 << 10;
+
+/// So many syncs come one after the other at most, each of what was written during the one before, until a segment is closed.
+const MOST_SYNCS_APART: usize = 4;
+
 /// The log failed. Nothing that was not acknowledged before may be acknowledged now.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the log failed, so nothing more may be acknowledged")]
@@ -51,8 +60,6 @@ pub(super) struct Commit {
     begin: Instant,
     /// When the oldest of what is written and not durable was written, in microseconds since `begin`; 0 for nothing.
     unsynced_since: AtomicU64,
-    /// How many bytes were written when the newest sync apart had ended.
-    synced_bytes: AtomicU64,
     waiters: Mutex<Vec<(DependsOn, Waker)>>,
     /// How many connections are in [`Commit::reached`] and have not been told yet.
     waiting: AtomicUsize,
@@ -84,7 +91,6 @@ impl Commit {
             durable: AtomicU64::new(writer.durable().0),
             begin: Instant::now(),
             unsynced_since: AtomicU64::new(0),
-            synced_bytes: AtomicU64::new(writer.stats().bytes_written),
             log: Mutex::new(Log { writer: Some(writer), group: Group::default() }),
             waiters: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
@@ -217,6 +223,9 @@ impl Commit {
         }
         host.keeper.look_after_room(writer, wanted)?;
         host.keeper.look_after_length(&writer.stats(), live, holds_still);
+        if matches!(self.promise, Promise::Written { .. }) && closes_early(writer, host) {
+            self.call_thread();
+        }
         self.note(writer);
         Ok(())
     }
@@ -231,38 +240,46 @@ impl Commit {
         Ok(())
     }
 
-    /// Syncs what is written so far while others write on.
+    /// Syncs what is written so far while others write on, and closes a segment that is nearly full: everybody waits while that is synced
+    /// to its end, so it comes after a sync that left little to do.
     fn sync_apart(&self, host: &Host) -> Result<(), LogError> {
+        for turn in 1..=MOST_SYNCS_APART {
+            let Some(written_meanwhile) = self.sync_what_is_written()? else { return Ok(()) };
+            let mut log = lock(&self.log);
+            let Some(writer) = &mut log.writer else { return Ok(()) };
+            if !closes_early(writer, host) {
+                return Ok(());
+            }
+            if written_meanwhile <= QUICKLY_SYNCED_BYTES || turn == MOST_SYNCS_APART {
+                let closed = writer.close_segment();
+                self.note(writer);
+                return closed;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns how many bytes were written while it synced; `None` where there was nothing to sync.
+    fn sync_what_is_written(&self) -> Result<Option<u64>, LogError> {
         let begun = self.micros();
         let mut log = lock(&self.log);
-        let under_way = log.writer.as_mut().map_or(Ok(None), LogWriter::begin_sync)?;
-        let Some(mut under_way) = under_way else {
+        let Some(writer) = &mut log.writer else { return Ok(None) };
+        let written = writer.stats().bytes_written;
+        let Some(mut under_way) = writer.begin_sync()? else {
             self.unsynced_since.store(0, Ordering::SeqCst);
-            return Ok(());
+            return Ok(None);
         };
         drop(log);
         let synced = under_way.sync();
         let mut log = lock(&self.log);
         // Who closed the log meanwhile has synced it.
-        let Some(writer) = &mut log.writer else { return synced.map_err(|_| LogError::Poisoned) };
+        let Some(writer) = &mut log.writer else { return synced.map_err(|_| LogError::Poisoned).map(|()| None) };
         let durable = writer.end_sync(under_way, synced)?;
         // What was written since the begin of the sync may be as old as that.
         let oldest = if durable == writer.written() { 0 } else { begun };
         self.unsynced_since.store(oldest, Ordering::SeqCst);
-        let closed = self.close_early(writer, host);
         self.note(writer);
-        closed
-    }
-
-    /// Closes the segment right after a sync if it would be full before the next one: to close it takes a sync of all
-    /// that is written, for which everybody waits, and now there is the least of that.
-    fn close_early(&self, writer: &mut LogWriter<DataDirectory>, host: &Host) -> Result<(), LogError> {
-        let stats = writer.stats();
-        let since_last = stats.bytes_written - self.synced_bytes.swap(stats.bytes_written, Ordering::Relaxed);
-        let is_soon = writer.left_in_segment() < 2 * since_last;
-        let is_worth_it = since_last < stats.segment_bytes / 8;
-        let has_spare = stats.room > stats.segment_bytes && !host.keeper.figures().is_disk_full;
-        if is_soon && is_worth_it && has_spare { writer.close_segment() } else { Ok(()) }
+        Ok(Some(writer.stats().bytes_written - written))
     }
 
     /// Takes down how far the log is.
@@ -389,6 +406,14 @@ impl Commit {
             stats: *lock(&self.stats),
         }
     }
+}
+
+/// Whether the segment under way is to be closed before it is full, by who syncs apart: else whoever fills it up does that, with all
+/// in it that is not synced yet. There has to be room for the next one.
+fn closes_early(writer: &LogWriter<DataDirectory>, host: &Host) -> bool {
+    let stats = writer.stats();
+    let is_nearly_full = writer.left_in_segment() < stats.segment_bytes / NEARLY_FULL;
+    is_nearly_full && stats.room > stats.segment_bytes && !host.keeper.figures().is_disk_full
 }
 
 /// Starts the thread that syncs, if there is anything to sync.

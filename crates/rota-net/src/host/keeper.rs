@@ -109,7 +109,7 @@ impl Keeper {
         self.shortest_long.store(if is_long { shortest } else { 0 }, Ordering::Relaxed);
         let is_late = is_long && needed > shortest + LATE_GROWTH * quarter;
         self.is_late.store(is_late, Ordering::Relaxed);
-        if is_long && before == 0 {
+        if is_long && before == 0 || is_over(stats, live_bytes) {
             self.look();
         }
     }
@@ -230,6 +230,11 @@ impl Round<'_> {
         if is_due {
             self.compact(stats.needed_from)?;
         }
+        // What becomes needless last is so while nothing is reclaimed any more.
+        if !is_due && self.is_over() {
+            self.log().settle(self.host)?;
+            self.close_if_over()?;
+        }
         let rewrote = !is_due && self.rewrite_far()?;
         // Far segments whose jobs are over go when the ends of these are reclaimed, and those may stand in the segment under way.
         let closed = self.close_on_full(|stats| {
@@ -285,11 +290,14 @@ impl Round<'_> {
     /// Begins the next segment where what is needless makes the log too long: its header says so. To be called when the log was just settled:
     /// everybody waits while the rest is synced.
     fn close_if_over(&self) -> Result<(), CommitError> {
-        let stats = self.stats();
-        if stats.needless_bytes > 0 && !self.is_full() && is_over(&stats, self.look(Engine::live_bytes)) {
+        if self.is_over() {
             self.log().with_writer(LogWriter::close_segment)?;
         }
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        !self.is_full() && is_over(&self.stats(), self.look(Engine::live_bytes))
     }
 
     /// Has the open jobs of a segment written again, after which no start needs it.

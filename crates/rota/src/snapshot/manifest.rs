@@ -4,11 +4,13 @@
 //! `docs/snapshots.md`. Nothing here does I/O. Whatever is not right in a manifest is a [`ManifestError`].
 
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 use rota_engine::job::JobState;
 use rota_engine::storage::segment_file_name;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
+
+use super::in_turns;
 
 /// Its name among the objects of a snapshot.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -179,7 +181,9 @@ fn read(object: &Value) -> Option<Manifest> {
 /// The SHA-256 of bytes, in hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+    let mut context = Context::new(&SHA256);
+    in_turns(bytes).for_each(|piece| context.update(piece));
+    context.finish().as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a String takes all that is written");
         hex
     })

@@ -33,6 +33,9 @@ use super::{SEGMENT_BYTES, name_of};
 /// The walk rests while more bytes of closed segments than these wait for the place.
 const WAITING_BYTES: u64 = SEGMENT_BYTES;
 
+/// Room for a segment, which may be longer by a group.
+const SEGMENT_CAPACITY: usize = SEGMENT_BYTES as usize + (1 << 20);
+
 /// How nice the thread that puts is, which checksums all that it puts.
 const PUT_NICENESS: i32 = 10;
 
@@ -260,7 +263,8 @@ impl Storage for SegmentsInMemory {
     }
 
     fn create(&mut self, segment: u64) -> io::Result<SegmentInMemory> {
-        self.lock().insert(segment, Vec::with_capacity(1 << 20));
+        // All at once: what is not used costs nothing, and to grow it would be a pause.
+        self.lock().insert(segment, Vec::with_capacity(SEGMENT_CAPACITY));
         Storage::open(self, segment)
     }
 
@@ -321,11 +325,12 @@ impl StorageFile for SegmentInMemory {
             if start >= bytes.len() && is_zero(written) {
                 return;
             }
-            let end = start + written.len();
-            if bytes.len() < end {
-                bytes.resize(end, 0);
+            if bytes.len() < start {
+                bytes.resize(start, 0);
             }
-            bytes[start..end].copy_from_slice(written);
+            let (over, behind) = written.split_at(written.len().min(bytes.len() - start));
+            bytes[start..start + over.len()].copy_from_slice(over);
+            bytes.extend_from_slice(behind);
         })
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Listing, PlaceFault};
-use crate::snapshot::UNFINISHED;
+use crate::snapshot::{UNFINISHED, in_turns};
 
 /// What is written before it is synced, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -77,7 +77,7 @@ impl Folder {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         // A piece at a time: a sync of the log, which everybody waits for, stands behind no more than that.
         for piece in bytes.chunks(PIECE_BYTES) {
-            file.write_all(piece)?;
+            in_turns(piece).try_for_each(|piece| file.write_all(piece))?;
             file.sync_data()?;
         }
         Ok(file.sync_all()?)
