@@ -2,7 +2,8 @@
 //!
 //! Where an answer waits for the disk, a thread does both, over and over, as long as there is something to write; a
 //! connection that waits alone, on a disk that is quick, spares itself the two changes of thread. Where an answer waits
-//! for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace.
+//! for the kernel alone, whoever waits first writes for everybody, and the thread syncs at its own pace; it closes a segment
+//! before that is full, so that none of those who write has to.
 
 use super::{Host, Promise};
 use crate::beanstalkd::LogFacts;
@@ -24,7 +25,7 @@ const QUICK_SYNC: Duration = Duration::from_micros(500);
 /// So many connections that wait are worth a sync of their own: it begins while the next ones are still being read.
 const WORTH_A_SYNC: usize = 16;
 
-/// A segment of which less than this share is left may be closed, one in so many.
+/// A segment is nearly full once less than one in so many parts of it is left.
 const NEARLY_FULL: u64 = 8;
 
 /// So much is synced in the time that a write may wait for, in bytes.

@@ -77,7 +77,7 @@ fn named<'a>(global: &'a Global, server: &'a HttpServer) -> (Option<&'a ServerAd
 
 fn only_over_http(what: &str) -> Failure {
     Failure::wrong_usage(format!("{what} goes over HTTP, and only --server is named"))
-        .hint("name the server's HTTP port with --http or ROTA_HTTP (Rota servers only)")
+        .hint("name the server's HTTP port with --http (Rota servers only)")
 }
 
 /// Whether the HTTP port alone was said: of what can be done over both ports, and goes over the other one unless told.
