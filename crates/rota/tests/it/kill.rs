@@ -158,8 +158,9 @@ fn live(mode: Mode, seed: u64, kills: u64, takes_snapshots: bool) -> Kills {
     let is_proved = |found: Found| found.whole > 0 && found.unfinished > 0 && found.jobs > 0;
     while total.all() < kills || (takes_snapshots && lives < MOST_LIVES && !is_proved(total.snapshots())) {
         let cycles = kills.saturating_sub(total.all()).clamp(4, CYCLES_OF_A_STORE);
-        // Each time as long again as all those before.
-        let patience = if total.snapshots().whole > 0 { 1 } else { 1 << lives.min(8) };
+        // Each time as long again as all those before, until a snapshot was whole.
+        let waits = takes_snapshots && total.snapshots().whole == 0;
+        let patience = if waits { 1 << lives.min(8) } else { 1 };
         total.add(&Life { mode, seed: seed + lives, cycles, takes_snapshots, patience }.live());
         lives += 1;
     }

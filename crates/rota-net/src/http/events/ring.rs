@@ -204,7 +204,7 @@ impl Hub {
         if after + 1 < ring.whole_from {
             let until = engine.last_record();
             if until > Lsn(0) {
-                let past = Some(Goal { until, below: ring.whole_from });
+                let past = Some(Goal { until, below: ring.whole_behind(2) });
                 return Some(Joined { started, past, ..at(ring.first, after, false) });
             }
             return Some(Joined { started, ..at(ring.first, ring.whole_from - 1, true) });
@@ -213,11 +213,12 @@ impl Hub {
         Some(at(ring.first + passed as u64, after, false))
     }
 
-    /// The place from which on all from the number `below` on are there; else the number from which on they are.
+    /// The place from which on all from the number `below` on are there, and not about to be given up; else a number from which on
+    /// they are.
     pub(super) fn place_of(&self, below: u64) -> Result<u64, u64> {
         let ring = self.ring();
-        if below < ring.whole_from {
-            return Err(ring.whole_from);
+        if below < ring.whole_behind(1) {
+            return Err(ring.whole_behind(2));
         }
         let passed = ring.told.partition_point(|told| told.news.seq < below);
         Ok(ring.first + passed as u64)
@@ -383,6 +384,14 @@ impl Ring {
         self.first + self.told.len() as u64
     }
 
+    /// The number from which on all are here; where the oldest are about to be given up, behind so many quarters of what is here: who
+    /// begins there has some time to read on.
+    fn whole_behind(&self, quarters: usize) -> u64 {
+        let is_nearly_full = 4 * self.told.len() > 3 * NEWS_KEPT || 4 * self.bytes > 3 * NEWS_KEPT_BYTES;
+        let told = self.told.get(self.told.len() * quarters / 4).filter(|_| is_nearly_full);
+        told.map_or(self.whole_from, |told| told.news.seq.max(self.whole_from))
+    }
+
     fn skip(&mut self, id: u64, from: u64) -> (u64, Option<u64>) {
         let clear = self.bells.get(&id).map(|bell| bell.clear);
         let Some((_, next)) = clear.filter(|&(begin, end)| begin == from && end > from) else { return (from, None) };
@@ -470,5 +479,29 @@ mod tests {
         assert_eq!((next, seen), (last + 3, Some(last + 3)));
         let Read::Next { chosen, seen, .. } = read(&few, next) else { panic!("it did not fall behind") };
         assert_eq!((chosen.len(), seen), (0, None));
+    }
+
+    #[tokio::test]
+    async fn who_comes_from_the_journal_begins_where_the_ring_stays_for_a_while() {
+        let mut engine = Engine::in_memory(Options::default(), Time(1), Time(1));
+        let hub = Hub::default();
+        let joined = hub.join(&mut engine, None, Reader::Client, Wants::ALL).unwrap();
+        let publish = |numbers: std::ops::RangeInclusive<u64>| {
+            let news = numbers.map(|seq| News::new(seq, Time(1), Time(1), NewsKind::JobPut)).collect();
+            hub.publish(Taken { news, lost_below: None });
+        };
+        let (kept, last) = (NEWS_KEPT as u64, 3 * NEWS_KEPT as u64);
+        publish(1..=kept / 2);
+        assert_eq!(hub.place_of(1), Ok(0), "nothing is given up yet");
+        publish(kept / 2 + 1..=last);
+        // All are there from `last - kept + 1` on, but the next event takes the first of them.
+        let below = hub.place_of(last - kept + 1).unwrap_err();
+        assert_eq!(below, last - kept / 2 + 1);
+        publish(last + 1..=last + kept / 4);
+        let place = hub.place_of(below).unwrap();
+        publish(last + kept / 4 + 1..=last + kept / 2);
+        let Read::Next { chosen, .. } = hub.read(joined.id, place, |_| true, 1) else { panic!("it was given up") };
+        assert_eq!(chosen[0].news.seq, below);
+        assert!(hub.place_of(below).is_err(), "it is the oldest now");
     }
 }
