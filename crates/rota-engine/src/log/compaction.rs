@@ -10,6 +10,7 @@
 //! records are durable before the writer is told, and that commands have their turn between two slices.
 
 use super::record::{NameCache, RecordFault};
+use super::segment::SEGMENT_HEADER_BYTES;
 use super::{LogStats, LoggedEvent, Lsn, Place, SegmentReader, decode_record};
 use crate::engine::Engine;
 use crate::far::{Candidates, FarError, FarFiles, FarPlace, FarRecord, Moments, OpenFile};
@@ -30,12 +31,14 @@ pub fn is_due(stats: &LogStats, live_bytes: u64) -> bool {
 }
 
 /// Whether the segment under way should be closed before it is full, since others are needless and the log is too long: what is needless is
-/// read by recovery until a header says so. While more is about to become that, only once it is worth it: each closing costs a segment.
+/// read by recovery until a header says so. While more is about to become that, only once it is worth it: each closing costs a segment. One that
+/// is empty has nothing to close.
 #[must_use]
 pub fn is_over(stats: &LogStats, live_bytes: u64) -> bool {
     let quarter = stats.segment_bytes / 4;
     let is_long = stats.needless_bytes > 0 && stats.bytes > 2 * live_bytes + 7 * quarter;
-    is_long && (stats.newest_bytes >= quarter || !is_due(stats, live_bytes))
+    let is_empty = stats.newest_bytes <= SEGMENT_HEADER_BYTES as u64;
+    is_long && !is_empty && (stats.newest_bytes >= quarter || !is_due(stats, live_bytes))
 }
 
 /// The reclaiming of one segment.

@@ -4,7 +4,7 @@ use crate::command::{Answer, Command, Held, NewJob, Parent, Target};
 use crate::engine::{BodyHome, Options};
 use crate::far::FarError;
 use crate::job::{JobId, JobState, Priority};
-use crate::log::{OpenError, SegmentError, is_due};
+use crate::log::{LogStats, OpenError, SegmentError, is_due, is_over};
 use crate::storage::Storage;
 use crate::testing::server::{Server, queue};
 use crate::testing::storage::{Crash, SimulatedDisk};
@@ -29,6 +29,29 @@ fn restart(server: Server, crash: Crash) -> Result<Server, OpenError> {
     again.engine.check();
     assert_eq!(again.engine.durable_text(again.now), text, "after {crash:?}");
     Ok(again)
+}
+
+#[test]
+fn a_segment_is_closed_early_where_that_lets_others_go() {
+    const SEGMENT: u64 = 64 << 20;
+    // Nothing is open, of two segments one is needless.
+    let over = LogStats {
+        bytes: 2 * SEGMENT,
+        needless_bytes: SEGMENT,
+        newest_bytes: SEGMENT / 8,
+        segment_bytes: SEGMENT,
+        needed_from: 2,
+        newest_segment: 3,
+        ..LogStats::default()
+    };
+    assert!(!is_due(&over, 0) && is_over(&over, 0));
+    assert!(!is_over(&LogStats { needless_bytes: 0, ..over }, 0), "none would go");
+    assert!(!is_over(&over, SEGMENT / 4), "it is no longer than it may be");
+    assert!(!is_over(&LogStats { newest_bytes: 64, ..over }, 0), "there is nothing in it");
+    // While more is reclaimed, it is to be worth a segment.
+    let due = LogStats { bytes: 3 * SEGMENT, ..over };
+    assert!(is_due(&due, 0) && !is_over(&due, 0));
+    assert!(is_over(&LogStats { newest_bytes: SEGMENT / 4, ..due }, 0));
 }
 
 #[test]
