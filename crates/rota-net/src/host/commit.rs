@@ -10,7 +10,7 @@ use crate::beanstalkd::LogFacts;
 use rota_engine::engine::{DependsOn, Room};
 use rota_engine::limits::{RECORD_OVERHEAD_BYTES, STEP_OBJECTS};
 use rota_engine::log::{Group, LogError, LogStats, LogWriter, Lsn};
-use rota_engine::storage::DataDirectory;
+use rota_engine::storage::{DataDirectory, Storage};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -412,9 +412,9 @@ impl Commit {
 /// Whether the segment under way is to be closed before it is full, by who syncs apart: else whoever fills it up does that, with all
 /// in it that is not synced yet. There has to be room for the next one.
 fn closes_early(writer: &LogWriter<DataDirectory>, host: &Host) -> bool {
-    let stats = writer.stats();
-    let is_nearly_full = writer.left_in_segment() < stats.segment_bytes / NEARLY_FULL;
-    is_nearly_full && stats.room > stats.segment_bytes && !host.keeper.figures().is_disk_full
+    let segment_bytes = writer.storage().segment_bytes();
+    let is_nearly_full = writer.left_in_segment() < segment_bytes / NEARLY_FULL;
+    is_nearly_full && writer.stats().room > segment_bytes && !host.keeper.figures().is_disk_full
 }
 
 /// Starts the thread that syncs, if there is anything to sync.

@@ -67,7 +67,7 @@ fn wrong_usage_is_exit_code_2() {
         (&["cancel", "1", "--queue", "q", "--key", "k"], "cannot be used with"),
         (&["put", "q", "x", "--after", "x"], "\"x\" names no job: write its id, or QUEUE:KEY"),
         (&["put", "q", "x", "--back-off", "5s,often"], "\"often\" is no part of a back-off"),
-        (&["put", "q", "x", "--kind", "k"], "hint: name the server's HTTP port with --http"),
+        (&["put", "q", "x", "--kind", "k"], "hint: name the server's HTTP port with --http (Rota servers only)"),
         (&["next", "a", "b"], "error: a job of several queues goes over HTTP, and only --server is named"),
         (&["queue", "set", "q"], "required arguments"),
         (&["queue", "set", "q", "--rate", "5"], "\"5\" is no rate: write 100/1s or 5/1m"),
