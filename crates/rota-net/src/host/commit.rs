@@ -244,20 +244,21 @@ impl Commit {
     /// Syncs what is written so far while others write on, and closes a segment that is nearly full: everybody waits while that is synced
     /// to its end, so it comes after a sync that left little to do.
     fn sync_apart(&self, host: &Host) -> Result<(), LogError> {
-        for turn in 1..=MOST_SYNCS_APART {
+        let mut turns_left = MOST_SYNCS_APART;
+        loop {
             let Some(written_meanwhile) = self.sync_what_is_written()? else { return Ok(()) };
             let mut log = lock(&self.log);
             let Some(writer) = &mut log.writer else { return Ok(()) };
             if !closes_early(writer, host) {
                 return Ok(());
             }
-            if written_meanwhile <= QUICKLY_SYNCED_BYTES || turn == MOST_SYNCS_APART {
+            turns_left -= 1;
+            if written_meanwhile <= QUICKLY_SYNCED_BYTES || turns_left == 0 {
                 let closed = writer.close_segment();
                 self.note(writer);
                 return closed;
             }
         }
-        Ok(())
     }
 
     /// Returns how many bytes were written while it synced; `None` where there was nothing to sync.

@@ -72,6 +72,9 @@ pub(super) struct Keeper {
     jobs_kept: AtomicU64,
     history_bytes: AtomicU64,
     is_disk_full: AtomicBool,
+    /// Whether a segment was set aside that is not counted by the log's writer yet. Its lock is held meanwhile, else the other of the two
+    /// who do that took the disk for full while the last one that there is room for is on its way.
+    has_uncounted: Mutex<bool>,
     /// What keeps segments that nobody needs, and has them open.
     bodies: Option<Arc<Bodies>>,
     /// The far segments, which are no history.

@@ -11,6 +11,7 @@ use rota_engine::log::{LogError, LogStats, LogWriter};
 use rota_engine::storage::{DataDirectory, Storage, is_full, is_short};
 use std::error::Error;
 use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 impl Keeper {
@@ -28,8 +29,8 @@ impl Keeper {
         self.look();
         while !self.is_disk_full.load(Ordering::Relaxed) && writer.stats().room < wanted + stats.segment_bytes / 4 {
             let mut directory = writer.storage().clone();
-            match directory.set_aside() {
-                Ok(()) => writer.add_spare(),
+            match self.set_segment_aside(&mut directory) {
+                Ok(()) => self.count_spare(writer),
                 Err(error) => {
                     let has_given = is_full(&error)
                         && self.forget_history(&mut directory, stats.oldest_segment, History::default())?;
@@ -40,6 +41,24 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// Sets a segment aside, unless one was meanwhile that is still to be counted.
+    fn set_segment_aside(&self, directory: &mut DataDirectory) -> io::Result<()> {
+        let mut has_uncounted = self.has_uncounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*has_uncounted {
+            directory.set_aside()?;
+            *has_uncounted = true;
+        }
+        Ok(())
+    }
+
+    /// Has the writer count what was set aside.
+    fn count_spare(&self, writer: &mut LogWriter<DataDirectory>) {
+        let mut has_uncounted = self.has_uncounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *has_uncounted) {
+            writer.add_spare();
+        }
     }
 
     /// Takes note that no room could be set aside, where it can be tried again. Whatever else the disk says may be said of the
@@ -75,7 +94,7 @@ impl Round<'_> {
                 Ok(false) => break,
                 Ok(true) => {
                     let added = self.log().with_writer(|writer| {
-                        writer.add_spare();
+                        self.host.keeper.count_spare(writer);
                         Ok(())
                     })?;
                     // The log was closed meanwhile: its next start counts the spares itself.
@@ -115,7 +134,7 @@ impl Round<'_> {
         self.directory.set_aside_beside(self.look(Engine::open_file_bytes))?;
         let stats = self.stats();
         let is_short = stats.room < self.look(Engine::wanted_room) + stats.segment_bytes;
-        if is_short { self.directory.set_aside().map(|()| true) } else { Ok(false) }
+        if is_short { self.host.keeper.set_segment_aside(self.directory).map(|()| true) } else { Ok(false) }
     }
 
     /// Whether a segment should be reclaimed that is not due: on a full disk all that can be had counts, however much is

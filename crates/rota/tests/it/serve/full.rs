@@ -91,7 +91,7 @@ fn a_refused_put_leaves_no_trace_and_all_else_goes_on() {
         assert!(ids.len() > 100, "{name}: {} jobs fill it", ids.len());
         take_the_rest(disk);
         for _ in 0..50 {
-            assert_eq!(wire.try_put("put 0 0 60", &[b'x'; BODY_BYTES]).line, "OUT_OF_MEMORY");
+            assert_eq!(wire.try_put("put 0 0 60", &[b'x'; BODY_BYTES]).line, "OUT_OF_MEMORY", "{name}");
         }
         let batch =
             batch_bytes(&[put_bytes("put 0 0 60", &[b'x'; BODY_BYTES]), put_bytes("put 0 0 60", &[b'y'; BODY_BYTES])]);
