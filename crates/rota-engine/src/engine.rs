@@ -184,12 +184,10 @@ impl Engine {
     ) -> Result<(Engine, LogWriter<S>, Recovery, FarFiles<S>), OpenError> {
         let state = State::new(options.spoke, options.near);
         let mut replay = Replay::new(state, options.bodies, storage.clone(), options.far_files);
-        let opened = log::open(storage, new_store_id, &mut |record| replay.take(record));
-        let (writer, recovery) = opened.map_err(OpenError::of_replay)?;
-        let (mut state, far) = replay.end().map_err(|source| {
-            let path = writer.storage().path(recovery.first_segment);
-            OpenError::Replay { path, offset: 0, lsn: recovery.next_lsn, source }
-        })?;
+        let read = log::read(storage, &mut |record| replay.take(record)).map_err(OpenError::of_replay)?;
+        // This may refuse it, too: the log's tail must still be there then.
+        let (mut state, far) = replay.end().map_err(|source| read.refused(source))?;
+        let (writer, recovery) = read.settle(new_store_id)?;
         state.count_no_ticks();
         let now = recovery.last_at.max(wall);
         let pending = Pending::new(recovery.next_lsn);

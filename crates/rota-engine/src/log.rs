@@ -36,6 +36,7 @@ pub use reader::SegmentError;
 pub(crate) use reader::SegmentReader;
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
 pub(crate) use record::{NameCache, actor_bytes, decode_record};
+pub(crate) use recovery::read;
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{FarLoss, JobRange, LostJob, Salvage, SalvageError, Take, salvage};
 pub use segment::{Damage, FORMAT_VERSION};

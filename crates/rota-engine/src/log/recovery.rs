@@ -1,8 +1,9 @@
 //! Reading the log back at a start: which of it to trust, what to cut off, when to refuse.
 //!
-//! [`open`] is called once, before anything else. The rules are in `docs/disk-format.md`, *Recovery*; in short: what was
-//! durable must be there and right, what was not may be torn. Nothing on disk is changed before all of it has
-//! been read and accepted, so that a refused log is as it was, and a recovery that was killed can be done again.
+//! [`open`] is called once, before anything else; the engine calls its two halves, to look at what was read between them.
+//! The rules are in `docs/disk-format.md`, *Recovery*; in short: what was durable must be there and right, what was not may be
+//! torn. Nothing on disk is changed before all of it has been read and accepted, so that a refused log is as it was, and a
+//! recovery that was killed can be done again.
 
 use super::record::{NameCache, RecordFault, RecordHeader};
 use super::segment::{
@@ -173,30 +174,63 @@ pub fn open<S: Storage>(
     new_store_id: [u8; 16],
     replay: &mut Replay<'_>,
 ) -> Result<(LogWriter<S>, Recovery), OpenError> {
+    read(storage, replay)?.settle(new_store_id)
+}
+
+/// The first half of [`open`]: hands every event to `replay`, and changes nothing. For who may refuse a log once it has all
+/// of it.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read<S: Storage>(storage: S, replay: &mut Replay<'_>) -> Result<LogRead<S>, OpenError> {
     let survey = survey(&storage)?;
-    if survey.segments.is_empty() {
-        return begin_log(storage, StoreId(new_store_id), &survey);
-    }
-    let mut reading = Reading {
-        storage: &storage,
-        replay,
-        names: NameCache::default(),
-        buffer: Vec::new(),
-        recovery: Recovery {
-            store: survey.segments[0].store,
-            next_lsn: Lsn(1),
-            records: 0,
-            segments: 0,
-            first_segment: 1,
-            bytes: 0,
-            last_seq: 0,
-            last_at: Time(0),
-            torn: None,
-        },
+    let first = survey.segments.first();
+    let recovery = Recovery {
+        store: first.map_or(StoreId([0; 16]), |first| first.store),
+        next_lsn: first.map_or(Lsn(1), |first| first.first_lsn),
+        records: 0,
+        segments: 0,
+        first_segment: first.map_or(1, |first| first.segment),
+        bytes: 0,
+        last_seq: 0,
+        last_at: Time(0),
+        torn: None,
     };
-    let end = reading.all(&survey)?;
+    let names = NameCache::default();
+    let mut reading = Reading { storage: &storage, replay, names, buffer: Vec::new(), recovery };
+    let end = if survey.segments.is_empty() { None } else { Some(reading.all(&survey)?) };
     let recovery = reading.recovery;
-    settle(storage, &survey, &end, recovery)
+    Ok(LogRead { storage, survey, end, recovery })
+}
+
+/// A log that was read, and is as it was found.
+pub(crate) struct LogRead<S: Storage> {
+    storage: S,
+    survey: Survey,
+    /// `None` where there is no log yet.
+    end: Option<End>,
+    recovery: Recovery,
+}
+
+impl<S: Storage> LogRead<S> {
+    /// The second half of [`open`], once what was read is accepted: cuts off a torn tail, makes durable what was read, or begins
+    /// a log.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub(crate) fn settle(self, new_store_id: [u8; 16]) -> Result<(LogWriter<S>, Recovery), OpenError> {
+        let LogRead { storage, survey, end, recovery } = self;
+        match end {
+            Some(end) => settle(storage, &survey, &end, recovery),
+            None => begin_log(storage, StoreId(new_store_id), &survey),
+        }
+    }
+
+    /// That what was read is not accepted, and why.
+    pub(crate) fn refused(&self, source: ReplayError) -> OpenError {
+        let path = self.storage.path(self.recovery.first_segment);
+        OpenError::Replay { path, offset: 0, lsn: self.recovery.next_lsn, source }.of_replay()
+    }
 }
 
 /// The segments that recovery reads, from what their headers say.
@@ -334,8 +368,6 @@ struct Reading<'a, 'r, S: Storage> {
 
 impl<S: Storage> Reading<'_, '_, S> {
     fn all(&mut self, survey: &Survey) -> Result<End, OpenError> {
-        self.recovery.next_lsn = survey.segments[0].first_lsn;
-        self.recovery.first_segment = survey.segments[0].segment;
         let mut closed = VecDeque::new();
         for (index, header) in survey.segments.iter().enumerate() {
             let mut bytes = std::mem::take(&mut self.buffer);

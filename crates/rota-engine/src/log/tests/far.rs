@@ -3,9 +3,10 @@
 
 use crate::command::{Answer, Command, KickSource, Target};
 use crate::engine::{BodyHome, Engine, Options};
+use crate::event::Event;
 use crate::job::{JobId, QueueName, Time};
 use crate::log::inspect::{self, Inspection, Item, Look, SegmentReport, Verdict};
-use crate::log::{Lsn, Salvage, Take, salvage};
+use crate::log::{Group, Lsn, OpenError, Pending, Salvage, Take, salvage};
 use crate::storage::{Beside, Storage};
 use crate::testing::server::{STORE, Server, queue};
 use crate::testing::storage::SimulatedDisk;
@@ -90,6 +91,21 @@ fn yard(keeps_history: bool) -> Yard {
     let (file, _) = crate::far::OpenFile::read(&disk, oldest - 1).unwrap().unwrap();
     let far = file.segments.iter().map(|segment| (segment.segment, segment.open.count)).collect();
     Yard { disk, engine, text, bodies, far, open }
+}
+
+/// A valid file of open jobs that is not the one which the log names.
+fn other_open_file(yard: &Yard) -> Vec<u8> {
+    let Beside::Open(ends_with) = yard.open else { panic!("it is one") };
+    let (mut file, _) = crate::far::OpenFile::read(&yard.disk, ends_with).unwrap().unwrap();
+    let clear = (0..64).find(|&at| !file.segments[0].open.get(at)).unwrap();
+    file.segments[0].open.set(clear, true);
+    file.encode(ends_with).0
+}
+
+/// All that is on a disk.
+fn content(disk: &SimulatedDisk) -> impl PartialEq + std::fmt::Debug {
+    let beside = disk.beside().unwrap().into_iter().map(|name| (name, disk.bytes_beside(name)));
+    (disk.store_id().unwrap(), super::damage::content(disk), beside.collect::<Vec<_>>())
 }
 
 fn check(disk: &SimulatedDisk) -> Inspection {
@@ -280,13 +296,7 @@ fn an_index_that_is_damaged_or_gone_costs_nothing() {
 fn without_the_right_file_of_open_jobs_nothing_is_guessed() {
     let yard = yard(false);
     let open = yard.open_jobs();
-    let other = {
-        let Beside::Open(ends_with) = yard.open else { panic!("it is one") };
-        let (mut file, _) = crate::far::OpenFile::read(&yard.disk, ends_with).unwrap().unwrap();
-        let clear = (0..64).find(|&at| !file.segments[0].open.get(at)).unwrap();
-        file.segments[0].open.set(clear, true);
-        file.encode(ends_with).0
-    };
+    let other = other_open_file(&yard);
     let length = yard.disk.bytes_beside(yard.open).unwrap().len();
     let mut damaged: Vec<(SimulatedDisk, &str)> =
         (0..length).map(|at| (yard.with(|disk| flip(disk, yard.open, at)), "damaged")).collect();
@@ -307,6 +317,56 @@ fn without_the_right_file_of_open_jobs_nothing_is_guessed() {
         // Those whose end the log tells of are not back.
         let ids: Vec<JobId> = yard.bodies.keys().copied().collect();
         assert!((0..ids.len()).filter(|n| n % 11 == 2 && n % 7 != 1).all(|n| !there.contains(&ids[n])));
+    }
+}
+
+/// What a start would take off the end of a log, or add to it.
+fn ends_to_settle(disk: &SimulatedDisk) -> Vec<(&'static str, SimulatedDisk)> {
+    let last = *disk.segments().unwrap().last().unwrap();
+    let with = |change: &dyn Fn(&SimulatedDisk)| {
+        let disk = disk.copy();
+        change(&disk);
+        disk
+    };
+    let torn = with(&|disk| {
+        let mut bytes = disk.bytes(last).unwrap();
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        bytes[end.next_multiple_of(8)..][..5].copy_from_slice(b"torn!");
+        disk.set_bytes(last, Some(bytes));
+    });
+    let begun = with(&|disk| disk.set_bytes(last + 1, Some(Vec::new())));
+    vec![("a torn tail", torn), ("a segment begun", begun), ("no store", with(&|disk| disk.set_store(None)))]
+}
+
+#[test]
+fn a_start_that_is_refused_for_far_jobs_leaves_every_file_as_it_was() {
+    let yard = yard(false);
+    for (end, disk) in ends_to_settle(&yard.disk) {
+        let before = content(&disk);
+        let recovered = Engine::recover(options(), disk.clone(), STORE, Time(0));
+        assert!(recovered.is_ok() && before != content(&disk), "{end}: a start has nothing to do there");
+    }
+    let gone = yard.with(|disk| disk.set_bytes_beside(yard.open, None));
+    let other = yard.with(|disk| disk.set_bytes_beside(yard.open, Some(other_open_file(&yard))));
+    // Records on a job of long ago, whose end is no longer in the log: what no server without a bug writes.
+    let twice = yard.disk.copy();
+    let (mut writer, recovery) = crate::log::open(twice.clone(), STORE, &mut |_| Ok(())).unwrap();
+    let (mut pending, mut group) = (Pending::new(recovery.next_lsn), Group::default());
+    let ended = *yard.bodies.keys().nth(1).unwrap();
+    pending.append(recovery.last_seq + 1, recovery.last_at, &Event::cancelled(ended), &super::Names::new());
+    pending.take(&mut group);
+    writer.write(&mut group).unwrap();
+    writer.close().unwrap();
+    for (what, why, disk) in
+        [("gone", "is missing", gone), ("other", "is missing or is not", other), ("twice", "not open", twice)]
+    {
+        for (end, disk) in ends_to_settle(&disk) {
+            let before = content(&disk);
+            let refused = Engine::recover(options(), disk.clone(), STORE, Time(0)).map(|_| ());
+            let OpenError::Replay { source, .. } = refused.unwrap_err() else { panic!("{what}, {end}") };
+            assert!(source.to_string().contains(why), "{what}, {end}: {source}");
+            assert_eq!(content(&disk), before, "{what}, {end}");
+        }
     }
 }
 
