@@ -94,11 +94,12 @@ pub trait Storage: Clone + Send {
     /// What the disk says.
     fn give_back(&mut self) -> io::Result<()>;
 
-    /// How many segments room is set aside for.
+    /// How many segments room is set aside for. For a start: what was set aside when segments were shorter is made longer, and
+    /// where the disk is too full for that, [`Storage::segment_bytes`] is no more than the least of it from here on.
     ///
     /// # Errors
-    /// What the disk says.
-    fn spares(&self) -> io::Result<u64>;
+    /// What the disk says, but for that it is full.
+    fn count_spares(&mut self) -> io::Result<u64>;
 
     /// Takes a segment away; for good after [`Storage::sync_names`].
     ///
@@ -191,6 +192,17 @@ pub trait StorageFile: Clone + Send {
     /// # Errors
     /// `StorageFull`, or what else the disk says.
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// The same, for as many of them as the disk has room for. Returns for how many there is some; it may be a few less.
+    ///
+    /// # Errors
+    /// What the disk says, but for that it is full.
+    fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
+        match self.reserve(bytes) {
+            Err(error) if is_full(&error) => Ok(self.length()?.min(bytes)),
+            reserved => reserved.map(|()| bytes),
+        }
+    }
 
     /// Cuts the file to `bytes` bytes.
     ///

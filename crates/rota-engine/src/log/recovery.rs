@@ -14,7 +14,7 @@ use super::writer::{LogEnd, begin_segment};
 use super::{LogWriter, Lsn, Place, ReplayError, ReplayedRecord};
 use crate::far::FarError;
 use crate::job::Time;
-use crate::storage::{Storage, StorageFile, StoreId, is_full};
+use crate::storage::{Storage, StorageFile, StoreId};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -517,7 +517,8 @@ fn begin_log<S: Storage>(
         chain: header.checksum(),
         last_lsn: Lsn(0),
         closed: VecDeque::new(),
-        spares: count_spares(&storage)?,
+        limit: reserve,
+        spares: count_spares(&mut storage)?,
     };
     let recovery = Recovery {
         store,
@@ -545,6 +546,8 @@ fn settle<S: Storage>(
     if let Some(unfinished) = survey.unfinished {
         storage.remove(unfinished).map_err(|e| io_error(&storage, "remove", unfinished, e))?;
     }
+    // Before the segment under way gives any room away.
+    let spares = count_spares(&mut storage)?;
     let failed = |doing| {
         let path = storage.path(number);
         move |source| OpenError::Io { doing, path, source }
@@ -555,11 +558,8 @@ fn settle<S: Storage>(
         file.truncate(end.offset).map_err(failed("cut the torn tail off"))?;
         file_bytes = end.offset;
     }
-    match file.reserve(storage.segment_bytes()) {
-        // Jobs can be completed and read on a full disk: what is there must come up.
-        Err(error) if !is_full(&error) => return Err(failed("reserve room for")(error)),
-        _ => {}
-    }
+    // Jobs can be completed and read on a full disk: what is there must come up.
+    let limit = file.reserve_up_to(storage.segment_bytes()).map_err(failed("reserve room for"))?;
     // If the process ended because a sync failed, the kernel may hold these for written though the disk never got them. A
     // sync alone would then promise what is only in its cache: they are written once more.
     let unproven_at = end.offset - end.unproven.len() as u64;
@@ -578,13 +578,14 @@ fn settle<S: Storage>(
         chain: end.chain,
         last_lsn: Lsn(recovery.next_lsn.0 - 1),
         closed: end.closed.clone(),
-        spares: count_spares(&storage)?,
+        limit,
+        spares,
     };
     Ok((LogWriter::new(storage, end), recovery))
 }
 
-fn count_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
-    storage.spares().map_err(|e| io_error(storage, "list the directory of", 1, e))
+fn count_spares<S: Storage>(storage: &mut S) -> Result<u64, OpenError> {
+    storage.count_spares().map_err(|e| io_error(storage, "find what is set aside beside", 1, e))
 }
 
 /// See [`super::check_segment`].

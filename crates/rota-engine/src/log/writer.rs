@@ -113,6 +113,8 @@ pub struct LogWriter<S: Storage> {
     offset: u64,
     /// Where the file ends: from `offset` to there, it is zeros.
     file_bytes: u64,
+    /// The length at which this segment is closed: that of all, or as far as the disk has room for it.
+    limit: u64,
     /// The checksum of the last header.
     chain: u32,
     written: Lsn,
@@ -161,6 +163,8 @@ pub(super) struct LogEnd<F> {
     pub(super) last_lsn: Lsn,
     /// The segments that recovery read before this one, each with its length in bytes.
     pub(super) closed: VecDeque<(u64, u64)>,
+    /// How much of the segment under way room is reserved for, in bytes.
+    pub(super) limit: u64,
     /// Segments that room is set aside for.
     pub(super) spares: u64,
 }
@@ -174,6 +178,7 @@ impl<S: Storage> LogWriter<S> {
             salt: GroupSalt::new(end.header.store, end.header.segment),
             offset: end.offset,
             file_bytes: end.file_bytes,
+            limit: end.limit,
             chain: end.chain,
             written: end.last_lsn,
             durable: end.last_lsn,
@@ -205,7 +210,9 @@ impl<S: Storage> LogWriter<S> {
         group.pad();
         let has_groups = self.offset > SEGMENT_HEADER_BYTES as u64;
         let end_with_seal = self.offset + (group.buffer.len() + GROUP_HEADER_BYTES) as u64;
-        if has_groups && end_with_seal > self.storage.segment_bytes() {
+        // Behind what is reserved there may be room yet, as good as that for a segment which none is set aside for.
+        let limit = if self.has_spare() { self.limit } else { self.storage.segment_bytes() };
+        if has_groups && end_with_seal > limit {
             self.begin_next_segment(group.buffer.len())?;
         }
         let records = group.records;
@@ -287,7 +294,7 @@ impl<S: Storage> LogWriter<S> {
     /// How many bytes the segment under way can still take, beside the mark at its end.
     #[must_use]
     pub fn left_in_segment(&self) -> u64 {
-        self.storage.segment_bytes().saturating_sub(self.offset + GROUP_HEADER_BYTES as u64)
+        self.limit.saturating_sub(self.offset + GROUP_HEADER_BYTES as u64)
     }
 
     /// Whether room is set aside for the next segment.
@@ -380,7 +387,7 @@ impl<S: Storage> LogWriter<S> {
         self.stats.bytes_written += bytes.len() as u64;
         if self.offset > self.file_bytes {
             self.file_bytes = self.offset;
-            let room = self.storage.segment_bytes().saturating_sub(self.offset);
+            let room = self.limit.saturating_sub(self.offset);
             if bytes.len() < LARGE_GROUP_BYTES && room > 0 {
                 let ahead = usize::try_from(room).unwrap_or(usize::MAX).min(self.zeros.len());
                 let put = self.file.write_at(self.offset, &self.zeros[..ahead]);
@@ -427,6 +434,7 @@ impl<S: Storage> LogWriter<S> {
         self.header = header;
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.file_bytes = self.offset;
+        self.limit = self.storage.segment_bytes();
         Ok(())
     }
 

@@ -53,6 +53,10 @@ const SPARE_NAMES: &str = "spare-names";
 /// So much of it.
 const NAMES_BYTES: u64 = 16 << 10;
 
+/// What a file has of the room that was asked for is counted in steps of so much: the blocks that say where its others are count as
+/// its own. No segment is shorter.
+const PART_STEP_BYTES: u64 = 64 << 10;
+
 /// Room for a file of bits is set aside in steps of so much.
 const OPEN_STEP_BYTES: u64 = 64 << 10;
 
@@ -439,8 +443,22 @@ impl Storage for DataDirectory {
         self.spare_numbers()?.pop().map_or(Ok(()), |spare| fs::remove_file(self.spare_path(spare)))
     }
 
-    fn spares(&self) -> io::Result<u64> {
-        Ok(self.spare_numbers()?.len() as u64)
+    fn count_spares(&mut self) -> io::Result<u64> {
+        let mut count = 0;
+        let mut shortest = self.segment_bytes;
+        for number in self.spare_numbers()? {
+            let path = self.spare_path(number);
+            let file = OpenOptions::new().write(true).open(&path)?;
+            let bytes = SegmentFile { file: file.into() }.reserve_up_to(self.segment_bytes)?;
+            if bytes < self.segment_bytes && bytes < PART_STEP_BYTES {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            count += 1;
+            shortest = shortest.min(bytes);
+        }
+        self.segment_bytes = shortest;
+        Ok(count)
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -521,6 +539,11 @@ pub struct SegmentFile {
 }
 
 impl SegmentFile {
+    /// How many bytes of the disk it has. From its beginning on: none has holes.
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+
     /// Reads from `offset` on what comes without waiting for the disk; returns how many bytes that was: fewer than
     /// asked for, or none, where the rest is not in the kernel's cache or the file ends.
     ///
@@ -573,6 +596,13 @@ impl StorageFile for SegmentFile {
             // A file system that cannot is used without: a full disk is then met by a write.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
+        match self.reserve(bytes) {
+            Err(error) if is_full(&error) => Ok(self.allocated()?.min(bytes) / PART_STEP_BYTES * PART_STEP_BYTES),
+            reserved => reserved.map(|()| bytes),
         }
     }
 

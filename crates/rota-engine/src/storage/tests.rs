@@ -11,7 +11,7 @@ use crate::queue::QueueId;
 use crate::testing::storage::{Crash, Fault, SimulatedDisk};
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 fn mode(path: &Path) -> u32 {
@@ -95,6 +95,32 @@ fn a_log_survives_on_a_real_disk() {
             writer.close().unwrap();
         }
     }
+}
+
+#[test]
+fn what_was_set_aside_for_shorter_segments_is_made_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |segment_bytes| DataDirectory::open(folder.path()).unwrap().with_segment_bytes(segment_bytes);
+    let allocated = |name: &str| fs::metadata(folder.path().join("log").join(name)).unwrap().blocks() * 512;
+    let (short, long) = (128 << 10, 1 << 20);
+    let mut directory = open(short);
+    directory.set_store_id(StoreId([1; 16])).unwrap();
+    (0..2).for_each(|_| directory.set_aside().unwrap());
+    assert_eq!((allocated("spare-1"), allocated("spare-2")), (short, short));
+    drop(directory);
+
+    let mut directory = open(long);
+    assert_eq!((directory.count_spares().unwrap(), directory.segment_bytes()), (2, long));
+    assert_eq!((allocated("spare-1"), allocated("spare-2")), (long, long));
+    directory.set_aside().unwrap();
+    directory.create(1).unwrap();
+    assert_eq!((directory.count_spares().unwrap(), allocated(&segment_file_name(1))), (2, long));
+    drop(directory);
+
+    // Where segments were longer, it is enough as it is.
+    let mut directory = open(short);
+    assert_eq!((directory.count_spares().unwrap(), directory.segment_bytes()), (2, short));
+    assert_eq!(allocated("spare-1"), long);
 }
 
 #[test]

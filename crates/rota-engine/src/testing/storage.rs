@@ -6,7 +6,7 @@
 
 use crate::command::BodyPlace;
 use crate::log::{body_in, most_body_record_bytes};
-use crate::storage::{Beside, Storage, StorageFile, StoreId, segment_file_name};
+use crate::storage::{Beside, Storage, StorageFile, StoreId, is_full, segment_file_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -87,8 +87,8 @@ struct Disk {
     faults: Vec<(Fault, u64)>,
     capacity_bytes: Option<u64>,
     segment_bytes: Option<u64>,
-    /// Segments that room is set aside for.
-    spares: u64,
+    /// Segments that room is set aside for, each with its length in bytes.
+    spares: Vec<u64>,
     /// Bytes that are set aside for a file of bits.
     spare_open: u64,
 }
@@ -165,7 +165,7 @@ impl SimulatedDisk {
             files: disk.files.clone(),
             durable_names: disk.durable_names.clone(),
             segment_bytes: disk.segment_bytes,
-            spares: disk.spares,
+            spares: disk.spares.clone(),
             spare_open: disk.spare_open,
             ..Disk::default()
         };
@@ -260,7 +260,7 @@ impl Disk {
 
     fn used_bytes(&self) -> u64 {
         let files = self.files.values().map(|content| content.reserved.max(content.written.len() as u64));
-        files.sum::<u64>() + self.spares * self.length_of_a_segment() + self.spare_open
+        files.sum::<u64>() + self.spares.iter().sum::<u64>() + self.spare_open
     }
 
     fn length_of_a_segment(&self) -> u64 {
@@ -379,8 +379,7 @@ impl Storage for SimulatedDisk {
         if disk.files.contains_key(&segment) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let reserved = if disk.spares > 0 { disk.length_of_a_segment() } else { 0 };
-        disk.spares = disk.spares.saturating_sub(1);
+        let reserved = disk.spares.pop().unwrap_or(0);
         disk.files.insert(segment, Content { reserved, ..Content::default() });
         drop(disk);
         Ok(SimulatedFile { disk: self.clone(), segment })
@@ -388,22 +387,30 @@ impl Storage for SimulatedDisk {
 
     fn set_aside(&mut self) -> io::Result<()> {
         let mut disk = self.operate()?;
-        let used = disk.used_bytes() + disk.length_of_a_segment();
+        let bytes = disk.length_of_a_segment();
+        let used = disk.used_bytes() + bytes;
         if disk.capacity_bytes.is_some_and(|capacity| used > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        disk.spares += 1;
+        disk.spares.push(bytes);
         Ok(())
     }
 
     fn give_back(&mut self) -> io::Result<()> {
-        let mut disk = self.operate()?;
-        disk.spares = disk.spares.saturating_sub(1);
+        self.operate()?.spares.pop();
         Ok(())
     }
 
-    fn spares(&self) -> io::Result<u64> {
-        Ok(self.operate()?.spares)
+    fn count_spares(&mut self) -> io::Result<u64> {
+        let mut disk = self.operate()?;
+        let bytes = disk.length_of_a_segment();
+        let missing: u64 = disk.spares.iter().map(|spare| bytes.saturating_sub(*spare)).sum();
+        if missing > 0 && disk.capacity_bytes.is_some_and(|capacity| disk.used_bytes() + missing > capacity) {
+            disk.segment_bytes = disk.spares.iter().copied().min();
+        } else {
+            disk.spares.iter_mut().for_each(|spare| *spare = bytes.max(*spare));
+        }
+        Ok(disk.spares.len() as u64)
     }
 
     fn remove(&mut self, segment: u64) -> io::Result<()> {
@@ -533,6 +540,17 @@ impl StorageFile for SimulatedFile {
         }
         file.reserved = file.reserved.max(bytes);
         Ok(())
+    }
+
+    fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
+        match self.reserve(bytes) {
+            Err(error) if is_full(&error) => {
+                let mut disk = self.disk.operate()?;
+                let file = disk.file(self.segment)?;
+                Ok(bytes.min(file.reserved.max(file.written.len() as u64)))
+            }
+            reserved => reserved.map(|()| bytes),
+        }
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {

@@ -255,7 +255,7 @@ impl Storage for SnapshotStorage {
         Ok(())
     }
 
-    fn spares(&self) -> io::Result<u64> {
+    fn count_spares(&mut self) -> io::Result<u64> {
         Ok(0)
     }
 

@@ -276,7 +276,7 @@ impl Storage for SegmentsInMemory {
         Ok(())
     }
 
-    fn spares(&self) -> io::Result<u64> {
+    fn count_spares(&mut self) -> io::Result<u64> {
         Ok(0)
     }
 

@@ -5,6 +5,7 @@ use super::{Entry, Lsn, Scribe, disk_with_segments_of, put, read};
 use crate::event::Event;
 use crate::job::JobId;
 use crate::log::{LogError, Refusal};
+use crate::storage::Storage;
 use crate::testing::storage::{Crash, Fault, SimulatedDisk};
 use std::io;
 
@@ -230,4 +231,32 @@ fn an_unfinished_segment_is_taken_for_one_only_where_it_can_be() {
     spoilt.set_bytes(last, Some(vec![]));
     let error = read(spoilt).map(|_| ()).unwrap_err();
     assert!(matches!(error, crate::log::OpenError::Refused { problem: Refusal::Damaged { .. }, .. }), "{error}");
+}
+
+#[test]
+fn on_a_full_disk_no_room_is_counted_that_is_not_there_though_segments_were_shorter() {
+    for spares in 0..4 {
+        for free in [0, 1_000, 3_000, 9_000, 12_000] {
+            let disk = disk_with_segments_of(2_000);
+            let mut scribe = Scribe::open(disk.clone()).unwrap();
+            scribe.commit(vec![Event::JobPut(put(1, &[b'x'; 300]))]);
+            scribe.writer.sync().unwrap();
+            (0..spares).for_each(|_| disk.clone().set_aside().unwrap());
+            drop(scribe);
+            let room_before = read(disk.copy()).unwrap().0.stats().room;
+            disk.set_capacity(Some(2_000 * (1 + spares) + free));
+            disk.set_segment_bytes(Some(5_000));
+
+            let mut scribe = Scribe::open(disk.clone()).unwrap();
+            let room = scribe.writer.stats().room;
+            let what = format!("{room} bytes of room, {spares} spares, {free} bytes free");
+            assert!(room >= room_before && room <= 2_000 * (1 + spares) + free, "{what}: {room_before} before");
+            while scribe.writer.stats().room >= 200 {
+                scribe.append(Event::completed(JobId(1)));
+                scribe.write().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+                scribe.writer.sync().unwrap();
+            }
+            assert!(scribe.writer.stats().bytes_written > room * 3 / 4, "{what}");
+        }
+    }
 }

@@ -189,6 +189,34 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_promised() {
 }
 
 #[test]
+fn a_server_starts_on_a_full_disk_that_shorter_segments_filled() {
+    on_each(|disk, name, flags| {
+        let longer: Vec<&str> = flags.iter().map(|&flag| if flag == "1MiB" { "2MiB" } else { flag }).collect();
+        let mut rota = Rota::ready(disk.on(flags));
+        let mut there = fill(&mut Wire::to(rota.address()));
+        take_the_rest(disk);
+        for _ in 0..2 {
+            rota.kill();
+            rota = Rota::ready(disk.on(&longer));
+            let mut wire = Wire::to(rota.address());
+            all_there(&mut wire, &there);
+            // A start takes history away, which may leave room for a few more.
+            there.extend(fill(&mut wire));
+            take_the_rest(disk);
+            let ended: Vec<u64> = there.drain(..there.len() / 3).collect();
+            for id in ended {
+                wire.expect(&format!("delete {id}"), "DELETED");
+            }
+            all_there(&mut wire, &there);
+        }
+        let mut wire = Wire::to(rota.address());
+        until(&format!("a put is taken again on {name}"), || {
+            wire.try_put("put 0 0 60", b"x").line.starts_with("INSERTED ").then_some(())
+        });
+    });
+}
+
+#[test]
 fn jobs_far_ahead_leave_memory_and_are_cancelled_on_a_full_disk() {
     let Some(disk) = KINDS[0].mounted(40 << 20) else {
         return not_run("the full disk, jobs far ahead", "to mount a small one takes root");
