@@ -592,6 +592,10 @@ impl StorageFile for SegmentFile {
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
+        // Some file systems ask for the room once more, though the file has it.
+        if self.allocated()? >= bytes {
+            return Ok(());
+        }
         match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             // A file system that cannot is used without: a full disk is then met by a write.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),

@@ -216,6 +216,30 @@ fn a_server_starts_on_a_full_disk_that_shorter_segments_filled() {
     });
 }
 
+/// A file system that wants room again for what it set aside before.
+#[test]
+fn a_full_xfs_refuses_puts_and_all_else_goes_on() {
+    let Some(disk) = KINDS[1].mounted(320 << 20) else {
+        return not_run("the full disk, xfs", "to mount a small one takes root");
+    };
+    let all_but_40_mib = "$(( ($(df --output=avail -k . | tail -n 1) - 40960) * 1024 ))";
+    assert!(disk.sh(&format!("fallocate -l {all_but_40_mib} most")).status.success());
+    let flags = ["--segment-size", "1MiB"];
+    let mut rota = Rota::ready(disk.on(&flags));
+    let mut there = fill(&mut Wire::to(rota.address()));
+    take_the_rest(&disk);
+    rota.kill();
+    rota = Rota::ready(disk.on(&flags));
+    let mut wire = Wire::to(rota.address());
+    all_there(&mut wire, &there);
+    let half = there.len() / 2;
+    for id in there.drain(..half) {
+        wire.expect(&format!("delete {id}"), "DELETED");
+    }
+    all_there(&mut wire, &there);
+    until("a put is taken again", || wire.try_put("put 0 0 60", b"x").line.starts_with("INSERTED ").then_some(()));
+}
+
 #[test]
 fn jobs_far_ahead_leave_memory_and_are_cancelled_on_a_full_disk() {
     let Some(disk) = KINDS[0].mounted(40 << 20) else {
