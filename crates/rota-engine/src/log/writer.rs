@@ -12,6 +12,7 @@ use crate::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far ahead of small groups a segment is filled with zeros, in bytes: the length of the file then changes, and the
 /// file system's journal is written, once in that many bytes and not at every sync.
@@ -107,6 +108,7 @@ pub struct LogStats {
 pub struct LogWriter<S: Storage> {
     storage: S,
     file: S::File,
+    syncs: Arc<Syncs>,
     header: SegmentHeader,
     salt: GroupSalt,
     /// Where the next group goes.
@@ -138,6 +140,7 @@ pub struct LogWriter<S: Storage> {
 #[derive(Debug)]
 pub struct SyncUnderWay<F> {
     file: F,
+    syncs: Arc<Syncs>,
     segment: u64,
     written: Lsn,
 }
@@ -148,7 +151,25 @@ impl<F: StorageFile> SyncUnderWay<F> {
     /// # Errors
     /// What the disk says. The result is for [`LogWriter::end_sync`] in any case.
     pub fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()
+        self.syncs.sync(&mut self.file)
+    }
+}
+
+/// Has the syncs of a file wait for each other, and fail once one did: the kernel tells of what it could not write once for each
+/// open file, to whoever asks first.
+#[derive(Debug, Default)]
+struct Syncs {
+    /// What the one said that failed.
+    failed: Mutex<Option<(io::ErrorKind, Option<i32>)>>,
+}
+
+impl Syncs {
+    fn sync(&self, file: &mut impl StorageFile) -> io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((kind, code)) = *failed {
+            return Err(code.map_or_else(|| kind.into(), io::Error::from_raw_os_error));
+        }
+        file.sync().inspect_err(|error| *failed = Some((error.kind(), error.raw_os_error())))
     }
 }
 
@@ -174,6 +195,7 @@ impl<S: Storage> LogWriter<S> {
         LogWriter {
             storage,
             file: end.file,
+            syncs: Arc::default(),
             header: end.header,
             salt: GroupSalt::new(end.header.store, end.header.segment),
             offset: end.offset,
@@ -232,7 +254,7 @@ impl<S: Storage> LogWriter<S> {
     pub fn sync(&mut self) -> Result<Lsn, LogError> {
         self.check()?;
         if self.is_dirty {
-            let synced = self.file.sync();
+            let synced = self.syncs.sync(&mut self.file);
             self.guard("sync", synced)?;
             self.stats.syncs += 1;
             self.is_dirty = false;
@@ -346,7 +368,12 @@ impl<S: Storage> LogWriter<S> {
     /// [`LogError::Poisoned`].
     pub fn begin_sync(&mut self) -> Result<Option<SyncUnderWay<S::File>>, LogError> {
         self.check()?;
-        let under_way = SyncUnderWay { file: self.file.clone(), segment: self.header.segment, written: self.written };
+        let under_way = SyncUnderWay {
+            file: self.file.clone(),
+            syncs: Arc::clone(&self.syncs),
+            segment: self.header.segment,
+            written: self.written,
+        };
         Ok(self.is_dirty.then_some(under_way))
     }
 

@@ -173,6 +173,23 @@ fn what_a_failed_sync_left_in_the_cache_is_durable_after_a_start() {
 }
 
 #[test]
+fn while_a_sync_apart_is_known_to_have_failed_no_other_sync_of_the_file_succeeds() {
+    let disk = disk_with_segments_of(2_000);
+    let mut scribe = Scribe::open(disk.clone()).unwrap();
+    scribe.append(Event::JobPut(put(1, b"apart")));
+    scribe.write().unwrap();
+    let durable = scribe.writer.durable();
+    let mut apart = scribe.writer.begin_sync().unwrap().expect("there is something to sync");
+    disk.fail(Fault::Sync, 0);
+    let synced = apart.sync();
+    assert!(synced.is_err());
+    // The writer is not told yet, and a sync of its own would not be told by the disk either.
+    assert!(scribe.writer.close_segment().is_err());
+    assert_eq!(scribe.writer.durable(), durable);
+    assert!(scribe.writer.end_sync(apart, synced).is_err());
+}
+
+#[test]
 fn a_poisoned_log_says_what_failed_once_and_then_refuses() {
     let disk = disk_with_segments_of(2_000);
     let mut scribe = Scribe::open(disk.clone()).unwrap();
