@@ -6,6 +6,7 @@
 use crate::bodies::BodyHandle;
 use crate::far::FarPlace;
 use crate::limits::{DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_LOST_LEASES};
+use crate::log::Lsn;
 use crate::pages::{Pages, Slot};
 use crate::queue::QueueId;
 use crate::session::SessionId;
@@ -258,14 +259,17 @@ pub(crate) struct MaybeSlot(u32);
 impl MaybeSlot {
     pub(crate) const NONE: MaybeSlot = MaybeSlot(u32::MAX);
 
+    /// None either, for a lease: its job is delayed, and was written again since it is.
+    pub(crate) const NONE_WRITTEN_AGAIN: MaybeSlot = MaybeSlot(u32::MAX - 1);
+
     pub(crate) fn get(self) -> Option<Slot> {
-        (self != MaybeSlot::NONE).then_some(Slot(self.0))
+        (self.0 < MaybeSlot::NONE_WRITTEN_AGAIN.0).then_some(Slot(self.0))
     }
 }
 
 impl From<Slot> for MaybeSlot {
     fn from(slot: Slot) -> MaybeSlot {
-        debug_assert_ne!(slot.0, u32::MAX, "memory ends before there are so many slots");
+        debug_assert!(slot.0 < u32::MAX - 1, "memory ends before there are so many slots");
         MaybeSlot(slot.0)
     }
 }
@@ -344,6 +348,8 @@ pub(crate) struct JobExtra {
     pub(crate) last_holder: Option<SessionId>,
     /// The record that is its home, where no start reads that.
     pub(crate) home: Option<FarPlace>,
+    /// The newest record that holds it whole, if it was replaced: the log has many of those then, and needs but this one.
+    pub(crate) whole_at: Lsn,
     pub(crate) terms: Option<Box<Terms>>,
     pub(crate) course: Option<Box<Course>>,
 }

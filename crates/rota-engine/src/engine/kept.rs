@@ -13,6 +13,12 @@ impl Engine {
         kept.into_iter().for_each(|kept| self.happen(Event::ScheduleKept(Box::new(kept))));
     }
 
+    /// Whether the log holds a job whole behind that record, which is not needed then.
+    #[must_use]
+    pub fn is_written_behind(&self, job: JobId, record: Lsn) -> bool {
+        self.state.is_written_behind(job, record)
+    }
+
     /// Writes a job that is there down again, whole, so that the log does not need its earlier records. `body` is what the log
     /// has as the body of its put. Returns whether it was there.
     pub fn keep_job(&mut self, job: JobId, body: &[u8], now: Time) -> bool {

@@ -100,6 +100,7 @@ enum Stage {
 #[derive(Debug)]
 struct JobFound {
     job: JobId,
+    lsn: Lsn,
     ordinal: u32,
     /// Where in the segment the record begins.
     offset: u64,
@@ -301,8 +302,8 @@ impl<S: Storage> Compaction<S> {
                 changed.push(job);
             }
             if let (Some(ordinal), Some((job, body))) = (record.ordinal, record.body()?) {
-                let (offset, record) = (record.offset, record.at..record.at + record.length());
-                jobs.push_back(JobFound { job, ordinal, offset, record, body });
+                let (lsn, offset, record) = (record.lsn, record.offset, record.at..record.at + record.length());
+                jobs.push_back(JobFound { job, lsn, ordinal, offset, record, body });
             }
             answers.extend(record.answer_key()?.map(Box::from));
             failed.extend(record.failed()?);
@@ -370,7 +371,7 @@ impl<S: Storage> Compaction<S> {
             } else if let Some(found) = self.jobs.pop_front() {
                 if self.leave(engine, &found, now) {
                     self.left += 1;
-                } else {
+                } else if !engine.is_written_behind(found.job, found.lsn) {
                     self.kept += u64::from(engine.keep_job(found.job, &self.reader.payload[found.body], now));
                 }
             } else if let Some(key) = self.answers.pop() {

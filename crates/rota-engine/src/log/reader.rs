@@ -60,6 +60,7 @@ pub(crate) struct SegmentReader<S: Storage> {
 pub(crate) struct RecordFound<'a> {
     header: RecordHeader,
     bytes: &'a [u8],
+    pub(crate) lsn: Lsn,
     /// Where it begins in the payload.
     pub(crate) at: usize,
     /// Where it begins in the segment.
@@ -183,11 +184,12 @@ impl<S: Storage> SegmentReader<S> {
             return Err(self.damaged(Damage::Payload));
         }
         let mut at = begin;
-        for _ in 0..group.records {
+        for place in 0..u64::from(group.records) {
+            let lsn = Lsn(group.first_lsn.0 + place);
             let bytes = &payload[at..];
             let noted = RecordHeader::read(bytes).and_then(|header| {
                 let ordinal = header.holds_job().then_some(self.ordinal);
-                let found = RecordFound { header, bytes, at, offset: payload_at + (at - begin) as u64, ordinal };
+                let found = RecordFound { header, bytes, lsn, at, offset: payload_at + (at - begin) as u64, ordinal };
                 note(&found)?;
                 self.ordinal += u32::from(ordinal.is_some());
                 Ok(found.length())

@@ -53,7 +53,11 @@ impl State {
                 self.totals.expired += 1;
                 self.end(job, kept_until.map(|until| (until, None)), JobState::Expired, now);
             }
-            Event::JobReplaced(kept) => self.replace(*kept, now),
+            Event::JobReplaced(kept) => {
+                let job = kept.put.job;
+                self.replace(*kept, now);
+                self.is_written_whole(job);
+            }
             Event::JobReleased { job, priority, delay, run_at, reserves } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
                 self.jobs[slot].priority = priority;
@@ -158,14 +162,17 @@ impl State {
                 }
             }
             Event::JobKept(kept) => {
-                match self.slot_of(kept.put.job) {
+                let job = kept.put.job;
+                match self.slot_of(job) {
                     None => self.restore_job(*kept, now),
                     // All else of it is in the log before; how often it was reserved only here.
                     Some(slot) => {
+                        self.is_written_again(slot);
                         self.come_home(slot);
                         self.restore_reserves(slot, kept.tally.reserves);
                     }
                 }
+                self.is_written_whole(job);
             }
             Event::AnswerKept(kept) => self.keep_answer(*kept),
             Event::FailedKept(failed) => self.note_failed(&failed),

@@ -7,7 +7,7 @@ use crate::far::{
     self, CLOCK_UNKNOWN, FarAsOf, FarEntry, FarJob, FarPlace, FarRecord, Moments, NearGoal, OpenSegment, Want,
 };
 use crate::index::Hashed;
-use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
+use crate::job::{Job, JobExtra, JobId, JobState, MaybeSlot, QueueName, Time};
 use crate::limits::STEP_OBJECTS;
 use crate::log::{BodyWritten, Lsn};
 use crate::pages::Slot;
@@ -16,8 +16,8 @@ use crate::session::SessionId;
 use crate::terms::Expiry;
 
 impl State {
-    /// Whether a job was put so far ahead that it may leave memory when its segment is reclaimed. It must be the same for as
-    /// long as the job stands among the delayed ones, whatever the wall clock shows.
+    /// Whether a job was put so far ahead that it may leave memory when its segment is reclaimed, and was not written again
+    /// instead. Else it must be the same for as long as the job stands among the delayed ones, whatever the wall clock shows.
     pub(super) fn is_distant(&self, job: &Job) -> bool {
         let Some(near) = self.near else { return false };
         let is_ahead = |at: Time| at.since(job.created_at) > 2 * near;
@@ -26,7 +26,17 @@ impl State {
             let expiry = extra.terms.as_ref().and_then(|terms| terms.expires_at);
             is_as_put && expiry.is_none_or(|(Expiry::Engine(at) | Expiry::Wall(at))| is_ahead(at))
         };
-        is_ahead(job.run_at) && self.extra(job).is_none_or(is_distant_by)
+        let is_as_put = job.lease != MaybeSlot::NONE_WRITTEN_AGAIN;
+        is_as_put && is_ahead(job.run_at) && self.extra(job).is_none_or(is_distant_by)
+    }
+
+    /// A delayed job is counted as one that stays from now on, if it was not.
+    pub(super) fn is_distant_no_more(&mut self, slot: Slot) {
+        let job = &self.jobs[slot];
+        if self.is_distant(job) {
+            self.distant_bytes -= self.record_bytes(job);
+            self.jobs[slot].lease = MaybeSlot::NONE_WRITTEN_AGAIN;
+        }
     }
 
     /// Whether a job waits in memory, with a record of its own that may become its home.

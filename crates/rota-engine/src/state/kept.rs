@@ -7,6 +7,7 @@ use super::State;
 use crate::command::Body;
 use crate::event::{Event, KeptJob, KeptNumbers, KeptQueue, PutJob};
 use crate::job::{Job, JobExtra, JobId, JobState, QueueName, Time};
+use crate::log::Lsn;
 use crate::pages::Slot;
 use crate::queue::QueueId;
 
@@ -88,6 +89,30 @@ impl State {
             (_, Some(lease)) => self.hold_again(slot, lease),
             (Some(number), None) => self.attach_buried(slot, number),
             (None, None) => self.attach_by_time(slot, now),
+        }
+    }
+
+    /// Takes note that the record that is being applied holds a job whole.
+    pub(super) fn is_written_whole(&mut self, job: JobId) {
+        if let Some(slot) = self.slot_of(job)
+            && self.extra(&self.jobs[slot]).is_some_and(JobExtra::is_replaced)
+        {
+            self.extra_mut(slot).whole_at = self.far.at;
+        }
+    }
+
+    /// Whether the log holds a job whole behind that record, so that this one is not needed. It is known of those that were replaced.
+    pub(crate) fn is_written_behind(&self, job: JobId, record: Lsn) -> bool {
+        let extra = self.slot_of(job).and_then(|slot| self.extra(&self.jobs[slot]));
+        extra.is_some_and(|extra| extra.whole_at > record)
+    }
+
+    /// Takes note that a job of the log was written again, though it may have been put so far ahead that it could have left memory:
+    /// others wait for it, or it is due soon by now. From now on it is counted, else what it takes would be reclaimed without end.
+    pub(super) fn is_written_again(&mut self, slot: Slot) {
+        let is_in_log = self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none();
+        if self.near.is_some() && is_in_log {
+            self.is_distant_no_more(slot);
         }
     }
 

@@ -28,8 +28,9 @@ impl State {
                 self.totals.urgent -= u64::from(urgent);
             }
             JobState::Delayed => {
-                if self.near.is_some() && self.is_distant(&self.jobs[slot]) {
-                    self.distant_bytes -= self.record_bytes(&self.jobs[slot]);
+                if self.near.is_some() {
+                    self.is_distant_no_more(slot);
+                    self.jobs[slot].lease = MaybeSlot::NONE;
                 }
                 if extra.is_none() || !self.leave_wall_line(slot) {
                     let queue = &mut self.queues[id.slot()];

@@ -1,6 +1,6 @@
 //! Segments are reclaimed from the oldest on, and what is open in them is not lost: with the engine, as a server does it.
 
-use crate::command::{Answer, Command, Held, NewJob, Parent, Target};
+use crate::command::{Answer, Command, Due, Held, NewJob, OnConflict, Parent, Target};
 use crate::engine::{BodyHome, Options};
 use crate::far::FarError;
 use crate::job::{JobId, JobState, Priority};
@@ -80,6 +80,72 @@ fn check_one_old_job(bodies: BodyHome) {
     let server = restart(server, Crash::KeepSynced).unwrap();
     assert_eq!(server.engine.job(kept).unwrap().body.in_memory(), Some(&b"old"[..]));
     assert_eq!(server.engine.totals().puts, 2_001, "counters outlive the segments that they were counted in");
+}
+
+/// Reclaims while the log is longer than it should be. It ends, and the log is within its bound then.
+fn compact_while_due(server: &mut Server) {
+    let most = 8 * server.writer.stats().segments;
+    let mut rounds = 0;
+    while is_due(&server.writer.stats(), server.engine.live_bytes()) {
+        server.compact().unwrap();
+        rounds += 1;
+        assert!(rounds <= most, "{:?}, {} bytes are live", server.writer.stats(), server.engine.live_bytes());
+    }
+    server.writer.close_segment().unwrap();
+    let stats = server.writer.stats();
+    assert!(stats.bytes <= 2 * server.engine.live_bytes() + 2 * SEGMENT_BYTES, "{stats:?}");
+}
+
+#[test]
+fn of_a_job_that_was_replaced_again_and_again_only_the_newest_is_written_again() {
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
+    let (name, other) = (queue("q"), queue("other"));
+    let replaced = |due, body: &[u8]| NewJob {
+        due: Due::In(due),
+        key: Some(b"digest"),
+        on_conflict: OnConflict::Replace,
+        ..NewJob::new(Target::Named(&name), body.into())
+    };
+    let far = Duration::from_secs(86_400);
+    let Answer::Put(id) = server.ask(Command::Put(replaced(far, b"first"))) else { panic!("it is put") };
+    for round in 0..400_usize {
+        // Large at last: each of the old records would become as large.
+        let body = vec![b'x'; if round == 399 { 3_000 } else { 10 }];
+        assert_eq!(server.ask(Command::Put(replaced(far, &body))), Answer::Replaced(id));
+        if round % 100 == 50 {
+            server.writer.close_segment().unwrap();
+            while server.writer.stats().needed_from < server.writer.stats().newest_segment {
+                assert!(server.compact().unwrap() <= 1, "it is one job");
+            }
+        }
+    }
+    for _ in 0..3 {
+        server.writer.close_segment().unwrap();
+        assert!(server.compact().unwrap() <= 1, "it is one job");
+        let id = server.put(&other, Duration::ZERO, b"another");
+        server.ask(Command::ReserveJob(id));
+        server.ask(Command::Delete(id));
+    }
+    compact_while_due(&mut server);
+    let server = restart(server, Crash::KeepSynced).unwrap();
+    assert_eq!(server.engine.job(id).unwrap().body.in_memory(), Some(&[b'x'; 3_000][..]));
+}
+
+#[test]
+fn jobs_far_ahead_that_cannot_leave_memory_are_counted_once_they_were_written_again() {
+    let options = Options { near: Some(Duration::from_secs(60)), bodies: BodyHome::Memory, ..Options::default() };
+    let mut server = Server::start(SimulatedDisk::new(), SEGMENT_BYTES, options).unwrap();
+    let name = queue("q");
+    for _ in 0..200 {
+        // Others wait for the first; the second is as far ahead as to leave when it is put, and not a while after.
+        let parent = server.put(&name, Duration::from_secs(86_400), &[b'p'; 200]);
+        let after = [Parent::Id(parent)];
+        let child = NewJob { after: &after, ..NewJob::new(Target::Named(&name), (*b"child").into()) };
+        assert!(matches!(server.ask(Command::Put(child)), Answer::Put(_)));
+        server.put(&name, Duration::from_secs(121), &[b'd'; 200]);
+    }
+    server.now = server.now.after(Duration::from_secs(30));
+    compact_while_due(&mut server);
 }
 
 #[test]
