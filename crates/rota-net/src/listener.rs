@@ -308,7 +308,7 @@ impl<S: Socket> Connection<'_, S> {
             }
             if !read_on && self.out.len() < OUTPUT_BYTES {
                 // Nothing to wait for yet; only the others get their turn.
-                tokio::task::yield_now().await;
+                self.let_others().await?;
                 continue;
             }
             if self.delivers {
@@ -332,14 +332,26 @@ impl<S: Socket> Connection<'_, S> {
                     self.send().await?;
                 }
             }
-            while self.host.is_behind() {
-                self.host.left_behind(self.depends_on).await?;
-                tokio::task::yield_now().await;
-            }
+            self.wait_while_behind().await?;
             if self.session.take_has_put() {
                 self.host.slow_down().await;
             }
         }
+    }
+
+    /// Lets the others have their turn.
+    async fn let_others(&self) -> Result<(), Ended> {
+        tokio::task::yield_now().await;
+        self.wait_while_behind().await
+    }
+
+    /// Waits while much is decided that is not written.
+    async fn wait_while_behind(&self) -> Result<(), Ended> {
+        while self.host.is_behind() {
+            self.host.left_behind(self.depends_on).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     /// Reads once, and handles what came.
@@ -410,16 +422,25 @@ impl<S: Socket> Connection<'_, S> {
             }
             let sent = self.stream.write_now(&self.out);
             if sent < self.out.len() {
-                let Connection { stream, out, .. } = self;
-                let rest = async {
-                    stream.write_all(&out[sent..]).await?;
-                    stream.flush().await
-                };
-                tokio::time::timeout(self.patience.write, rest).await.map_err(|_| Ended::Socket)??;
+                self.send_from(sent).await?;
             }
             self.out.clear();
             self.out.shrink_to(READ_BYTES);
         }
+        Ok(())
+    }
+
+    /// Sends the rest, as slowly as the peer takes it, as long as it takes any.
+    async fn send_from(&mut self, mut sent: usize) -> Result<(), Ended> {
+        let Connection { stream, out, patience, .. } = self;
+        while sent < out.len() {
+            let write = tokio::time::timeout(patience.write, stream.write(&out[sent..]));
+            match write.await.map_err(|_| Ended::Socket)?? {
+                0 => return Err(Ended::Socket),
+                written => sent += written,
+            }
+        }
+        tokio::time::timeout(patience.write, stream.flush()).await.map_err(|_| Ended::Socket)??;
         Ok(())
     }
 
@@ -477,8 +498,10 @@ impl<S: Socket> Connection<'_, S> {
             if self.is_frozen {
                 self.wait_until_thawed().await?;
             }
-            if status == Status::Close {
-                return Err(Ended::Closed);
+            match status {
+                Status::Close => return Err(Ended::Closed),
+                Status::Again => self.let_others().await?,
+                Status::NeedMore | Status::Waiting => {}
             }
         }
     }

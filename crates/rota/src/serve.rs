@@ -55,6 +55,9 @@ const FAR_DESCRIPTORS: u64 = 1024;
 /// How often the allocator is reminded of free memory.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the process waits for threads that nobody waits for any more.
+const MOST_LEFT_OVER: Duration = Duration::from_secs(1);
+
 /// The most threads that wait for the disk to read bodies.
 const BLOCKING_THREADS: usize = 16;
 
@@ -62,7 +65,10 @@ const BLOCKING_THREADS: usize = 16;
 pub(crate) fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("cannot start")?;
-    runtime.block_on(serve(config))
+    let result = runtime.block_on(serve(config));
+    // A look-up of a name, or a read of a disk that hangs, cannot be called off: nobody waits for what comes of it.
+    runtime.shutdown_timeout(MOST_LEFT_OVER);
+    result
 }
 
 async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {

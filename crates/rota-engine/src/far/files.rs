@@ -537,8 +537,12 @@ impl<S: Storage> FarFiles<S> {
     /// [`FarError`].
     pub fn records(&self, segment: u64) -> Result<Option<FarRecords<S>>, FarError> {
         let Some(file) = self.file(segment) else { return Ok(None) };
-        let reader = SegmentReader::begin(&self.storage, segment, Some(file.index.end()))?;
-        Ok(Some(FarRecords { reader, names: NameCache::default() }))
+        match SegmentReader::begin(&self.storage, segment, Some(file.index.end())) {
+            Ok(reader) => Ok(Some(FarRecords { reader, names: NameCache::default() })),
+            // It was given up, and taken away, since.
+            Err(_) if !self.has(segment) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn failed(&self, segment: u64, source: io::Error) -> FarError {

@@ -295,7 +295,7 @@ impl Commit {
         u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Whether a sync is overdue twice over: what would be answered now could be lost in a longer span than was promised.
+    /// Whether a sync is overdue twice over: what is not on the disk could be lost in a longer span than was promised.
     fn is_overdue(&self) -> bool {
         let Promise::Written { sync_every: Some(every) } = self.promise else { return false };
         let since = self.unsynced_since.load(Ordering::SeqCst);
@@ -304,11 +304,11 @@ impl Commit {
 
     fn has_reached(&self, depends_on: DependsOn) -> bool {
         let durable = Lsn(self.durable.load(Ordering::SeqCst));
-        let promised = match self.promise {
-            Promise::Durable => durable,
-            Promise::Written { .. } => Lsn(self.written.load(Ordering::SeqCst)),
-        };
-        depends_on.promised <= promised && depends_on.durable <= durable && !self.is_overdue()
+        let written = Lsn(self.written.load(Ordering::SeqCst));
+        let is_written = || matches!(self.promise, Promise::Written { .. }) && depends_on.promised <= written;
+        // What is on the disk cannot be lost, however late the next sync is.
+        let is_promised = depends_on.promised <= durable || is_written() && !self.is_overdue();
+        depends_on.durable <= durable && is_promised
     }
 
     pub(super) async fn reached(&self, host: &Host, depends_on: DependsOn) -> Result<(), CommitError> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test is to panic")]
 
+mod clock;
 mod follower;
 mod listener;
 mod model;

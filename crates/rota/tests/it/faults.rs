@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -162,6 +163,32 @@ fn while_a_sync_is_overdue_twice_over_nothing_is_answered() {
     // It goes on as soon as the disk does.
     wire.put("put 0 0 60", b"soon on the disk");
     assert_eq!(wire.ask("stats").count("current-jobs-ready"), answered + 1);
+    assert_eq!(rota.terminate().code(), Some(0), "{}", rota.stderr());
+}
+
+#[test]
+fn what_is_on_the_disk_is_answered_though_each_sync_is_overdue_twice_over() {
+    if !strace::is_here() {
+        return not_run("syncs that are slow", "it takes strace, and a kernel that lets it trace");
+    }
+    let data = TempDir::new().unwrap();
+    let slow = "inject=fdatasync:delay_exit=300000";
+    let mut rota = Rota::spawn(strace::injecting(&process::on(data.path(), &["--sync", "50ms"]), &[slow]));
+    assert!(rota.comes_up(), "{}", rota.stderr());
+    // Somebody puts on and on, and waits for no answer: something is written during each sync.
+    let (address, is_over) = (rota.address(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut wire = Wire::to(address);
+            while !is_over.load(Ordering::Relaxed) && wire.send(put_bytes("put 0 0 60", b"on and on")).is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut wire = Wire::to(address);
+        let answers: Vec<_> = (0..5).map(|_| wire.try_put("put 0 0 60", b"answered")).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(answers.iter().all(|answer| answer.line.starts_with("INSERTED ")), "{answers:?}");
+    });
     assert_eq!(rota.terminate().code(), Some(0), "{}", rota.stderr());
 }
 

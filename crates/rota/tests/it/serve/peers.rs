@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Rota, on, until};
-use crate::wire::Wire;
+use crate::wire::{Wire, batch_bytes, put_bytes};
 
 fn server(flags: &[&str]) -> (TempDir, Rota) {
     let data = TempDir::new().unwrap();
@@ -133,6 +133,40 @@ fn who_half_closes_while_it_waits_is_told_that_nothing_came() {
     let mut other = Wire::to(rota.address());
     until("nobody waits", || (other.ask("stats").count("current-waiting") == 0).then_some(()));
     assert_eq!(other.ask("stats").count("total-jobs"), 0);
+}
+
+#[test]
+fn what_takes_many_turns_at_the_end_of_a_connection_leaves_others_theirs() {
+    let (_data, rota) = server(&["--storage", "memory"]);
+    let mut wire = Wire::to(rota.address());
+    let (jobs, batch) = (200_000, 1_000);
+    for _ in 0..jobs / batch {
+        let puts: Vec<_> = (0..batch).map(|_| put_bytes("put 0 0 60", b"")).collect();
+        wire.send(batch_bytes(&puts)).unwrap();
+        assert!(wire.line().unwrap().starts_with("BATCH_INSERTED "));
+    }
+    // All of them are buried, and then all kicked, by one who is gone meanwhile.
+    let ids: Vec<u64> = (1..=jobs).collect();
+    for ids in ids.chunks(batch as usize) {
+        let buries: String = ids.iter().map(|id| format!("reserve-job {id}\r\nbury {id} 0\r\n")).collect();
+        wire.send(buries).unwrap();
+        for _ in ids {
+            assert!(wire.answer().unwrap().line.starts_with("RESERVED "));
+            assert_eq!(wire.answer().unwrap().line, "BURIED");
+        }
+    }
+    let mut gone = Wire::to(rota.address());
+    gone.send("watch none\r\nignore default\r\nreserve\r\nkick 4294967295\r\n").unwrap();
+    until("it waits", || (wire.ask("stats").count("current-waiting") == 1).then_some(()));
+    gone.half_close();
+    // Each look is answered between two of its turns.
+    let mut seen = Vec::new();
+    until("all are kicked", || {
+        let left = wire.ask("stats").count("current-jobs-buried");
+        seen.push(left);
+        (left == 0).then_some(())
+    });
+    assert!(seen.iter().any(|left| (1..jobs).contains(left)), "{seen:?}: others had no turn");
 }
 
 #[test]
