@@ -150,6 +150,19 @@ fn json_text(value: &impl Serialize) -> String {
     text
 }
 
+/// The same in one line, where a line is all that is read: a body in JSON is shown as it was put, which may be in several.
+fn json_line(value: &impl Serialize) -> String {
+    let mut text = json_text(value);
+    let end = text.len() - 1;
+    if text[..end].contains(LINE_BREAKS) {
+        // In a text they are escaped: these are between tokens.
+        text.replace_range(..end, &text[..end].replace(LINE_BREAKS, " "));
+    }
+    text
+}
+
+const LINE_BREAKS: [char; 2] = ['\n', '\r'];
+
 /// The engine's refusals, where no handler knows better.
 fn refused(refusal: Refusal) -> Problem {
     let detail = refusal.to_string();

@@ -7,7 +7,7 @@ use super::super::access::Grant;
 use super::super::api::Asker;
 use super::super::fields::{BodyForm, Lease, Name};
 use super::super::handed::{Outgoing, Portion};
-use super::super::json_text;
+use super::super::json_line;
 use super::super::problem::{Kind, Problem};
 use super::super::request::Json;
 use super::taker::{Part, Taker, Wish};
@@ -171,9 +171,9 @@ impl Form {
         let mut text = String::new();
         for said in said {
             let _ = match (self, said) {
-                (Form::Lines, _) => write!(text, "{}", json_text(said)),
+                (Form::Lines, _) => write!(text, "{}", json_line(said)),
                 (Form::Events, Said::Quiet) => write!(text, ":\n\n"),
-                (Form::Events, _) => write!(text, "event: {}\ndata: {}\n", said.kind(), json_text(said)),
+                (Form::Events, _) => write!(text, "event: {}\ndata: {}\n", said.kind(), json_line(said)),
             };
         }
         text.into()

@@ -300,7 +300,7 @@ fn who_asks_for_lines_gets_an_object_a_line() {
     let (_data, _rota, http) = server(&[]);
     for accept in ["application/x-ndjson", "text/event-stream;q=0.5, Application/X-NDJSON; q=1"] {
         http.post("/v1/jobs", &json!({ "queue": "work", "json": { "to": "ann\n" } })).expect(201);
-        let mut said = lines(&http, accept);
+        let mut said = lines(&http, accept, "text");
         assert_eq!(said.next().unwrap(), json!({ "kind": "open", "max": 1 }));
         let lease = said.next().unwrap();
         assert_eq!((&lease["kind"], &lease["job"]["text"]), (&json!("lease"), &json!("{\"to\":\"ann\\n\"}")));
@@ -313,10 +313,28 @@ fn who_asks_for_lines_gets_an_object_a_line() {
     }
 }
 
+#[test]
+fn what_is_said_is_one_line_although_a_body_has_several() {
+    let (_data, _rota, http) = server(&[]);
+    let body = "{\r\n  \"to\": \"ann\\n\",\n  \"lines\": [1,\r2]\n}";
+    let job = json!({ "to": "ann\n", "lines": [1, 2] });
+    http.post("/v1/jobs", &json!({ "queue": "work", "text": body })).expect(201);
+    http.post_text("/v1/jobs", &format!("{{\"queue\": \"work\", \"json\": {body}}}")).expect(201);
+    let mut events = take(&http, &json!({ "queues": ["work"] }));
+    let mut lines = lines(&http, "application/x-ndjson", "auto").skip(1);
+    for lease in [lease(&mut events), lines.next().unwrap()] {
+        assert_eq!(lease["job"]["json"], job);
+        end(&http, &lease, "complete").expect(200);
+    }
+    // Nothing of it was left for the next line.
+    assert_eq!(events.event().event, "ended");
+    assert_eq!(lines.next().unwrap()["kind"], "ended");
+}
+
 /// The lines of a stream.
-fn lines(http: &Http, accept: &str) -> impl Iterator<Item = Value> {
+fn lines(http: &Http, accept: &str, body: &str) -> impl Iterator<Item = Value> {
     // By this version of HTTP the answer ends with the connection, and is not in chunks.
-    let body = json!({ "queues": ["work"], "body": "text" }).to_string();
+    let body = json!({ "queues": ["work"], "body": body }).to_string();
     let mut stream = http.connect();
     let head = format!("POST /v1/leases/stream HTTP/1.0\r\naccept: {accept}\r\ncontent-type: application/json\r\n");
     write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -330,7 +348,7 @@ fn lines(http: &Http, accept: &str) -> impl Iterator<Item = Value> {
 #[test]
 fn while_nothing_happens_that_is_said_and_the_place_in_line_is_kept() {
     let (_data, _rota, http) = server(&[]);
-    let mut said = lines(&http, "application/x-ndjson").skip(1);
+    let mut said = lines(&http, "application/x-ndjson", "text").skip(1);
     until_waiting(&http, 1);
     let mut later = take(&http, &json!({ "queues": ["work"] }));
     until_waiting(&http, 2);
