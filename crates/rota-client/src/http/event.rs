@@ -34,7 +34,7 @@ pub struct Listen {
     pub after: Option<u64>,
     /// Ends when all was told that there was when it was asked for.
     pub only_past: bool,
-    /// When the connection ends, or the server was too fast or is away, it is asked again, from after the last event on, for at
+    /// When the connection ends, or the server was too fast or is away, it is asked again, from where it was on, for at
     /// most so long without an answer. Zero to end then with an error.
     pub try_again_for: Duration,
 }
@@ -108,8 +108,10 @@ pub struct Events {
     client: Client,
     listen: Listen,
     stream: Option<Stream>,
-    /// The last event that was told, if one was.
+    /// Up to which event all was told, as far as the server has said.
     last: Option<u64>,
+    /// What that is when the block of lines that is being read is over.
+    id: Option<u64>,
     is_over: bool,
 }
 
@@ -144,7 +146,7 @@ impl Client {
     /// # Errors
     /// [`Error`]
     pub fn events(&self, listen: Listen) -> Result<Events, Error> {
-        let mut events = Events { client: self.clone(), listen, stream: None, last: None, is_over: false };
+        let mut events = Events { client: self.clone(), listen, stream: None, last: None, id: None, is_over: false };
         events.open()?;
         Ok(events)
     }
@@ -159,13 +161,15 @@ enum Line {
 }
 
 impl Events {
-    /// The number of the last event that was told, to go on after it another time.
+    /// The number of the last event that was told, or of a later one if nothing that was asked for happened up to that: to go on
+    /// after it another time. None before the server has said from where on it listens.
     pub fn seen(&self) -> Option<u64> {
         self.last
     }
 
     fn open(&mut self) -> Result<(), Error> {
         let path = self.listen.path(self.last);
+        self.id = None;
         self.stream = Some(self.client.stream(Ask::new(Method::Get, &path))?);
         Ok(())
     }
@@ -176,12 +180,21 @@ impl Events {
         let stream = self.stream.as_mut().ok_or_else(ended)?;
         let line = self.client.next_line(stream, LINE_BYTES, "a line that is no event")?;
         let line = String::from_utf8_lossy(&line);
-        let Some(data) = line.trim_end().strip_prefix("data: ") else { return Ok(Line::Nothing) };
+        let line = line.trim_end();
+        if line.is_empty() {
+            self.last = self.id.take().or(self.last);
+        } else if let Some(id) = line.strip_prefix("id: ") {
+            self.id = id.parse().ok();
+        }
+        let Some(data) = line.strip_prefix("data: ") else { return Ok(Line::Nothing) };
         let read = serde_json::from_str(data);
         let event: Event = read.map_err(|error| self.client.unexpected(&error.to_string(), data.as_bytes()))?;
         match event.kind.as_str() {
             "end" => Ok(Line::End),
-            "lagged" => Err(Error::Lagged { after: Some(event.seq) }),
+            "lagged" => {
+                self.last = Some(event.seq);
+                Err(Error::Lagged { after: Some(event.seq) })
+            }
             _ => Ok(Line::Event(Box::new(Event { json: data.to_owned(), ..event }))),
         }
     }

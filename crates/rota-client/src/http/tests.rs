@@ -1,5 +1,8 @@
 //! Addresses, spans, documents of problems, and what a request says.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -73,4 +76,39 @@ fn a_problem_of_a_later_server_is_one_all_the_same() {
     let document = json!({ "type": "/problems/new-one", "status": 400 });
     assert_eq!(Problem::read(document.to_string().as_bytes()).unwrap().kind, ProblemKind::Other);
     assert_eq!(Problem::read(b"<html>"), None);
+}
+
+#[test]
+fn listening_goes_on_from_where_the_server_said_that_it_was() {
+    let event = "id: 9\nevent: job.put\ndata: {\"seq\":\"9\",\"kind\":\"job.put\"}\n\n";
+    // What each connection brings before it ends, and from where on the next one is asked for.
+    let parts = [
+        (String::from(": listening\nid: 7\n\n"), "7"),
+        // What is cut off in between was not told.
+        (String::from("id: 9\nevent: job.put\n"), "7"),
+        (format!("{event}:\nid: 12\n\n"), "12"),
+        (String::from("event: lagged\ndata: {\"kind\":\"lagged\",\"seq\":\"15\"}\n\n"), "15"),
+        (String::from("id: 20\nevent: end\ndata: {\"kind\":\"end\",\"seq\":\"20\"}\n\n"), ""),
+    ];
+    let expected: Vec<String> =
+        parts.iter().map(|(_, after)| format!("GET /v1/events?after={after} HTTP/1.1")).collect();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let answer = |(text, _)| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head: Vec<String> =
+                BufReader::new(&stream).lines().map(Result::unwrap).take_while(|l| !l.is_empty()).collect();
+            let kind = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            write!(stream, "{kind}{text}").unwrap();
+            head[0].clone()
+        };
+        parts.into_iter().map(answer).collect::<Vec<_>>()
+    });
+    let listen = Listen { try_again_for: Duration::from_secs(60), ..Listen::default() };
+    let mut events = Client::connect(&address).unwrap().events(listen).unwrap();
+    let told: Vec<u64> = events.by_ref().map(|event| event.unwrap().seq).collect();
+    assert_eq!(told, [9]);
+    let asked = server.join().unwrap();
+    assert_eq!((asked[0].as_str(), &asked[1..]), ("GET /v1/events HTTP/1.1", &expected[..expected.len() - 1]));
 }
