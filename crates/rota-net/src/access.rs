@@ -40,10 +40,13 @@ pub struct Grant {
     actor: Option<Actor>,
 }
 
+/// The longest id of a token, in bytes.
+pub const PASS_ID_BYTES: usize = 54;
+
 /// Which token was shown: enough to ask for it again, and no secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pass {
-    /// The token's id.
+    /// The token's id: at most [`PASS_ID_BYTES`], and never another token's.
     pub id: Arc<str>,
     /// SHA-256 of the token.
     pub digest: [u8; 32],

@@ -72,7 +72,7 @@ pub(super) struct PutResults {
 /// each is put or refused for itself: the answer is 200 with the results in the same order. If the request itself is wrong
 /// (a field that there is not, a value out of range), none is put.
 ///
-/// A request with an `Idempotency-Key` can be sent again for 24 hours, with the same body: jobs that it put are answered as
+/// A request with an `Idempotency-Key` can be sent again for 24 hours, with the same body and the same token: jobs that it put are answered as
 /// before (with the header `idempotency-replayed: true`), also after a crash of the server; those that were refused are tried
 /// again. Of a job that is over by then, and not kept, the answer says the id and the state `gone`.
 ///
@@ -89,7 +89,7 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
     let collected = collect(&api, api.whose(), &headers, body).await;
     let Collected { bytes, room } = collected.inspect_err(|problem| count_refused(&api, problem, 1))?;
     let most = api.host.look(|shared| shared.facts.max_job_bytes) as usize;
-    let key = repeat::key(&headers)?;
+    let key = repeat::key(&headers, api.grant())?;
     let read = move |bytes: &[u8]| Ok((key.map(|key| repeat::Memo::of(key, bytes)), PutRequest::read(bytes, most)?));
     let read = super::request::off_the_way(bytes, read).await;
     let (memo, request) = read.inspect_err(|problem| count_refused(&api, problem, 1))?;

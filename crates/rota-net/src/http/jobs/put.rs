@@ -170,6 +170,11 @@ pub(in crate::http) struct TooLarge {
 }
 
 impl TooLarge {
+    /// Where it was to go.
+    pub(in crate::http) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
     /// Counts that it is refused, and says why.
     pub(in crate::http) fn tell(self, desk: &mut Desk<'_>) -> Problem {
         if let Err(problem) = desk.grant().check_queue(&self.queue) {
@@ -346,6 +351,11 @@ impl NewJob {
 }
 
 impl Put {
+    /// Where it goes.
+    pub(in crate::http) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
     /// How many jobs it names that it is to wait for.
     pub(in crate::http) fn parents(&self) -> usize {
         self.after.len()

@@ -2,18 +2,23 @@
 //!
 //! What came of the first is in the log with its jobs, both or neither, and is kept for a day. Of several jobs those that were
 //! put are answered as before, and those that were refused are tried again.
+//!
+//! Each token has keys of its own, so that nobody stands in another's way, or reads what another was answered.
 
 use super::Job;
 use super::put::{Put, TooLarge};
+use crate::access::PASS_ID_BYTES;
+use crate::http::access::Grant;
 use crate::http::api::Desk;
 use crate::http::problem::{Kind, Problem};
 use crate::http::refused;
 use crate::limits::REPLAYED_BYTES;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rota_engine::command::{Command, Refusal};
-use rota_engine::job::JobId;
+use rota_engine::job::{JobId, QueueName};
 use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES, PARENTS_AT_ONCE};
 use rota_engine::refused::PutRefused;
+use std::borrow::Cow;
 
 /// The header that names a request.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -24,11 +29,15 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 /// The bytes that are kept of each job.
 const ENTRY_BYTES: usize = 9;
 
+/// Between a token's id and the key that it was shown with: no key has it.
+const BEHIND_ID: u8 = b' ';
+
 // A key that is taken here is one that the engine takes.
-const _: () = assert!(KEY_BYTES <= ANSWER_KEY_BYTES);
+const _: () = assert!(PASS_ID_BYTES + 1 + KEY_BYTES <= ANSWER_KEY_BYTES);
 
 /// What a request named itself.
 pub(super) struct Memo {
+    /// As it is kept: the id of its token, [`BEHIND_ID`] and what the request says; that alone where nobody is asked for tokens.
     key: Box<[u8]>,
     fingerprint: u64,
 }
@@ -71,8 +80,8 @@ pub(super) fn in_turns(puts: Vec<Result<Put, TooLarge>>) -> Vec<Vec<Result<Put, 
     turns
 }
 
-/// The key by which a request named itself, if it did.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<Box<[u8]>>, Problem> {
+/// The key by which a request named itself, if it did, as it is kept.
+pub(super) fn key(headers: &HeaderMap, grant: &Grant) -> Result<Option<Box<[u8]>>, Problem> {
     let mut keys = headers.get_all(KEY).iter();
     let Some(key) = keys.next().map(HeaderValue::as_bytes) else { return Ok(None) };
     let is_sound = (1..=KEY_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
@@ -80,13 +89,21 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<Box<[u8]>>, Problem> {
         let detail = format!("an Idempotency-Key is one header of 1 to {KEY_BYTES} visible ASCII characters");
         return Err(Problem::new(Kind::MalformedRequest, detail).hint("send a new UUID with each new request"));
     }
-    Ok(Some(key.into()))
+    let Some(pass) = grant.pass() else { return Ok(Some(key.into())) };
+    debug_assert!(pass.id.len() <= PASS_ID_BYTES, "{}", pass.id);
+    Ok(Some([pass.id.as_bytes(), &[BEHIND_ID], key].concat().into()))
 }
 
 impl Memo {
     /// Reads all of the body: not to be called where others wait.
     pub(super) fn of(key: Box<[u8]>, body: &[u8]) -> Memo {
         Memo { key, fingerprint: fingerprint(body) }
+    }
+
+    /// As the request says it.
+    fn said(&self) -> Cow<'_, str> {
+        let own = self.key.rsplit(|byte| *byte == BEHIND_ID).next();
+        String::from_utf8_lossy(own.unwrap_or_default())
     }
 }
 
@@ -113,8 +130,10 @@ impl Outcomes {
         let first = self.jobs.len();
         let mut is_put = false;
         for (put, before) in puts.into_iter().zip(&before[first..]) {
-            self.is_replayed |= before.is_some();
-            self.jobs.push(match *before {
+            // Its token may have been for the queue only then.
+            let reached = before.filter(|_| desk.grant().covers(queue_of(&put)));
+            self.is_replayed |= reached.is_some();
+            self.jobs.push(match reached {
                 Some((is_new, id)) => {
                     let view = desk.job(id).filter(|view| {
                         self.replayed_bytes += Job::bytes(view);
@@ -132,7 +151,11 @@ impl Outcomes {
         if let Some(Memo { key, fingerprint }) = memo.filter(|_| is_put) {
             // Of those that come later, the same request may have put some meanwhile, sent once more.
             let later = before[self.jobs.len()..].iter().map(|before| entry(*before));
-            let decided = self.jobs.iter().map(|job| entry(job.as_ref().ok().map(|job| (job.is_new, job.id))));
+            // What is not shown again was put all the same.
+            let decided = self.jobs.iter().zip(&before).map(|(job, before)| match job {
+                Ok(job) => entry(Some((job.is_new, job.id))),
+                Err(_) => entry(*before),
+            });
             let answer: Vec<u8> = decided.chain(later).flatten().collect();
             let kept = desk.execute(Command::KeepAnswer { key, fingerprint: *fingerprint, answer: &answer });
             // There was room for it before the puts, and each of those left more than it needs.
@@ -154,11 +177,15 @@ impl Outcomes {
     }
 }
 
+fn queue_of(put: &Result<Put, TooLarge>) -> &QueueName {
+    put.as_ref().map_or_else(TooLarge::queue, Put::queue)
+}
+
 /// What came of the jobs of the same request before; `None` for those that were refused.
 fn before(memo: &Memo, desk: &Desk<'_>) -> Result<Vec<Option<(bool, JobId)>>, Problem> {
     let Some((fingerprint, answer)) = desk.shared().engine.answer_of(&memo.key) else { return Ok(Vec::new()) };
     if fingerprint != memo.fingerprint {
-        let key = String::from_utf8_lossy(&memo.key);
+        let key = memo.said();
         let detail = format!("another request, with another body, had the Idempotency-Key {key:?}");
         return Err(Problem::new(Kind::IdempotencyKeyReused, detail));
     }

@@ -651,3 +651,54 @@ fn a_limited_token_is_told_of_its_queues() {
     let put: Vec<Value> = (0..3).map(|_| all.event().data["queue"].clone()).collect();
     assert_eq!(put, ["mail", "mail-eu", "mail"], "what is past is told to it as what happens");
 }
+
+#[test]
+fn each_token_has_idempotency_keys_of_its_own() {
+    let data = TempDir::new().unwrap();
+    let put = json!({ "queue": "a", "text": "of nobody" });
+    let send = |http: &Http, token: Option<&str>, body: &Value| {
+        let shown = token.map(header).unwrap_or_default();
+        let headers = format!("{shown}content-type: application/json\r\nidempotency-key: k\r\n");
+        http.ask("POST /v1/jobs", &headers, &body.to_string())
+    };
+    let is_replayed = |answer: &Answer| answer.head.contains("\r\nidempotency-replayed: true\r\n");
+    let mut rota = start(&data, &[]);
+    send(&Http::to(rota.http()), None, &put).expect(201);
+    rota.terminate();
+    let [a, b] = ["a*", "b*"].map(|queues| create(data.path(), &["--role", "producer", "--queues", queues]));
+    let mut rota = start(&data, &[]);
+    let http = Http::to(rota.http());
+    let several = json!(["a1", "a2", "c"].map(|queue| json!({ "queue": queue, "text": "x" })));
+    let first = send(&http, Some(&a), &several).expect(200);
+    // Neither body of the others is in the way, nor is what they were answered told.
+    let other = send(&http, Some(&b), &several);
+    assert!(!is_replayed(&other));
+    assert_eq!(other.expect(200)["results"][0]["problem"]["type"], "/problems/queue-not-allowed");
+    send(&http, Some(&b), &json!({ "queue": "b", "text": "x" })).expect(201);
+    let reused = send(&http, Some(&b), &several).problem(422, "idempotency-key-reused");
+    assert!(reused["detail"].as_str().unwrap().ends_with("the Idempotency-Key \"k\""), "{reused}");
+    assert_eq!(send(&http, Some(&a), &several).expect(200), first);
+    rota.terminate();
+    // What a token put in a queue that it is for no more is not told again, nor put a second time.
+    let tokens = data.path().join("tokens");
+    let statuses = |answer: &Value| [0, 1, 2].map(|at| answer["results"][at]["status"].as_u64().unwrap());
+    assert_eq!(statuses(&first), [201, 201, 403]);
+    for (from, to, expected) in
+        [(r#""a*""#, r#""a2","c""#, [403, 201, 201]), (r#""a2","c""#, r#""a*","c""#, [201, 201, 201])]
+    {
+        fs::write(&tokens, fs::read_to_string(&tokens).unwrap().replace(from, to)).unwrap();
+        let mut rota = start(&data, &[]);
+        let answer = send(&Http::to(rota.http()), Some(&a), &several).expect(200);
+        rota.terminate();
+        assert_eq!(statuses(&answer), expected);
+        for at in (0..2).filter(|at| expected[*at] == 201) {
+            assert_eq!(answer["results"][at]["id"], first["results"][at]["id"]);
+        }
+    }
+    // Who shows none has what they had.
+    fs::remove_file(&tokens).unwrap();
+    let rota = start(&data, &[]);
+    let again = send(&Http::to(rota.http()), None, &put);
+    assert!(is_replayed(&again));
+    assert_eq!(again.expect(201)["queue"], "a");
+}
