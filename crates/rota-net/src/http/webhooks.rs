@@ -247,6 +247,10 @@ pub(super) async fn set(
             problem.hint("write the number of the last event that is not wanted, or \"0\" for all that are there")
         })
     });
+    if new.queues.as_ref().is_some_and(Vec::is_empty) {
+        let problem = Problem::new(Kind::BadValue, "the list of queues is empty").at("/queues");
+        return Err(problem.hint("leave it away for all, or write names: [\"mail*\"]"));
+    }
     let wish = Wish {
         name,
         url: new.url,

@@ -401,6 +401,7 @@ fn a_bad_webhook_is_refused_with_the_place_and_what_to_try() {
         ),
         (json!({ "url": url, "events": ["job.put,job.failed"] }), "#/events/0", "a comma", "an entry"),
         (json!({ "url": url, "events": vec!["job.put"; 65] }), "#/events", "at most 64", ""),
+        (json!({ "url": url, "queues": [] }), "#/queues", "is empty", "leave it away"),
         (json!({ "url": url, "queues": ["mail", "a b"] }), "#/queues/1", "names no queues", ""),
         (json!({ "url": url, "secret": "hush" }), "#/secret", "whsec_", "leave it away"),
         (json!({ "url": url, "secret": "whsec_c2hvcnQ=" }), "#/secret", "24 to 64 bytes", "leave it away"),
