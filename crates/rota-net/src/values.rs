@@ -21,14 +21,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| format!("{text:?} is negative: {FORMS}"))
 }
 
-/// Writes a span of time in seconds, to the millisecond, so that [`parse_duration`] reads it back: `90s`, `1.5s`, `0s`.
+/// Writes a span of time in seconds, so that [`parse_duration`] reads the same back: `90s`, `1.5s`, `0s`, `0.0005s`.
 #[must_use]
 pub fn seconds_text(span: Duration) -> String {
-    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
-    if millis == 0 {
+    let (seconds, nanos) = (span.as_secs(), span.subsec_nanos());
+    if nanos == 0 {
         return format!("{seconds}s");
     }
-    let fraction = format!("{millis:03}");
+    let fraction = format!("{nanos:09}");
     format!("{seconds}.{}s", fraction.trim_end_matches('0'))
 }
 
@@ -38,14 +38,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for (millis, text) in [(0, "0s"), (1, "0.001s"), (250, "0.25s"), (1_500, "1.5s"), (90_000, "90s")] {
-            let span = Duration::from_millis(millis);
+        for (micros, text) in [
+            (0, "0s"),
+            (500, "0.0005s"),
+            (1_000, "0.001s"),
+            (250_000, "0.25s"),
+            (1_500_000, "1.5s"),
+            (90_000_000, "90s"),
+        ] {
+            let span = Duration::from_micros(micros);
             assert_eq!(seconds_text(span), text);
             assert_eq!(parse_duration(text), Ok(span));
         }
-        assert_eq!(seconds_text(Duration::from_nanos(1_999_999)), "0.001s", "never more than it is");
         let longest = Duration::from_nanos(u64::MAX);
-        let to_the_millisecond = Duration::new(longest.as_secs(), longest.subsec_millis() * 1_000_000);
-        assert_eq!(parse_duration(&seconds_text(longest)), Ok(to_the_millisecond));
+        assert_eq!(parse_duration(&seconds_text(longest)), Ok(longest));
     }
 }

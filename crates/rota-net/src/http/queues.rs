@@ -16,6 +16,7 @@ use rota_engine::job::{QueueName, Time};
 use rota_engine::limits::STEP_OBJECTS;
 use rota_engine::queue::{self, QueueId, QueueSettings};
 use rota_engine::spans::Spans;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -85,8 +86,8 @@ impl Times {
     fn of(spans: &Spans) -> Option<Times> {
         let count = spans.total();
         let mean = spans.sum().checked_div(u32::try_from(count).unwrap_or(u32::MAX))?;
-        let quantile = |percent| spans.quantile(percent).map(Span);
-        Some(Times { count, mean: Span(mean), p50: quantile(50), p99: quantile(99) })
+        let quantile = |percent| spans.quantile(percent).map(Span::measured);
+        Some(Times { count, mean: Span::measured(mean), p50: quantile(50), p99: quantile(99) })
     }
 }
 
@@ -167,7 +168,18 @@ struct PerKey {
 struct Rate {
     #[schema(value_type = u64, minimum = 1, maximum = 4294967295u32)]
     count: NonZeroU32,
+    /// Longer than none.
+    #[serde(deserialize_with = "some_span")]
     per: Span,
+}
+
+/// A span that is not zero.
+fn some_span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+    let Span(span) = Span::deserialize(deserializer)?;
+    if span.is_zero() {
+        return Err(D::Error::custom("a rate is of so many in a span, which is not zero: write 1s or 500us"));
+    }
+    Ok(Span(span))
 }
 
 /// A number that every language's JSON can hold.
@@ -187,7 +199,9 @@ impl TryFrom<u64> for Count {
 
 impl Rate {
     fn of(rate: queue::Rate) -> Option<Rate> {
-        NonZeroU32::new(rate.count).map(|count| Rate { count, per: Span(rate.per) })
+        // One over no time, as there could be, bounds nothing.
+        let count = NonZeroU32::new(rate.count).filter(|_| !rate.per.is_zero());
+        count.map(|count| Rate { count, per: Span(rate.per) })
     }
 
     fn rate(self) -> queue::Rate {
@@ -389,7 +403,7 @@ impl Queue {
                 pauses: view.totals.pauses,
             },
             refused_puts: (!view.refused.is_empty()).then(|| RefusedPuts::of(&view.refused)),
-            head_age: engine.head_age(id).map(Span),
+            head_age: engine.head_age(id).map(Span::measured),
             latency: times.and_then(|times| Times::of(&times.latency)),
             run_time: times.and_then(|times| Times::of(&times.run_time)),
         }

@@ -151,7 +151,7 @@ pub(super) async fn stats(api: Asker) -> Result<Response, Problem> {
             hostname: facts.hostname.clone(),
             pid: facts.pid,
             started_at: moment(engine, facts.started_at),
-            uptime: Span(engine.now().since(facts.started_at)),
+            uptime: Span::measured(engine.now().since(facts.started_at)),
             draining: facts.draining,
             max_job_bytes: facts.max_job_bytes,
             queues: engine.queue_count(),

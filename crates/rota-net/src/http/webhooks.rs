@@ -195,7 +195,7 @@ impl ShownWebhook {
             }),
             created_at: Moment(webhook.created_at),
             seq: course.seq.to_string(),
-            lag: Span(course.lag()),
+            lag: Span::measured(course.lag()),
             delivered: course.delivered,
             calls: Calls {
                 delivered: calls(Outcome::Delivered),
@@ -367,5 +367,5 @@ pub(super) async fn test(api: Asker, WebhookInPath(name): WebhookInPath) -> Resu
     };
     let attempt = Attempt::of(&called);
     let delivered = attempt.outcome == Outcome::Delivered;
-    Ok(answer(StatusCode::OK, &Tried { delivered, call: Last::of(attempt), took: Span(since.elapsed()) }))
+    Ok(answer(StatusCode::OK, &Tried { delivered, call: Last::of(attempt), took: Span::measured(since.elapsed()) }))
 }

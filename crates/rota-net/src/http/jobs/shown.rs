@@ -147,7 +147,7 @@ impl Job {
             priority: view.priority.0,
             created_at: moment(engine, view.created_at),
             run_at: moment(engine, view.run_at),
-            delay: Span(view.delay),
+            delay: Span::measured(view.delay),
             ttr: Span(view.ttr),
             lease_ends_at: view
                 .lease

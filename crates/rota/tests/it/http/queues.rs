@@ -166,3 +166,27 @@ fn a_kick_of_a_queue_takes_buried_jobs_or_delayed_ones() {
     assert_eq!(http.get("/v1/queues/work").expect(200)["jobs"]["ready"], 3002);
     http.post_nothing("/v1/queues/nobody/kick").problem(404, "queue-not-found");
 }
+
+#[test]
+fn a_rate_over_less_than_a_millisecond_is_shown_as_it_is_and_one_over_no_time_refused() {
+    let (_data, _rota, http) = server(&[]);
+    let set = |settings: &Value| http.put("/v1/queues/work/settings", settings);
+    let settings = json!({
+        "retain": "0.0015s", "rate": { "count": 1, "per": "0.0005s" }, "per_key": { "rate": { "count": 2, "per": "0.000000001s" } },
+    });
+    let asked = json!({
+        "retain": "1.5ms", "rate": { "count": 1, "per": "500us" }, "per_key": { "rate": { "count": 2, "per": "1ns" } },
+    });
+    set(&asked).expect(200);
+    let shown = http.get("/v1/queues/work").expect(200)["settings"].clone();
+    assert_eq!(shown, settings);
+    // Who sends them back changes nothing.
+    assert_eq!(set(&shown).expect(200), settings);
+    for (settings, pointer) in [
+        (json!({ "rate": { "count": 1, "per": "0s" } }), "#/rate/per"),
+        (json!({ "per_key": { "rate": { "count": 1, "per": "0ms" } } }), "#/per_key/rate/per"),
+    ] {
+        let problem = set(&settings).problem(422, "bad-value");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+    }
+}
