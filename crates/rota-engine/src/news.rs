@@ -382,7 +382,6 @@ impl News {
                 News { reason: Some("asked"), ..of_queue(NewsKind::QueueResumed, queue) }
             }
             Event::PauseOver { queue } => News { reason: Some("time"), ..of_queue(NewsKind::QueueResumed, queue) },
-            Event::ThrottleOver { queue } => News { reason: Some("rate"), ..of_queue(NewsKind::QueueResumed, queue) },
             Event::QueueConfigured { queue, .. } => of_queue(NewsKind::QueueConfigured, queue),
             Event::QueueDropped { queue } => of_queue(NewsKind::QueueDropped, queue),
             // When it happened, by the clock as it is from now on.
@@ -393,7 +392,9 @@ impl News {
             | Event::NumbersKept(_)
             | Event::AnswerKept(_)
             | Event::FailedKept(_)
-            | Event::ScheduleKept(_) => {
+            | Event::ScheduleKept(_)
+            // The queue was not paused, and may be now.
+            | Event::ThrottleOver { .. } => {
                 return None;
             }
         };
