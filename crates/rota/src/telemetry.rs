@@ -13,6 +13,7 @@ use std::time::Duration;
 use cadence::ext::MetricBackend;
 use cadence::{BufferedUdpMetricSink, Counted, Gauged, Metric, StatsdClient, Timed as _};
 use rota_engine::Totals;
+use rota_engine::engine::Engine;
 use rota_engine::job::JobState;
 use rota_engine::queue::{QueueTotals, Times};
 use rota_engine::refused::RefusedPuts;
@@ -54,6 +55,8 @@ struct Sent {
     queues: BTreeMap<u64, Times>,
     /// The same of what was done to their jobs, and of puts that were refused.
     turns: BTreeMap<u64, (QueueTotals, RefusedPuts)>,
+    /// The number of the newest queue that there was, shown or not.
+    newest: u64,
     /// Puts that were refused, of all queues.
     refused: RefusedPuts,
 }
@@ -79,10 +82,10 @@ impl Statsd {
     /// Sends until `stop` says true, and once more then.
     pub(crate) async fn run(mut self, host: Arc<Host>, mut stop: watch::Receiver<bool>) {
         // What was counted before, as by a log that was read, is not of the first second.
-        (self.sent.totals, self.sent.turns) = host.look(|shared| {
+        (self.sent.totals, self.sent.turns, self.sent.newest) = host.look(|shared| {
             let counted = |queue: ShownQueue| (queue.number, (queue.view.totals, queue.view.refused));
             let queues = shown(&shared.engine).into_iter().map(counted);
-            (*shared.engine.totals(), queues.collect())
+            (*shared.engine.totals(), queues.collect(), newest(&shared.engine))
         });
         loop {
             let stopped = tokio::time::timeout(EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
@@ -94,12 +97,13 @@ impl Statsd {
     }
 
     fn send(&mut self, host: &Host) {
-        let ((totals, refused, times, queues, schedules, timings), _) = host.with(|shared, _| {
+        let ((totals, refused, times, queues, newest, schedules, timings), _) = host.with(|shared, _| {
             let engine = &shared.engine;
-            let (totals, times, queues) = (*engine.totals(), engine.times().clone(), shown(engine));
+            let (totals, times) = (*engine.totals(), engine.times().clone());
+            let (queues, newest) = (shown(engine), newest(engine));
             let (schedules, refused) = (ScheduleFigures::of(engine), *engine.refused_puts());
             let timings = shared.timings.as_mut().map(Timings::collect).unwrap_or_default();
-            (totals, refused, times, queues, schedules, timings)
+            (totals, refused, times, queues, newest, schedules, timings)
         });
         for what in Timed::ALL {
             let Sampled { count, took } = &timings[what as usize];
@@ -138,6 +142,7 @@ impl Statsd {
         self.spans("job_latency", &since.latency, SAMPLES);
         self.spans("job_run", &since.run_time, SAMPLES);
         self.queues(queues);
+        self.sent.newest = self.sent.newest.max(newest);
         let _ = self.client.flush();
     }
 
@@ -178,7 +183,11 @@ impl Statsd {
             }
             let head_age = head_age.unwrap_or_default().as_secs_f64();
             let _ = self.client.gauge(&format!("queue_head_age_seconds.{name}"), head_age);
-            let (before, refused) = self.sent.turns.get(&number).copied().unwrap_or_default();
+            let before = self.sent.turns.get(&number).copied();
+            // What one counted that was there and not shown is not of this interval.
+            let is_known = before.is_some() || number > self.sent.newest;
+            let (before, refused) =
+                before.unwrap_or(if is_known { Default::default() } else { (view.totals, view.refused) });
             for ((verb, now), (_, before)) in verbs(&view.totals).into_iter().zip(verbs(&before)) {
                 if now > before {
                     let _ = self.client.count(&format!("queue_turns.{name}.{verb}"), now - before);
@@ -188,7 +197,7 @@ impl Statsd {
             turns.insert(number, (view.totals, view.refused));
             let Some(times) = times else { continue };
             let new = self.sent.queues.get(&number).map_or_else(|| times.clone(), |before| since(&times, before));
-            if new.latency.total() + new.run_time.total() > 0 {
+            if is_known && new.latency.total() + new.run_time.total() > 0 {
                 busy.push((name, new));
             }
             sent.insert(number, times);
@@ -223,6 +232,11 @@ impl Metric for Line {
     fn as_metric_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The number of the newest queue, 0 where there is none.
+fn newest(engine: &Engine) -> u64 {
+    engine.queues_after(0).next_back().map_or(0, |(number, _)| number)
 }
 
 fn since(now: &Times, before: &Times) -> Times {

@@ -94,7 +94,7 @@ impl Engine {
 
     /// Queues in the order of their creation, after the one of that number (0: from the first), each with its number:
     /// long lists are read in slices.
-    pub fn queues_after(&self, number: u64) -> impl Iterator<Item = (u64, QueueId)> + '_ {
+    pub fn queues_after(&self, number: u64) -> impl DoubleEndedIterator<Item = (u64, QueueId)> + '_ {
         self.state.queues_after(number)
     }
 

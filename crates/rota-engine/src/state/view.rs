@@ -145,7 +145,7 @@ impl State {
 
     /// Queues in the order of their creation, from after the one of that number on (0: from the first), each with its
     /// number.
-    pub(crate) fn queues_after(&self, number: u64) -> impl Iterator<Item = (u64, QueueId)> + '_ {
+    pub(crate) fn queues_after(&self, number: u64) -> impl DoubleEndedIterator<Item = (u64, QueueId)> + '_ {
         let after = (std::ops::Bound::Excluded(number), std::ops::Bound::Unbounded);
         self.queues_in_order.range(after).map(|(&number, &id)| (number, id))
     }

@@ -432,3 +432,34 @@ fn statsd_gets_few_timers_that_stand_for_many_jobs() {
         assert!(timers <= most, "{name}: {timers} in {} intervals", statsd.intervals);
     }
 }
+
+#[test]
+fn statsd_is_not_told_the_life_of_a_queue_that_was_not_shown_before() {
+    let mut statsd = Statsd::new();
+    let data = TempDir::new().unwrap();
+    let address = statsd.socket.local_addr().unwrap().to_string();
+    let rota = Rota::ready(on(data.path(), &["--statsd", &address, "--http", "127.0.0.1:0"]));
+    let http = Http::to(rota.http());
+    let set = |queue: &str, settings| http.put(&format!("/v1/queues/{queue}/settings"), &settings).expect(200);
+    let put = || http.post("/v1/jobs", &json!({ "queue": "late", "text": "x" })).expect(201);
+    // The first hundred are told of.
+    (0..100).for_each(|number| drop(set(&format!("q{number}"), json!({ "max_jobs": 9 }))));
+    put();
+    http.post("/v1/leases", &json!({ "queues": ["late"] })).expect(200);
+    put();
+    let seen = statsd.intervals + 2;
+    while statsd.intervals < seen {
+        statsd.receive();
+    }
+    assert!(!statsd.gauges.contains_key("rota.queue_jobs.late.ready"));
+    (0..5).for_each(|number| drop(set(&format!("q{number}"), json!({}))));
+    while !statsd.gauges.contains_key("rota.queue_jobs.late.ready") {
+        statsd.receive();
+    }
+    put();
+    while statsd.count("rota.queue_turns.late.put") == 0 {
+        statsd.receive();
+    }
+    assert_eq!((statsd.count("rota.queue_turns.late.put"), statsd.timed("rota.queue_latency.late")), (1, 0));
+    assert_eq!(statsd.timed("rota.job_latency"), 1);
+}
