@@ -4,7 +4,8 @@
 //! sequence of JSON texts (RFC 7464). A text that begins with that byte is kept as JSON, so that neither is ever taken for
 //! the other. `docs/disk-format.md` says the same.
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -13,12 +14,38 @@ use std::fmt;
 /// Before what is JSON.
 const MARK: u8 = 0x1e;
 
-/// The bytes that are kept of what was said.
-#[must_use]
-pub fn kept(value: &Value) -> Cow<'_, [u8]> {
+/// What is kept of what was said, as it is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept(Box<[u8]>);
+
+impl Kept {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kept, D::Error> {
+        let said = Box::<RawValue>::deserialize(deserializer)?;
+        // Read as others will read it, so that what they cannot read is refused.
+        let kept = match serde_json::from_str(said.get()).map_err(D::Error::custom)? {
+            Value::String(text) if text.as_bytes().first() != Some(&MARK) => text,
+            value if is_exact(&value) => format!("{}{value}", char::from(MARK)),
+            _ => format!("{}{}", char::from(MARK), without_blanks(said.get())),
+        };
+        Ok(Kept(kept.into_bytes().into()))
+    }
+}
+
+/// Whether all of its numbers have all their digits in memory.
+fn is_exact(value: &Value) -> bool {
     match value {
-        Value::String(text) if text.as_bytes().first() != Some(&MARK) => Cow::Borrowed(text.as_bytes()),
-        other => Cow::Owned(format!("{}{other}", char::from(MARK)).into_bytes()),
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(members) => members.values().all(is_exact),
+        _ => true,
     }
 }
 
@@ -26,6 +53,18 @@ pub fn kept(value: &Value) -> Cow<'_, [u8]> {
 #[must_use]
 pub fn bare(kept: &[u8]) -> &[u8] {
     kept.strip_prefix(&[MARK]).unwrap_or(kept)
+}
+
+/// The same JSON without blanks and line ends between its parts.
+fn without_blanks(json: &str) -> String {
+    let (mut in_text, mut is_escaped) = (false, false);
+    let stays = |c: &char| {
+        let stays = in_text || !c.is_ascii_whitespace();
+        in_text ^= *c == '"' && !is_escaped;
+        is_escaped = in_text && *c == '\\' && !is_escaped;
+        stays
+    };
+    json.chars().filter(stays).collect()
 }
 
 /// What was said, out of what was kept of it. It is looked through when it is written, not before.
@@ -89,6 +128,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn kept(json: &str) -> Kept {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let said = "{ \"id\\\\\":\r\n 123456789012345678901234567890, \"a \\\" b\" : [0.10,\n\" \"] }";
+        let shown = r#"{"id\\":123456789012345678901234567890,"a \" b":[0.10," "]}"#;
+        assert_eq!(serde_json::to_string(&Words::from(kept(said).bytes())).unwrap(), shown);
+        assert_eq!(kept("[18446744073709551615,\n-1]").bytes(), b"\x1e[18446744073709551615,-1]");
+        // What others could not read.
+        for bad in ["1e400", &"[".repeat(1000)] {
+            assert!(serde_json::from_str::<Kept>(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn what_is_said_comes_back_as_it_was_said() {
         let values = [
@@ -107,8 +162,8 @@ mod tests {
             json!("zwölf \"Dinge\"\n"),
         ];
         for value in values {
-            let kept = kept(&value);
-            let words = Words::from(&kept[..]);
+            let kept = kept(&value.to_string());
+            let words = Words::from(kept.bytes());
             assert_eq!(words.value(), value);
             assert_eq!(serde_json::to_string(&words).unwrap(), value.to_string());
             assert_eq!(serde_json::to_value(&words).unwrap(), value);

@@ -16,7 +16,7 @@ use super::request::{Json, LeaseInPath, OptionalJson};
 use super::{answer, json_text, refused};
 use crate::host::{Late, LeaseEnd, Shared};
 use crate::limits::{RESERVE_BODY_BYTES, RESERVE_JOBS, RESERVE_QUEUES, RESERVE_WAIT};
-use crate::words;
+use crate::words::Kept;
 use axum::Extension;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -27,7 +27,6 @@ use rota_engine::far::Want;
 use rota_engine::job::{JobId, LeaseToken, Priority, QueueName, Time};
 use rota_engine::session::SessionId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -90,7 +89,7 @@ pub(super) struct Fail {
     /// What went wrong: a text of at most 4,096 bytes, or any JSON of one less.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
-    error: Option<Value>,
+    error: Option<Kept>,
 }
 
 /// That the work is done.
@@ -101,7 +100,7 @@ pub(super) struct Complete {
     /// jobs.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
-    result: Option<Value>,
+    result: Option<Kept>,
 }
 
 /// How far the work is.
@@ -111,7 +110,7 @@ pub(super) struct Touch {
     /// In the holder's words: a text of at most 4,096 bytes, or any JSON of one less. It is gone with the lease.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
-    progress: Option<Value>,
+    progress: Option<Kept>,
 }
 
 /// What becomes of a job that is given back.
@@ -364,8 +363,8 @@ pub(super) async fn complete(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Complete { result }): OptionalJson<Complete>,
 ) -> Result<Response, Problem> {
-    let result = result.as_ref().map(words::kept);
-    let complete = Command::Complete { held: lease.held(), result: result.as_deref() };
+    let result = result.as_ref().map(Kept::bytes);
+    let complete = Command::Complete { held: lease.held(), result };
     held(&api, lease, |desk| desk.execute(complete)).await?;
     Ok(answer(StatusCode::OK, &Ended { id: Id(lease.job()) }))
 }
@@ -384,8 +383,8 @@ pub(super) async fn fail(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Fail { delay, error }): OptionalJson<Fail>,
 ) -> Result<Response, Problem> {
-    let (delay, error) = (delay.map(|Span(delay)| delay), error.as_ref().map(words::kept));
-    let fail = Command::Fail { held: lease.held(), delay, error: error.as_deref() };
+    let (delay, error) = (delay.map(|Span(delay)| delay), error.as_ref().map(Kept::bytes));
+    let fail = Command::Fail { held: lease.held(), delay, error };
     given_back(&api, lease, |desk| desk.execute(fail)).await
 }
 
@@ -446,9 +445,9 @@ pub(super) async fn touch(
     LeaseInPath(lease): LeaseInPath,
     OptionalJson(Touch { progress }): OptionalJson<Touch>,
 ) -> Result<Response, Problem> {
-    let progress = progress.as_ref().map(words::kept);
+    let progress = progress.as_ref().map(Kept::bytes);
     let touched = held(&api, lease, |desk| {
-        if let Some(progress) = &progress {
+        if let Some(progress) = progress {
             desk.execute(Command::Progress { held: lease.held(), progress })?;
         }
         desk.execute(Command::Touch(lease.held()))?;

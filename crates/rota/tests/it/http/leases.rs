@@ -209,3 +209,18 @@ fn who_holds_by_text_leaves_no_trace_among_the_connections() {
     end(&http, &lease, "complete").expect(200);
     http.get("/v1/queues/work").problem(404, "queue-not-found");
 }
+
+#[test]
+fn numbers_in_what_a_holder_says_keep_their_digits() {
+    let (_data, _rota, http) = server(&[]);
+    http.put("/v1/queues/work/settings", &json!({ "retain": "1h" })).expect(200);
+    let id = put(&http, "x");
+    let lease = reserve(&http)["lease"].as_str().unwrap().to_owned();
+    let shown = || http.get(&format!("/v1/jobs/{id}")).body;
+    let number = "{\"n\":123456789012345678901234567890,\"part\":0.10}";
+    let said = |name: &str| format!("{{\"{name}\": {}}}", number.replace(',', ",\n  "));
+    http.post_text(&format!("/v1/leases/{lease}/touch"), &said("progress")).expect(200);
+    assert!(shown().contains(&format!("\"progress\":{number}")), "{}", shown());
+    http.post_text(&format!("/v1/leases/{lease}/complete"), &said("result")).expect(200);
+    assert!(shown().contains(&format!("\"result\":{number}")), "{}", shown());
+}
