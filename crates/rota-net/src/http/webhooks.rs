@@ -46,7 +46,7 @@ pub(super) struct NewWebhook {
     #[schema(min_items = 1, max_items = 64, example = json!(["job.failed", "job.buried"]))]
     events: Option<Vec<String>>,
     /// Only events of these queues and their jobs: names, in which `*` stands for anything.
-    #[schema(max_items = 64, example = json!(["mail*"]))]
+    #[schema(min_items = 1, max_items = 64, example = json!(["mail*"]))]
     queues: Option<Vec<String>>,
     /// What calls are signed with: `whsec_` and 24 to 64 bytes in base64. As before, or made by the server, unless told.
     #[schema(example = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")]
