@@ -113,6 +113,9 @@ pub(crate) const PART_BYTES: usize = 32 << 10;
 /// How long a job that comes waits for what was told before to be with the kernel; then it is for somebody else.
 pub(crate) const SENDING_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long who has no room to tell of a job leaves all jobs to others.
+pub(crate) const ROOM_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The longest message of a WebSocket that is read, in bytes: nothing but pongs and farewells is expected.
 pub(crate) const MESSAGE_BYTES: usize = 4 << 10;
 

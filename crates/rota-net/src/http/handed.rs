@@ -7,6 +7,7 @@
 
 use super::room::Part;
 use crate::host::{Host, Shared};
+use crate::limits::SHORT_ANSWER_BYTES;
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use rota_engine::job::{JobId, LeaseToken, Time};
@@ -71,11 +72,13 @@ pub(super) struct Portion {
     leases: Vec<(JobId, LeaseToken)>,
     /// When it is too late to send them.
     by: Option<Instant>,
+    /// The room that what is told with them takes.
+    room: Option<Part>,
 }
 
 impl Portion {
     pub(super) fn new(host: Arc<Host>) -> Portion {
-        Portion { host, leases: Vec::new(), by: None }
+        Portion { host, leases: Vec::new(), by: None, room: None }
     }
 
     /// It has that lease from now on.
@@ -86,6 +89,17 @@ impl Portion {
     /// It is to be sent by then, or not at all.
     pub(super) fn hurry(&mut self, by: Instant) {
         self.by = Some(self.by.map_or(by, |before| before.min(by)));
+    }
+
+    /// What is told with it takes that room, until it was sent.
+    pub(super) fn keep(&mut self, room: Part) {
+        self.room = Some(room);
+    }
+
+    /// What is told with it turned out to have so many bytes. Where there is no room for them all, it is sent all the same.
+    pub(super) fn fit(&self, bytes: usize) {
+        let bytes = if bytes > SHORT_ANSWER_BYTES { bytes } else { 0 };
+        let _ = self.room.as_ref().map(|room| room.fit(bytes));
     }
 
     /// What it has so far, which it has no more.

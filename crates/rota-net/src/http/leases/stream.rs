@@ -121,7 +121,7 @@ pub(in crate::http) async fn stream(
     Json(request): Json<Stream>,
 ) -> Result<Response, Problem> {
     let wish = request.check(api.grant())?;
-    let taker = Taker::open(api.shared(), api.recipient(), outgoing.clone(), wish).await?;
+    let taker = Taker::open(&api, outgoing.clone(), wish).await?;
     let form = Form::asked_for(&headers);
     let head = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form.name())),
@@ -192,7 +192,9 @@ struct Streamed {
 fn next(taker: Taker, form: Form) -> Next {
     Box::pin(async move {
         let Part { said, portion, rest } = taker.next().await;
-        (form.write(&said), portion, rest)
+        let bytes = form.write(&said);
+        portion.fit(bytes.len());
+        (bytes, portion, rest)
     })
 }
 

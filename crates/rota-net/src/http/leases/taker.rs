@@ -9,16 +9,20 @@
 //! It is asked for the next part when there is room for that, and reserves nothing before all that it told is with the kernel:
 //! of a client that takes nothing the jobs stay with everybody else. What it reserved and could not send goes back without
 //! fault, whenever it is dropped; what was sent is held by its tokens from there on, also when it is gone.
+//!
+//! What it tells takes of the room that all answers share. Where there is none, what it reserved goes back, and it reserves
+//! nothing for a while.
 
-use super::super::api::{Api, KeptBody, Recipient, execute};
+use super::super::api::{Api, Asker, KeptBody, Recipient, execute};
 use super::super::fields::{BodyForm, Lease};
 use super::super::handed::{Outgoing, Portion};
 use super::super::problem::{Kind, Problem};
 use super::super::refused;
+use super::super::room::{self, Whose};
 use super::stream::{Said, Why};
-use super::{Taken, open, take};
+use super::{LEASED_BYTES, Taken, open, take};
 use crate::host::{Late, LeaseEnd, Shared};
-use crate::limits::{HEARTBEAT, PART_BYTES, RESERVE_JOBS, SENDING_PATIENCE};
+use crate::limits::{HEARTBEAT, PART_BYTES, RESERVE_JOBS, ROOM_PATIENCE, SENDING_PATIENCE, SHORT_ANSWER_BYTES};
 use rota_engine::command::{Answer, Command, Delivered, Refusal};
 use rota_engine::job::{JobId, LeaseToken, QueueName, Time};
 use rota_engine::limits::LEASES_UNHEARD;
@@ -43,6 +47,8 @@ pub(super) struct Wish {
 pub(super) struct Taker {
     api: Arc<Api>,
     to: Recipient,
+    /// Whose room its answer takes.
+    whose: Whose,
     /// Whether it may be that the grant is so no more.
     changes: watch::Receiver<u64>,
     outgoing: Arc<Outgoing>,
@@ -65,6 +71,8 @@ pub(super) struct Taker {
     is_new: bool,
     /// When something is to be said again.
     speaks_by: Instant,
+    /// Until when nothing is reserved, for want of room.
+    rests_until: Option<Instant>,
 }
 
 /// The next part of what is told.
@@ -90,12 +98,8 @@ enum Step {
 impl Taker {
     /// # Errors
     /// [`Problem`], if the server stops or has no room for a session.
-    pub(super) async fn open(
-        api: Arc<Api>,
-        to: Recipient,
-        outgoing: Arc<Outgoing>,
-        wish: Wish,
-    ) -> Result<Taker, Problem> {
+    pub(super) async fn open(asker: &Asker, outgoing: Arc<Outgoing>, wish: Wish) -> Result<Taker, Problem> {
+        let (api, to, whose) = (asker.shared(), asker.recipient(), asker.whose().clone());
         let (session, late) = loop {
             let (opened, _) = api.host.with(|shared, now| {
                 if shared.is_frozen {
@@ -119,6 +123,7 @@ impl Taker {
             portion: Portion::new(api.host.clone()),
             api,
             to,
+            whose,
             changes,
             outgoing,
             session,
@@ -132,6 +137,7 @@ impl Taker {
             ran_out: 0,
             is_new: true,
             speaks_by: Instant::now() + HEARTBEAT,
+            rests_until: None,
         })
     }
 
@@ -164,6 +170,10 @@ impl Taker {
                     }
                 }
                 Step::Tells(taken) => {
+                    let taken = self.take_room(taken);
+                    if taken.is_empty() && self.ended.is_empty() {
+                        continue;
+                    }
                     self.api.leaves(depends_on).await;
                     let said = self.tell(taken).await;
                     return self.part(said);
@@ -200,6 +210,7 @@ impl Taker {
         if shared.is_frozen {
             return Step::Frozen;
         }
+        self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
         shared.engine.tick(now);
         if self.is_unheard() {
             self.is_waiting &= !shared.engine.stop_waiting(self.session);
@@ -219,6 +230,7 @@ impl Taker {
             has = add(&mut self.portion, job);
         }
         while !self.is_waiting
+            && self.rests_until.is_none()
             && has.0 < usize::from(RESERVE_JOBS)
             && has.1 < PART_BYTES
             && shared.engine.leases_of(self.session) < self.max
@@ -245,14 +257,28 @@ impl Taker {
         if taken.is_empty() && self.ended.is_empty() { Step::Waits } else { Step::Tells(taken) }
     }
 
+    /// Takes room for what is to be told of jobs; where there is none, they go back, and none of them is told.
+    fn take_room(&mut self, taken: Vec<Taken>) -> Vec<Taken> {
+        let bytes = taken.iter().map(|taken| taken.leased.job.body_bytes + LEASED_BYTES).sum();
+        let room: room::Part = self.api.answers.part(&self.whose);
+        if bytes > SHORT_ANSWER_BYTES && room.grow(bytes).is_err() {
+            drop(self.portion.take());
+            self.rests_until = Some(Instant::now() + ROOM_PATIENCE);
+            return Vec::new();
+        }
+        self.portion.keep(room);
+        taken
+    }
+
     /// Waits until there may be something to tell; returns false where nothing was for so long that something is to be said.
     async fn wait(&mut self) -> bool {
+        let until = self.rests_until.map_or(self.speaks_by, |rests_until| rests_until.min(self.speaks_by));
         let late = tokio::select! {
             biased;
             Some(late) = self.late.recv() => Some(late),
             () = self.api.stops() => None,
             () = changed(&mut self.changes) => None,
-            () = sleep_until(self.speaks_by) => return false,
+            () = sleep_until(until) => return Instant::now() < self.speaks_by,
         };
         late.into_iter().for_each(|late| self.note(late));
         while let Ok(late) = self.late.try_recv() {

@@ -397,3 +397,33 @@ fn hundreds_of_streams_take_little_and_each_job_is_for_one() {
     ids.dedup();
     assert_eq!(ids.len(), STREAMS);
 }
+
+#[test]
+fn what_streams_tell_takes_of_the_room_for_answers() {
+    let (_data, _rota, http) = server(&["--max-job-size", "32MiB", "--sync", "never"]);
+    let job = json!({ "queue": "work", "text": "x".repeat(24 << 20), "ttr": "1h" });
+    for _ in 0..7 {
+        http.post("/v1/jobs", &job).expect(201);
+    }
+    // Half of the room for all of them is 128 MiB: it has five of these, which nobody reads.
+    let deaf: Vec<TcpStream> = (0..7).map(|_| ask(&http, &json!({ "queues": ["work"] }))).collect();
+    let refused = until("they take the room", || Some(http.get("/v1/jobs/1")).filter(|got| got.status != 200));
+    refused.problem(503, "busy");
+    // Those who found none get theirs when there is some, and jobs that went back did so without fault.
+    let mut ids: Vec<String> = std::thread::scope(|scope| {
+        let read = |stream| {
+            scope.spawn(move || {
+                let mut stream = Stream::of(stream).unwrap();
+                assert_eq!(stream.event().event, "open");
+                let lease = lease(&mut stream);
+                assert_eq!((&lease["job"]["attempts"], &lease["job"]["lost_leases"]), (&json!(0), &json!(0)));
+                lease["job"]["id"].as_str().unwrap().to_owned()
+            })
+        };
+        let readers: Vec<_> = deaf.into_iter().map(read).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    ids.sort_unstable();
+    assert_eq!(ids, ["1", "2", "3", "4", "5", "6", "7"]);
+    until("all of the room is there again", || (http.get("/v1/jobs/1").status == 200).then_some(()));
+}
