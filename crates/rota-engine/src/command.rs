@@ -171,7 +171,7 @@ pub struct NewJob<'a> {
     pub on_conflict: OnConflict,
     /// Jobs that must be done before.
     pub after: &'a [Parent<'a>],
-    /// If it was not begun by then, it expires.
+    /// If it waits then, because it was not begun yet or is to be tried again, it expires.
     pub expires: Option<Due>,
     /// What more there is to it, but for the two above.
     pub terms: Option<Box<Terms>>,

@@ -4,6 +4,9 @@
 use jiff::{Span, SpanRelativeTo};
 use std::time::Duration;
 
+/// The longest span, some 20,000 years, in seconds.
+const MOST_SECONDS: u64 = 631_107_417_600;
+
 /// Reads a span of time such as `5s`, `250ms`, `1m30s`, `1h 30m` or `3d` (a day is 24 hours); never negative.
 ///
 /// # Errors
@@ -18,7 +21,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|_| format!("{text:?} has no fixed length: use days, hours, minutes and seconds"))?;
-    Duration::try_from(signed).map_err(|_| format!("{text:?} is negative: {FORMS}"))
+    let span = Duration::try_from(signed).map_err(|_| format!("{text:?} is negative: {FORMS}"))?;
+    // Of hours there may be more than of the seconds that it is written in.
+    if span.as_secs() > MOST_SECONDS {
+        Err(format!("{text:?} is too long: no more than {MOST_SECONDS}s"))
+    } else {
+        Ok(span)
+    }
 }
 
 /// Writes a span of time in seconds, so that [`parse_duration`] reads the same back: `90s`, `1.5s`, `0s`, `0.0005s`.
@@ -52,5 +61,8 @@ mod tests {
         }
         let longest = Duration::from_nanos(u64::MAX);
         assert_eq!(parse_duration(&seconds_text(longest)), Ok(longest));
+        let longest = Duration::from_secs(MOST_SECONDS);
+        assert_eq!(parse_duration(&seconds_text(longest)), Ok(longest));
+        assert!(parse_duration("530000000h0m").is_err());
     }
 }

@@ -89,9 +89,9 @@ pub(in crate::http) struct NewJob {
     /// What becomes of it when one of those is cancelled, or expires.
     #[serde(default)]
     on_parent_failure: OnParentFailure,
-    /// If it was not begun so long from now, it expires.
+    /// If it waits so long from now, not begun yet or to be tried again, it expires.
     expires_in: Option<Span>,
-    /// If it was not begun by then, it expires; instead of `expires_in`.
+    /// If it waits then, it expires; instead of `expires_in`.
     expires_at: Option<Moment>,
 }
 
