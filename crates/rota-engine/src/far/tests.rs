@@ -309,10 +309,18 @@ fn far_jobs_are_kicked_in_the_order_of_their_time_and_stay_so() {
 }
 
 #[test]
-fn who_is_due_is_not_kicked_for_a_far_job() {
+fn who_is_due_or_expires_is_not_kicked_for_a_far_job() {
+    let within = |seconds| Due::In(Duration::from_secs(seconds));
+    check_kick_of_one(within(5), None, Some(JobState::Ready));
+    check_kick_of_one(within(30), Some(within(5)), None);
+}
+
+/// The first delayed job is in memory when a kick comes, and stands there no more by then.
+fn check_kick_of_one(due: Due, expires: Option<Due>, becomes: Option<JobState>) {
     let (mut server, ids) = with_far_jobs();
     let b = QueueName::new("b").unwrap();
-    let soon = server.put(&queue("b"), Duration::from_secs(5), b"soon");
+    let soon = NewJob { due, expires, ..NewJob::new(Target::Named(&b), b"soon"[..].into()) };
+    let Answer::Put(soon) = server.ask(Command::Put(soon)) else { panic!("it is put") };
     let goal = server.engine.aim_near(server.now.after(NEAR));
     server.engine.near_until(goal);
     // Time passes, and nobody told the engine.
@@ -320,7 +328,8 @@ fn who_is_due_is_not_kicked_for_a_far_job() {
     let kick = Command::Kick { queue: Target::Named(&b), limit: 1, source: None };
     let Ok(Answer::Kicked { count: 1, .. }) = server.try_ask(kick) else { panic!("far jobs are there") };
     let is_ready = |id: &JobId| server.engine.job(*id).is_some_and(|job| job.state == JobState::Ready);
-    assert!(is_ready(&soon) && ids.iter().filter(|&id| is_ready(id)).count() == 1);
+    assert_eq!(server.engine.job(soon).map(|job| job.state), becomes);
+    assert_eq!(ids.iter().filter(|&id| is_ready(id)).count(), 1);
 }
 
 #[test]

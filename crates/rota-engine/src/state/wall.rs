@@ -69,6 +69,15 @@ impl State {
         self.extra(job).and_then(|extra| extra.terms.as_ref()).and_then(|terms| terms.expires_at)
     }
 
+    /// Whether a job does not expire up to `now`, if it does at all.
+    pub(super) fn expires_after(&self, slot: Slot, now: Time) -> bool {
+        match self.expiry(&self.jobs[slot]) {
+            None => true,
+            Some(Expiry::Engine(at)) => at > now,
+            Some(Expiry::Wall(at)) => self.engine_time(at) > now,
+        }
+    }
+
     /// Has a job expire in time that waits, if it is to.
     pub(super) fn expires_from_now(&mut self, slot: Slot) {
         let job = &self.jobs[slot];
