@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::far::{FarAsOf, FarFiles, FarFound, Want};
 use crate::job::{JobId, JobState, QueueName, Time};
 use crate::limits::{KEY_AGAIN, ROOM_AGAIN};
+use crate::log::Lsn;
 use crate::session::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -49,6 +50,8 @@ pub struct Agreed {
     pub said: Said,
     /// Whether a job ended that was not in memory, by its place alone.
     pub ended_far: bool,
+    /// The engine's last record when the input came: what was looked up for it may have been written again.
+    pub begun_behind: Lsn,
 }
 
 impl Lockstep {
@@ -160,6 +163,7 @@ impl Lockstep {
             wanted.extend(parents.iter().filter_map(|parent| self.engine.wanted_parent(parent)));
             wanted.into_iter().for_each(|want| near.extend(self.bring_near(Some(want))));
         }
+        let begun_behind = self.engine.last_record();
         let (homeless, cold) = self.far_away();
         let mut outcome = Outcome { is_done: true, ..Outcome::default() };
         let engine = &mut self.engine;
@@ -235,7 +239,7 @@ impl Lockstep {
         if let Some(id) = outcome.answer.and_then(named) {
             self.compare_job(id);
         }
-        Agreed { outcome, said, ended_far }
+        Agreed { outcome, said, ended_far, begun_behind }
     }
 
     /// The delivery with its body in it.

@@ -335,7 +335,12 @@ impl Simulation {
         self.report.most_jobs = self.report.most_jobs.max(jobs);
         if let Some((log_end, Past::Input { said, .. })) = self.past.last_mut() {
             self.report.no_room += u64::from(agreed.said.no_room);
-            (*log_end, *said) = (self.both.engine.last_record(), agreed.said);
+            let before = std::mem::replace(log_end, self.both.engine.last_record());
+            *said = agreed.said;
+            if self.writer.is_some() && before < agreed.begun_behind {
+                let input = self.past.pop().expect("it is the last");
+                self.past.extend([(agreed.begun_behind, Past::Kept), input]);
+            }
         }
         self.tell();
     }
