@@ -279,8 +279,8 @@ impl Model {
     /// The engine starts again: every session is gone, and every lease but the durable ones, which go on with what was left of
     /// them. Its epoch and next id are the engine's to choose.
     ///
-    /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then, and `cold` which jobs
-    /// are not in memory.
+    /// `reserves` says of jobs that were written again, whole, how many of their reserves were known then, and `homeless` which jobs
+    /// cannot be kept when they end, and `cold` which of those are not in memory.
     ///
     /// # Panics
     /// If that is more than there were.
@@ -291,7 +291,7 @@ impl Model {
         next_job_id: u64,
         reserves: &BTreeMap<JobId, u32>,
         turns: &[(QueueName, TurnNote)],
-        cold: &BTreeSet<JobId>,
+        (homeless, cold): (&BTreeSet<JobId>, &BTreeSet<JobId>),
     ) -> Vec<(JobId, Vec<u8>)> {
         assert!(now >= self.now, "time goes on across a restart");
         self.sessions.clear();
@@ -324,7 +324,7 @@ impl Model {
             (queue.full_at, queue.throttled_until) = (Time(0), Time(0));
             queue.keys.clear();
         }
-        self.homeless.clear();
+        self.homeless.clone_from(homeless);
         self.cold.clone_from(cold);
         (self.now, self.started) = (now, now);
         self.epoch = epoch;

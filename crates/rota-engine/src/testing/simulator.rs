@@ -127,7 +127,9 @@ enum Past {
         next_job_id: u64,
         reserves: BTreeMap<JobId, u32>,
         turns: Vec<(QueueName, TurnNote)>,
-        /// The jobs that were not in memory when the first ticks had their turns.
+        /// The jobs that could not be kept when they ended while the first ticks had their turns.
+        homeless: BTreeSet<JobId>,
+        /// Those of them that were not in memory then.
         cold: BTreeSet<JobId>,
     },
 }

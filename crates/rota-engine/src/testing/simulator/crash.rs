@@ -150,7 +150,9 @@ impl Simulation {
         engine.set_calendar(Arc::new(PlainCalendar));
         let (next_job_id, _) = engine.next_numbers();
         let is_cold = |id: &JobId| engine.job(*id).is_none();
-        let not_in_memory = self.checkpoint.jobs().keys().copied().filter(is_cold).collect();
+        let jobs = || self.checkpoint.jobs().keys().copied();
+        let homeless = jobs().filter(|id| engine.is_homeless(*id) || is_cold(id)).collect();
+        let not_in_memory = jobs().filter(is_cold).collect();
         while !engine.tick(now) {}
         let turns = engine.take_turns();
         // A job that was written again brought its count along.
@@ -159,7 +161,8 @@ impl Simulation {
         let known = |&id| Some((id, count(id)?)).filter(|&(_, reserves)| reserves > 0);
         let reserves = self.checkpoint.jobs().keys().filter_map(known).collect();
         let epoch = engine.epoch();
-        let started = Past::Started { at: now, wall, epoch, next_job_id, reserves, turns, cold: not_in_memory };
+        let started =
+            Past::Started { at: now, wall, epoch, next_job_id, reserves, turns, homeless, cold: not_in_memory };
         let mut model = self.checkpoint.clone();
         let fired = happen_again(&mut model, &started);
         self.past.push((engine.last_record(), started));
@@ -252,8 +255,8 @@ fn happen_again(model: &mut Model, past: &Past) -> Vec<(JobId, Vec<u8>)> {
     match past {
         Past::Input { input, at, said } => model.apply(input, *at, said).fired,
         Past::Kept => Vec::new(),
-        Past::Started { at, wall, epoch, next_job_id, reserves, turns, cold } => {
-            model.restart((*at, *wall), *epoch, *next_job_id, reserves, turns, cold)
+        Past::Started { at, wall, epoch, next_job_id, reserves, turns, homeless, cold } => {
+            model.restart((*at, *wall), *epoch, *next_job_id, reserves, turns, (homeless, cold))
         }
     }
 }
