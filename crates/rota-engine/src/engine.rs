@@ -197,6 +197,7 @@ impl Engine {
         };
         let mut engine = Engine::new(state, Some(pending), options, now);
         engine.state.end_pauses_of_before(recovery.last_at);
+        engine.state.forget_kept_until(recovery.last_at);
         let epoch = engine.state.numbers().epoch + 1;
         engine.start(epoch, wall);
         engine.state.leave_idle_queues();

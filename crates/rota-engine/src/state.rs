@@ -421,6 +421,17 @@ impl State {
         over.collect::<Vec<_>>().into_iter().for_each(|queue| self.end_pause(queue));
     }
 
+    /// Forgets the final jobs that were kept long enough by then: what a recovery does before queues that nothing needs go, as it was when
+    /// the log was written.
+    pub(crate) fn forget_kept_until(&mut self, at: Time) {
+        let queues: Vec<Slot> = self.queues.iter().map(|(slot, _)| slot).collect();
+        for queue in queues {
+            while let Some(&(_, job)) = self.queues[queue].ended.first().filter(|(until, _)| *until <= at) {
+                self.forget(job);
+            }
+        }
+    }
+
     /// Every queue that nothing needs, after a recovery.
     pub(crate) fn leave_idle_queues(&mut self) {
         let idle = self.queues.iter().filter(|(_, queue)| queue.is_idle()).map(|(slot, _)| QueueId(slot.0));

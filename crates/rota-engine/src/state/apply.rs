@@ -288,7 +288,7 @@ impl State {
     }
 
     /// Lets go of a final job.
-    fn forget(&mut self, job: JobId) {
+    pub(super) fn forget(&mut self, job: JobId) {
         let slot = self.slot_of(job).expect("a final job is forgotten once");
         self.detach(slot);
         self.remove_job(slot);
