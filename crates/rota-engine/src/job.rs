@@ -269,7 +269,7 @@ impl MaybeSlot {
 
 impl From<Slot> for MaybeSlot {
     fn from(slot: Slot) -> MaybeSlot {
-        debug_assert!(slot.0 < u32::MAX - 1, "memory ends before there are so many slots");
+        debug_assert!(slot.0 < MaybeSlot::NONE_WRITTEN_AGAIN.0, "memory ends before there are so many slots");
         MaybeSlot(slot.0)
     }
 }

@@ -193,13 +193,21 @@ pub trait StorageFile: Clone + Send {
     /// `StorageFull`, or what else the disk says.
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
 
-    /// The same, for as many of them as the disk has room for. Returns for how many there is some; it may be a few less.
+    /// For how many bytes from its beginning on it has room for certain, where the disk has no more.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn reserved(&self) -> io::Result<u64> {
+        self.length()
+    }
+
+    /// As [`StorageFile::reserve`], for as many of the bytes as the disk has room for. Returns for how many there is some.
     ///
     /// # Errors
     /// What the disk says, but for that it is full.
     fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
         match self.reserve(bytes) {
-            Err(error) if is_full(&error) => Ok(self.length()?.min(bytes)),
+            Err(error) if is_full(&error) => Ok(self.reserved()?.min(bytes)),
             reserved => reserved.map(|()| bytes),
         }
     }

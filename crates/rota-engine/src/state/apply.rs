@@ -56,7 +56,7 @@ impl State {
             Event::JobReplaced(kept) => {
                 let job = kept.put.job;
                 self.replace(*kept, now);
-                self.is_written_whole(job);
+                self.note_written_whole(job);
             }
             Event::JobReleased { job, priority, delay, run_at, reserves } => {
                 let slot = self.give_back(job, delay, run_at, reserves);
@@ -167,12 +167,12 @@ impl State {
                     None => self.restore_job(*kept, now),
                     // All else of it is in the log before; how often it was reserved only here.
                     Some(slot) => {
-                        self.is_written_again(slot);
+                        self.note_written_again(slot);
                         self.come_home(slot);
                         self.restore_reserves(slot, kept.tally.reserves);
                     }
                 }
-                self.is_written_whole(job);
+                self.note_written_whole(job);
             }
             Event::AnswerKept(kept) => self.keep_answer(*kept),
             Event::FailedKept(failed) => self.note_failed(&failed),

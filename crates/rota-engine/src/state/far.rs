@@ -262,9 +262,11 @@ impl State {
         let queue = self.queue(queue);
         let first = self.first_delayed(queue).next();
         // One that is due by now, or expires, is no first delayed job any more once time has passed.
-        let stays = |slot: Slot| self.run_at(&self.jobs[slot]) > now && self.expires_after(slot, now);
-        let is_near = |slot: Slot| self.run_at(&self.jobs[slot]) <= self.known_until();
-        let is_known = count == 1 && first.is_some_and(|slot| stays(slot) && is_near(slot));
+        let stays = |slot: Slot| {
+            let at = self.run_at(&self.jobs[slot]);
+            at > now && at <= self.known_until() && self.expires_after(slot, now)
+        };
+        let is_known = count == 1 && first.is_some_and(stays);
         let wall_ahead = self.numbers.wall_offset.unwrap_or_default();
         (queue.cold > 0 && !is_known).then(|| Want::First { queue: queue.name.clone(), count, wall_ahead })
     }

@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Takes note that the record that is being applied holds a job whole.
-    pub(super) fn is_written_whole(&mut self, job: JobId) {
+    pub(super) fn note_written_whole(&mut self, job: JobId) {
         if let Some(slot) = self.slot_of(job)
             && self.extra(&self.jobs[slot]).is_some_and(JobExtra::is_replaced)
         {
@@ -109,7 +109,7 @@ impl State {
 
     /// Takes note that a job of the log was written again, though it may have been put so far ahead that it could have left memory:
     /// others wait for it, or it is due soon by now. From now on it is counted, else what it takes would be reclaimed without end.
-    pub(super) fn is_written_again(&mut self, slot: Slot) {
+    pub(super) fn note_written_again(&mut self, slot: Slot) {
         let is_in_log = self.jobs[slot].state == JobState::Delayed && self.home(slot).is_none();
         if self.near.is_some() && is_in_log {
             self.is_distant_no_more(slot);

@@ -603,11 +603,8 @@ impl StorageFile for SegmentFile {
         }
     }
 
-    fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
-        match self.reserve(bytes) {
-            Err(error) if is_full(&error) => Ok(self.allocated()?.min(bytes) / PART_STEP_BYTES * PART_STEP_BYTES),
-            reserved => reserved.map(|()| bytes),
-        }
+    fn reserved(&self) -> io::Result<u64> {
+        Ok(self.allocated()? / PART_STEP_BYTES * PART_STEP_BYTES)
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {

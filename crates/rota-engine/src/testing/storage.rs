@@ -6,7 +6,7 @@
 
 use crate::command::BodyPlace;
 use crate::log::{body_in, most_body_record_bytes};
-use crate::storage::{Beside, Storage, StorageFile, StoreId, is_full, segment_file_name};
+use crate::storage::{Beside, Storage, StorageFile, StoreId, segment_file_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -542,15 +542,10 @@ impl StorageFile for SimulatedFile {
         Ok(())
     }
 
-    fn reserve_up_to(&mut self, bytes: u64) -> io::Result<u64> {
-        match self.reserve(bytes) {
-            Err(error) if is_full(&error) => {
-                let mut disk = self.disk.operate()?;
-                let file = disk.file(self.segment)?;
-                Ok(bytes.min(file.reserved.max(file.written.len() as u64)))
-            }
-            reserved => reserved.map(|()| bytes),
-        }
+    fn reserved(&self) -> io::Result<u64> {
+        let mut disk = self.disk.operate()?;
+        let file = disk.file(self.segment)?;
+        Ok(file.reserved.max(file.written.len() as u64))
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {

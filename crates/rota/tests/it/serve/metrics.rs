@@ -138,9 +138,7 @@ pub(crate) fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<Strin
 fn puts_that_are_refused_are_counted_by_why_and_by_queue() {
     let mut statsd = Statsd::new();
     let data = TempDir::new().unwrap();
-    let address = statsd.socket.local_addr().unwrap().to_string();
-    let options = ["--statsd", &address, "--http", "127.0.0.1:0", "--max-job-size", "1000", "--max-queues", "3"];
-    let rota = Rota::ready(on(data.path(), &options));
+    let rota = statsd.rota(&data, &["--http", "127.0.0.1:0", "--max-job-size", "1000", "--max-queues", "3"]);
     let http = Http::to(rota.http());
     let job = |queue: &str, members: serde_json::Value| {
         let mut job = json!({ "queue": queue, "text": "x" });
@@ -288,8 +286,9 @@ impl Statsd {
     }
 
     /// The server that sends here.
-    fn rota(&self, data: &TempDir) -> Rota {
-        Rota::ready(on(data.path(), &["--statsd", &self.socket.local_addr().unwrap().to_string()]))
+    fn rota(&self, data: &TempDir, flags: &[&str]) -> Rota {
+        let address = self.socket.local_addr().unwrap().to_string();
+        Rota::ready(on(data.path(), &[&["--statsd", &address], flags].concat()))
     }
 
     /// Takes one datagram.
@@ -334,7 +333,7 @@ impl Statsd {
 fn statsd_gets_counters_timers_and_gauges() {
     let mut statsd = Statsd::new();
     let data = TempDir::new().unwrap();
-    let rota = statsd.rota(&data);
+    let rota = statsd.rota(&data, &[]);
     let _wire = work(&rota);
     let counted = [
         ("rota.put", 8),
@@ -386,8 +385,7 @@ fn statsd_gets_counters_timers_and_gauges() {
 fn statsd_gets_what_came_of_ticks() {
     let mut statsd = Statsd::new();
     let data = TempDir::new().unwrap();
-    let address = statsd.socket.local_addr().unwrap().to_string();
-    let rota = Rota::ready(on(data.path(), &["--statsd", &address, "--http", "127.0.0.1:0"]));
+    let rota = statsd.rota(&data, &["--http", "127.0.0.1:0"]);
     let http = Http::to(rota.http());
     let beat = |every: &str| json!({ "every": every, "job": { "queue": "beat", "text": "tick", "key": "one" } });
     http.put("/v1/schedules/beat", &beat("1000h")).expect(201);
@@ -406,7 +404,7 @@ fn statsd_gets_what_came_of_ticks() {
 fn statsd_gets_few_timers_that_stand_for_many_jobs() {
     let mut statsd = Statsd::new();
     let data = TempDir::new().unwrap();
-    let rota = statsd.rota(&data);
+    let rota = statsd.rota(&data, &[]);
     let mut wire = Wire::to(rota.address());
     wire.expect("use a.b", "USING a.b");
     wire.expect("watch a.b", "WATCHING 2");
@@ -437,8 +435,7 @@ fn statsd_gets_few_timers_that_stand_for_many_jobs() {
 fn statsd_is_not_told_the_life_of_a_queue_that_was_not_shown_before() {
     let mut statsd = Statsd::new();
     let data = TempDir::new().unwrap();
-    let address = statsd.socket.local_addr().unwrap().to_string();
-    let rota = Rota::ready(on(data.path(), &["--statsd", &address, "--http", "127.0.0.1:0"]));
+    let rota = statsd.rota(&data, &["--http", "127.0.0.1:0"]);
     let http = Http::to(rota.http());
     let set = |queue: &str, settings| http.put(&format!("/v1/queues/{queue}/settings"), &settings).expect(200);
     let put = || http.post("/v1/jobs", &json!({ "queue": "late", "text": "x" })).expect(201);
