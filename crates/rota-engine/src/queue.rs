@@ -4,6 +4,7 @@
 
 use crate::groups::Groups;
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
+use crate::log::Lsn;
 use crate::pages::Slot;
 use crate::refused::RefusedPuts;
 use crate::session::SessionId;
@@ -21,6 +22,9 @@ impl QueueId {
         Slot(self.0)
     }
 }
+
+/// Length of a queue's record in the log without its name and how it is set up, in bytes.
+const RECORD_BYTES: u64 = 77;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -69,6 +73,8 @@ pub(crate) struct Queue {
     pub(crate) throttled_until: Time,
     /// Whether the log knows of it.
     pub(crate) logged: bool,
+    /// Where the log has it whole for the last time, and the sum of its totals there.
+    pub(crate) whole_at: (Lsn, u64),
     /// When the state next looks at it: at or before its next deadline; `Time::NEVER` for not at all.
     pub(crate) wake_at: Time,
 }
@@ -153,6 +159,18 @@ impl QueueSettings {
     pub fn is_empty(&self) -> bool {
         *self == QueueSettings::default()
     }
+
+    /// Length of them in the log, about, in bytes.
+    fn record_bytes(&self) -> u64 {
+        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = self;
+        let of_key = per_key.unwrap_or_default();
+        let numbers = [retain.is_some(), max_jobs.is_some(), max_bytes.is_some()];
+        let limits = [*concurrency, of_key.concurrency].iter().flatten().count() as u64 * 9;
+        let rates = [*rate, of_key.rate].iter().flatten().count() as u64 * 17;
+        let flags = [*durable_leases, sync.is_some()];
+        let count = |set: &[bool]| set.iter().filter(|&&is_set| is_set).count() as u64;
+        count(&numbers) * 13 + limits + rates + count(&flags) * 6
+    }
 }
 
 /// How long things took since the server started. It is not in the log.
@@ -188,6 +206,13 @@ impl QueueTotals {
     #[must_use]
     pub fn completed(&self) -> u64 {
         self.deletes.saturating_sub(self.cancelled + self.expired)
+    }
+
+    /// All of them together, which is another number once one of them counted something.
+    pub(crate) fn sum(&self) -> u64 {
+        let QueueTotals { puts, deletes, pauses, lost_leases, cancelled, expired, turns } = *self;
+        let Turns { failed, released, buried, kicked } = turns;
+        puts + deletes + pauses + lost_leases + cancelled + expired + failed + released + buried + kicked
     }
 }
 
@@ -243,8 +268,15 @@ impl Queue {
             full_at: Time(0),
             throttled_until: Time(0),
             logged: false,
+            whole_at: (Lsn(0), 0),
             wake_at: Time::NEVER,
         }
+    }
+
+    /// Length of it in the log, about, in bytes.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let settings = self.settings.as_ref().map_or(0, |settings| settings.record_bytes());
+        RECORD_BYTES + self.name.as_str().len() as u64 + settings
     }
 
     pub(crate) fn is_paused(&self, now: Time) -> bool {

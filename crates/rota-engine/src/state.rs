@@ -91,7 +91,9 @@ pub(crate) struct State {
     pub(crate) times: Box<Times>,
     /// Length of the records that would hold all open jobs, in bytes.
     job_bytes: u64,
-    /// What of it jobs take that are so far ahead that they may leave memory.
+    /// The same of all queues.
+    queue_bytes: u64,
+    /// What of `job_bytes` jobs take that are so far ahead that they may leave memory.
     distant_bytes: u64,
     /// How far ahead delayed jobs are held in memory; `None`: all.
     near: Option<Duration>,
@@ -197,6 +199,7 @@ impl State {
             totals: Totals::default(),
             times: Box::default(),
             job_bytes: 0,
+            queue_bytes: 0,
             distant_bytes: 0,
             most_queues: usize::MAX,
             near: near.map(|near| near.max(Duration::from_nanos(1))),
@@ -382,7 +385,9 @@ impl State {
         }
         self.numbers.queues += 1;
         let created = self.numbers.queues;
-        let slot = self.queues.insert(Queue::new(name.clone(), created));
+        let queue = Queue::new(name.clone(), created);
+        self.queue_bytes += queue.record_bytes();
+        let slot = self.queues.insert(queue);
         let queues = &self.queues;
         let hash = |slot: Slot| Hashed::name(0, queues[slot].name.as_str().as_bytes());
         self.queues_by_name.insert(hash(slot), slot, hash);
@@ -443,6 +448,7 @@ impl State {
         let hash = |slot: Slot| Hashed::name(0, queues[slot].name.as_str().as_bytes());
         self.queues_by_name.remove(hash(id.slot()), id.slot(), hash);
         let queue = self.queues.remove(id.slot()).expect("a queue is forgotten once");
+        self.queue_bytes -= queue.record_bytes();
         self.queues_in_order.remove(&queue.created);
         self.wakes.remove(&(queue.wake_at, Owner::Queue(id)));
         if let Some(at) = queue.by_wall.and_then(|by_wall| by_wall.wake_at) {

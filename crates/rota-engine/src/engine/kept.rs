@@ -29,10 +29,12 @@ impl Engine {
         is_open
     }
 
-    /// The same of a queue's counters and its pause, if the log knows of the queue.
-    pub fn keep_queue(&mut self, name: &QueueName, now: Time) {
+    /// The same of a queue's counters, its pause and how it is set up, if the log knows of the queue, and would not without what is before
+    /// `needed_from`.
+    pub fn keep_queue(&mut self, name: &QueueName, needed_from: Lsn, now: Time) {
         self.now = self.now.max(now);
-        let kept = self.state.find_queue(name).and_then(|queue| self.state.kept_queue(queue));
+        let queue = self.state.find_queue(name).filter(|&queue| !self.state.is_queue_written_from(queue, needed_from));
+        let kept = queue.and_then(|queue| self.state.kept_queue(queue));
         kept.into_iter().for_each(|kept| self.happen(Event::QueueKept(Box::new(kept))));
     }
 

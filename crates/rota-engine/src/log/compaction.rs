@@ -388,7 +388,7 @@ impl<S: Storage> Compaction<S> {
                 }
                 return;
             } else if let Some(queue) = self.next_name(|this| &mut this.queues) {
-                engine.keep_queue(&queue, now);
+                engine.keep_queue(&queue, self.reader.end(), now);
             } else if let Some(schedule) = self.next_name(|this| &mut this.schedules) {
                 engine.keep_schedule(&schedule, now);
             } else if !engine.keep_far_counted(now) {

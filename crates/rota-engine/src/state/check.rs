@@ -169,6 +169,8 @@ impl State {
             assert!(queue.buried.keys().all(|&place| place <= self.numbers.burials), "burials are counted");
         }
         assert!(listed.values().all(|&times| times == 1), "a job stands in one line");
+        let bytes: u64 = self.queues.iter().map(|(_, queue)| queue.record_bytes()).sum();
+        assert_eq!(self.queue_bytes, bytes, "the length of the records of all queues");
         assert_eq!(self.queues_by_name.len(), self.queues.len());
         assert_eq!(self.queues_in_order.len(), self.queues.len());
     }

@@ -112,7 +112,9 @@ impl State {
         };
         let queue = &mut self.queues[id.slot()];
         self.synced_queues = self.synced_queues - is_synced(&queue.settings) + is_synced(&settings);
+        self.queue_bytes -= queue.record_bytes();
         queue.settings = settings;
+        self.queue_bytes += queue.record_bytes();
     }
 
     /// Whether some queue is set up to have answers wait for the disk.

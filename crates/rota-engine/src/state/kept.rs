@@ -14,13 +14,10 @@ use crate::queue::QueueId;
 /// Length of a put's record without the queue's name, the body and the key, in bytes.
 const PUT_RECORD_BYTES: u64 = 73;
 
-/// The same of a queue that is kept.
-const QUEUE_RECORD_BYTES: u64 = 77;
-
 impl State {
     /// Length of the records that everything that is open would fill, in bytes, but for what may leave memory, or did.
     pub(crate) fn live_bytes(&self) -> u64 {
-        let beside = self.queues.len() as u64 * QUEUE_RECORD_BYTES + self.schedules.bytes() as u64;
+        let beside = self.queue_bytes + self.schedules.bytes() as u64;
         let beside = beside + self.answers.bytes() + self.graph.failed.bytes();
         self.job_bytes - self.distant_bytes + beside
     }
@@ -134,11 +131,21 @@ impl State {
         })
     }
 
+    /// Whether the log needs nothing before that record to know of a queue: it has it whole from there on, and nothing was counted
+    /// since. What else may have happened to it then has records of its own, none of which it takes a job to replay.
+    pub(crate) fn is_queue_written_from(&self, id: QueueId, record: Lsn) -> bool {
+        let queue = self.queue(id);
+        let (at, sum) = queue.whole_at;
+        at >= record && queue.totals.sum() == sum
+    }
+
     pub(super) fn restore_queue(&mut self, kept: &KeptQueue, now: Time) {
+        let at = self.far.at;
         let queue = self.queue_mut(kept.queue);
         let before = queue.per_key();
         queue.totals = kept.totals;
         queue.logged = true;
+        queue.whole_at = (at, kept.totals.sum());
         if kept.paused_until > now && queue.paused_until != kept.paused_until {
             queue.paused_until = kept.paused_until;
             queue.pause_length = kept.pause_length;

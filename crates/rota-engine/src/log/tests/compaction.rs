@@ -5,6 +5,7 @@ use crate::engine::{BodyHome, Options};
 use crate::far::FarError;
 use crate::job::{JobId, JobState, Priority};
 use crate::log::{LogStats, OpenError, SegmentError, is_due, is_over};
+use crate::queue::{PerKey, QueueSettings, Rate};
 use crate::storage::Storage;
 use crate::testing::server::{Server, queue};
 use crate::testing::storage::{Crash, SimulatedDisk};
@@ -129,6 +130,42 @@ fn of_a_job_that_was_replaced_again_and_again_only_the_newest_is_written_again()
     compact_while_due(&mut server);
     let server = restart(server, Crash::KeepSynced).unwrap();
     assert_eq!(server.engine.job(id).unwrap().body.in_memory(), Some(&[b'x'; 3_000][..]));
+}
+
+#[test]
+fn queues_that_nothing_happens_in_are_written_again_once() {
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
+    // As many as fill up two segments. With a copy of each queue in each segment nothing but copies would be reclaimed.
+    for n in 0..120 {
+        server.put(&queue(&format!("a-queue-with-some-name-{n}")), Duration::ZERO, &[b'x'; 60]);
+    }
+    for _ in 0..100 {
+        let id = server.put(&queue("busy"), Duration::ZERO, &[b'y'; 2_000]);
+        server.ask(Command::ReserveJob(id));
+        server.ask(Command::Delete(id));
+        compact_while_due(&mut server);
+    }
+    restart(server, Crash::KeepSynced).unwrap();
+}
+
+#[test]
+fn how_queues_are_set_up_is_counted() {
+    let mut server = start(SimulatedDisk::new(), BodyHome::Memory).unwrap();
+    let limits = PerKey { concurrency: Some(1), rate: Some(Rate { count: 1, per: Duration::from_secs(1) }) };
+    let settings = QueueSettings {
+        retain: Some(Duration::from_secs(1)),
+        max_jobs: Some(1),
+        max_bytes: Some(1),
+        concurrency: limits.concurrency,
+        rate: limits.rate,
+        per_key: Some(limits),
+        ..QueueSettings::default()
+    };
+    for n in 0..500 {
+        server.ask(Command::Configure { queue: &queue(&format!("q{n}")), settings: &settings });
+    }
+    compact_while_due(&mut server);
+    restart(server, Crash::KeepSynced).unwrap();
 }
 
 #[test]
