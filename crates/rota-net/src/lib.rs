@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 mod limits;
 pub mod listener;
+pub mod memory;
 pub mod metrics;
 pub mod peers;
 mod shares;

@@ -24,7 +24,7 @@ use rota_net::listener::{Entrance, ListenerOptions};
 use rota_net::peers::Connections;
 use rota_net::timings::Timings;
 use rota_net::tls::{Port, Tls};
-use rota_net::{http, listener};
+use rota_net::{http, listener, memory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -351,8 +351,7 @@ async fn last_snapshot(host: &Host, taker: &Taker, mut told: Signal) {
     std::future::pending().await
 }
 
-/// The allocator gives free memory back to the system on the way, when it takes a page or lets one go. A server whose jobs are
-/// all done does neither: so this takes one that nobody uses, for ever, now and then.
+/// Gives free memory back to the system, for ever, now and then.
 async fn give_memory_back() {
     let told = Arc::new(Notify::new());
     let tell = Arc::downgrade(&told);
@@ -366,7 +365,7 @@ async fn give_memory_back() {
     });
     loop {
         told.notified().await;
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+        memory::give_back();
     }
 }
 

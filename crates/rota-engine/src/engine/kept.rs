@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Writes down again which of some jobs, at most [`STEP_OBJECTS`](crate::limits::STEP_OBJECTS), are remembered to have come to nothing, likewise.
-    pub fn keep_failed(&mut self, jobs: &[JobId], now: Time) {
+    pub fn keep_failed(&mut self, jobs: &[(JobId, Time)], now: Time) {
         self.now = self.now.max(now);
         let failed = self.state.failed_of(jobs, self.now);
         if !failed.is_empty() {

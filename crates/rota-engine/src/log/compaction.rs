@@ -63,7 +63,7 @@ pub struct Compaction<S: Storage> {
     /// The keys of the answers in the group that was read last and that were not kept yet.
     answers: Vec<Box<[u8]>>,
     /// The jobs of that group that came to nothing, as far as it was not looked up yet which of them are remembered.
-    failed: Vec<JobId>,
+    failed: Vec<(JobId, Time)>,
     /// The schedules that it is about, likewise.
     schedules: HashSet<QueueName>,
     kept: u64,

@@ -6,7 +6,7 @@
 use super::record::{NameCache, RecordFault, RecordHeader};
 use super::segment::{Damage, GROUP_HEADER_BYTES, GroupHeader, GroupSalt, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{LoggedEvent, Lsn};
-use crate::job::{JobId, QueueName};
+use crate::job::{JobId, QueueName, Time};
 use crate::storage::{Storage, StorageFile};
 use std::io;
 use std::ops::Range;
@@ -88,7 +88,7 @@ impl RecordFound<'_> {
         self.header.answer_key(self.bytes)
     }
 
-    pub(crate) fn failed(&self) -> Result<Vec<JobId>, RecordFault> {
+    pub(crate) fn failed(&self) -> Result<Vec<(JobId, Time)>, RecordFault> {
         self.header.failed(self.bytes)
     }
 

@@ -88,17 +88,13 @@ impl Failed {
 
     /// Whether a job is known to have failed.
     pub(super) fn contains(&self, job: JobId, now: Time) -> bool {
-        self.when(job, now).is_some()
-    }
-
-    fn when(&self, job: JobId, now: Time) -> Option<Time> {
         let parts = self.by_job.get_or_init(|| {
             let mut parts: Vec<_> = (0..PARTS).map(|_| HashTable::with_capacity(FAILED_REMEMBERED / PARTS)).collect();
             self.in_order.iter().for_each(|&(at, job)| add(&mut parts, job, at));
             parts
         });
         let found = parts[part(job)].find(hash(job), |&(other, _)| other == job);
-        found.map(|&(_, at)| at).filter(|&at| !is_over(at, now))
+        found.is_some_and(|&(_, at)| !is_over(at, now))
     }
 
     /// Length of the records that would hold them, about, in bytes.
@@ -135,10 +131,12 @@ impl State {
         }
     }
 
-    /// Those of some jobs that are remembered to have failed, with when.
-    pub(crate) fn failed_of(&self, jobs: &[JobId], now: Time) -> Vec<(JobId, Time)> {
-        let failed = &self.graph.failed;
-        jobs.iter().filter_map(|&job| failed.when(job, now).map(|at| (job, at))).collect()
+    /// Those of some jobs, with when they failed, that are remembered.
+    pub(crate) fn failed_of(&self, jobs: &[(JobId, Time)], now: Time) -> Vec<(JobId, Time)> {
+        let failed = &self.graph.failed.in_order;
+        let is_remembered =
+            |&&(job, at): &&(JobId, Time)| failed.binary_search(&(at, job)).is_ok() && !is_over(at, now);
+        jobs.iter().filter(is_remembered).copied().collect()
     }
 
     /// The jobs that are remembered to have failed, in order, from behind one of them on or from the first: as many as a step
@@ -200,7 +198,7 @@ mod tests {
         let rest: Vec<(JobId, Time)> = told.skip(100).map(entry).collect();
         rest.chunks(1_000).for_each(|failed| late.insert_all(failed));
         assert_eq!(late.in_order, in_turn.in_order);
-        assert!(in_turn.in_order.iter().all(|&(at, job)| late.when(job, Time(0)) == Some(at)));
+        assert!(in_turn.in_order.iter().all(|&(_, job)| late.contains(job, Time(0))));
         let by_job = late.by_job.get().expect("jobs were asked for");
         assert_eq!(by_job.iter().map(HashTable::len).sum::<usize>(), FAILED_REMEMBERED);
         assert_eq!(late.in_order.len(), FAILED_REMEMBERED);

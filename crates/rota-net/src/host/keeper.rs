@@ -9,6 +9,7 @@ mod room;
 use super::bodies::Bodies;
 use super::far::STEP;
 use super::{CommitError, Host};
+use crate::memory;
 use rota_engine::engine::Engine;
 use rota_engine::far::FarFiles;
 use rota_engine::limits::KEPT_SLICE_BYTES;
@@ -207,6 +208,7 @@ fn run(weak: &Weak<Host>, mut directory: DataDirectory, history: History) {
         let Ok(is_more) = Round { host: &host, directory: &mut directory, history }.all() else { return };
         drop(host);
         if !is_more {
+            memory::give_back();
             std::thread::park_timeout(LOOK_EVERY);
         }
     }

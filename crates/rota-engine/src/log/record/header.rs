@@ -113,14 +113,12 @@ impl RecordHeader {
         rest::answer_key(&mut Fields::of(payload)).map(Some)
     }
 
-    /// The jobs of which this record says that they came to nothing: a compaction must keep that.
-    pub(in crate::log) fn failed(&self, record: &[u8]) -> Result<Vec<JobId>, RecordFault> {
+    /// The jobs of which this record says that they came to nothing, and when: a compaction must keep that.
+    pub(in crate::log) fn failed(&self, record: &[u8]) -> Result<Vec<(JobId, Time)>, RecordFault> {
         let payload = || record.get(RECORD_HEADER_BYTES..self.length).ok_or(RecordFault::Short);
         match self.kind {
-            kind::JOB_CANCELLED | kind::JOB_EXPIRED => Ok(vec![Fields::of(payload()?).job()?]),
-            kind::FAILED_KEPT => {
-                Ok(rest::take_failed(&mut Fields::of(payload()?))?.iter().map(|&(job, _)| job).collect())
-            }
+            kind::JOB_CANCELLED | kind::JOB_EXPIRED => Ok(vec![(Fields::of(payload()?).job()?, self.at)]),
+            kind::FAILED_KEPT => Ok(rest::take_failed(&mut Fields::of(payload()?))?.into()),
             _ => Ok(Vec::new()),
         }
     }
