@@ -53,7 +53,7 @@ const MANY_DESCRIPTORS: u64 = 1024;
 const FAR_DESCRIPTORS: u64 = 1024;
 
 /// How often the allocator is reminded of free memory.
-const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long the process waits for threads that nobody waits for any more.
 const MOST_LEFT_OVER: Duration = Duration::from_secs(1);

@@ -224,8 +224,8 @@ fn sample(programs: &Programs, column: &Column, case: Case) -> Result<Sample> {
     let warmed = server.memory()?;
 
     let ids = put(case.jobs)?;
-    let filled = if column.has_far_jobs() {
-        // They leave memory behind the last put.
+    let filled = if column.has_far_jobs() || case.way == Way::Http {
+        // They leave memory behind the last put, as does what large requests took.
         at_rest(&server)?
     } else {
         thread::sleep(A_MOMENT);
