@@ -343,7 +343,7 @@ impl Report<'_> {
         writeln!(
             part,
             "- From `/proc/PID/smaps_rollup`, with nobody connected: *warmed* is after {WARMING} jobs were put and \
-             deleted, *filled* with all jobs waiting (where jobs far ahead leave memory, once it changed no more), *emptied* {} to {} s after the last was deleted, once it changed no more.",
+             deleted, *filled* with all jobs waiting (where jobs far ahead leave memory, and over HTTP, once it changed no more), *emptied* {} to {} s after the last was deleted, once it changed no more.",
             AFTERWARDS.0.as_secs(),
             AFTERWARDS.1.as_secs()
         )?;
