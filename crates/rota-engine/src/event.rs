@@ -493,7 +493,8 @@ impl Event {
     }
 
     /// The jobs that a job which is whole in it waits for.
-    pub(crate) fn parents(&self) -> &[JobId] {
+    #[must_use]
+    pub fn parents(&self) -> &[JobId] {
         match self {
             Event::JobPut(put) => put.terms.as_ref().map_or(&[], |terms| &terms.after),
             Event::JobKept(kept) | Event::JobReplaced(kept) => {

@@ -207,7 +207,7 @@ impl Snapshot {
                         let jobs = state.totals().open();
                         let (queues, records) = (state.queues() as u64, self.pending.last_lsn().0);
                         self.counts = SnapshotCounts { jobs, queues, records };
-                        continue;
+                        return true;
                     };
                     self.walk = Walk::Schedules(number);
                     self.pending.append(seq, now, &Event::ScheduleKept(Box::new(kept)), state);
@@ -215,7 +215,7 @@ impl Snapshot {
                 Walk::Done => return true,
             }
         }
-        self.walk == Walk::Done
+        false
     }
 
     /// Whether the walk over jobs writes this one: all that happens to a new one is in the stream, and one whose home is a
@@ -223,6 +223,11 @@ impl Snapshot {
     fn is_to_write(&self, slot: Slot, state: &State) -> bool {
         let job = state.id_at(slot);
         job.0 < self.new_from && state.home(slot).is_none() && !self.replaced.contains(&job)
+    }
+
+    /// Whether all jobs, answers and ends of jobs were walked over.
+    pub(crate) fn is_near_end(&self) -> bool {
+        matches!(self.walk, Walk::Queues(_) | Walk::Schedules(_) | Walk::Done)
     }
 
     /// The far segment that the walk is in, if it is in one.
@@ -295,5 +300,38 @@ impl Snapshot {
     /// What it holds, once it is done.
     pub(crate) fn counts(&self) -> SnapshotCounts {
         self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use crate::engine::Options;
+    use crate::testing::server::{Server, queue};
+    use crate::testing::storage::SimulatedDisk;
+    use std::time::Duration;
+
+    #[test]
+    fn what_happens_before_it_is_said_to_be_done_is_in_it() {
+        // So long that for some of them the last record makes the step longer than a step may be.
+        for length in (KEPT_SLICE_BYTES / 2 - 400..KEPT_SLICE_BYTES / 2).step_by(8) {
+            let mut server = Server::start(SimulatedDisk::new(), 1 << 30, Options::default()).unwrap();
+            let work = queue("work");
+            let ids = [length, length, 1].map(|length| server.put(&work, Duration::ZERO, &vec![b'x'; length]));
+            assert!(server.engine.begin_snapshot());
+            let mut left = ids.into_iter();
+            while !server.engine.snapshot_slice(1_000, server.now) {
+                left.next().into_iter().for_each(|id| _ = server.ask(Command::Cancel(id)));
+            }
+            let (disk, mut group) = (SimulatedDisk::new(), crate::log::Group::default());
+            let (mut writer, _) = crate::log::open(disk.clone(), *b"another store ..", &mut |_| Ok(())).unwrap();
+            assert!(server.engine.take_snapshot_records(&mut group));
+            writer.write(&mut group).unwrap();
+            writer.close().unwrap();
+            let restored = Server::start(disk, 1 << 30, Options::default()).unwrap();
+            let is_there = ids.map(|id| restored.engine.job(id).is_some());
+            assert_eq!(is_there, ids.map(|id| server.engine.job(id).is_some()), "with bodies of {length} bytes");
+        }
     }
 }

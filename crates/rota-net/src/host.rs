@@ -37,7 +37,7 @@ pub use ends::LeaseEnd;
 pub use journal::HostJournal;
 pub use keeper::{History, KeeperFigures};
 pub use pins::{Pin, Pins};
-pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk};
+pub use snapshot::{SnapshotEnd, SnapshotFigures, Walk, WalkEnd};
 
 use crate::beanstalkd::{Counters, Facts, Hole, Server};
 use crate::calendar::ZoneCalendar;

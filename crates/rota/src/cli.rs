@@ -22,7 +22,6 @@ use rota_net::filter::{FIELDS, Filter, FilterError};
 
 use crate::bench::BenchArgs;
 use crate::config::options::ServeFlags;
-use crate::snapshot::address::Address as Place;
 use crate::tls::client::ClientFiles;
 use crate::tokens::TokenId;
 use crate::tokens::file::parse_name;
@@ -675,7 +674,7 @@ pub(crate) struct EventsArgs {
 pub(crate) struct SnapshotArgs {
     /// Where to; a folder is the server's, not this command's. Where the server puts them if it is not given
     #[arg(value_name = "ADDRESS")]
-    pub(crate) to: Option<Place>,
+    pub(crate) to: Option<String>,
     #[command(flatten)]
     pub(crate) server: HttpServer,
 }
@@ -684,7 +683,7 @@ pub(crate) struct SnapshotArgs {
 pub(crate) struct InspectArgs {
     /// A snapshot, or a place that holds some
     #[arg(value_name = "ADDRESS")]
-    pub(crate) address: Place,
+    pub(crate) address: String,
     /// List the jobs of a snapshot (of the newest, if it is a place)
     #[arg(long)]
     pub(crate) jobs: bool,

@@ -121,11 +121,11 @@ async fn serve(config: ServeConfig) -> anyhow::Result<ExitCode> {
     }
     webhooks.tell(&host).await;
     if let (Some((path, count)), Some(asking)) = (door.asks(), asking) {
-        println!("rota {}: {asking} for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
+        rota_net::say!("rota {}: {asking} for a token, of {count} in {}", env!("CARGO_PKG_VERSION"), path.display());
     }
     let more = [(" beanstalkd-tls", &beanstalkd_tls), (" http-tls", &http_tls)];
     let more = more.iter().filter(|(_, socket)| socket.is_some());
-    println!(
+    rota_net::say!(
         "rota {} ready: beanstalkd {}, http {}{}",
         env!("CARGO_PKG_VERSION"),
         address(beanstalkd.as_ref()),
@@ -200,7 +200,10 @@ fn open(config: &ServeConfig, far_files: usize, wall: Time) -> anyhow::Result<(E
     let options = Options { spoke: config.spoke, bodies, near, queues, far_files, ..Options::default() };
     let promise = match (config.storage, config.sync) {
         (StorageMode::Memory, _) => {
-            println!("rota {}: jobs are kept in memory alone, and end with the process", env!("CARGO_PKG_VERSION"));
+            rota_net::say!(
+                "rota {}: jobs are kept in memory alone, and end with the process",
+                env!("CARGO_PKG_VERSION")
+            );
             if let Some(address) = &config.restore {
                 return Ok((from_snapshot(options, address, wall)?, None));
             }
@@ -214,7 +217,7 @@ fn open(config: &ServeConfig, far_files: usize, wall: Time) -> anyhow::Result<(E
     let segment_bytes = config.segment_bytes.map_or_else(|| fitting_segment_bytes(&storage), Ok)?;
     let mut storage = storage.with_segment_bytes(segment_bytes);
     let path = std::path::absolute(storage.path()).unwrap_or_else(|_| config.data.clone());
-    println!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
+    rota_net::say!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
     match &config.restore {
         Some(address) => into_directory(address, &mut storage)?,
         None => restore::check_none_under_way(&storage)?,
@@ -257,10 +260,10 @@ fn from_snapshot(options: Options, address: &Address, wall: Time) -> anyhow::Res
 fn newest(address: &Address) -> anyhow::Result<read::Snapshot> {
     let (snapshot, unfinished) = read::newest(address)?;
     for name in unfinished {
-        eprintln!("rota: passed over {name}: it is unfinished, and no snapshot");
+        rota_net::note!("rota: passed over {name}: it is unfinished, and no snapshot");
     }
     let (jobs, taken) = (snapshot.manifest.all_jobs(), snapshot.manifest.taken_at);
-    println!("restoring {jobs} jobs from {}, taken at {taken}", snapshot.address());
+    rota_net::say!("restoring {jobs} jobs from {}, taken at {taken}", snapshot.address());
     Ok(snapshot)
 }
 
@@ -277,10 +280,10 @@ fn tell(recovery: &Recovery, engine: &Engine) {
             0 => String::new(),
             far => format!(", {far} of them far ahead and not in memory"),
         };
-        println!("recovered {jobs} jobs from {records} records in {segments} segments{far}");
+        rota_net::say!("recovered {jobs} jobs from {records} records in {segments} segments{far}");
     }
     if let Some(torn) = &recovery.torn {
-        eprintln!(
+        rota_net::note!(
             "rota: the log ended in the middle of a write ({}): {} bytes that were never acknowledged were cut off at \
              offset {} of {}",
             torn.found,
@@ -327,16 +330,29 @@ fn raise_descriptor_limit(storage: StorageMode) -> (usize, usize) {
     (connections, usize::try_from(far_files).unwrap_or(usize::MAX))
 }
 
-/// Ends when a snapshot was taken that SIGUSR1 asked for, and nothing was decided since. Puts are refused from the signal
-/// on; if the snapshot fails, everything goes on as before.
+/// Ends when a snapshot was taken that SIGUSR1 asked for, and nothing was decided since. Puts are refused from when it is its
+/// turn; if the snapshot fails, everything goes on as before.
 async fn last_snapshot(host: &Host, taker: &Taker, mut told: Signal) {
     while told.recv().await.is_some() {
-        host.with(|shared, _| shared.facts.draining = true);
-        eprintln!("rota: SIGUSR1: puts are refused from now on; the server takes a snapshot and stops");
-        match taker.take_last().await {
+        let turn = match taker.turn() {
+            Some(turn) => Ok(turn),
+            None => {
+                rota_net::note!("rota: SIGUSR1: a snapshot is being taken; the last one comes when that is over");
+                taker.wait_for_turn().await
+            }
+        };
+        let taken = match turn {
+            Ok(turn) => {
+                host.with(|shared, _| shared.facts.draining = true);
+                rota_net::note!("rota: SIGUSR1: puts are refused from now on; the server takes a snapshot and stops");
+                taker.take_last(turn).await
+            }
+            Err(error) => Err(error),
+        };
+        match taken {
             Ok(taken) => {
                 let (jobs, bytes) = (taken.manifest.all_jobs(), taken.manifest.bytes());
-                println!("snapshot {}: {jobs} jobs, {bytes} bytes", taken.address);
+                rota_net::say!("snapshot {}: {jobs} jobs, {bytes} bytes", taken.address);
                 return;
             }
             Err(error) => {
@@ -376,7 +392,7 @@ async fn hung_up(mut told: Signal, has_terminal: bool, again: watch::Sender<()>)
         if has_terminal && !io::stderr().is_terminal() {
             return;
         }
-        eprintln!("rota: SIGHUP: certificates and tokens are read again");
+        rota_net::note!("rota: SIGHUP: certificates and tokens are read again");
         again.send_replace(());
     }
     std::future::pending().await

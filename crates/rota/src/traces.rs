@@ -73,7 +73,7 @@ mod sent {
                 return Ok(None);
             }
             if !has_http {
-                eprintln!("rota: traces are made of the events of the HTTP port, which is off: there are none");
+                rota_net::note!("rota: traces are made of the events of the HTTP port, which is off: there are none");
                 return Ok(None);
             }
             for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
@@ -150,7 +150,7 @@ mod none {
         /// None; whoever asks for traces is told that this program has none.
         pub(crate) fn of_environment(_has_http: bool) -> Result<Option<Traces>, Failure> {
             if super::are_asked_for() {
-                eprintln!(
+                rota_net::note!(
                     "rota: OTEL_EXPORTER_OTLP_ENDPOINT is set, and this program was built without traces: build it with --features otel"
                 );
             }

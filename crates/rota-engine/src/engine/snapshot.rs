@@ -45,6 +45,12 @@ impl Engine {
         self.snapshot.as_mut().is_none_or(|snapshot| snapshot.step(most_objects, &self.state, now))
     }
 
+    /// Whether nothing but queues, schedules and numbers is left of the walk.
+    #[must_use]
+    pub fn is_snapshot_near_end(&self) -> bool {
+        self.snapshot.as_ref().is_some_and(Snapshot::is_near_end)
+    }
+
     /// Moves the snapshot's records since the last call into `group`, for a log writer of their own. Returns whether
     /// there were any.
     pub fn take_snapshot_records(&mut self, group: &mut Group) -> bool {

@@ -283,13 +283,9 @@ fn survey<S: Storage>(storage: &S) -> Result<Survey, OpenError> {
 /// The first segment that recovery reads, as the newest header says; the first one that should be there, if no header can
 /// be believed.
 fn oldest_needed<S: Storage>(storage: &S, numbers: &[u64], store: Option<StoreId>) -> Result<u64, OpenError> {
-    for &number in numbers.iter().rev().take(2) {
-        if let Ok(header) = read_header(storage, number)? {
-            let is_ours = header.segment == number && store.is_none_or(|store| store == header.store);
-            return Ok(if is_ours && header.oldest_needed <= number { header.oldest_needed } else { 1 });
-        }
-    }
-    Ok(numbers.first().copied().unwrap_or(1))
+    let headers = numbers.iter().rev().map(|&number| Ok((number, read_header(storage, number)?.ok())));
+    let oldest = super::segment::oldest_needed(headers, store)?;
+    Ok(oldest.or(numbers.first().copied()).unwrap_or(1))
 }
 
 fn read_header<S: Storage>(storage: &S, segment: u64) -> Result<Result<SegmentHeader, HeaderFault>, OpenError> {

@@ -60,6 +60,30 @@ pub(super) struct SegmentHeader {
     pub(super) chain: u32,
 }
 
+/// The first segment that a start reads, out of the headers of files with their numbers, the newest first: as the newest header says
+/// that belongs to the store, whatever its file is called. `None` if there is none.
+pub(super) fn oldest_needed<E>(
+    headers: impl Iterator<Item = Result<(u64, Option<SegmentHeader>), E>>,
+    store: Option<StoreId>,
+) -> Result<Option<u64>, E> {
+    let mut newest: Option<SegmentHeader> = None;
+    for found in headers {
+        let (number, header) = found?;
+        let is_ours = |header: &SegmentHeader| {
+            store.is_none_or(|store| store == header.store) && (1..=header.segment).contains(&header.oldest_needed)
+        };
+        let Some(header) = header.filter(is_ours) else { continue };
+        if newest.is_none_or(|newest| newest.segment < header.segment) {
+            newest = Some(header);
+        }
+        // Those before it are older.
+        if header.segment == number {
+            break;
+        }
+    }
+    Ok(newest.map(|header| header.oldest_needed))
+}
+
 /// Why a segment header cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HeaderFault {

@@ -287,6 +287,17 @@ impl State {
         }
     }
 
+    /// Lets a job go that is there, open or not, before a record of it that tells everything: nobody hears of it, and nothing is counted.
+    pub(crate) fn make_way(&mut self, job: JobId) {
+        let Some(slot) = self.slot_of(job) else { return };
+        let is_open = self.find_job(job).is_some();
+        self.detach(slot);
+        if is_open {
+            self.waits_no_more(slot);
+        }
+        self.remove_job(slot);
+    }
+
     /// Lets go of a final job.
     pub(super) fn forget(&mut self, job: JobId) {
         let slot = self.slot_of(job).expect("a final job is forgotten once");

@@ -213,6 +213,12 @@ impl State {
         self.find_key(queue, key).map(|slot| self.jobs[slot].id)
     }
 
+    /// Whether a job is in a queue, open or not.
+    pub(crate) fn has_jobs(&self, queue: QueueId) -> bool {
+        let queue = self.queue(queue);
+        queue.open_jobs() > 0 || !queue.ended.is_empty()
+    }
+
     /// Every job of a queue, out of all jobs.
     pub(crate) fn jobs_of(&self, queue: QueueId) -> Vec<JobId> {
         self.jobs.iter().filter(|(_, job)| job.queue == queue).map(|(_, job)| job.id).collect()

@@ -300,7 +300,11 @@ fn check_entries(path: &Path) -> Result<(), DirectoryError> {
     }
     let log = path.join("log");
     if foreign.is_none() && log.is_dir() {
-        let alien = file_names(&log)?.into_iter().find(|name| segment_number(name).is_none());
+        let is_ours = |name: &str| {
+            let is_beside = name == BESIDE_NEW || Beside::of_file_name(name).is_some();
+            segment_number(name).is_some() || name.starts_with(SPARE_BEGIN) || is_beside
+        };
+        let alien = file_names(&log)?.into_iter().find(|name| !is_ours(name));
         foreign = alien.map(|entry| DirectoryError::Foreign { path: log, entry });
     }
     foreign.map_or(Ok(()), Err)

@@ -32,7 +32,19 @@ pub struct Walk {
     wanted: Vec<BodyPlace>,
     pin: Option<Pin>,
     far: Option<FarWalk>,
+    waits_to_end: bool,
     is_over: bool,
+}
+
+/// What to do where a walk comes to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WalkEnd {
+    /// It ends, and the server goes on.
+    GoesOn,
+    /// It ends, and is the last moment at which anything was decided: see [`Host::thaw`].
+    Freezes,
+    /// It does not end yet.
+    Waits,
 }
 
 /// A far segment that is being walked over.
@@ -75,6 +87,7 @@ impl Host {
             wanted: Vec::new(),
             pin: None,
             far: None,
+            waits_to_end: false,
             is_over: false,
         })
     }
@@ -99,18 +112,17 @@ impl Host {
 
 impl Walk {
     /// Goes on for a slice, or only looks after the changes since the last one if not told to `walk`. Records are
-    /// put into `group`, which is to be empty. With `freeze`, the end is the last moment at which anything was decided:
-    /// see [`Host::thaw`].
+    /// put into `group`, which is to be empty.
     ///
     /// It blocks for some slices' time at the most. Once it has returned an end there is nothing more to come.
-    pub fn step(&mut self, group: &mut Group, walk: bool, freeze: bool) -> Option<SnapshotEnd> {
+    pub fn step(&mut self, group: &mut Group, walk: bool, at_end: WalkEnd) -> Option<SnapshotEnd> {
         if self.is_over {
             return None;
         }
         let far = if walk { self.far_records() } else { None };
         let (took, end) = match far {
             Some((records, is_all)) => (self.far_slice(group, &records, is_all), None),
-            None => self.slice(group, walk, freeze),
+            None => self.slice(group, walk, at_end),
         };
         if walk {
             self.objects = match took {
@@ -124,17 +136,19 @@ impl Walk {
         end
     }
 
-    fn slice(&mut self, group: &mut Group, walk: bool, freeze: bool) -> (Duration, Option<SnapshotEnd>) {
+    fn slice(&mut self, group: &mut Group, walk: bool, at_end: WalkEnd) -> (Duration, Option<SnapshotEnd>) {
         let bodies = self.read_wanted();
         let Walk { wanted, pin, .. } = self;
         let (objects, mut end, mut took) = (self.objects, None, Duration::ZERO);
+        let mut waits = false;
         let ((), depends_on) = self.host.with(|shared, now| {
             let since = Instant::now();
             shared.engine.give_to_snapshot(bodies);
-            let is_done = walk && shared.engine.snapshot_slice(objects, now);
+            waits = at_end == WalkEnd::Waits && shared.engine.is_snapshot_near_end();
+            let is_done = walk && !waits && shared.engine.snapshot_slice(objects, now);
             shared.engine.take_snapshot_records(group);
             if is_done {
-                shared.is_frozen = freeze;
+                shared.is_frozen = at_end == WalkEnd::Freezes;
                 end = shared.engine.end_snapshot().map(|counts| (shared.engine.totals().by_state, counts));
             }
             if walk && !is_done {
@@ -143,7 +157,7 @@ impl Walk {
             }
             took = since.elapsed();
         });
-        self.is_over = end.is_some();
+        (self.waits_to_end, self.is_over) = (waits, end.is_some());
         (took, end.map(|(jobs, counts)| SnapshotEnd { depends_on, jobs, counts }))
     }
 
@@ -197,6 +211,12 @@ impl Walk {
         let read = self.host.read_bodies(&wanted).unwrap_or_default();
         self.pin = None;
         read
+    }
+
+    /// Whether all but the last of it was walked over, and the step before was not to end.
+    #[must_use]
+    pub fn waits_to_end(&self) -> bool {
+        self.waits_to_end
     }
 
     /// Bytes of records that wait to be taken.

@@ -23,7 +23,7 @@ pub(super) async fn tell(api: &Api, notes: Vec<Note>, actor: Option<&Actor>) -> 
         (told.try_for_each(|told| told), true)
     });
     if told.is_err() {
-        eprintln!(
+        crate::note!(
             "rota: a webhook was changed, or a snapshot taken, and the disk has become so full that it is not told of among the \
              events"
         );

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rota_engine::job::JobState;
 use serde_json::{Map, Value, json};
 
+use super::snapshot::place;
 use super::text::{lines_of, put_body, table};
 use crate::cli::{Global, InspectArgs};
 use crate::report::{self, Failure};
@@ -13,14 +14,15 @@ use crate::snapshot::contents::{self, Counts, FoundJob};
 use crate::snapshot::read::{self, Named, Names, Snapshot, What};
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let address = place(&args.address)?;
     if args.jobs {
-        let (snapshot, _) = read::newest(&args.address)?;
+        let (snapshot, _) = read::newest(&address)?;
         contents::jobs(&Arc::new(snapshot), &mut |job| print_job(global.json, &job))?;
         return Ok(ExitCode::SUCCESS);
     }
-    match read::look(&args.address)? {
+    match read::look(&address)? {
         Named::One(snapshot) => show(global.json, *snapshot),
-        Named::Several(names) => list(global.json, &names, &args.address.to_string()),
+        Named::Several(names) => list(global.json, &names, &address.to_string()),
     }
 }
 
@@ -121,9 +123,10 @@ fn show(json: bool, snapshot: Snapshot) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// States of jobs that nobody holds: who holds one does not outlive a process.
-const STATES: [JobState; 7] = [
+/// The columns of the table. Reserved are those alone that are held under a durable lease.
+const STATES: [JobState; 8] = [
     JobState::Ready,
+    JobState::Reserved,
     JobState::Delayed,
     JobState::Buried,
     JobState::Blocked,

@@ -130,7 +130,7 @@ fn over_beanstalkd(global: &Global, args: &PutArgs, body: &[u8]) -> anyhow::Resu
 fn body_from_stdin() -> anyhow::Result<Vec<u8>> {
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
-        eprintln!("Type the job's body; end it with Ctrl-D.");
+        rota_net::note!("Type the job's body; end it with Ctrl-D.");
     }
     let mut body = Vec::new();
     let read = stdin.read_to_end(&mut body);

@@ -66,7 +66,7 @@ fn create(global: &Global, args: TokenCreateArgs) -> anyhow::Result<()> {
     // Standard output has the token alone, so that a script can keep it.
     let until = token.expires.map_or(String::new(), |end| format!(" until {end}"));
     let (id, roles, queues) = (&token.id, names(&token.roles), queues(&token));
-    eprintln!("token {id}, {roles} of {queues}{until}, in {}: it is shown this once", path.display());
+    rota_net::note!("token {id}, {roles} of {queues}{until}, in {}: it is shown this once", path.display());
     report::raw(format!("{}\n", secret.reveal()).as_bytes())
 }
 

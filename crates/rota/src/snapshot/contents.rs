@@ -5,7 +5,7 @@
 //! one pass, the jobs are done in parts, each with two passes of its own. `rota inspect` calls this; nothing is changed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn in_parts(
     let storage = snapshot.storage()?;
     let (mut parts, mut part) = (1, 0);
     while part < parts {
-        let mut changes = Changes { jobs: HashMap::new(), ended: HashMap::new(), end: Time(0), wall: 0 };
+        let mut changes = Changes::default();
         each_event(snapshot, &storage, &mut |event, _| {
             changes.note(event, |job| job.0 % parts == part);
             while part == 0 && changes.jobs.len() > most_changes {
@@ -106,9 +106,12 @@ fn in_parts(
 }
 
 /// What became of jobs behind the records that give them whole.
+#[derive(Default)]
 struct Changes {
     jobs: HashMap<JobId, Change>,
-    /// Jobs that ended, and whether they were done.
+    /// Jobs that others wait for, whose records come before their ends.
+    parents: HashSet<JobId>,
+    /// Those of them that ended, and whether they were done.
     ended: HashMap<JobId, bool>,
     /// Engine time at the end.
     end: Time,
@@ -133,6 +136,7 @@ struct Change {
 
 impl Changes {
     fn note(&mut self, event: &Event, is_wanted: impl Fn(JobId) -> bool) {
+        self.parents.extend(event.parents());
         let (job, change) = match *event {
             Event::JobCompleted { job, ref kept } => (
                 job,
@@ -178,7 +182,9 @@ impl Changes {
             }
             _ => return,
         };
-        if let Some((state, _)) = change.ended {
+        if let Some((state, _)) = change.ended
+            && self.parents.contains(&job)
+        {
             self.ended.insert(job, state == JobState::Done);
         }
         if is_wanted(job) {

@@ -166,7 +166,7 @@ impl ReadError {
             }
             ReadError::Unfinished { .. } | ReadError::Missing { .. } => older.into(),
             ReadError::Length { .. } | ReadError::Checksum { .. } | ReadError::Records { .. } => older.into(),
-            ReadError::Manifest { source: ManifestError::NewerVersion(_), .. } => {
+            ReadError::Manifest { source: ManifestError::NewerVersion(_) | ManifestError::NewerLog(_), .. } => {
                 "start the newer version of rota that took it".into()
             }
             ReadError::Manifest { .. } => older.into(),

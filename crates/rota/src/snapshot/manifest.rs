@@ -18,6 +18,9 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the format that is written, and the newest that is read.
 pub(crate) const FORMAT_VERSION: u64 = 1;
 
+/// The newest version of the log that is read, and the one that is written.
+const LOG_VERSION: u16 = rota_engine::log::FORMAT_VERSION;
+
 /// The longest manifest that is read, in bytes: two hundred thousand segments.
 pub(crate) const MANIFEST_BYTES: u64 = 32 << 20;
 
@@ -68,6 +71,9 @@ pub(crate) enum ManifestError {
     /// A newer server wrote it.
     #[error("it is in format version {0}, and this version of rota reads up to {FORMAT_VERSION}")]
     NewerVersion(u64),
+    /// A newer server wrote what it is the manifest of.
+    #[error("the log in it is in format version {0}, and this version of rota reads up to {LOG_VERSION}")]
+    NewerLog(u64),
 }
 
 impl Manifest {
@@ -93,7 +99,7 @@ impl Manifest {
             "begun_at": self.begun_at.to_string(),
             "taken_at": self.taken_at.to_string(),
             "store": self.store,
-            "log_version": rota_engine::log::FORMAT_VERSION,
+            "log_version": LOG_VERSION,
             "records": self.records,
             "jobs": jobs,
             "queues": self.queues,
@@ -144,6 +150,11 @@ impl Manifest {
             Some(FORMAT_VERSION) => {}
             Some(newer) if newer > FORMAT_VERSION => return Err(ManifestError::NewerVersion(newer)),
             _ => return Err(damaged("it has no version")),
+        }
+        match object["log_version"].as_u64() {
+            Some(version) if version <= u64::from(LOG_VERSION) => {}
+            Some(newer) => return Err(ManifestError::NewerLog(newer)),
+            None => return Err(damaged("it does not say in which version the log is")),
         }
         read(&object).ok_or(damaged("a field is missing or wrong"))
     }
@@ -238,6 +249,8 @@ mod tests {
             |above: &str| format!("{above}  \"sha256_above\": \"{}\"\n}}\n", sha256_hex(above.as_bytes())).into_bytes();
         let newer = above.replace("\"version\": 1", "\"version\": 2");
         assert_eq!(Manifest::decode(&with_checksum(&newer)), Err(ManifestError::NewerVersion(2)));
+        let newer = above.replace("\"log_version\": 1", "\"log_version\": 2");
+        assert_eq!(Manifest::decode(&with_checksum(&newer)), Err(ManifestError::NewerLog(2)));
         assert_eq!(Manifest::decode(b"{\"schemaVersion\": 2}"), Err(ManifestError::Foreign));
         assert_eq!(Manifest::decode(b"[]"), Err(ManifestError::Foreign));
         let elsewhere = above.replace("00000000000000000002.seg", "../../00000000000002.seg");

@@ -56,7 +56,10 @@ pub(crate) fn into_directory(snapshot: &Snapshot, data: &mut DataDirectory) -> R
     let store = store_of(snapshot)?;
     check_segments(data, store, snapshot)?;
     let folder = data.path().join(UNDER_WAY);
-    fetch(snapshot, &folder, data.path())?;
+    fetch(snapshot, &folder, data.path()).inspect_err(|_| {
+        // Nothing is changed then: else a start without a restore would be refused. What cannot be removed says so.
+        let _ = fs::remove_dir_all(&folder);
+    })?;
     take_place(&folder, data)?;
     let named = data.set_store_id(store);
     named.map_err(|source| ReadError::Io { doing: "name the store in", path: data.path().to_owned(), source })

@@ -22,18 +22,33 @@ pub(crate) struct Taker {
     turn: Arc<Semaphore>,
 }
 
+/// Leave to take one.
+pub(crate) struct Turn(OwnedSemaphorePermit);
+
 impl Taker {
     pub(crate) fn new(host: Arc<Host>, to: Address) -> Taker {
         Taker { host, to, turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Takes the last one of this process, after the one that is under way. Nothing is decided any more when it is taken;
-    /// if it fails, the server goes on.
+    /// Has none begin from now on; `None` while one is under way.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        self.turn.clone().try_acquire_owned().ok().map(Turn)
+    }
+
+    /// The same, once the one that is under way is over.
+    ///
+    /// # Errors
+    /// [`TakeError::Interrupted`]: the server ends.
+    pub(crate) async fn wait_for_turn(&self) -> Result<Turn, TakeError> {
+        self.turn.clone().acquire_owned().await.map(Turn).map_err(|_| TakeError::Interrupted)
+    }
+
+    /// Takes the last one of this process. Nothing is decided any more when it is taken; if it fails, the server goes on.
     ///
     /// # Errors
     /// [`TakeError`].
-    pub(crate) async fn take_last(&self) -> Result<Taken, TakeError> {
-        let turn = self.turn.clone().acquire_owned().await.map_err(|_| TakeError::Interrupted)?;
+    pub(crate) async fn take_last(&self, turn: Turn) -> Result<Taken, TakeError> {
+        let Turn(turn) = turn;
         let taken = begin(self.host.clone(), self.to.clone(), true, turn).await;
         if taken.is_err() {
             self.host.thaw();

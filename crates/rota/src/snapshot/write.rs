@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use rota_engine::limits::SNAPSHOT_BACKLOG_BYTES;
 use rota_engine::log::{Group, LogWriter};
 use rota_engine::storage::{Storage, StorageFile, StoreId, segment_file_name};
-use rota_net::host::{Host, SnapshotEnd, Walk};
+use rota_net::host::{Host, SnapshotEnd, Walk, WalkEnd};
 
 use super::address::Address;
 use super::error::TakeError;
@@ -153,18 +153,30 @@ impl Stream<'_> {
         let storage = SegmentsInMemory::default();
         let mut group = Group::default();
         let (mut writer, recovery) = rota_engine::log::open(storage.clone(), random()?, &mut |_| Ok(()))?;
+        // What the walk takes by itself is no sign of a slow place: a segment that waits, one under way, and a step, however long its jobs are.
+        let mut longest = SEGMENT_BYTES;
         let end = loop {
-            let rests = self.waiting.load(Ordering::Relaxed) > WAITING_BYTES;
-            let end = walk.step(&mut group, !rests, last);
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let may_walk = waiting <= WAITING_BYTES;
+            let at_end = match last {
+                false => WalkEnd::GoesOn,
+                // While nothing is decided, no more should have to be put than what was not closed before.
+                true if waiting > 0 => WalkEnd::Waits,
+                true => WalkEnd::Freezes,
+            };
+            let end = walk.step(&mut group, may_walk, at_end);
+            longest = longest.max(group.bytes() as u64);
             writer.write(&mut group)?;
             self.hand_over(storage.take_closed())?;
             let behind = self.waiting.load(Ordering::Relaxed) + storage.bytes() + walk.bytes();
-            if behind > SNAPSHOT_BACKLOG_BYTES as u64 {
-                return Err(TakeError::TooFarBehind { behind, most: SNAPSHOT_BACKLOG_BYTES as u64 });
+            let most = SNAPSHOT_BACKLOG_BYTES as u64 + 3 * longest;
+            if behind > most {
+                return Err(TakeError::TooFarBehind { behind, most });
             }
             if let Some(end) = end {
                 break end;
             }
+            let rests = !may_walk || walk.waits_to_end();
             if rests && self.progress.recv_timeout(REST) == Err(RecvTimeoutError::Disconnected) {
                 return Err(TakeError::Interrupted);
             }

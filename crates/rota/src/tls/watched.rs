@@ -41,7 +41,7 @@ impl Watched {
             match read() {
                 Ok(()) => {
                     let first = self.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
-                    eprintln!("rota: TLS: read {first} again");
+                    rota_net::note!("rota: TLS: read {first} again");
                 }
                 Err(error) => {
                     let error = anyhow::Error::new(error).context("TLS goes on with what it had: new files do not do");

@@ -103,7 +103,7 @@ impl TokenDoor {
         self.look();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(path), Some(tokens)) = (&self.path, &known.tokens) {
-            eprintln!("rota: tokens: read {} again, {} tokens", path.display(), tokens.len());
+            rota_net::note!("rota: tokens: read {} again, {} tokens", path.display(), tokens.len());
         }
         true
     }
@@ -157,7 +157,10 @@ impl Known {
                 let begins = !self.asks && !tokens.is_empty();
                 if begins || !was_readable {
                     let count = tokens.len();
-                    eprintln!("rota: {count} tokens in {}: clients are asked for one from now on", path.display());
+                    rota_net::note!(
+                        "rota: {count} tokens in {}: clients are asked for one from now on",
+                        path.display()
+                    );
                 }
                 (self.stamp, self.asks) = (stamp, self.asks || begins);
                 self.tokens = Some(entries(&tokens));

@@ -37,7 +37,7 @@ impl Told {
     pub(super) fn refused(&self, to: &str, cause: &str) {
         let mut before = self.is_refused.lock().unwrap_or_else(PoisonError::into_inner);
         if before.as_deref() != Some(cause) {
-            eprintln!("rota: traces: {to} does not take them: {cause}");
+            rota_net::note!("rota: traces: {to} does not take them: {cause}");
             *before = Some(cause.to_owned());
         }
     }
@@ -45,7 +45,7 @@ impl Told {
     fn taken(&self) {
         let mut before = self.is_refused.lock().unwrap_or_else(PoisonError::into_inner);
         if before.take().is_some() {
-            eprintln!("rota: traces: they are taken again");
+            rota_net::note!("rota: traces: they are taken again");
         }
     }
 
@@ -64,17 +64,17 @@ impl Told {
             && let Some(text) = self.losses()
         {
             *last = Some(Instant::now());
-            eprintln!("rota: traces: {text}");
+            rota_net::note!("rota: traces: {text}");
         }
     }
 
     /// Tells of what is left to tell, at the end, and of what failed then.
     pub(super) fn tell_rest(&self, failed: Option<String>) {
         if let Some(failed) = failed {
-            eprintln!("rota: traces: the last of them may be lost: {failed}");
+            rota_net::note!("rota: traces: the last of them may be lost: {failed}");
         }
         if let Some(text) = self.losses() {
-            eprintln!("rota: traces: {text}");
+            rota_net::note!("rota: traces: {text}");
         }
     }
 

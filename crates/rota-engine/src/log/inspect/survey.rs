@@ -5,9 +5,10 @@
 use super::far::FarSurvey;
 use super::{InspectError, LsnRange, Problem, ProblemKind, SegmentReport, SegmentState};
 use crate::log::Lsn;
-use crate::log::segment::{Damage, FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::log::segment::{self, Damage, FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::storage::{LogFile, LogSource, ReadAt, StoreId};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -265,14 +266,10 @@ impl Survey {
 
 /// The first segment that a start reads: what the newest header says, if it can be believed.
 fn oldest_needed(named: Option<StoreId>, seen: &[Seen]) -> u64 {
-    let numbered = seen.iter().filter_map(|file| Some((file.file.number?, file.header)));
-    for (number, header) in numbered.clone().rev().take(2) {
-        if let Ok(header) = header {
-            let is_ours = header.segment == number && named.is_none_or(|named| named == header.store);
-            return if is_ours && header.oldest_needed <= number { header.oldest_needed } else { 1 };
-        }
-    }
-    numbered.clone().next().map_or(1, |(number, _)| number)
+    let numbered = seen.iter().filter_map(|file| Some((file.file.number?, file.header.as_ref().ok().copied())));
+    let headers = numbered.clone().rev().map(Ok::<_, Infallible>);
+    let Ok(oldest) = segment::oldest_needed(headers, named);
+    oldest.or(numbered.clone().next().map(|(number, _)| number)).unwrap_or(1)
 }
 
 /// Whether a header's numbers can stand beside each other.

@@ -32,6 +32,8 @@ struct Named {
     changed: HashSet<JobId>,
     /// Keys of jobs that were put, with their queues: who had one before has ended.
     keys: HashSet<u32>,
+    /// Jobs that others wait for.
+    parents: HashSet<JobId>,
     /// Queues that ended, and all in them before.
     dropped: HashSet<QueueName>,
 }
@@ -44,6 +46,7 @@ impl Sink for Named {
             Some(job) => self.changed.extend([job]),
             None => self.whole.extend(event.event().job()),
         }
+        self.parents.extend(event.event().parents());
         let queue = event.queue_name();
         match (event.event(), queue) {
             (Event::JobPut(put), Some(queue)) => self.keys.extend(put.key.as_ref().map(|key| key_hash(queue, key))),
@@ -67,6 +70,7 @@ impl Named {
         let key = kept.put.key.as_ref().map(|key| key_hash(queue, key));
         self.whole.contains(&kept.put.job)
             || self.changed.contains(&kept.put.job)
+            || self.parents.contains(&kept.put.job)
             || key.is_some_and(|key| self.keys.contains(&key))
             || self.dropped.contains(queue)
     }

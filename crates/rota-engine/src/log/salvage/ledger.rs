@@ -187,11 +187,18 @@ impl Ledger {
                 self.make_room(put, at);
             }
             Event::JobKept(kept) => {
-                if is_open {
-                    self.bring_up_to_date(kept, at);
-                } else {
+                let is_final = kept.course.as_ref().is_some_and(|course| course.ended.is_some());
+                if !is_open {
                     self.heard.insert(job, Heard::Settled);
+                }
+                if !is_open && !is_final {
                     self.make_room(&kept.put, at);
+                }
+                // A whole job says more than what was made of its earlier records, if some of those are missing.
+                self.state.make_way(job);
+                if is_final {
+                    self.told.remove(&job);
+                    return true;
                 }
             }
             Event::JobReplaced(kept) => {
@@ -207,7 +214,8 @@ impl Ledger {
                 if !is_open {
                     self.heard.insert(job, Heard::Settled);
                 }
-                return self.told.remove(&job).is_some();
+                // Who waits for it has to hear of it, be it there or not.
+                return self.told.remove(&job).is_some() || self.state.waiting_for(job).next().is_some();
             }
             _ if !is_open => {
                 self.heard.entry(job).or_insert(Heard::Missing);
@@ -230,19 +238,11 @@ impl Ledger {
 
     /// A queue ends when nothing is in it, so that all who were in it have ended.
     fn empty_queue(&mut self, name: &QueueName, at: Time) {
-        let Some(queue) = self.state.find_queue(name) else { return };
-        let left = self.state.jobs_of(queue);
-        for &job in &left {
+        let Some(queue) = self.state.find_queue(name).filter(|&queue| self.state.has_jobs(queue)) else { return };
+        for job in self.state.jobs_of(queue) {
+            // A final one was kept long enough.
+            self.ended.extend(self.told.contains_key(&job).then_some(job));
             self.end(job, at);
-        }
-        self.ended.extend(left);
-    }
-
-    /// A whole job says more than what was made of its earlier records, if some of those are missing.
-    fn bring_up_to_date(&mut self, kept: &KeptJob, at: Time) {
-        // A body never changes: those of one job are the same in every record.
-        if self.state.kept_job(kept.put.job, &kept.put.body).as_ref() != Some(kept) {
-            self.end(kept.put.job, at);
         }
     }
 
@@ -289,8 +289,12 @@ impl Ledger {
         let (raise, starts) = match (is_damaged, unknown) {
             (false, _) => (0, 0),
             (true, true) => (UNKNOWN_NUMBERS.saturating_add(missing), UNKNOWN_STARTS),
-            // The last reservation of numbers may be among the lost, and what it allowed may have been used since.
-            (true, false) => (missing.saturating_add(2 * NUMBER_BLOCK), missing.min(UNKNOWN_STARTS)),
+            // The last reservation of numbers may be among the lost, and what it allowed may have been used since: two blocks. Each start has two
+            // records, and may have skipped a block.
+            (true, false) => {
+                let skipped = (missing / 2 + 2).saturating_mul(NUMBER_BLOCK);
+                (missing.saturating_add(skipped), missing.min(UNKNOWN_STARTS))
+            }
         };
         let mut kept = self.state.kept_numbers(1, None, self.now);
         // Ids between the two may have been issued too.

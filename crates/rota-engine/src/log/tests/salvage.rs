@@ -2,14 +2,16 @@
 
 use super::damage::{Habit, Sample, content, foreign, sample};
 use super::{STORE, Scribe, disk_with_segments_of, put};
-use crate::command::{Command, Due, NewJob, Target};
+use crate::command::{Answer, Command, Due, NewJob, Parent, Target};
 use crate::engine::{Engine, Options};
 use crate::event::{BuryReason, Event, PutJob};
 use crate::far::FarFiles;
-use crate::job::{JobId, Priority, QueueName, Time};
+use crate::job::{JobId, JobState, Priority, QueueName, Time};
 use crate::log::inspect::{self, Item, Look, LsnRange, Verdict};
 use crate::log::{Compaction, Group, LogWriter, LostJob, Lsn, Salvage, SalvageError, Take, salvage};
 use crate::storage::{Storage, StoreId};
+use crate::terms::{OnParentFailure, Terms};
+use crate::testing::server::{STORE as STORE_OF_SERVER, Server, queue};
 use crate::testing::simulator::segment_of;
 use crate::testing::storage::SimulatedDisk;
 use proptest::prelude::*;
@@ -472,6 +474,46 @@ fn a_compacted_log_is_saved_as_it_is() {
     assert_eq!(again.durable_text(engine.now()), engine.durable_text(engine.now()), "{saved:#?}");
     assert_eq!((saved.lost.len(), saved.lost_jobs.len(), saved.uncertain.len()), (0, 0, 0));
     assert!(saved.next_job_id.0 > 120);
+}
+
+#[test]
+fn who_waits_for_others_waits_in_what_is_saved() {
+    let options = Options { near: Some(Duration::from_secs(60)), ..Options::default() };
+    let mut server = Server::start(SimulatedDisk::new(), 8_192, options.clone()).unwrap();
+    let name = queue("q");
+    let parents = [0, 86_400, 0].map(|delay| server.put(&name, Duration::from_secs(delay), b"parent"));
+    let [held, _, cancelled] = parents;
+    server.writer.close_segment().unwrap();
+    server.compact().unwrap();
+    assert_eq!(server.engine.jobs_left(), 1);
+    server.writer.close_segment().unwrap();
+    let children = parents.map(|parent| {
+        let near = server.engine.wanted_parent(&Parent::Id(parent)).map(|want| server.find(&want));
+        near.iter().for_each(|near| _ = server.engine.take_found(near, server.now));
+        let child = NewJob {
+            after: &[Parent::Id(parent)],
+            terms: Some(Box::new(Terms { on_parent_failure: OnParentFailure::Hold, ..Terms::default() })),
+            ..NewJob::new(Target::Named(&name), (*b"child").into())
+        };
+        let Answer::Put(child) = server.ask(Command::Put(child)) else { panic!("it is put") };
+        near.iter().for_each(|near| server.engine.let_go(near));
+        child
+    });
+    server.writer.close_segment().unwrap();
+    // Whose put is in no segment that is needed.
+    server.ask(Command::Cancel(cancelled));
+    server.compact().unwrap();
+    // Written again, with a count that no other record has.
+    server.ask(Command::ReserveJob(held));
+    server.engine.close_session(server.session, server.now);
+    assert!(server.engine.keep_job(held, b"parent", server.now));
+    server.commit();
+    server.writer.close_segment().unwrap();
+    let (whole, ..) = Engine::recover_with_far(options, server.disk.copy(), STORE_OF_SERVER, server.now).unwrap();
+    let (_, saved) = save(&server.disk, "with children").unwrap();
+    let states = |engine: &Engine| children.map(|child| engine.job(child).map(|job| job.state));
+    assert_eq!(states(&whole), [Some(JobState::Blocked); 3]);
+    assert_eq!(states(&saved), [Some(JobState::Blocked); 3]);
 }
 
 #[test]

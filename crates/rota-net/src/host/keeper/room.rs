@@ -75,11 +75,11 @@ impl Keeper {
     fn found_disk_full(&self, error: Option<&io::Error>) -> bool {
         let is_news = self.is_disk_full.swap(error.is_some(), Ordering::Relaxed) != error.is_some();
         match error {
-            Some(error) if is_news => eprintln!(
+            Some(error) if is_news => crate::note!(
                 "rota: cannot set room aside on the disk of the data directory: {error}. Puts are refused when what is \
                  set aside runs short; jobs can be completed and cancelled. Free some space, and it goes on by itself"
             ),
-            None if is_news => eprintln!("rota: the disk of the data directory has room again"),
+            None if is_news => crate::note!("rota: the disk of the data directory has room again"),
             _ => {}
         }
         is_news

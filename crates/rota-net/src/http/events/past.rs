@@ -105,7 +105,9 @@ impl Past {
                         return Some(Passed::Begun { is_late });
                     }
                     Err(error) => {
-                        eprintln!("rota: cannot read the journal: {error}. Whoever asked for events goes on behind it");
+                        crate::note!(
+                            "rota: cannot read the journal: {error}. Whoever asked for events goes on behind it"
+                        );
                         self.reading = Reading::NotBegun;
                         self.after = self.goal.below - 1;
                         return Some(Passed::Gone { seen: None });
@@ -153,7 +155,7 @@ fn part(api: &Api, journal: &mut HostJournal, choice: &Choice, goal: Goal) -> Pa
             }
             Part::Gone { from, why } => {
                 if let Some(why) = why {
-                    eprintln!("rota: the journal has a hole, which is told as gone: {why}");
+                    crate::note!("rota: the journal has a hole, which is told as gone: {why}");
                 }
                 return Passed::Gone { seen: from.map(|from| from - 1) };
             }

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use rota_engine::log::{FarLoss, Salvage, Take};
@@ -67,9 +67,16 @@ fn refuse_inside(source: &Path, to: &Path) -> anyhow::Result<()> {
     let resolved = |path: &Path| -> io::Result<PathBuf> {
         let path = std::path::absolute(path)?;
         let existing = path.ancestors().find(|part| part.exists()).unwrap_or(&path);
-        Ok(existing.canonicalize()?.join(path.strip_prefix(existing).unwrap_or(Path::new(""))))
+        let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
+        if rest.components().any(|part| part == Component::ParentDir) {
+            return Err(io::Error::other("\"..\" stands behind a directory that is not there"));
+        }
+        Ok(existing.canonicalize()?.join(rest))
     };
-    let (Ok(source_path), Ok(to_path)) = (resolved(source), resolved(to)) else { return Ok(()) };
+    let source_path = source.canonicalize();
+    let to_path = resolved(to)
+        .map_err(|error| Failure::at_run_time(format!("cannot tell where {} is", to.display())).caused_by(error))?;
+    let Ok(source_path) = source_path else { return Ok(()) };
     if to_path.starts_with(&source_path) {
         let message = format!("{} is inside {}, which is only read", to.display(), source.display());
         return Err(Failure::at_run_time(message).hint("name a directory elsewhere with --to").into());

@@ -22,7 +22,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 pub(crate) fn run(global: &Global, args: &LogShowArgs) -> anyhow::Result<ExitCode> {
     let reader = open(&args.directory)?;
     if let Some(pid) = reader.holder() {
-        eprintln!("rota: {}", in_use(pid));
+        rota_net::note!("rota: {}", in_use(pid));
     }
     let mut printer = Printer {
         args,

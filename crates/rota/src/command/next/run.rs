@@ -113,12 +113,12 @@ fn result_of(what: Printed, Said { bytes, is_cut }: Said) -> Result<Option<Value
             // What was no UTF-8 has grown.
             let end = text.floor_char_boundary(RESULT_BYTES);
             if is_cut || end < text.len() {
-                eprintln!("warning: the result is cut: the command printed more than {RESULT_BYTES} bytes");
+                rota_net::note!("warning: the result is cut: the command printed more than {RESULT_BYTES} bytes");
             }
             Ok(Some(text[..end].into()))
         }
         Printed::StdoutJson if is_cut => {
-            eprintln!("warning: there is no result: the command printed more than {RESULT_BYTES} bytes");
+            rota_net::note!("warning: there is no result: the command printed more than {RESULT_BYTES} bytes");
             Ok(None)
         }
         Printed::StdoutJson => {
@@ -126,7 +126,7 @@ fn result_of(what: Printed, Said { bytes, is_cut }: Said) -> Result<Option<Value
                 .map_err(|error| format!("what it wrote to its standard output is no JSON: {error}"))?;
             let is_short = value.to_string().len() < RESULT_BYTES;
             if !is_short {
-                eprintln!("warning: there is no result: as JSON it has more than {} bytes", RESULT_BYTES - 1);
+                rota_net::note!("warning: there is no result: as JSON it has more than {} bytes", RESULT_BYTES - 1);
             }
             Ok(Some(value).filter(|_| is_short))
         }
@@ -174,13 +174,13 @@ fn attend(held: &mut Held, mut child: Child) -> anyhow::Result<ExitStatus> {
                 Ok(true) => {}
                 Ok(false) => {
                     is_held = false;
-                    eprintln!("warning: the lease of job {} was lost; the command still runs", held.job.id);
+                    rota_net::note!("warning: the lease of job {} was lost; the command still runs", held.job.id);
                 }
                 // Another connection may come about before the lease ends.
-                Err(error) if held.can_fail() => eprintln!("warning: {error}; the command still runs"),
+                Err(error) if held.can_fail() => rota_net::note!("warning: {error}; the command still runs"),
                 Err(error) => {
                     is_held = false;
-                    eprintln!("warning: {error}; the command still runs");
+                    rota_net::note!("warning: {error}; the command still runs");
                     broken = Some(error);
                 }
             },

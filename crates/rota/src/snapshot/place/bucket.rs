@@ -174,7 +174,11 @@ fn text(error: &object_store::Error) -> String {
         cause = error.source();
     }
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown = redact(&line, std::env::vars());
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        // What is no text is none of those that hold secrets.
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    });
+    let shown = redact(&line, variables);
     match shown.char_indices().nth(MESSAGE) {
         Some((end, _)) => format!("{}…", &shown[..end]),
         None => shown,

@@ -46,8 +46,10 @@ impl Folder {
             match fs::metadata(entry.path()) {
                 Ok(found) if found.is_dir() => listing.folders.push(name),
                 Ok(found) => listing.objects.push((name, found.len())),
-                // It went meanwhile, or is a link to nowhere.
-                Err(_) => {}
+                // It went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !entry.file_type()?.is_symlink() => {}
+                // Who asks for the newest has to hear of one that cannot be read, be it a link to what is not mounted.
+                Err(_) => listing.folders.push(name),
             }
         }
         Ok(listing)

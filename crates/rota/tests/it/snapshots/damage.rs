@@ -31,6 +31,7 @@ fn refused(snapshot: &Path) -> String {
         assert!(!out.contains("ready"), "{out}");
         let log = folders(&fresh.path().join("log"));
         assert!(log.is_empty() && !fresh.path().join("store").exists(), "{log:?}");
+        assert!(!fresh.path().join("restore").exists(), "a start without a restore would be refused");
     }
     let shown = command(&["inspect", address]).output().unwrap();
     assert!(!shown.status.success());

@@ -129,6 +129,12 @@ fn the_command_says_what_went_wrong() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.starts_with("error: no snapshot was taken: cannot create /dev/null/x/"), "{err}");
     assert!(err.contains("hint: nothing is lost"), "{err}");
+    for verb in ["snapshot", "inspect"] {
+        let output = command(&[verb, "s3://key:secret@bucket/x"]).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.starts_with("error: ADDRESS: ") && !err.contains("secret@"), "{err}");
+    }
     for bad in ["off", "ftp://x", "http://a/b"] {
         assert_eq!(command(&["snapshot", "--http", bad]).output().unwrap().status.code(), Some(2), "{bad}");
     }

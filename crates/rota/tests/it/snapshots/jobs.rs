@@ -44,8 +44,8 @@ fn what_is_in_a_snapshot() {
     let counts = with_none(json!({ "ready": 2, "reserved": 1, "delayed": 1, "buried": 1 }));
     assert_eq!(shown["jobs"], counts, "{shown}");
     let queues = [
-        json!({ "queue": "default", "ready": 1, "delayed": 0, "buried": 0 }),
-        json!({ "queue": "mail", "ready": 2, "delayed": 1, "buried": 1 }),
+        json!({ "queue": "default", "ready": 1, "reserved": 0, "delayed": 0, "buried": 0 }),
+        json!({ "queue": "mail", "ready": 2, "reserved": 0, "delayed": 1, "buried": 1 }),
     ];
     assert_eq!(shown["queues"], Value::Array(queues.map(with_none).into()));
     for (field, value) in [
@@ -59,7 +59,7 @@ fn what_is_in_a_snapshot() {
     assert_eq!(shown["bytes"], taken["bytes"]);
     let text = good(command(&["inspect", address]));
     assert!(
-        text.contains("QUEUE    READY  DELAYED  BURIED  BLOCKED  DONE  CANCELLED  EXPIRED\ndefault      1        0       0        0"),
+        text.contains("QUEUE    READY  RESERVED  DELAYED  BURIED  BLOCKED  DONE  CANCELLED  EXPIRED\ndefault      1         0        0       0        0"),
         "{text}"
     );
 
@@ -101,6 +101,9 @@ fn what_is_at_a_place() {
     let left = "20260102T030405.678Z-0123abcd.new";
     std::fs::create_dir(data.path().join("snapshots").join(left)).unwrap();
     std::fs::create_dir(data.path().join("snapshots/not one of ours")).unwrap();
+    // As an archive that is not mounted.
+    let unmounted = "20260102T030405.679Z-0123abcd";
+    std::os::unix::fs::symlink("/no/archive", data.path().join("snapshots").join(unmounted)).unwrap();
     let listed = objects(command(&["inspect", place, "--json"]));
     let shown: Vec<_> = listed.iter().map(|found| (&found["name"], &found["state"], &found["jobs"])).collect();
     let (whole, none) = (json!("whole"), Value::Null);
@@ -108,6 +111,7 @@ fn what_is_at_a_place() {
         shown,
         [
             (&json!(left), &json!("unfinished"), &none),
+            (&json!(unmounted), &json!("unfinished"), &none),
             (&first["name"], &whole, &json!(0)),
             (&second["name"], &whole, &json!(1))
         ]
@@ -115,7 +119,7 @@ fn what_is_at_a_place() {
     let text = good(command(&["inspect", place]));
     assert!(text.starts_with("NAME "), "{text}");
     assert!(text.lines().nth(1).unwrap().ends_with("unfinished"), "{text}");
-    assert_eq!(text.lines().count(), 4);
+    assert_eq!(text.lines().count(), 5);
     // Of a place, the jobs are those of the newest.
     assert_eq!(objects(command(&["inspect", place, "--jobs", "--json"])).len(), 1);
     let unfinished = command(&["inspect", &format!("{place}/{left}")]).output().unwrap();

@@ -1,11 +1,13 @@
 //! From each way of keeping jobs into each other, by SIGUSR1 and `-r`; and what a restore refuses.
 
+use std::net::TcpStream;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::{command, count, folders, good, put_all, see, serve, take};
-use crate::process::{Rota, until};
+use crate::process::{Rota, until, wrapped};
+use crate::server::free_address;
 use crate::wire::Wire;
 
 const MODES: [&[&str]; 6] = [
@@ -100,6 +102,20 @@ fn sigusr1_refuses_puts_and_leaves_nothing_undecided() {
     assert!(told.contains(&format!(": {} jobs, ", 3_000 - deleted)), "{told}: {deleted} were deleted");
     let rota = Rota::ready(serve(data.path(), &["--storage", "memory", "-r"]));
     assert_eq!(count(rota.address()), 3_000 - deleted);
+}
+
+#[test]
+fn a_last_snapshot_is_taken_where_nobody_takes_what_the_server_says() {
+    let (data, address) = (TempDir::new().unwrap(), free_address());
+    let flags = ["--storage", "memory", "--beanstalkd", &address.to_string()];
+    let deaf = ["sh", "-c", "exec \"$@\" >/dev/full 2>/dev/full", "sh"];
+    let mut rota = Rota::spawn(wrapped(&deaf, &serve(data.path(), &flags)));
+    until("it serves", || TcpStream::connect(address).ok());
+    Wire::to(address).put("put 0 0 60", b"one");
+    rota.signal("USR1");
+    assert_eq!(rota.wait().code(), Some(0));
+    let rota = Rota::ready(serve(data.path(), &["--storage", "memory", "-r"]));
+    assert_eq!(count(rota.address()), 1);
 }
 
 #[test]
