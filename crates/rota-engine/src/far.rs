@@ -99,7 +99,7 @@ pub enum FarFound {
 }
 
 /// What has to be looked up before a command can be decided.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Want {
     /// That job, if there is one.
     Job(JobId),

@@ -10,6 +10,7 @@ use rota_engine::far::{FarAsOf, FarFound, Want};
 use rota_engine::job::{JobId, QueueName, Time};
 use rota_engine::limits::{LOOK_UPS, LOOKED_UP_TOGETHER};
 use rota_engine::session::SessionId;
+use std::collections::HashSet;
 
 /// What is wanted, and what was given.
 #[derive(Debug, Default)]
@@ -80,13 +81,19 @@ impl FarCommands {
     /// The same, of all that a command needs.
     pub(super) fn wants_all(&mut self, engine: &Engine, all: impl IntoIterator<Item = Want>) -> bool {
         let before = self.wants.len();
-        let is_unknown = |want: &Want| self.known.iter().all(|(known, _)| known != want);
-        self.wants.extend(all.into_iter().filter(is_unknown));
+        let known: HashSet<&Want> = self.known.iter().map(|(want, _)| want).collect();
+        self.wants.extend(all.into_iter().filter(|want| !known.contains(want)));
         let is_wanted = self.wants.len() > before;
         if is_wanted {
             self.as_of = engine.far_as_of();
         }
         is_wanted
+    }
+
+    /// Wants what is known for a command as well, which is put off once more: it is let go meanwhile. Each time there is more to be wanted, so
+    /// that it ends.
+    pub(super) fn want_known_again(&mut self) {
+        self.wants.extend(self.known.iter().map(|(want, _)| want.clone()));
     }
 
     /// Wants what the next commands name by id, as far as that can be seen at a glance: it saves them a stop each.

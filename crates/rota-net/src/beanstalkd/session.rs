@@ -190,7 +190,11 @@ impl Session {
     fn carry_out(&mut self, server: &mut Server<'_>, input: &mut &[u8], out: &mut Vec<u8>) -> Status {
         loop {
             match self.client.ongoing.take() {
-                Some(Ongoing::Named(named)) => named.ask(&mut |request| self.client.ask(server, request, out)),
+                Some(Ongoing::Named(named)) => named.ask(&mut |request| {
+                    if let Some(request) = self.client.put_off_again(server.engine, request) {
+                        self.client.ask(server, request, out);
+                    }
+                }),
                 Some(ongoing) => self.client.ongoing = self.client.step(ongoing, server, out),
                 None => {}
             }

@@ -5,7 +5,7 @@
 use super::{CommitError, Host};
 use rota_engine::far::{FarEntry, FarError, FarFiles, FarFound, Want};
 use rota_engine::job::Time;
-use rota_engine::limits::{LOOKED_UP_TOGETHER, STEP_OBJECTS};
+use rota_engine::limits::{KEPT_SLICE_BYTES, LOOKED_UP_TOGETHER, STEP_OBJECTS};
 use rota_engine::log::LogError;
 use rota_engine::storage::DataDirectory;
 use std::sync::{Arc, OnceLock, Weak};
@@ -52,7 +52,16 @@ impl FarJobs {
             let mut cold = host.look(|shared| shared.engine.are_cold(&due)).into_iter();
             due.retain(|_| cold.next().unwrap_or(false));
             for records in self.files.read(&due).map_err(failed)?.chunks(STEP) {
-                host.with(|shared, now| shared.engine.bring_near(records, now));
+                let (unwritten, _) = host.with(|shared, now| {
+                    shared.engine.bring_near(records, now);
+                    shared.engine.unwritten_bytes()
+                });
+                // Those of queues that keep final jobs are written again: at a start nobody else writes.
+                if unwritten > KEPT_SLICE_BYTES
+                    && let Some(log) = &host.log
+                {
+                    log.commit(host, false)?;
+                }
             }
         }
         host.with(|shared, _| shared.engine.near_until(goal));
@@ -69,7 +78,15 @@ impl FarJobs {
     fn look_up_for_ticks(&self, host: &Host) -> Result<(), CommitError> {
         while let Some((wants, as_of)) = host.look(|shared| shared.engine.wanted_by_ticks(LOOKED_UP_TOGETHER)) {
             let found = self.find_all(host, wants).map_err(|error| host.far_failed(error))?;
-            host.with(|shared, now| shared.engine.decide_ticks(&found, as_of, now));
+            let (is_frozen, _) = host.with(|shared, now| {
+                if !shared.is_frozen {
+                    shared.engine.decide_ticks(&found, as_of, now);
+                }
+                shared.is_frozen
+            });
+            if is_frozen {
+                break;
+            }
         }
         Ok(())
     }

@@ -103,7 +103,10 @@ pub(super) async fn put(api: Asker, headers: HeaderMap, body: Body) -> Result<Re
     let mut outcomes = Outcomes::of(count);
     for turn in repeat::in_turns(puts) {
         let named: Vec<_> = turn.iter().flatten().map(put::Put::named).collect();
-        let wants = |engine: &Engine, _| named.iter().flat_map(|named| named.wanted(engine)).collect();
+        let wants = |engine: &Engine, _| {
+            let before = memo.iter().flat_map(|memo| memo.wanted(engine));
+            before.chain(named.iter().flat_map(|named| named.wanted(engine))).collect()
+        };
         let count = turn.len();
         let decided = api.decide(wants, |desk| outcomes.decide(memo.as_ref(), turn, desk)).await;
         let decided = decided.inspect_err(|problem| count_refused(&api, problem, count));

@@ -92,18 +92,19 @@ fn place(chains: Vec<Chain>, wreck: &Wreck) -> Vec<Rescued> {
     let most = wreck.count.unwrap_or(u64::MAX);
     let tail = chains.last().and_then(|chain| chain.to_end).filter(|&tail| wreck.count.is_some() && tail <= most);
     let mut found: Vec<Rescued> = Vec::new();
-    let mut next = 0;
+    let mut next = 0_u64;
     let chains_found = chains.len();
     for (number, chain) in chains.into_iter().enumerate() {
         let is_tail = number + 1 == chains_found && tail.is_some();
+        let end = if is_tail { most } else { most - tail.unwrap_or(0) };
+        let last = chain.records.last().map_or(0, |record| record.index);
         let base = match tail {
             _ if chain.is_first => 0,
             Some(tail) if is_tail => most - tail,
-            // At least one record is lost between two chains.
-            _ => next + 1,
+            // At least one record is lost between two chains, where it is no header of a group that parts them.
+            _ if next.saturating_add(1 + last) < end => next + 1,
+            _ => next,
         };
-        let end = if is_tail { most } else { most - tail.unwrap_or(0) };
-        let last = chain.records.last().map_or(0, |record| record.index);
         if base < next || base.saturating_add(last) >= end {
             continue;
         }

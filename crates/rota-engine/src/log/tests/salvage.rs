@@ -477,9 +477,34 @@ fn a_compacted_log_is_saved_as_it_is() {
 }
 
 #[test]
+fn the_newest_file_of_a_compacted_log_may_have_any_name() {
+    let (disk, engine) = compacted(60);
+    let found = inspect::check(&disk, Look::default()).unwrap();
+    let oldest = found.segments.iter().find(|segment| segment.is_needed).unwrap().file.number.unwrap();
+    // As it is once history is gone.
+    (1..oldest).for_each(|segment| disk.set_bytes(segment, None));
+    let last = *disk.segments().unwrap().last().unwrap();
+    let (newest, before) = (disk.bytes(last), disk.bytes(last - 1));
+    for (what, files) in [
+        ("swapped", vec![(last, before.clone()), (last - 1, newest.clone())]),
+        ("renamed", vec![(last, None), (last + 3, newest)]),
+        ("there twice", vec![(last + 1, before)]),
+        ("foreign", vec![(last + 1, foreign().bytes(1))]),
+    ] {
+        let changed = disk.copy();
+        files.into_iter().for_each(|(segment, bytes)| changed.set_bytes(segment, bytes));
+        let (saved, again) = save(&changed, what).unwrap();
+        assert_eq!(again.durable_text(engine.now()), engine.durable_text(engine.now()), "{what}: {saved:#?}");
+        assert_eq!((saved.lost.len(), saved.lost_jobs.len(), saved.uncertain.len()), (0, 0, 0), "{what}");
+        let refused = Engine::recover(Options::default(), changed, STORE, Time(0)).map(|_| ()).unwrap_err().to_string();
+        assert!(!refused.contains(&format!("{:020}", 1)), "{what}: {refused}");
+    }
+}
+
+#[test]
 fn who_waits_for_others_waits_in_what_is_saved() {
     let options = Options { near: Some(Duration::from_secs(60)), ..Options::default() };
-    let mut server = Server::start(SimulatedDisk::new(), 8_192, options.clone()).unwrap();
+    let mut server = Server::start(SimulatedDisk::new(), 8_192, options).unwrap();
     let name = queue("q");
     let parents = [0, 86_400, 0].map(|delay| server.put(&name, Duration::from_secs(delay), b"parent"));
     let [held, _, cancelled] = parents;

@@ -285,6 +285,15 @@ impl Client {
         None
     }
 
+    /// The same of a request that was put off before: what else it names may have left memory meanwhile.
+    pub(super) fn put_off_again<'r>(&mut self, engine: &Engine, request: Request<'r>) -> Option<Request<'r>> {
+        let request = self.put_off(engine, request, b"");
+        if request.is_none() {
+            self.far.want_known_again();
+        }
+        request
+    }
+
     pub(super) fn execute(
         &self,
         server: &mut Server<'_>,

@@ -15,6 +15,8 @@ use crate::http::refused;
 use crate::limits::REPLAYED_BYTES;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rota_engine::command::{Command, Refusal};
+use rota_engine::engine::Engine;
+use rota_engine::far::Want;
 use rota_engine::job::{JobId, QueueName};
 use rota_engine::limits::{ANSWER_KEY_BYTES, KEY_BYTES, PARENTS_AT_ONCE};
 use rota_engine::refused::PutRefused;
@@ -98,6 +100,12 @@ impl Memo {
     /// Reads all of the body: not to be called where others wait.
     pub(super) fn of(key: Box<[u8]>, body: &[u8]) -> Memo {
         Memo { key, fingerprint: fingerprint(body) }
+    }
+
+    /// What has to be in memory to say of the jobs that were put before how they are.
+    pub(super) fn wanted(&self, engine: &Engine) -> Vec<Want> {
+        let (_, answer) = engine.answer_of(&self.key).unwrap_or_default();
+        entries(answer).flatten().filter_map(|(_, job)| engine.wanted_job(job)).collect()
     }
 
     /// As the request says it.
@@ -189,11 +197,13 @@ fn before(memo: &Memo, desk: &Desk<'_>) -> Result<Vec<Option<(bool, JobId)>>, Pr
         let detail = format!("another request, with another body, had the Idempotency-Key {key:?}");
         return Err(Problem::new(Kind::IdempotencyKeyReused, detail));
     }
+    Ok(entries(answer).collect())
+}
+
+/// What a kept answer says of each put: whether it made a job, and which job that is; `None` of one that was refused.
+fn entries(answer: &[u8]) -> impl Iterator<Item = Option<(bool, JobId)>> {
     let (entries, _) = answer.as_chunks::<ENTRY_BYTES>();
-    Ok(entries
-        .iter()
-        .map(|[kind, id @ ..]| Some((*kind == 1, JobId(u64::from_le_bytes(*id)))).filter(|_| *kind > 0))
-        .collect())
+    entries.iter().map(|[kind, id @ ..]| Some((*kind == 1, JobId(u64::from_le_bytes(*id)))).filter(|_| *kind > 0))
 }
 
 fn entry(put: Option<(bool, JobId)>) -> [u8; ENTRY_BYTES] {

@@ -10,13 +10,23 @@ use super::{in_use, look, open, problem_json, problem_text, torn_json, torn_text
 use crate::cli::{Global, LogCheckArgs};
 use crate::command::text::table;
 use crate::report;
+use crate::snapshot::restore::UNDER_WAY;
 
 pub(crate) fn run(global: &Global, args: &LogCheckArgs) -> anyhow::Result<ExitCode> {
     let reader = open(&args.directory)?;
     let found = inspect::check(&reader, look(&reader))?;
-    let text = || text(&found, &reader, args);
-    report::line(global.json, text, object(&found, &reader, args))?;
+    let is_half_restored = args.directory.join(UNDER_WAY).exists();
+    let text = || {
+        let half =
+            "a restore of a snapshot was interrupted: a start is refused without --restore, or until that is removed";
+        let half = if is_half_restored { format!("\n{UNDER_WAY}: {half}") } else { String::new() };
+        text(&found, &reader, args) + &half
+    };
+    let mut object = object(&found, &reader, args);
+    object["is_half_restored"] = is_half_restored.into();
+    report::line(global.json, text, object)?;
     Ok(match found.verdict() {
+        _ if is_half_restored => ExitCode::from(1),
         Verdict::Empty | Verdict::Whole | Verdict::Torn => ExitCode::SUCCESS,
         Verdict::Newer | Verdict::Damaged => ExitCode::from(1),
     })
