@@ -75,14 +75,20 @@ impl FarCommands {
 
     /// Whether something has to be looked up before a command; it is wanted then.
     pub(super) fn wants(&mut self, engine: &Engine, what: impl FnOnce(&Engine) -> Option<Want>) -> bool {
-        self.wants_all(engine, what(engine))
+        let unknown = what(engine).filter(|want| self.known.iter().all(|(known, _)| known != want));
+        self.want(engine, unknown)
     }
 
-    /// The same, of all that a command needs.
+    /// The same, of all that a command needs, which may be many.
     pub(super) fn wants_all(&mut self, engine: &Engine, all: impl IntoIterator<Item = Want>) -> bool {
-        let before = self.wants.len();
         let known: HashSet<&Want> = self.known.iter().map(|(want, _)| want).collect();
-        self.wants.extend(all.into_iter().filter(|want| !known.contains(want)));
+        let unknown: Vec<Want> = all.into_iter().filter(|want| !known.contains(want)).collect();
+        self.want(engine, unknown)
+    }
+
+    fn want(&mut self, engine: &Engine, unknown: impl IntoIterator<Item = Want>) -> bool {
+        let before = self.wants.len();
+        self.wants.extend(unknown);
         let is_wanted = self.wants.len() > before;
         if is_wanted {
             self.as_of = engine.far_as_of();

@@ -107,21 +107,37 @@ impl Ledger {
         self.first.get_or_insert(first);
     }
 
-    /// The place of the next record was counted on from what is known: others may be missing before it.
-    pub(super) fn doubt_place(&mut self) {
+    /// Takes the next record, whose place was counted on from what is known: others may be missing before it. Where another was taken at
+    /// that place, as one of the segment before that is missing, it stands behind that.
+    pub(super) fn take_guessed(&mut self, lsn: Lsn, seq: u64, at: Time, event: LoggedEvent<'_>) {
         self.missing_puts = None;
+        let due = self.due();
+        let is_other = lsn < due && seq > self.highest_seq;
+        self.take(if is_other { due } else { lsn }, seq, at, event);
+    }
+
+    /// Passes over a record that is whole, of a newer server, and changes nothing here.
+    pub(super) fn skip(&mut self, lsn: Lsn) {
+        self.goes_on(lsn);
+    }
+
+    /// Goes on to a record and notes what is missing before it; false if one of its place or a later one was there.
+    fn goes_on(&mut self, lsn: Lsn) -> bool {
+        let due = self.due();
+        if lsn > due {
+            self.miss(LsnRange { from: due, to: Some(Lsn(lsn.0 - 1)) });
+        }
+        if lsn >= due {
+            self.due = Some(Lsn(lsn.0.saturating_add(1)));
+        }
+        lsn >= due
     }
 
     /// Takes the next record; nothing if one of its place or a later one was taken.
     pub(super) fn take(&mut self, lsn: Lsn, seq: u64, at: Time, event: LoggedEvent<'_>) {
-        let due = self.due();
-        if lsn < due {
+        if !self.goes_on(lsn) {
             return;
         }
-        if lsn > due {
-            self.miss(LsnRange { from: due, to: Some(Lsn(lsn.0 - 1)) });
-        }
-        self.due = Some(Lsn(lsn.0.saturating_add(1)));
         self.records += 1;
         self.now = self.now.max(at);
         self.highest_seq = self.highest_seq.max(seq);

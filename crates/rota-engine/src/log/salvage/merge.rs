@@ -74,11 +74,11 @@ struct Taker<'l> {
 impl Sink for Taker<'_> {
     fn record(&mut self, record: FoundRecord<'_>) -> ControlFlow<()> {
         self.ledger.rescued += u64::from(record.is_rescued);
-        if !record.is_counted {
-            self.ledger.doubt_place();
-        }
-        if let Some(event) = record.event {
-            self.ledger.take(record.lsn, record.seq, record.at, event);
+        let FoundRecord { lsn, seq, at, .. } = record;
+        match record.event {
+            Some(event) if record.is_counted => self.ledger.take(lsn, seq, at, event),
+            Some(event) => self.ledger.take_guessed(lsn, seq, at, event),
+            None => self.ledger.skip(lsn),
         }
         ControlFlow::Continue(())
     }
@@ -94,7 +94,8 @@ impl Sink for Taker<'_> {
 struct Kept {
     seq: u64,
     at: Time,
-    event: Event,
+    /// `None` of one of a newer server that may be passed over.
+    event: Option<Event>,
     queue: Option<QueueName>,
     is_rescued: bool,
 }
@@ -118,28 +119,27 @@ impl Pool {
             if *is_guess && certain.contains(&(kept.seq, kept.at)) {
                 continue;
             }
-            if *is_guess {
-                ledger.doubt_place();
-            }
             ledger.rescued += u64::from(kept.is_rescued);
-            let event = LoggedEvent { event: kept.event.clone(), queue: kept.queue.as_ref(), actor: None };
-            ledger.take(*lsn, kept.seq, kept.at, event);
+            let event = |event| LoggedEvent { event, queue: kept.queue.as_ref(), actor: None };
+            match kept.event.clone().map(event) {
+                Some(event) if *is_guess => ledger.take_guessed(*lsn, kept.seq, kept.at, event),
+                Some(event) => ledger.take(*lsn, kept.seq, kept.at, event),
+                None => ledger.skip(*lsn),
+            }
         }
     }
 }
 
 impl Sink for Pool {
     fn record(&mut self, record: FoundRecord<'_>) -> ControlFlow<()> {
-        if let Some(event) = record.event {
-            let kept = Kept {
-                seq: record.seq,
-                at: record.at,
-                queue: event.queue_name().cloned(),
-                event: event.event,
-                is_rescued: record.is_rescued,
-            };
-            self.records.entry((record.lsn, !record.is_counted)).or_insert(kept);
-        }
+        let kept = Kept {
+            seq: record.seq,
+            at: record.at,
+            queue: record.event.as_ref().and_then(|event| event.queue_name().cloned()),
+            event: record.event.map(|event| event.event),
+            is_rescued: record.is_rescued,
+        };
+        self.records.entry((record.lsn, !record.is_counted)).or_insert(kept);
         ControlFlow::Continue(())
     }
 

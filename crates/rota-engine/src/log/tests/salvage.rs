@@ -253,6 +253,24 @@ fn a_missing_segment() {
 }
 
 #[test]
+fn what_is_left_on_both_sides_of_a_missing_segment() {
+    let yard = yard(4_000, true);
+    let (first, third) = (yard.disk.bytes(1).unwrap(), yard.disk.bytes(3).unwrap());
+    for at in (first.len() / 2..first.len() - 64).step_by(16) {
+        let damaged = yard.disk.copy();
+        // No header is left that says where the last records of the one and the first of the other stand.
+        let mut bytes = first[..first.len().min(at + 400)].to_vec();
+        bytes[at..at + 64].fill(0);
+        damaged.set_bytes(1, Some(bytes));
+        damaged.set_bytes(2, None);
+        let mut bytes = third.clone();
+        bytes[1..80].fill(0);
+        damaged.set_bytes(3, Some(bytes));
+        yard.check(&damaged, &format!("spoilt at {at}"));
+    }
+}
+
+#[test]
 fn segments_that_are_swapped_renamed_or_there_twice_lose_nothing() {
     let yard = yard(4_000, true);
     let all = yard.bodies.len() as u64;

@@ -125,6 +125,6 @@ fn what_is_at_a_place() {
     let unfinished = command(&["inspect", &format!("{place}/{left}")]).output().unwrap();
     assert_eq!(unfinished.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unfinished.stderr).contains("is an unfinished snapshot"));
-    assert_eq!(folders(&data.path().join("snapshots")).len(), 4);
+    assert_eq!(folders(&data.path().join("snapshots")).len(), 5);
     assert_eq!(see(rota.address(), [1]).len(), 1, "looking changes nothing");
 }
