@@ -35,7 +35,7 @@ pub use pending::{BodyWritten, Group, Pending};
 pub use reader::SegmentError;
 pub(crate) use reader::SegmentReader;
 pub use record::{BodyFault, RecordFault, body_in, body_record_bytes, most_body_record_bytes};
-pub(crate) use record::{NameCache, actor_bytes, decode_record};
+pub(crate) use record::{NameCache, actor_bytes, decode_record, settings_bytes};
 pub(crate) use recovery::read;
 pub use recovery::{OpenError, Recovery, Refusal, TornTail, open};
 pub use salvage::{FarLoss, JobRange, LostJob, Salvage, SalvageError, Take, salvage};

@@ -4,7 +4,7 @@
 
 use crate::groups::Groups;
 use crate::job::{JobId, JobState, Priority, QueueName, Time};
-use crate::log::Lsn;
+use crate::log::{Lsn, settings_bytes};
 use crate::pages::Slot;
 use crate::refused::RefusedPuts;
 use crate::session::SessionId;
@@ -159,18 +159,6 @@ impl QueueSettings {
     pub fn is_empty(&self) -> bool {
         *self == QueueSettings::default()
     }
-
-    /// Length of them in the log, about, in bytes.
-    fn record_bytes(&self) -> u64 {
-        let QueueSettings { retain, max_jobs, max_bytes, concurrency, rate, per_key, durable_leases, sync } = self;
-        let of_key = per_key.unwrap_or_default();
-        let numbers = [retain.is_some(), max_jobs.is_some(), max_bytes.is_some()];
-        let limits = [*concurrency, of_key.concurrency].iter().flatten().count() as u64 * 9;
-        let rates = [*rate, of_key.rate].iter().flatten().count() as u64 * 17;
-        let flags = [*durable_leases, sync.is_some()];
-        let count = |set: &[bool]| set.iter().filter(|&&is_set| is_set).count() as u64;
-        count(&numbers) * 13 + limits + rates + count(&flags) * 6
-    }
 }
 
 /// How long things took since the server started. It is not in the log.
@@ -275,7 +263,7 @@ impl Queue {
 
     /// Length of it in the log, about, in bytes.
     pub(crate) fn record_bytes(&self) -> u64 {
-        let settings = self.settings.as_ref().map_or(0, |settings| settings.record_bytes());
+        let settings = self.settings.as_ref().map_or(0, |settings| settings_bytes(settings));
         RECORD_BYTES + self.name.as_str().len() as u64 + settings
     }
 

@@ -220,7 +220,7 @@ fn open(config: &ServeConfig, far_files: usize, wall: Time) -> anyhow::Result<(E
     rota_net::say!("rota {}: data in {}", env!("CARGO_PKG_VERSION"), path.display());
     match &config.restore {
         Some(address) => into_directory(address, &mut storage)?,
-        None => restore::check_none_under_way(&storage)?,
+        None => restore::check_none_under_way(storage.path())?,
     }
     let (engine, writer, recovery, far) = Engine::recover_with_far(options, storage, random()?, wall)?;
     tell(&recovery, &engine);

@@ -18,6 +18,7 @@ mod schedules;
 
 use crate::command::BodyPlace;
 use crate::limits;
+use crate::queue::QueueSettings;
 use crate::session::Actor;
 use fields::OPTIONAL_BYTES;
 use std::ops::Range;
@@ -179,6 +180,13 @@ pub fn most_body_record_bytes(body_bytes: u32) -> usize {
 /// What an actor adds to a record, in bytes.
 pub(crate) fn actor_bytes(actor: &Actor) -> u64 {
     (OPTIONAL_BYTES + actor.as_str().len()) as u64
+}
+
+/// What the settings of a queue add to its record, in bytes.
+pub(crate) fn settings_bytes(settings: &QueueSettings) -> u64 {
+    let mut fields = Vec::new();
+    rest::put_settings(&mut fields, settings);
+    fields.len() as u64
 }
 
 /// Where the body is in `bytes`, which begin with the record at its place and go on at will. It is right: the record's

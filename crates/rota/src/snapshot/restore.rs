@@ -25,9 +25,9 @@ const STORE_AT: u64 = 16;
 ///
 /// # Errors
 /// [`ReadError::Interrupted`].
-pub(crate) fn check_none_under_way(data: &DataDirectory) -> Result<(), ReadError> {
-    match data.path().join(UNDER_WAY).exists() {
-        true => Err(ReadError::Interrupted { path: data.path().to_owned() }),
+pub(crate) fn check_none_under_way(data: &Path) -> Result<(), ReadError> {
+    match data.join(UNDER_WAY).exists() {
+        true => Err(ReadError::Interrupted { path: data.to_owned() }),
         false => Ok(()),
     }
 }

@@ -10,23 +10,21 @@ use super::{in_use, look, open, problem_json, problem_text, torn_json, torn_text
 use crate::cli::{Global, LogCheckArgs};
 use crate::command::text::table;
 use crate::report;
-use crate::snapshot::restore::UNDER_WAY;
+use crate::snapshot::restore::check_none_under_way;
 
 pub(crate) fn run(global: &Global, args: &LogCheckArgs) -> anyhow::Result<ExitCode> {
     let reader = open(&args.directory)?;
     let found = inspect::check(&reader, look(&reader))?;
-    let is_half_restored = args.directory.join(UNDER_WAY).exists();
+    let half_restore = check_none_under_way(&args.directory).err();
     let text = || {
-        let half =
-            "a restore of a snapshot was interrupted: a start is refused without --restore, or until that is removed";
-        let half = if is_half_restored { format!("\n{UNDER_WAY}: {half}") } else { String::new() };
-        text(&found, &reader, args) + &half
+        let lines = half_restore.iter().map(|error| format!("\n{error}: {}", error.hint().unwrap_or_default()));
+        text(&found, &reader, args) + &lines.collect::<String>()
     };
     let mut object = object(&found, &reader, args);
-    object["is_half_restored"] = is_half_restored.into();
+    object["is_half_restored"] = half_restore.is_some().into();
     report::line(global.json, text, object)?;
     Ok(match found.verdict() {
-        _ if is_half_restored => ExitCode::from(1),
+        _ if half_restore.is_some() => ExitCode::from(1),
         Verdict::Empty | Verdict::Whole | Verdict::Torn => ExitCode::SUCCESS,
         Verdict::Newer | Verdict::Damaged => ExitCode::from(1),
     })
